@@ -1,0 +1,40 @@
+"""The errors that tfvae raises on purpose. Each message says what happened, what was expected, and how to fix it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TfvaeError(Exception):
+    """Base of every error raised on purpose; the command line prints its message without a traceback."""
+
+
+class InvalidArgument(TfvaeError, ValueError):
+    """An argument, option or name that does not exist or cannot be used (exit status 2)."""
+
+
+class InvalidData(TfvaeError, ValueError):
+    """Data that does not fit: wrong shape or range, not finite, or not there."""
+
+
+class InvalidFile(TfvaeError, ValueError):
+    """A file or folder that is missing, damaged, foreign, or in the way."""
+
+
+class ExportError(TfvaeError, RuntimeError):
+    """An export that could not be written, or that does not reproduce the model."""
+
+
+class NonFiniteLoss(TfvaeError, RuntimeError):
+    """Training met a loss that is infinite or not a number."""
+
+
+class MissingDependency(TfvaeError, ImportError):
+    """A part of tfvae that needs an extra which is not installed."""
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InvalidArgument:
+    """Return the error for a name that is not one of `valid`, with the closest valid name."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return InvalidArgument(f"Unknown {kind} {name!r}.{hint} Valid names: {', '.join(valid)}.")

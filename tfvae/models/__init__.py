@@ -1,0 +1,6 @@
+"""Models: one training loop (`LatentVariableModel`) and its final classes."""
+
+from tfvae.models.latent_variable_model import LatentVariableModel
+from tfvae.models.vae import VAE
+
+__all__ = ["VAE", "LatentVariableModel"]

@@ -1,0 +1,145 @@
+"""Plain Keras encoders and decoders: tensors in, parameters of a distribution out.
+
+Any Keras model can take their place; these are the usual ones, of the sizes that the papers use.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def dense_encoder(x_shape, params_size: int, hidden=(200, 200), activation="tanh") -> keras.Model:
+    """x `[B, *x_shape]` → hidden layers → parameters `[B, params_size]`.
+
+    With the defaults and 50 latents, the one-layer network of Burda et al. 2016.
+    """
+    return keras.Sequential(
+        [
+            keras.Input(x_shape),
+            layers.Flatten(),
+            *(layers.Dense(units, activation=activation) for units in hidden),
+            layers.Dense(params_size, name="params"),
+        ],
+        name="encoder",
+    )
+
+
+def dense_decoder(
+    latent_size: int, output_shape, hidden=(200, 200), activation="tanh", bias=None
+) -> keras.Model:
+    """z `[B, latent_size]` → hidden layers → parameters `[B, *output_shape]`.
+
+    Args:
+        latent_size: D.
+        output_shape: `(*x_shape[:-1], likelihood.params_size(channels))`.
+        hidden: widths of the hidden layers.
+        activation: of the hidden layers.
+        bias: initial value of the outputs' bias, of shape `output_shape`; `logit_bias` of the
+            training images is worth about a nat on binarized MNIST. None for zeros.
+    """
+    return keras.Sequential(
+        [
+            keras.Input((latent_size,)),
+            *(layers.Dense(units, activation=activation) for units in hidden),
+            layers.Dense(math.prod(output_shape), bias_initializer=_initial(bias), name="params"),
+            layers.Reshape(output_shape),
+        ],
+        name="decoder",
+    )
+
+
+def conv_encoder(
+    x_shape, params_size: int, filters=(32, 64), units=256, activation="relu"
+) -> keras.Model:
+    """x `[B, H, W, C]` → stride-2 3×3 convolutions → dense → parameters `[B, params_size]`."""
+    return keras.Sequential(
+        [
+            keras.Input(x_shape),
+            *(
+                layers.Conv2D(n, 3, strides=2, padding="same", activation=activation)
+                for n in filters
+            ),
+            layers.Flatten(),
+            layers.Dense(units, activation=activation),
+            layers.Dense(params_size, name="params"),
+        ],
+        name="encoder",
+    )
+
+
+def conv_decoder(
+    latent_size: int, output_shape, filters=(32, 64), units=256, activation="relu", bias=None
+) -> keras.Model:
+    """The mirror of `conv_encoder`: z `[B, D]` → parameters `[B, H, W, C']`.
+
+    Heights and widths that the strides do not divide are grown beyond and cropped.
+
+    Args:
+        latent_size: D.
+        output_shape: `(H, W, likelihood.params_size(channels))`.
+        filters: of the convolutions of the encoder, outermost first.
+        units: width of the dense layer.
+        activation: of all layers but the last.
+        bias: initial value of the outputs' bias, one number for each output channel, or None.
+    """
+    height, width, channels = output_shape
+    stride = 2 ** len(filters)
+    rows, columns = math.ceil(height / stride), math.ceil(width / stride)
+    extra = rows * stride - height, columns * stride - width
+    crop = [(e // 2, e - e // 2) for e in extra]
+    return keras.Sequential(
+        [
+            keras.Input((latent_size,)),
+            layers.Dense(units, activation=activation),
+            layers.Dense(rows * columns * filters[-1], activation=activation),
+            layers.Reshape((rows, columns, filters[-1])),
+            *(
+                layers.Conv2DTranspose(n, 3, strides=2, padding="same", activation=activation)
+                for n in reversed(filters)
+            ),
+            *([layers.Cropping2D(crop)] if any(extra) else []),
+            layers.Conv2D(
+                channels, 3, padding="same", bias_initializer=_initial(bias), name="params"
+            ),
+        ],
+        name="decoder",
+    )
+
+
+def logit_bias(x: np.ndarray, per_channel: bool = False) -> np.ndarray:
+    """Return logit(mean of x over examples), clipped to [0.001, 0.999]: a decoder's initial bias.
+
+    Source: Burda, Grosse and Salakhutdinov 2016, the authors' code.
+
+    Args:
+        x: training images `[N, H, W, C]` in [0, 1].
+        per_channel: average over pixels too and return `[C]`, as a convolution's bias needs.
+    """
+    axes = tuple(range(x.ndim - 1)) if per_channel else 0
+    mean = np.clip(np.mean(x, axis=axes, dtype=np.float64), 0.001, 0.999)
+    return np.log(mean / (1.0 - mean)).astype(np.float32)
+
+
+def _initial(bias):
+    if bias is None:
+        return "zeros"
+    flat = [float(value) for value in np.ravel(bias)]
+    return _FixedBias(flat)
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class _FixedBias(keras.initializers.Initializer):
+    """Starts a bias from given numbers, which are saved with the weights and not in the config."""
+
+    def __init__(self, values=None):
+        self.values = values
+
+    def __call__(self, shape, dtype=None):
+        if self.values is None:  # a loaded layer: its weights replace these zeros
+            return keras.ops.zeros(shape, dtype)
+        return keras.ops.convert_to_tensor(np.reshape(self.values, shape), dtype)
+
+    def get_config(self):
+        return {}

@@ -1,0 +1,111 @@
+"""Random numbers as functions of (seed, stream, step, replica): no generator keeps a hidden state.
+
+Training noise comes from TensorFlow's stateless generators, with seeds made by `stream_seed`.
+Latents that must be the same in Keras, in a SavedModel and on a device come from `normal`, a
+counter-based generator built from integer operations that LiteRT has as builtin operators.
+
+Sources: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Threefry-2x32, 20
+rounds); Box and Muller 1958.
+"""
+
+import enum
+import math
+
+import numpy as np
+import tensorflow as tf
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_KEY_PARITY = 0x1BD11BDA
+
+
+class Stream(enum.IntEnum):
+    """What a seed is used for: equal seeds in different streams give independent numbers."""
+
+    TRAIN = 0
+    TEST = 1
+    EVALUATE = 2
+    SHUFFLE = 3
+    BINARIZE = 4
+    SAMPLE = 5
+
+
+def make_seed(seed: int) -> tf.Tensor:
+    """Return the `[2]` int32 seed for a Python integer; all 64 bits count."""
+    words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32).astype(np.int32)
+    return tf.constant(words)
+
+
+def fold_in(seed: tf.Tensor, *data) -> tf.Tensor:
+    """Return a new `[2]` int32 seed from `seed` and the integers in `data`, one after the other."""
+    for value in data:
+        seed = tf.random.fold_in(seed, tf.cast(value, tf.int32))
+    return seed
+
+
+def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
+    """Return the `[2]` int32 seed of (seed, stream, data..., replica)."""
+    context = tf.distribute.get_replica_context()
+    replica = context.replica_id_in_sync_group if context is not None else 0
+    return fold_in(make_seed(seed), int(stream), *data, replica)
+
+
+def threefry2x32(key, counter):
+    """Threefry-2x32 with 20 rounds on int32 words.
+
+    Args:
+        key: two int32 tensors.
+        counter: two int32 tensors, of shapes that broadcast with each other and the key's.
+
+    Returns:
+        Two int32 tensors of the broadcast shape; for key (0, 0) and counter (0, 0) they are
+        0x6b200159 and 0x99ba4efe.
+    """
+    parity = tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(key[0], key[1]), _KEY_PARITY)
+    schedule = (key[0], key[1], parity)
+    x0, x1 = counter[0] + key[0], counter[1] + key[1]
+    for block in range(5):
+        for rotation in _ROTATIONS[block % 2]:
+            x0 = x0 + x1
+            x1 = tf.bitwise.bitwise_xor(_rotate_left(x1, rotation), x0)
+        x0 = x0 + schedule[(block + 1) % 3]
+        x1 = x1 + schedule[(block + 2) % 3] + (block + 1)
+    return x0, x1
+
+
+def normal(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
+    """Standard normals that are the same wherever they are computed, to within float rounding.
+
+    Row n depends on `seed` and `index[n]` alone, so draw number 7 is the same whether it is drawn
+    alone, in a batch, or on another machine. With 24-bit uniforms, |value| < 5.78.
+
+    Args:
+        seed: `[2]` int32.
+        index: `[N]` int32, which draws of the stream to make.
+        size: numbers in a draw.
+
+    Returns:
+        `[N, size]` float32.
+    """
+    pairs = tf.range((size + 1) // 2, dtype=tf.int32)[tf.newaxis, :]
+    counter = index[:, tf.newaxis] + tf.zeros_like(pairs), pairs + tf.zeros_like(index)[:, tf.newaxis]
+    bits0, bits1 = threefry2x32((seed[0], seed[1]), counter)
+    radius = tf.sqrt(-2.0 * tf.math.log(_uniform(bits0)))
+    angle = (2.0 * math.pi) * _uniform(bits1)
+    both = tf.stack([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
+    return tf.reshape(both, [-1, 2 * ((size + 1) // 2)])[:, :size]
+
+
+def _uniform(bits: tf.Tensor) -> tf.Tensor:
+    """Uniforms in (0, 1] from the upper 24 bits, each exact in float32."""
+    return (tf.cast(_shift_right(bits, 8), tf.float32) + 1.0) * 2.0**-24
+
+
+def _rotate_left(x: tf.Tensor, bits: int) -> tf.Tensor:
+    # LiteRT has no left shift; int32 multiplication wraps around and is the same thing.
+    return x * np.int32(2**bits) + _shift_right(x, 32 - bits)
+
+
+def _shift_right(x: tf.Tensor, bits: int) -> tf.Tensor:
+    """Logical shift: an int32 shift would copy the sign bit."""
+    unsigned = tf.bitcast(x, tf.uint32)
+    return tf.bitcast(tf.bitwise.right_shift(unsigned, tf.constant(bits, tf.uint32)), tf.int32)

@@ -1,0 +1,60 @@
+"""Pluggable parts by name: `objective="iwae"`, `likelihood="bernoulli"`, or the object itself."""
+
+import inspect
+
+import keras
+
+from tfvae.errors import InvalidArgument, unknown_name
+
+
+class Registry:
+    """Names of one kind of part.
+
+    Args:
+        kind: what the parts are, as it stands in error messages, for instance "objective".
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._parts = {}
+
+    def register(self, name: str):
+        """Decorate a function or class: known here by `name`, and to Keras as serializable."""
+
+        def decorate(part):
+            self._parts[name] = part
+            return keras.saving.register_keras_serializable("tfvae")(part)
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Return the known names, sorted."""
+        return sorted(self._parts)
+
+    def get(self, identifier, **options):
+        """Return the part for a name, or the given object itself.
+
+        Args:
+            identifier: a name, or any callable object.
+            options: constructor arguments of a named class.
+
+        Raises:
+            InvalidArgument: no part has that name, or an option is not one of its arguments.
+        """
+        if not isinstance(identifier, str):
+            if callable(identifier) and not inspect.isclass(identifier):
+                return identifier
+            raise InvalidArgument(
+                f"The {self.kind} is {identifier!r}; expected one of the names "
+                f"{', '.join(self.names())}, or an object of that kind (an instance, not a class)."
+            )
+        if identifier not in self._parts:
+            raise unknown_name(self.kind, identifier, self._parts)
+        part = self._parts[identifier]
+        if not inspect.isclass(part):
+            return part
+        valid = list(inspect.signature(part).parameters)
+        for option in options:
+            if option not in valid:
+                raise unknown_name(f"option of the {self.kind} {identifier!r}", option, valid)
+        return part(**options)
