@@ -1,0 +1,155 @@
+"""Throughput of a training step: `model.fit` of tfvae beside the same network in PyTorch.
+
+    pip install -e '.[benchmark]'
+    python benchmarks/training_step.py
+
+Network: dense 784-200-200-50, tanh, Bernoulli likelihood, Adam, float32; the ELBO at k = 1
+(batch 100), the IWAE bound at k = 5 (batch 100) and k = 50 (batch 20). tfvae runs with what
+`tfvae train` uses by default; PyTorch with its fused Adam, eager and compiled. Every measurement is
+a process of its own, which warms up and then times whole epochs; the three programs take turns, and
+the table gives medians and the ratio of each round's pair.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+SETTINGS = {1: 100, 5: 100, 50: 20}
+NUM_IMAGES = 10_000
+
+
+def make_images():
+    import numpy as np
+
+    return (np.random.default_rng(0).random((NUM_IMAGES, 28, 28, 1)) < 0.13).astype(np.uint8)
+
+
+def time_tfvae(k, epochs):
+    import keras
+    import tensorflow as tf
+
+    import tfvae
+    from tfvae.runs.config import TrainingConfig
+
+    batch_size = SETTINGS[k]
+    images = tfvae.data.Images(make_images())
+    model = tfvae.VAE(
+        tfvae.networks.dense_encoder((28, 28, 1), 100),
+        tfvae.networks.dense_decoder(50, (28, 28, 1)),
+    )
+    model.compile(
+        tfvae.optimizers.Adam(1e-3),
+        objective="elbo" if k == 1 else "iwae",
+        num_samples=k,
+        steps_per_execution=TrainingConfig().steps_per_execution,
+        jit_compile=TrainingConfig().jit_compile,
+    )
+    batches = images.batches(batch_size, 0, tf.Variable(0, dtype=tf.int64))
+    seconds = []
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            seconds.append(time.perf_counter() - self.start)
+
+    model.fit(batches, epochs=epochs + 1, verbose=0, callbacks=[Clock()])
+    return statistics.median(seconds[1:]) / (NUM_IMAGES // batch_size)
+
+
+def time_torch(k, epochs, compiled):
+    import math
+
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    def mlp(n_in, n_out):
+        return nn.Sequential(
+            nn.Linear(n_in, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, n_out)
+        )
+
+    class Vae(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = mlp(784, 100), mlp(50, 784)
+
+        def forward(self, x):
+            loc, raw = self.encoder(x).chunk(2, -1)
+            scale = F.softplus(raw) + 1e-6
+            eps = torch.randn(k, *loc.shape)
+            logits = self.decoder(loc + scale * eps)
+            target = x.expand_as(logits)
+            log_px = -F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+            if k == 1:
+                kl = (0.5 * (loc**2 + scale**2 - 1) - scale.log()).sum(-1)
+                return (kl - log_px[0]).mean()
+            z = loc + scale * eps
+            log_w = log_px + (0.5 * (eps**2 - z**2) + scale.log()).sum(-1)
+            return (math.log(k) - torch.logsumexp(log_w, 0)).mean()
+
+    batch_size = SETTINGS[k]
+    images = torch.tensor(make_images()).reshape(NUM_IMAGES, 784)
+    model = Vae()
+    step = torch.compile(model) if compiled else model
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
+    seconds = []
+    for _ in range(epochs + 1):
+        start = time.perf_counter()
+        for index in torch.randperm(NUM_IMAGES).split(batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            step(images[index].float()).backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:]) / (NUM_IMAGES // batch_size)
+
+
+PROGRAMS = {
+    "tfvae": time_tfvae,
+    "torch eager": lambda k, epochs: time_torch(k, epochs, compiled=False),
+    "torch compiled": lambda k, epochs: time_torch(k, epochs, compiled=True),
+}
+
+
+def measure(program, k, epochs):
+    command = [sys.executable, __file__, "--program", program, "--k", str(k), "--epochs", epochs]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{program} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="timed epochs of each process")
+    parser.add_argument("--program", choices=PROGRAMS, help=argparse.SUPPRESS)
+    parser.add_argument("--k", type=int, choices=SETTINGS)
+    options = parser.parse_args()
+    if options.program:
+        print(json.dumps(PROGRAMS[options.program](options.k, options.epochs)))
+        return
+    print(f"{'k':>3} {'batch':>5} " + " ".join(f"{name:>15}" for name in PROGRAMS) + "   ratio")
+    for k in [options.k] if options.k else SETTINGS:
+        rounds = [
+            {name: measure(name, k, options.epochs) for name in PROGRAMS}
+            for _ in range(options.rounds)
+        ]
+        medians = {name: statistics.median(r[name] for r in rounds) for name in PROGRAMS}
+        ratios = [min(r["torch eager"], r["torch compiled"]) / r["tfvae"] for r in rounds]
+        cells = " ".join(f"{1e3 * medians[name]:12.2f} ms" for name in PROGRAMS)
+        ratio = statistics.median(ratios)
+        print(
+            f"{k:>3} {SETTINGS[k]:>5} {cells}   {ratio:.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})",
+            flush=True,
+        )
+    print("ratio: the faster PyTorch's time over tfvae's in the same round, median (range)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Latent-variable models for Keras 3 on TensorFlow: trained, measured, and shipped to devices.
+
+Names are imported when they are first used, so that the device side and `tfvae --help` need no
+TensorFlow.
+"""
+
+import importlib
+import sys
+
+from tfvae.errors import MissingDependency
+
+__version__ = "0.1.0"
+
+# Where each public name lives: to add one, add its line here.
+_PUBLIC = {
+    "VAE": "tfvae.models",
+    "LatentVariableModel": "tfvae.models",
+    "log_likelihood": "tfvae.evaluation",
+    "LogLikelihood": "tfvae.evaluation",
+    "active_units": "tfvae.evaluation",
+    "data": None,
+    "distributions": None,
+    "errors": None,
+    "estimators": None,
+    "evaluation": None,
+    "export": None,
+    "models": None,
+    "networks": None,
+    "objectives": None,
+    "ondevice": None,
+    "optimizers": None,
+    "priors": None,
+    "random": None,
+    "recipes": None,
+    "runs": None,
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tfvae' has no attribute {name!r}")
+    home = _PUBLIC[name]
+    try:
+        module = importlib.import_module(home or f"tfvae.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "tfvae":
+            raise
+        raise MissingDependency(
+            f"tfvae.{name} needs the package {error.name!r}, which is not installed. "
+            "Install tfvae with its training part: pip install 'tfvae[train]'."
+        ) from error
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)
+
+
+def _register_with_keras():
+    """Make `keras.saving.load_model` know our classes once Keras and TensorFlow are imported.
+
+    Keras finds a class by its registered name, so the class must have been imported; importing it
+    here at once would import TensorFlow. Each of the two imports the other midway, hence the test
+    that both are complete.
+    """
+    try:
+        import wrapt
+    except ModuleNotFoundError:  # installed without the training part
+        return
+
+    def register(imported):
+        for name in ("keras", "tensorflow"):
+            module = sys.modules.get(name)
+            midway = module is not imported and getattr(
+                getattr(module, "__spec__", None), "_initializing", False
+            )
+            if module is None or midway:
+                return
+        for name in ("models", "optimizers", "networks"):
+            importlib.import_module(f"tfvae.{name}")
+
+    for name in ("keras", "tensorflow"):
+        wrapt.register_post_import_hook(register, name)
+
+
+_register_with_keras()
