@@ -32,6 +32,10 @@ class MissingDependency(TfvaeError, ImportError):
     """A part of tfvae that needs an extra which is not installed."""
 
 
+class TfvaeWarning(UserWarning):
+    """Something that works and is probably not what was meant."""
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InvalidArgument:
     """Return the error for a name that is not one of `valid`, with the closest valid name."""
     valid = sorted(valid)

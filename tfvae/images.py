@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae.errors import InvalidData
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.files import atomic
 
 
@@ -48,3 +48,19 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) 
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(
             temporary, format=(Path(path).suffix[1:] or "png").replace("jpg", "jpeg")
         )
+
+
+def save(images: np.ndarray, path: str | Path) -> None:
+    """Write images as one picture, or all their values if `path` ends in .npy.
+
+    Raises:
+        InvalidArgument: the ending is of no format that can be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npy":
+        with atomic(path) as temporary:
+            np.save(temporary, images)
+    elif suffix in (".png", ".jpg", ".jpeg", ".webp", ".bmp"):
+        save_grid(images, path)
+    else:
+        raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")

@@ -1,6 +1,211 @@
-"""x"""
+"""The complete configuration of a run, as dataclasses and as TOML."""
+
 import dataclasses
-@dataclasses.dataclass
+import math
+import tomllib
+import typing
+from pathlib import Path
+
+import tomli_w
+
+from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What `tfvae.data.load` is called with; an empty `data_dir` is TFDS's own default."""
+
+    name: str = "digits"
+    data_dir: str = ""
+    binarization: str = "none"
+    download: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The networks and distributions.
+
+    `network` is "dense", with layers as wide as `hidden` says, or "conv", with `hidden` filters and
+    a dense layer of `units`. `likelihood_options` are the likelihood's constructor arguments.
+    """
+
+    network: str = "dense"
+    latent_size: int = 50
+    hidden: tuple[int, ...] = (200, 200)
+    units: int = 256
+    activation: str = "tanh"
+    prior: str = "standard_normal"
+    likelihood: str = "bernoulli"
+    likelihood_options: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
+    """What `compile` and `fit` are called with.
+
+    `optimizer` is "adam", tfvae's Adam with a fused kernel, or the name of any Keras optimizer.
+    `schedule` is "constant" or "cosine", which ends at zero.
+    """
+
+    objective: str = "elbo"
+    estimator: str = "pathwise"
+    num_samples: int = 1
+    beta: float = 1.0
+    kl_warmup_steps: int = 0
+    kl: str = "auto"
+    epochs: int = 50
+    batch_size: int = 100
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    seed: int = 0
+    precision: str = "float32"
     steps_per_execution: int = 20
     jit_compile: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What `log_likelihood` is called with; `num_examples` 0 means the whole test split."""
+
+    num_samples: int = 5000
+    num_examples: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run: what it is called, and its four sections."""
+
+    name: str = "run"
+    description: str = ""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def __post_init__(self):
+        training = self.training
+        positive = {
+            "model.latent_size": self.model.latent_size,
+            "model.units": self.model.units,
+            "training.num_samples": training.num_samples,
+            "training.epochs": training.epochs,
+            "training.batch_size": training.batch_size,
+            "training.learning_rate": training.learning_rate,
+            "training.steps_per_execution": training.steps_per_execution,
+            "evaluation.num_samples": self.evaluation.num_samples,
+        }
+        positive |= {f"model.hidden[{i}]": n for i, n in enumerate(self.model.hidden)}
+        for key, value in positive.items():
+            if not (value > 0 and math.isfinite(value)):
+                raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
+        choices = {
+            "model.network": (self.model.network, ("dense", "conv")),
+            "training.schedule": (training.schedule, ("constant", "cosine")),
+            "training.precision": (
+                training.precision,
+                ("float32", "mixed_bfloat16", "mixed_float16"),
+            ),
+        }
+        for key, (value, valid) in choices.items():
+            if value not in valid:
+                raise unknown_name(key, value, valid)
+
+    def override(self, assignments: dict) -> "Config":
+        """Return the configuration with `{"section.key": value}` replaced.
+
+        Raises:
+            InvalidArgument: a key that does not exist or a value of the wrong type.
+        """
+        values = dataclasses.asdict(self)
+        for key, value in assignments.items():
+            section, _, field = key.partition(".")
+            if section not in values or not isinstance(values[section], dict):
+                raise unknown_name("section", section, _sections(values))
+            if field not in values[section]:
+                known = [f"{section}.{name}" for name in values[section]]
+                raise unknown_name("setting", key, known)
+            values[section][field] = value
+        return from_dict(values)
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML, every setting included."""
+        return tomli_w.dumps(_without_tuples(dataclasses.asdict(self)))
+
+
+def from_dict(values: dict) -> Config:
+    """Return the configuration in nested dictionaries, as they are read from TOML.
+
+    Raises:
+        InvalidArgument: a key that does not exist or a value of the wrong type.
+    """
+    return _build(Config, values, "")
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a configuration from a TOML file; settings that it does not name keep their defaults.
+
+    Raises:
+        InvalidFile: the file is missing or not TOML.
+        InvalidArgument: a key that does not exist or a value of the wrong type.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return from_dict(tomllib.load(file))
+    except OSError as error:
+        raise InvalidFile(f"Cannot read {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidFile(f"{path} is not a TOML file: {error}.") from None
+
+
+def parse_assignment(text: str) -> tuple[str, object]:
+    """Return (key, value) of "section.key=value"; the value is read as TOML, or else as text.
+
+    Raises:
+        InvalidArgument: there is no "=" in it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidArgument(f"{text!r} is not an assignment; expected section.key=value.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _build(cls, values, prefix):
+    fields = typing.get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            raise unknown_name("setting", prefix + key, [prefix + name for name in fields])
+    arguments = {}
+    for key, value in values.items():
+        if dataclasses.is_dataclass(fields[key]):
+            if not isinstance(value, dict):
+                raise InvalidArgument(f"{key} is {value!r}; expected a section, [{key}].")
+            arguments[key] = _build(fields[key], value, f"{prefix}{key}.")
+        else:
+            arguments[key] = _convert(value, fields[key], prefix + key)
+    return cls(**arguments)
+
+
+def _convert(value, kind, key):
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind == tuple[int, ...]:
+        if isinstance(value, (list, tuple)) and all(type(v) is int for v in value) and value:
+            return tuple(value)
+        raise InvalidArgument(f"{key} is {value!r}; expected a list of numbers, like [200, 200].")
+    if type(value) is not kind:
+        raise InvalidArgument(f"{key} is {value!r}; expected a value of type {kind.__name__}.")
+    return value
+
+
+def _sections(values):
+    return [name for name, value in values.items() if isinstance(value, dict)]
+
+
+def _without_tuples(value):
+    if isinstance(value, dict):
+        return {key: _without_tuples(v) for key, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value

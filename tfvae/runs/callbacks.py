@@ -1,0 +1,156 @@
+"""What happens around the epochs of a run: progress, history, checkpoints, the stop at a NaN."""
+
+import csv
+import math
+import time
+
+import keras
+
+from tfvae.errors import NonFiniteLoss
+from tfvae.files import atomic
+from tfvae.runs.directory import RunDirectory
+
+
+class EpochCounter(keras.callbacks.Callback):
+    """Tells the data pipeline which epoch it is (see `tfvae.data.Images.batches`)."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Set the variable that decides order and noise."""
+        self.epoch.assign(epoch)
+
+
+class StopAtNonFinite(keras.callbacks.Callback):
+    """Raises `NonFiniteLoss` as soon as a loss is not finite, before a checkpoint could keep it.
+
+    Args:
+        run: the run, to name its last good checkpoint.
+    """
+
+    def __init__(self, run: RunDirectory):
+        super().__init__()
+        self.run = run
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Look at the averages of the epoch; one bad example makes them bad."""
+        if math.isfinite(float(logs["loss"])):
+            return
+        bad = [name for name in ("reconstruction", "kl") if not math.isfinite(float(logs[name]))]
+        first = int(self.model.step) - self.model.steps_per_execution
+        files = sorted(self.run.checkpoints.glob("*.keras"))
+        kept = f"The last good model is {files[-1]}." if files else "No epoch was complete."
+        raise NonFiniteLoss(
+            f"The loss became {float(logs['loss'])} between steps {first} and "
+            f"{int(self.model.step)}; the term that is not finite: {' and '.join(bad) or 'loss'}. "
+            f"{kept} Lower the learning rate, or use a KL warm-up "
+            "(--set training.kl_warmup_steps=1000)."
+        )
+
+
+class History(keras.callbacks.Callback):
+    """Keeps history.csv: one row an epoch, rewritten whole, so that it is never half there.
+
+    Args:
+        run: the run.
+        epochs_done: rows to keep of a history that is there already.
+    """
+
+    def __init__(self, run: RunDirectory, epochs_done: int):
+        super().__init__()
+        self.run = run
+        self.rows = read_history(run)[:epochs_done]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock of the epoch."""
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add the row of the epoch."""
+        row = {
+            "epoch": epoch + 1,
+            "seconds": time.perf_counter() - self.start,
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            **{name: float(value) for name, value in logs.items()},
+        }
+        self.rows.append(row)
+        with (
+            atomic(self.run.history_file) as temporary,
+            temporary.open("w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the model after every epoch."""
+
+    def __init__(self, run: RunDirectory):
+        super().__init__()
+        self.run = run
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Save."""
+        self.run.save_checkpoint(self.model, epoch + 1)
+
+
+class Progress(keras.callbacks.Callback):
+    """A progress bar over epochs on standard error; lines now and then where it is no terminal.
+
+    Args:
+        first_epoch: epochs done before.
+        epochs: epochs in all.
+    """
+
+    seconds_between_lines = 10.0
+
+    def __init__(self, first_epoch: int, epochs: int):
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self.first_epoch, self.epochs = first_epoch, epochs
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            "epoch",
+            MofNCompleteColumn(),
+            BarColumn(),
+            "{task.description}",
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.last_line = -math.inf
+
+    def on_train_begin(self, logs=None):
+        """Show the bar."""
+        self.bar.start()
+        self.task = self.bar.add_task("", total=self.epochs, completed=self.first_epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Move the bar, or print a line."""
+        shown = [f"{n} {logs[n]:.2f}" for n in ("loss", "kl", "val_elbo") if n in logs]
+        self.bar.update(self.task, completed=epoch + 1, description="  ".join(shown))
+        now = time.monotonic()
+        due = now - self.last_line > self.seconds_between_lines or epoch + 1 == self.epochs
+        if due and not self.console.is_terminal:
+            self.last_line = now
+            self.console.print(f"epoch {epoch + 1}/{self.epochs}  {'  '.join(shown)}")
+
+    def on_train_end(self, logs=None):
+        """Leave the bar as it is."""
+        self.bar.stop()
+
+
+def read_history(run: RunDirectory) -> list[dict]:
+    """Return the rows of history.csv as numbers; an empty list if there is none."""
+    if not run.history_file.is_file():
+        return []
+    with run.history_file.open(newline="") as file:
+        return [
+            {name: int(v) if name == "epoch" else float(v) for name, v in row.items()}
+            for row in csv.DictReader(file)
+        ]

@@ -1,0 +1,155 @@
+"""The folder of a run: where everything lies, and how it is found again."""
+
+import re
+import zipfile
+from pathlib import Path
+
+import keras
+
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
+from tfvae.files import atomic
+from tfvae.runs.config import Config, load_config
+
+
+class RunDirectory:
+    """The files of one run.
+
+    `config.toml`, `model.keras`, `history.csv`, `report.json`, `tensorboard/`, `checkpoints/`, the
+    pictures `curves.png`, `reconstructions.png`, `samples.png` and `latent.png`, and what
+    `tfvae export` writes.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.toml"
+        self.model_file = self.path / "model.keras"
+        self.history_file = self.path / "history.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config) -> "RunDirectory":
+        """Make the folder and write the configuration.
+
+        Raises:
+            InvalidFile: the folder already holds a run, or cannot be made.
+        """
+        run = cls(path)
+        if run.config_file.exists() or run.model_file.exists():
+            raise InvalidFile(
+                f"{path} already holds a run. Continue it with --resume, or choose another "
+                "--run-dir."
+            )
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def unused(cls, folder: str | Path, name: str) -> Path:
+        """Return `folder`/`name`, or with a number added if something is there."""
+        path, number = Path(folder) / name, 1
+        while path.exists():
+            number += 1
+            path = Path(folder) / f"{name}-{number}"
+        return path
+
+    def write_config(self, config: Config) -> None:
+        """Write config.toml."""
+        with atomic(self.config_file) as temporary:
+            temporary.write_text(config.to_toml())
+
+    def read_config(self) -> Config:
+        """Read config.toml.
+
+        Raises:
+            InvalidFile: there is no run here, or its configuration is damaged.
+        """
+        if not self.config_file.is_file():
+            raise InvalidFile(
+                f"{self.path} is not a run: it has no config.toml. Expected a folder written by "
+                "`tfvae train`."
+            )
+        return load_config(self.config_file)
+
+    def load_model(self):
+        """Load the trained model.
+
+        Raises:
+            InvalidFile: the run has not finished, or its file is damaged.
+        """
+        if not self.model_file.is_file() and self.checkpoints.is_dir():
+            raise InvalidFile(
+                f"The run in {self.path} has not finished. Continue it with "
+                f"`tfvae train --resume --run-dir {self.path}`."
+            )
+        return load_model(self.model_file)
+
+    def save_checkpoint(self, model, epoch: int) -> None:
+        """Keep the model as it is after `epoch` epochs, and the one before it."""
+        with atomic(self._checkpoint(epoch)) as temporary:
+            model.save(temporary)
+        for old, path in self._checkpoints():
+            if old < epoch - 1:
+                path.unlink()
+
+    def last_checkpoint(self) -> tuple[int, object] | None:
+        """Return (epochs done, model) of the last checkpoint, or None if there is none."""
+        found = self._checkpoints()
+        if not found:
+            return None
+        epoch, path = found[-1]
+        return epoch, load_model(path)
+
+    def _checkpoint(self, epoch):
+        return self.checkpoints / f"epoch-{epoch:05d}.keras"
+
+    def _checkpoints(self):
+        files = self.checkpoints.glob("epoch-*.keras")
+        return sorted((int(re.sub(r"\D", "", file.stem)), file) for file in files)
+
+
+def load_model(path: str | Path):
+    """Load a model that tfvae saved.
+
+    Raises:
+        InvalidFile: the file is missing, damaged, or not a model of tfvae.
+    """
+    from tfvae.models import LatentVariableModel
+
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidFile(f"There is no model {path}.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise InvalidFile(
+            f"{path} is not a .keras file, or is truncated. Expected a file that `model.save` "
+            "or `tfvae train` wrote."
+        )
+    try:
+        model = keras.saving.load_model(path)
+    except TfvaeError:
+        raise
+    except Exception as error:  # Keras and zipfile raise many kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidFile(f"{path} cannot be loaded: {reason[0][:300]}") from None
+    if not isinstance(model, LatentVariableModel):
+        raise InvalidFile(
+            f"{path} holds a {type(model).__name__}; expected a model of tfvae, such as VAE."
+        )
+    return model
+
+
+def open_model(path: str | Path):
+    """Return (model, configuration or None) of a run directory or of a `.keras` file.
+
+    Raises:
+        InvalidFile: there is neither.
+    """
+    path = Path(path)
+    if path.is_dir():
+        run = RunDirectory(path)
+        config = run.read_config()
+        return run.load_model(), config
+    if not path.exists():
+        raise InvalidFile(f"There is no run or model {path}.")
+    if path.suffix == ".tflite":
+        raise InvalidArgument(f"{path} is a .tflite file; use `tfvae decode` for it.")
+    return load_model(path), None

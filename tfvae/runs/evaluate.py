@@ -1,0 +1,77 @@
+"""Measuring a run on its test split."""
+
+import warnings
+
+import numpy as np
+
+from tfvae.data import Splits
+from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
+from tfvae.evaluation import active_units, log_likelihood
+from tfvae.files import update_report
+from tfvae.runs.config import Config
+from tfvae.runs.directory import open_model
+from tfvae.runs.train import load_data
+
+
+def evaluate(
+    model,
+    splits: Splits,
+    num_samples: int,
+    num_examples: int = 0,
+    seed: int = 0,
+    run_dir=None,
+    progress: bool = True,
+) -> dict:
+    """Return the measures of a model on the test split, as plain numbers for JSON.
+
+    Args:
+        model: the trained model.
+        splits: its data.
+        num_samples: importance samples for each image.
+        num_examples: how many test images, from the first; 0 for all.
+        seed: of the samples.
+        run_dir: the run whose report.json gets the section "evaluation", or None.
+        progress: whether to show a progress bar on standard error.
+
+    Returns:
+        What `LogLikelihood.summary` has, and `active_units`, which counts over the whole split.
+    """
+    test = splits.test.numpy()
+    measured = log_likelihood(model, test[: num_examples or None], num_samples, seed, progress)
+    values = {**measured.summary(), "active_units": active_units(model, test)}
+    if run_dir is not None:
+        update_report(run_dir, "evaluation", values)
+    return values
+
+
+def load_run(path, assignments: dict):
+    """Return (model, configuration, data) of a run directory, or of a `.keras` file.
+
+    Args:
+        path: the run, or the file.
+        assignments: settings to replace, `{"data.name": ...}`; a file needs at least that one.
+
+    Raises:
+        InvalidFile: there is no finished run or no model.
+        InvalidArgument: a `.keras` file without a dataset.
+    """
+    model, config = open_model(path)
+    if config is None and "data.name" not in assignments:
+        raise InvalidArgument(f"{path} is a model without a run: name its data with --dataset.")
+    config = (config or Config()).override(assignments)
+    return model, config, load_data(config)
+
+
+def held_out_examples(config: Config | None) -> np.ndarray | None:
+    """Return test images to verify an export with; None where the data cannot be had."""
+    if config is None:
+        return None
+    try:
+        return load_data(config).test.numpy(0, 64)
+    except TfvaeError as error:
+        warnings.warn(
+            f"The run's data cannot be loaded, so the export is verified on samples: {error}",
+            TfvaeWarning,
+            stacklevel=2,
+        )
+        return None

@@ -1,0 +1,98 @@
+"""The pictures of a run."""
+
+import math
+
+import matplotlib
+import numpy as np
+
+from tfvae.evaluation import posterior_means
+from tfvae.files import atomic
+from tfvae.images import grid, save_grid
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+
+def draw(run, model, splits, history) -> None:
+    """Write curves.png, reconstructions.png, samples.png and latent.png into a run directory.
+
+    Of data that is not grey or RGB, only the curves can be shown.
+    """
+    curves(history, run.path / "curves.png")
+    if splits.shape[-1] not in (1, 3):
+        return
+    test = splits.test.numpy(0, 32)
+    reconstructions(model, test, run.path / "reconstructions.png")
+    save_grid(model.sample(64).numpy(), run.path / "samples.png")
+    if len(model.latent_shape) == 1:
+        latent(model, splits.test.numpy(0, 1000), run.path / "latent.png")
+
+
+def curves(history: list[dict], path) -> None:
+    """Draw the metrics over epochs, training and validation."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axis, name in zip(axes, ("elbo", "reconstruction", "kl"), strict=True):
+        for prefix, label in (("", "training"), ("val_", "validation")):
+            if prefix + name in history[0]:
+                axis.plot(epochs, [row[prefix + name] for row in history], label=label)
+        # The first epochs of an untrained model would flatten everything after them.
+        values = [row[p + name] for row in history for p in ("", "val_") if p + name in row]
+        if len(history) > 5:
+            low, high = np.percentile(values, [0, 100] if name == "kl" else [4, 96])
+            margin = 0.1 * (high - low) + 1e-6
+            axis.set_ylim(low - margin, high + margin)
+        axis.set(title=name, xlabel="epoch", ylabel="nats per example")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    _save(figure, path)
+
+
+def reconstructions(model, x: np.ndarray, path) -> None:
+    """Draw images in odd rows, and under each its reconstruction."""
+    columns = min(16, len(x))
+    x = x[: len(x) // columns * columns]
+    decoded = model.predict(x, verbose=0)
+    pairs = np.stack([part.reshape(-1, columns, *x.shape[1:]) for part in (x, decoded)], axis=1)
+    save_grid(pairs.reshape(-1, *x.shape[1:]), path, columns)
+
+
+def latent(model, x: np.ndarray, path) -> None:
+    """Draw the latent space: a map of decoded images for two dimensions, traversals otherwise.
+
+    Traversals move one coordinate from −3 to 3, the others at 0, for the eight coordinates whose
+    posterior means vary most over the data.
+    """
+    steps = np.linspace(-3, 3, 15, dtype=np.float32)
+    size = math.prod(model.latent_shape)
+    if size == 2:
+        z = np.stack(np.meshgrid(steps, -steps), axis=-1).reshape(-1, 2)
+        names = None
+    else:
+        most = np.argsort(-posterior_means(model, x).var(axis=0))[:8]
+        z = np.zeros((len(most), len(steps), size), np.float32)
+        z[np.arange(len(most)), :, most] = steps
+        z = z.reshape(-1, size)
+        names = [f"z[{unit}]" for unit in most]
+    picture = grid(model.decode(z).numpy(), len(steps))
+    figure, axis = plt.subplots(
+        figsize=(8, 8 * picture.shape[0] / picture.shape[1] + 0.4), layout="constrained"
+    )
+    axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
+    width = picture.shape[1] / len(steps)
+    axis.set_xticks([width * (i + 0.5) for i in (0, 7, 14)], ["−3", "0", "3"])
+    height = picture.shape[0] / (len(z) // len(steps))
+    centers = [height * (i + 0.5) for i in range(len(z) // len(steps))]
+    if names is None:
+        axis.set_yticks([centers[i] for i in (0, 7, 14)], ["3", "0", "−3"])
+        axis.set(xlabel="z[0]", ylabel="z[1]")
+    else:
+        axis.set_yticks(centers, names)
+        axis.set(xlabel="value of one latent, the others at 0")
+    _save(figure, path)
+
+
+def _save(figure, path):
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,203 @@
+"""Training a configuration into a run directory."""
+
+import time
+import warnings
+
+import keras
+import tensorflow as tf
+
+from tfvae import data, distributions, networks
+from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
+from tfvae.files import atomic, update_report
+from tfvae.models import VAE
+from tfvae.optimizers import Adam
+from tfvae.runs import callbacks, pictures
+from tfvae.runs.config import Config, ModelConfig, TrainingConfig
+from tfvae.runs.directory import RunDirectory
+
+_SAMPLE_FOR_BIAS = 10_000
+
+
+def train(
+    config: Config, run_dir, resume: bool = False, progress: bool = True, splits=None
+) -> RunDirectory:
+    """Train, and fill the run directory with the model, its history and its pictures.
+
+    Epoch by epoch the model is kept in a checkpoint. Order of the data and all noise are functions
+    of the seed, the epoch and the step, so a run that is resumed ends with the same weights as one
+    that was not interrupted.
+
+    Args:
+        config: the complete configuration.
+        run_dir: folder to write to; it may not hold a run unless `resume`.
+        resume: continue the run in `run_dir` from its last epoch.
+        progress: whether to show a progress bar on standard error.
+        splits: the data, where it is loaded already.
+
+    Raises:
+        TfvaeError: a configuration or data that cannot be used, a folder that holds a run, a loss
+            that is not finite.
+    """
+    start = time.perf_counter()
+    splits = splits or load_data(config)
+    keras.config.set_dtype_policy(config.training.precision)
+    run = RunDirectory(run_dir)
+    found = run.last_checkpoint() if resume else None
+    if found:
+        epochs_done, model = found
+    else:
+        epochs_done, model = 0, build_model(config, splits)
+        model.check_data(splits.train.numpy(0, 1), "train")
+    _check_splits(model, splits)
+    if resume:
+        run.write_config(config)
+    else:
+        run = RunDirectory.create(run_dir, config)
+    _fit(model, config.training, splits, run, epochs_done, progress)
+    with atomic(run.model_file) as temporary:
+        model.save(temporary)
+    pictures.draw(run, model, splits, callbacks.read_history(run))
+    update_report(
+        run.path,
+        "training",
+        {
+            "seconds": round(time.perf_counter() - start, 1),
+            "epochs": config.training.epochs,
+            "steps": int(model.step),
+            "parameters": model.count_params(),
+        },
+    )
+    return run
+
+
+def load_data(config: Config) -> data.Splits:
+    """Load the data of a configuration."""
+    options = config.data
+    return data.load(
+        options.name,
+        options.data_dir or None,
+        options.binarization,
+        config.training.seed,
+        options.download,
+    )
+
+
+def build_model(config: Config, splits: data.Splits) -> VAE:
+    """Return the compiled model of a configuration, for images of the shape of `splits`."""
+    keras.utils.set_random_seed(config.training.seed)
+    likelihood = distributions.LIKELIHOODS.get(
+        config.model.likelihood, **config.model.likelihood_options
+    )
+    encoder, decoder = _networks(config.model, likelihood, splits)
+    model = VAE(
+        encoder,
+        decoder,
+        prior=config.model.prior,
+        likelihood=likelihood,
+        seed=config.training.seed,
+    )
+    training = config.training
+    model.compile(
+        _optimizer(training, steps=training.epochs * (len(splits.train) // training.batch_size)),
+        objective=training.objective,
+        estimator=training.estimator,
+        num_samples=training.num_samples,
+        beta=training.beta,
+        kl_warmup_steps=training.kl_warmup_steps,
+        kl=training.kl,
+        steps_per_execution=training.steps_per_execution,
+        jit_compile=training.jit_compile,
+    )
+    return model
+
+
+def _networks(config: ModelConfig, likelihood, splits):
+    x_shape, latent_size = splits.shape, config.latent_size
+    params_size = distributions.DiagonalNormal().params_size(latent_size)
+    output_shape = (*x_shape[:-1], likelihood.params_size(x_shape[-1]))
+    bias = None
+    if isinstance(likelihood, distributions.Bernoulli):
+        images = splits.train.numpy(0, _SAMPLE_FOR_BIAS)
+        bias = networks.logit_bias(images, per_channel=config.network == "conv")
+    if config.network == "dense":
+        return (
+            networks.dense_encoder(x_shape, params_size, config.hidden, config.activation),
+            networks.dense_decoder(
+                latent_size, output_shape, config.hidden, config.activation, bias
+            ),
+        )
+    return (
+        networks.conv_encoder(
+            x_shape, params_size, config.hidden, config.units, config.activation
+        ),
+        networks.conv_decoder(
+            latent_size, output_shape, config.hidden, config.units, config.activation, bias
+        ),
+    )
+
+
+def _optimizer(config: TrainingConfig, steps):
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, max(1, steps))
+    if config.optimizer == "adam":
+        return Adam(rate)
+    try:
+        return keras.optimizers.get(
+            {"class_name": config.optimizer, "config": {"learning_rate": rate}}
+        )
+    except (ValueError, TypeError):
+        raise InvalidArgument(
+            f"Unknown optimizer {config.optimizer!r}; expected 'adam' or the name of a Keras "
+            "optimizer, such as 'sgd', 'rmsprop', 'adamw' or 'lion'."
+        ) from None
+
+
+def _check_splits(model, splits):
+    """Check all images before the first step, a part at a time."""
+    for name in ("train", "validation", "test"):
+        images = getattr(splits, name)
+        for start in range(0, len(images), 10_000):
+            model.check_data(images.numpy(start, start + 10_000), name)
+    off_levels = model.likelihood.off_levels(splits.test.numpy(0, 1000))
+    if off_levels > 0 and not splits.train.resample:
+        warnings.warn(
+            f"{off_levels:.0%} of the pixels of {splits.name!r} are not among the "
+            f"{model.likelihood.num_levels} levels of the {type(model.likelihood).__name__} "
+            "likelihood, so log p(x) is not a log-probability of this data. Use --set "
+            "data.binarization=dynamic, or a likelihood for grey levels.",
+            TfvaeWarning,
+            stacklevel=2,
+        )
+
+
+def _fit(model, config: TrainingConfig, splits, run, epochs_done, progress):
+    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
+    batches = splits.train.batches(config.batch_size, config.seed, epoch)
+    hooks = [
+        callbacks.EpochCounter(epoch),
+        callbacks.StopAtNonFinite(run),
+        callbacks.History(run, epochs_done),
+        callbacks.Checkpoints(run),
+        keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
+    ]
+    if progress:
+        hooks.append(callbacks.Progress(epochs_done, config.epochs))
+    try:
+        model.fit(
+            batches,
+            validation_data=splits.validation.dataset(config.batch_size),
+            initial_epoch=epochs_done,
+            epochs=config.epochs,
+            callbacks=hooks,
+            verbose=0,
+            shuffle=False,
+        )
+    except KeyboardInterrupt:
+        raise TfvaeError(
+            f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`."
+        ) from None
+    except tf.errors.ResourceExhaustedError:
+        raise TfvaeError(
+            "Out of memory. Use a smaller --batch-size or --num-samples."
+        ) from None

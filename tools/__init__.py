@@ -1,0 +1,1 @@
+"""The command line, one verb a file. Installed as `tfvae.tools`, run as `tfvae`."""

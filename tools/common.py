@@ -1,0 +1,93 @@
+"""What the verbs share: options, output, and the late import of TensorFlow."""
+
+import json
+from pathlib import Path
+
+import click
+
+from tfvae.errors import MissingDependency
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
+run_argument = click.argument("run", type=click.Path(path_type=Path))
+seed_option = click.option("--seed", type=int, default=0, show_default=True)
+num_option = click.option(
+    "-n", "--num", type=click.IntRange(min=1), default=64, show_default=True, help="How many."
+)
+dataset_option = click.option(
+    "--dataset", help="'digits', a TFDS name, or the path of images; default: the run's own."
+)
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder of prepared TFDS data."
+)
+
+
+def output_option(default: str):
+    """Return the option --output with a default that the help names."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path), help=f"Default: {default}."
+    )
+
+
+def load_training_part() -> None:
+    """Import TensorFlow, quietly, inside the verb that needs it.
+
+    Raises:
+        MissingDependency: tfvae is installed without its training part.
+    """
+    from tfvae.quiet import import_tensorflow
+
+    try:
+        import_tensorflow()
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"This command needs the package {error.name!r}, which is not installed. Install tfvae "
+            "with its training part: pip install 'tfvae[train]'."
+        ) from error
+
+
+def say(message: str) -> None:
+    """Print for people, on standard error."""
+    click.echo(message, err=True)
+
+
+def finish(values: dict, as_json: bool, lines: list[str]) -> None:
+    """Print the result: JSON on standard output, or lines for people."""
+    click.echo(json.dumps(values) if as_json else "\n".join(lines))
+
+
+def image_lines(values: dict) -> list[str]:
+    """Return what to print of a written picture."""
+    return [f"{values['num_images']} images in {values['path']}"]
+
+
+def absolute_paths(assignments: dict) -> dict:
+    """Make data paths absolute, so that the run can be used from another folder."""
+    paths = {}
+    for key in ("data.data_dir", "data.name"):
+        value = assignments.get(key)
+        if value and Path(value).exists() and (key == "data.data_dir" or value != "digits"):
+            paths[key] = str(Path(value).resolve())
+    return {**assignments, **paths}
+
+
+def table(values: dict) -> list[str]:
+    """Return the measures of a model as lines of a short table."""
+    rows = [
+        (
+            "test log p(x)",
+            f"{values['log_likelihood']:.3f} ± {values['standard_error']:.3f} nats"
+            f"   {values['bits_per_dim']:.4f} bits/dim",
+        ),
+        ("ELBO", f"{values['elbo']:.3f} nats"),
+        ("reconstruction", f"{values['reconstruction']:.3f} nats"),
+        ("KL", f"{values['kl']:.3f} nats"),
+        ("active units", f"{values['active_units']}"),
+        (
+            "measured with",
+            f"{values['num_samples']} samples (effective {values['effective_sample_size']:.0f}) "
+            f"for each of {values['num_examples']} images",
+        ),
+    ]
+    return [f"{name:<16}{value}" for name, value in rows]

@@ -1,0 +1,47 @@
+"""`tfvae evaluate`: the log-likelihood of the test split, and what it is made of."""
+
+import click
+
+from tfvae.tools.common import (
+    absolute_paths,
+    data_dir_option,
+    dataset_option,
+    finish,
+    json_option,
+    load_training_part,
+    run_argument,
+    seed_option,
+    table,
+)
+
+
+@click.command()
+@run_argument
+@click.option("--num-samples", type=click.IntRange(min=1), help="Importance samples; default 5000.")
+@click.option(
+    "--num-examples", type=click.IntRange(min=0), help="Test images, from the first; 0 for all."
+)
+@dataset_option
+@data_dir_option
+@seed_option
+@json_option
+def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
+    """Measure a RUN (or a .keras file, with --dataset) on the test split.
+
+    Writes the section "evaluation" of RUN/report.json.
+    """
+    load_training_part()
+    from tfvae.runs import evaluate, load_run
+
+    assignments = {"data.name": dataset, "data.data_dir": data_dir and str(data_dir)}
+    assignments = {key: value for key, value in assignments.items() if value is not None}
+    model, config, splits = load_run(run, absolute_paths(assignments))
+    values = evaluate(
+        model,
+        splits,
+        num_samples or config.evaluation.num_samples,
+        config.evaluation.num_examples if num_examples is None else num_examples,
+        seed,
+        run_dir=run if run.is_dir() else None,
+    )
+    finish(values, as_json, table(values))

@@ -1,0 +1,62 @@
+"""The command `tfvae`."""
+
+import os
+import sys
+import warnings
+
+import click
+
+import tfvae
+from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
+from tfvae.tools.decode import decode
+from tfvae.tools.demo import demo
+from tfvae.tools.evaluate import evaluate
+from tfvae.tools.export import export
+from tfvae.tools.recipes import recipes
+from tfvae.tools.reconstruct import reconstruct
+from tfvae.tools.sample import sample
+from tfvae.tools.train import train
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(tfvae.__version__, prog_name="tfvae")
+def cli():
+    """Train latent-variable models, measure them, and ship their decoders.
+
+    Start with `tfvae demo`. Exit status: 0 done, 1 failed, 2 bad usage.
+    """
+
+
+for _verb in (demo, recipes, train, evaluate, sample, reconstruct, export, decode):
+    cli.add_command(_verb)
+
+
+def main() -> None:
+    """Run the command line; errors are one message on standard error, never a traceback."""
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", TfvaeWarning)
+    warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(1)
+    except TfvaeError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2 if isinstance(error, InvalidArgument) else 1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("TFVAE_TRACEBACK"):
+            raise
+        click.echo(
+            f"Error: {type(error).__name__}: {error}\n"
+            "This was not expected. Set TFVAE_TRACEBACK=1 to see where it happened, and please "
+            "report it.",
+            err=True,
+        )
+        sys.exit(1)

@@ -1,0 +1,24 @@
+"""`tfvae recipes`: list the recipes, or print one."""
+
+import click
+
+from tfvae.tools.common import finish, json_option, load_training_part
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def recipes(name, as_json):
+    """List the recipes, or print the TOML of one, to start your own from."""
+    load_training_part()
+    from tfvae import recipes as library
+
+    if name is not None:
+        finish({"name": name, "toml": library.text(name)}, as_json, [library.text(name).rstrip()])
+        return
+    found = {known: library.load(known).description for known in library.names()}
+    finish(
+        {"recipes": found},
+        as_json,
+        [f"{known:<14}{description}" for known, description in found.items()],
+    )

@@ -1,0 +1,38 @@
+"""`tfvae reconstruct`: test images and what is left of them after encoding and decoding."""
+
+import click
+
+from tfvae.tools.common import (
+    absolute_paths,
+    data_dir_option,
+    dataset_option,
+    finish,
+    image_lines,
+    json_option,
+    load_training_part,
+    num_option,
+    output_option,
+    run_argument,
+)
+
+
+@click.command()
+@run_argument
+@num_option
+@dataset_option
+@data_dir_option
+@output_option("RUN/reconstructions.png")
+@json_option
+def reconstruct(run, num, dataset, data_dir, output, as_json):
+    """Draw test images of a RUN (or of --dataset) in odd rows, their reconstructions under them."""
+    load_training_part()
+    from tfvae.runs import load_run, pictures
+
+    assignments = {"data.name": dataset, "data.data_dir": data_dir and str(data_dir)}
+    assignments = {key: value for key, value in assignments.items() if value is not None}
+    model, _, splits = load_run(run, absolute_paths(assignments))
+    output = output or (run if run.is_dir() else run.parent) / "reconstructions.png"
+    x = splits.test.numpy(0, num)
+    pictures.reconstructions(model, x, output)
+    values = {"path": str(output), "num_images": len(x)}
+    finish(values, as_json, image_lines(values))

@@ -1,0 +1,34 @@
+"""`tfvae sample`: images from the prior, decoded by Keras."""
+
+import click
+
+from tfvae.tools.common import (
+    finish,
+    image_lines,
+    json_option,
+    load_training_part,
+    num_option,
+    output_option,
+    run_argument,
+    seed_option,
+)
+
+
+@click.command()
+@run_argument
+@num_option
+@seed_option
+@click.option("--temperature", type=float, default=1.0, show_default=True)
+@output_option("RUN/samples.png")
+@json_option
+def sample(run, num, seed, temperature, output, as_json):
+    """Draw images from a RUN (or a .keras file) and write them as one picture, or as .npy."""
+    load_training_part()
+    from tfvae.images import save
+    from tfvae.runs import open_model
+
+    model, _ = open_model(run)
+    output = output or (run if run.is_dir() else run.parent) / "samples.png"
+    save(model.sample(num, seed, temperature).numpy(), output)
+    values = {"path": str(output), "num_images": num}
+    finish(values, as_json, image_lines(values))
