@@ -6,9 +6,12 @@ The order of the data and the noise of a dynamic binarization are functions of (
 run that is resumed sees what it would have seen.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
+import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.random import Stream, fold_in, make_seed
 
 BINARIZATIONS = ("none", "static", "dynamic")
+_TFDS_HOST = "storage.googleapis.com"  # of TFDS's own files
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
@@ -312,14 +316,8 @@ def _load_tfds(name, data_dir, download):
     import tensorflow_datasets as tfds
 
     builder = _tfds_builder(tfds, name, data_dir)
-    if download:
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # TFDS lets errors of many libraries through
-            raise InvalidData(
-                f"TFDS could not download {name!r}: {type(error).__name__}: {error}. Check the "
-                "network, or pass the folder of prepared data as data_dir (--data-dir)."
-            ) from None
+    if download and not builder.is_prepared():
+        _download(builder, name)
     feature = next(
         (key for key, f in (builder.info.features or {}).items() if _is_image(tfds, f)), None
     )
@@ -343,6 +341,24 @@ def _load_tfds(name, data_dir, download):
         return np.stack(images) if images else np.empty((0,))
 
     return _tfds_splits(name, builder, read)
+
+
+def _download(builder, name):
+    remedy = "Check the network, or pass the folder of prepared data as data_dir (--data-dir)."
+    try:  # TFDS itself would retry for minutes
+        socket.getaddrinfo(_TFDS_HOST, 443)
+    except OSError:
+        raise InvalidData(
+            f"TFDS cannot download {name!r}: there is no network ({_TFDS_HOST} was not found). "
+            + remedy
+        ) from None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            builder.download_and_prepare()
+    except Exception as error:  # TFDS lets errors of many libraries through
+        raise InvalidData(
+            f"TFDS could not download {name!r}: {type(error).__name__}: {error}. {remedy}"
+        ) from None
 
 
 def _is_image(tfds, feature):
