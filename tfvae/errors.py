@@ -1,11 +1,14 @@
-"""The errors that tfvae raises on purpose. Each message says what happened, what was expected, and how to fix it."""
+"""The errors that tfvae raises on purpose.
+
+Each message says what happened, what was expected, and how to fix it.
+"""
 
 import difflib
 from collections.abc import Iterable
 
 
 class TfvaeError(Exception):
-    """Base of every error raised on purpose; the command line prints its message without a traceback."""
+    """Base of every error raised on purpose; the command line prints the message alone."""
 
 
 class InvalidArgument(TfvaeError, ValueError):

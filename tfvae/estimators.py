@@ -40,4 +40,3 @@ def pathwise(
     z = q.sample(num_samples, seed=seed)
     terms = model.log_weight_terms(x, z, q, exact_kl=model.uses_exact_kl, training=training)
     return objective(terms.log_weights(beta)), terms
-

@@ -118,8 +118,6 @@ def log_likelihood(
             model, batch, fold_in(stream, number), tf.constant(num_samples), tf.constant(chunk)
         )
         results.append([part.numpy() for part in sums])
-    if not results:
-        raise InvalidData("There are no examples to measure; expected at least one.")
     parts = [np.concatenate(part) for part in zip(*results, strict=True)]
     return LogLikelihood(*parts, num_samples, math.prod(model.x_shape))
 
@@ -181,18 +179,27 @@ def posterior_means(model, x, batch_size: int = 500) -> np.ndarray:
 
 
 def _batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
-    """Return an iterator over float32 batches, and how many there are where that is known."""
+    """Return an iterator over checked float32 batches, and how many there are if that is known."""
     if isinstance(x, tf.data.Dataset):
         if isinstance(x.element_spec, tuple):
             x = x.map(lambda x, *_: x)
-        batches = x.unbatch().batch(batch_size)
-        return (tf.cast(batch, tf.float32) for batch in batches), None
-    x = np.asarray(x)
-    model.check_data(x)
-    starts = range(0, len(x), batch_size)
-    return (
-        tf.constant(x[start : start + batch_size], tf.float32) for start in starts
-    ), len(starts)
+        parts, count = x.unbatch().batch(batch_size).as_numpy_iterator(), None
+    else:
+        x = np.asarray(x)
+        model.check_data(x)
+        starts = range(0, len(x), batch_size)
+        parts, count = (x[start : start + batch_size] for start in starts), len(starts)
+
+    def checked():
+        empty = True
+        for part in parts:
+            empty = False
+            model.check_data(part)
+            yield tf.constant(part, tf.float32)
+        if empty:
+            raise InvalidData("There are no examples to measure; expected at least one.")
+
+    return checked(), count
 
 
 def _progress(batches, total, show):

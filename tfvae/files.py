@@ -17,7 +17,8 @@ def atomic(path: str | Path):
     If the body raises, what was written is removed and what was at `path` before is still there.
 
     Raises:
-        InvalidFile: the folder does not exist and cannot be made, or cannot be written to.
+        InvalidFile: the folder does not exist and cannot be made or written to, or a file would
+            take the place of a folder.
     """
     path = Path(path)
     try:
@@ -28,6 +29,8 @@ def atomic(path: str | Path):
     try:
         written = folder / path.name
         yield written
+        if path.is_dir() and not written.is_dir():
+            raise InvalidFile(f"Cannot write {path}: it is a folder. Choose another path.")
         if path.is_dir():  # a folder cannot be renamed onto another one
             path.rename(folder / "replaced")
         os.replace(written, path)
@@ -51,6 +54,6 @@ def update_report(folder: str | Path, section: str, values: dict) -> None:
     try:
         report = json.loads(path.read_text()) if path.exists() else {}
         report[section] = {**report.get(section, {}), **values}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OSError):
         raise InvalidFile(f"{path} is in the way: it is not a report of tfvae.") from None
     write_json(path, report)

@@ -38,7 +38,7 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
 
 
 def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) -> None:
-    """Write `grid(images)` as a picture file, enlarged by a whole factor if the images are small."""
+    """Write `grid(images)` as a picture file; small images are enlarged by a whole factor."""
     from PIL import Image
 
     picture = grid(images, columns)
@@ -46,7 +46,7 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) 
     picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     with atomic(path) as temporary:
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(
-            temporary, format=(Path(path).suffix[1:] or "png").replace("jpg", "jpeg")
+            temporary, format=(Path(path).suffix[1:].lower() or "png").replace("jpg", "jpeg")
         )
 
 
@@ -58,8 +58,8 @@ def save(images: np.ndarray, path: str | Path) -> None:
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".npy":
-        with atomic(path) as temporary:
-            np.save(temporary, images)
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.save(file, images)
     elif suffix in (".png", ".jpg", ".jpeg", ".webp", ".bmp"):
         save_grid(images, path)
     else:

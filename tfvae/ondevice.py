@@ -30,6 +30,7 @@ class Decoder:
     """
 
     def __init__(self, content: bytes, num_threads: int = 1, name: str = "the model"):
+        self._name = name
         self.description = read_description(content, name)
         self.latent_shape = tuple(self.description["latent_shape"])
         self.image_shape = tuple(self.description["image_shape"])
@@ -70,7 +71,7 @@ class Decoder:
         Raises:
             InvalidArgument: n is below 1 or the temperature is negative.
         """
-        if n < 1 or temperature < 0:
+        if n < 1 or not temperature >= 0:
             raise InvalidArgument(
                 f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
                 "temperature of at least 0."
@@ -97,13 +98,20 @@ class Decoder:
 
         Raises:
             InvalidArgument: the file has no such signature.
+            InvalidFile: the interpreter cannot run it.
         """
         if signature not in self._runners:
             raise InvalidArgument(
                 f"There is no signature {signature!r} in the file; it has "
                 f"{', '.join(sorted(self._runners))}."
             )
-        return self._runners[signature](**inputs)
+        try:
+            return self._runners[signature](**inputs)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InvalidFile(
+                f"{self._name} is damaged, or does not take these inputs: LiteRT says {reason}"
+            ) from None
 
     def decode_latency(self, batch_size: int = 1, repeats: int = 200) -> float:
         """Return the median time of a `decode` call on this machine, in milliseconds."""

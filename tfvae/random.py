@@ -87,7 +87,8 @@ def normal(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
         `[N, size]` float32.
     """
     pairs = tf.range((size + 1) // 2, dtype=tf.int32)[tf.newaxis, :]
-    counter = index[:, tf.newaxis] + tf.zeros_like(pairs), pairs + tf.zeros_like(index)[:, tf.newaxis]
+    rows = index[:, tf.newaxis]
+    counter = rows + tf.zeros_like(pairs), pairs + tf.zeros_like(rows)
     bits0, bits1 = threefry2x32((seed[0], seed[1]), counter)
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(bits0)))
     angle = (2.0 * math.pi) * _uniform(bits1)

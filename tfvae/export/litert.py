@@ -90,8 +90,8 @@ def _convert(model) -> bytes:
             found = re.findall(r"(?:\btf\.|Flex|'tf\.)(\w+)", str(error))
             names = ", ".join(sorted(set(found))) or str(error).strip().splitlines()[0]
             raise ExportError(
-                f"The model cannot run on LiteRT: it needs {names}, which LiteRT does not have as a "
-                "builtin operator. Replace the layers that use it."
+                f"The model cannot run on LiteRT: it needs {names}, which LiteRT does not have "
+                "as a builtin operator. Replace the layers that use it."
             ) from None
 
 

@@ -1,5 +1,7 @@
 """The one training loop: objective, estimator and number of samples are settings of `compile`."""
 
+import numbers
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -82,7 +84,7 @@ class LatentVariableModel(keras.Model):
                     "Use `objective=` ('elbo', 'iwae')."
                 )
         _check_at_least("num_samples", num_samples, 1)
-        _check_at_least("beta", beta, 0)
+        _check_at_least("beta", beta, 0, numbers.Real)
         _check_at_least("kl_warmup_steps", kl_warmup_steps, 0)
         if kl not in KL_CHOICES:
             raise InvalidArgument(f"`kl` is {kl!r}; expected one of {', '.join(KL_CHOICES)}.")
@@ -172,29 +174,33 @@ class LatentVariableModel(keras.Model):
         surrogate, terms = self._surrogate(x, self.beta, seed, training=False)
         return self._update_metrics(surrogate, terms, sample_weight)
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
 
         Raises:
             InvalidData: an array has another shape than the encoder's input, is not finite, or is
                 outside the range that the likelihood gives a meaning to.
         """
-        self._check_arrays(x, "x")
+        self._prepare(x, "x")
         validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)):
-            self._check_arrays(validation[0], "validation_data")
-        elif validation is not None:
-            self._check_arrays(validation, "validation_data")
-        return super().fit(x, *args, **kwargs)
+        if validation is not None:
+            first = validation[0] if isinstance(validation, (tuple, list)) else validation
+            self._prepare(first, "validation_data")
+        return super().fit(x, _labels(y, kwargs), *args, **kwargs)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, *args, **kwargs):
         """Average the metrics over data; see `keras.Model.evaluate`, and `tfvae.log_likelihood`."""
-        self._check_arrays(x, "x")
-        return super().evaluate(x, *args, **kwargs)
+        self._prepare(x, "x")
+        return super().evaluate(x, _labels(y, kwargs), *args, **kwargs)
 
-    def _check_arrays(self, x, name):
+    def _prepare(self, x, name):
+        """Check arrays, and build networks that wait for the shape of the data."""
         if isinstance(x, np.ndarray):
             self.check_data(x, name)
+        if not self.built:
+            spec = x.element_spec if isinstance(x, tf.data.Dataset) else x
+            spec = spec[0] if isinstance(spec, tuple) else spec
+            self.build((None, *spec.shape[1:]))
 
     def _surrogate(self, x, beta, seed, training):
         x = tf.cast(x, tf.float32)
@@ -217,6 +223,11 @@ class LatentVariableModel(keras.Model):
         return self.get_metrics_result()
 
 
+def _labels(y, options):
+    """Keras passes sample weights on only beside labels: let the weights themselves stand in."""
+    return options.get("sample_weight") if y is None else y
+
+
 def _weighted_mean(values, sample_weight):
     """The mean over the batch; the only place where a loss is averaged."""
     if sample_weight is not None:
@@ -224,6 +235,7 @@ def _weighted_mean(values, sample_weight):
     return tf.reduce_mean(values)
 
 
-def _check_at_least(name, value, minimum):
-    if not isinstance(value, (int, float)) or not value >= minimum:
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a number of at least {minimum}.")
+def _check_at_least(name, value, minimum, kind=numbers.Integral):
+    if not isinstance(value, kind) or not value >= minimum:
+        what = "whole number" if kind is numbers.Integral else "number"
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a {what} of at least {minimum}.")

@@ -158,7 +158,7 @@ class VAE(LatentVariableModel):
         Raises:
             InvalidArgument: n is below 1 or the temperature is negative.
         """
-        if n < 1 or temperature < 0:
+        if n < 1 or not temperature >= 0:
             raise InvalidArgument(
                 f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
                 "temperature of at least 0."

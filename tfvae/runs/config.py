@@ -99,6 +99,11 @@ class Config:
         for key, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
+        if self.evaluation.num_examples < 0:
+            raise InvalidArgument(
+                f"evaluation.num_examples is {self.evaluation.num_examples!r}; expected a number of "
+                "test images, or 0 for all."
+            )
         choices = {
             "model.network": (self.model.network, ("dense", "conv")),
             "training.schedule": (training.schedule, ("constant", "cosine")),

@@ -10,7 +10,7 @@ from tfvae.files import atomic
 from tfvae.images import grid, save_grid
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 
 def draw(run, model, splits, history) -> None:

@@ -127,9 +127,7 @@ def _networks(config: ModelConfig, likelihood, splits):
             ),
         )
     return (
-        networks.conv_encoder(
-            x_shape, params_size, config.hidden, config.units, config.activation
-        ),
+        networks.conv_encoder(x_shape, params_size, config.hidden, config.units, config.activation),
         networks.conv_decoder(
             latent_size, output_shape, config.hidden, config.units, config.activation, bias
         ),
@@ -198,6 +196,4 @@ def _fit(model, config: TrainingConfig, splits, run, epochs_done, progress):
             f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`."
         ) from None
     except tf.errors.ResourceExhaustedError:
-        raise TfvaeError(
-            "Out of memory. Use a smaller --batch-size or --num-samples."
-        ) from None
+        raise TfvaeError("Out of memory. Use a smaller --batch-size or --num-samples.") from None

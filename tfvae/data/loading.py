@@ -1,0 +1,106 @@
+"""From the name of a dataset to its three splits."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfvae.data.images import Images, Splits
+from tfvae.data.local import load_arrays, load_folder, split_by_shuffle
+from tfvae.data.tfds import load_tfds
+from tfvae.errors import InvalidData, unknown_name
+from tfvae.random import Stream
+
+BINARIZATIONS = ("none", "static", "dynamic")
+
+
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    binarization: str = "none",
+    seed: int = 0,
+    download: bool = False,
+) -> Splits:
+    """Load a dataset.
+
+    Args:
+        name: "digits" (1,797 handwritten digits of 8×8 pixels and 17 grey levels, bundled with
+            scikit-learn), the name of a TFDS dataset, or the path of an `.npy` or `.npz` file or of
+            a folder of images. A folder may hold `train/`, `validation/` and `test/`; an `.npz` may
+            hold arrays of these names. What has no such parts is split by a seeded shuffle, 80%,
+            10% and 10%. A TFDS dataset without a validation split gives up the last tenth of
+            `train`, at most 10,000 images.
+        data_dir: where TFDS finds prepared data; its own default if None.
+        binarization: "none"; "static": every pixel is drawn once, with its intensity as
+            probability; "dynamic": training pixels are drawn anew every epoch, those of the other
+            splits once.
+        seed: decides splits and the pixels that are drawn once.
+        download: let TFDS download what is not prepared.
+
+    Raises:
+        InvalidArgument: an unknown name or binarization.
+        InvalidData: data that is missing or not images, or an empty split.
+    """
+    if binarization not in BINARIZATIONS:
+        raise unknown_name("binarization", binarization, BINARIZATIONS)
+    splits = _read(str(name), data_dir, seed, download)
+    for split in ("train", "validation", "test"):
+        images = getattr(splits, split)
+        if len(images) == 0:
+            raise InvalidData(f"The {split} split of {name!r} is empty; expected images.")
+        if images.shape != splits.shape:
+            raise InvalidData(
+                f"The {split} split of {name!r} has images of shape {images.shape}, the training "
+                f"split of {splits.shape}; expected one shape."
+            )
+    return splits if binarization == "none" else _binarize(splits, binarization, seed)
+
+
+def _read(name, data_dir, seed, download):
+    if name == "digits":
+        return _load_digits(seed)
+    path = Path(name)
+    if path.suffix in (".npy", ".npz"):
+        return load_arrays(path, seed)
+    if path.is_dir():
+        return load_folder(path, seed)
+    if path.exists() or "/" in name or "\\" in name:
+        raise InvalidData(
+            f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, 'digits' "
+            "or the name of a TFDS dataset."
+            if path.exists()
+            else f"There is no file or folder {name}."
+        )
+    return load_tfds(name, data_dir, download)
+
+
+def _binarize(splits, binarization, seed):
+    def draw(images, split):
+        rng = np.random.default_rng([seed, int(Stream.BINARIZE), split])
+        drawn = np.empty(images.pixels.shape, np.uint8)
+        for start in range(0, len(images), 1000):
+            x = images.numpy(start, start + 1000)
+            drawn[start : start + 1000] = rng.random(x.shape, np.float32) < x
+        return Images(drawn)
+
+    _check_unit_range(splits)
+    dynamic = dataclasses.replace(splits.train, resample=True)
+    train = dynamic if binarization == "dynamic" else draw(splits.train, 0)
+    return Splits(splits.name, train, draw(splits.validation, 1), draw(splits.test, 2))
+
+
+def _check_unit_range(splits):
+    for images in (splits.train, splits.validation, splits.test):
+        low, high = float(images.pixels.min()), float(images.pixels.max())
+        if not (low >= 0 and high <= images.max_value):
+            raise InvalidData(
+                f"{splits.name!r} has pixels from {low:g} to {high:g}; binarization expects "
+                "intensities in [0, 1]. Rescale the data, or use binarization 'none'."
+            )
+
+
+def _load_digits(seed):
+    from sklearn.datasets import load_digits
+
+    pixels = load_digits().images.astype(np.uint8)[..., np.newaxis]
+    return split_by_shuffle("digits", pixels, 16.0, seed)

@@ -1,0 +1,109 @@
+"""Data of TensorFlow Datasets, loaded through TFDS itself."""
+
+import contextlib
+import logging
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tfvae.data.images import Images, Splits, stored_maximum
+from tfvae.errors import InvalidArgument, InvalidData, unknown_name
+
+_HOST = "storage.googleapis.com"  # of TFDS's own files
+
+
+def load_tfds(name: str, data_dir: str | Path | None, download: bool) -> Splits:
+    """Read a dataset that TFDS knows by name, or has prepared in `data_dir`.
+
+    Raises:
+        InvalidArgument: no dataset has that name.
+        InvalidData: the data is not prepared, cannot be downloaded, or is not images.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    import tensorflow_datasets as tfds
+
+    builder = _tfds_builder(tfds, name, data_dir)
+    if download and not builder.is_prepared():
+        _download(builder, name)
+    feature = next(
+        (key for key, f in (builder.info.features or {}).items() if _is_image(tfds, f)), None
+    )
+    if feature is None:
+        raise InvalidData(f"The TFDS dataset {name!r} has no image feature; expected images.")
+
+    def read(split):
+        try:
+            dataset = builder.as_dataset(split=split, shuffle_files=False)
+        except AssertionError:
+            raise InvalidData(
+                f"The TFDS dataset {name!r} is not prepared in {builder.data_path}. Pass the "
+                "folder that holds it as data_dir (--data-dir), or allow the download "
+                "(download=True, --download)."
+            ) from None
+        images = [example[feature] for example in dataset.as_numpy_iterator()]
+        if len({image.shape for image in images}) > 1:
+            raise InvalidData(
+                f"The images of the TFDS dataset {name!r} differ in size; expected one size."
+            )
+        return np.stack(images) if images else np.empty((0,))
+
+    return _tfds_splits(name, builder, read)
+
+
+def _download(builder, name):
+    remedy = "Check the network, or pass the folder of prepared data as data_dir (--data-dir)."
+    try:  # TFDS itself would retry for minutes
+        socket.getaddrinfo(_HOST, 443)
+    except OSError:
+        raise InvalidData(
+            f"TFDS cannot download {name!r}: there is no network ({_HOST} was not found). " + remedy
+        ) from None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            builder.download_and_prepare()
+    except Exception as error:  # TFDS lets errors of many libraries through
+        raise InvalidData(
+            f"TFDS could not download {name!r}: {type(error).__name__}: {error}. {remedy}"
+        ) from None
+
+
+def _is_image(tfds, feature):
+    return isinstance(feature, tfds.features.Image) or (
+        isinstance(feature, tfds.features.Tensor) and len(feature.shape) == 3
+    )
+
+
+def _tfds_builder(tfds, name, data_dir):
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise InvalidData(f"The data_dir {data_dir} is not a folder.")
+    try:
+        return tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except tfds.core.DatasetNotFoundError:
+        prepared = [p.parent.parent.name for p in Path(data_dir or ".").glob("*/*/features.json")]
+        names = ["digits", *prepared, *tfds.list_builders(with_community_datasets=False)]
+        error = unknown_name("dataset", name, names)
+        few = ", ".join(sorted({"digits", *prepared, "mnist", "fashion_mnist", "binarized_mnist"}))
+        text = str(error).split(" Valid names:")[0]
+        raise InvalidArgument(
+            f"{text} Expected 'digits', the path of a folder of images or of an .npy or .npz file, "
+            f"or the name of a TFDS dataset, such as {few}."
+        ) from None
+
+
+def _tfds_splits(name, builder, read):
+    train = read("train")
+    available = builder.info.splits
+    max_value = stored_maximum(train)
+    if "validation" in available:
+        validation = read("validation")
+    else:
+        held_out = min(10_000, len(train) // 10)
+        train, validation = train[:-held_out], train[-held_out:]
+    if "test" not in available:
+        held_out = max(1, len(train) // 10)
+        train, test = train[:-held_out], train[-held_out:]
+    else:
+        test = read("test")
+    return Splits(name, *(Images(part, max_value) for part in (train, validation, test)))
