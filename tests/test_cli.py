@@ -1,0 +1,579 @@
+"""The command line: in this process where that is enough, as the installed command where not."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfvae import recipes, runs
+from tfvae.ondevice import Decoder
+from tfvae.runs import RunDirectory
+from tfvae.tools.main import main
+
+TINY = {
+    "model.hidden": [16],
+    "model.latent_size": 2,
+    "training.epochs": 1,
+    "training.batch_size": 200,
+    "training.steps_per_execution": 7,
+    "evaluation.num_samples": 10,
+}
+SET_TINY = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+MEASURES = {
+    "log_likelihood",
+    "standard_error",
+    "bits_per_dim",
+    "elbo",
+    "reconstruction",
+    "kl",
+    "active_units",
+    "effective_sample_size",
+    "num_samples",
+    "num_examples",
+}
+EXPORT = {"path", "bytes", "max_abs_error", "operators"}
+PICTURES = {"curves.png", "reconstructions.png", "samples.png", "latent.png"}
+
+
+@dataclasses.dataclass
+class Done:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self):
+        """Return standard output, which must be one JSON object on one line, as the standard has it."""
+        assert self.status == 0, self.err
+        assert self.out.count("\n") == 1
+
+        def refuse(name):
+            raise AssertionError(f"{name} is not JSON")
+
+        value = json.loads(self.out, parse_constant=refuse)
+        assert isinstance(value, dict)
+        return value
+
+
+def start_command(*arguments, folder):
+    """Start the installed command, without what the tests set for TensorFlow."""
+    command = [str(Path(sys.executable).with_name("tfvae")), *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish_command(process):
+    out, err = process.communicate(timeout=300)
+    return Done(process.returncode, out, err)
+
+
+@pytest.fixture
+def tfvae(tmp_path, monkeypatch, capsys):
+    """Return a function that runs the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tfvae", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code
+        return Done(status, *capsys.readouterr())
+
+    return run
+
+
+def content(folder):
+    """Return every file below a folder, with its content."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(tfvae, tmp_path):
+    """Return a function that checks that a command fails as it should, and changes nothing."""
+
+    def check(status, *messages, command):
+        before = content(tmp_path)
+        done = tfvae(*command)
+        assert done.status == status, done.err
+        assert done.out == ""
+        for message in messages:
+            assert message in done.err
+        assert "Traceback" not in done.err
+        assert "This was not expected" not in done.err
+        assert content(tmp_path) == before
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """A run with a model that was never trained; not to be changed."""
+    config = recipes.load("vae-digits").override(TINY)
+    run = RunDirectory.create(tmp_path_factory.mktemp("cli") / "run", config)
+    model = runs.build_model(config, runs.load_data(config))
+    model.optimizer.build(model.trainable_variables)
+    model.save(run.model_file)
+    return run
+
+
+@pytest.fixture
+def run(pristine, tmp_path):
+    """A run called "run" in the folder where the command runs."""
+    copy = RunDirectory.create(tmp_path / "run", pristine.read_config())
+    copy.model_file.write_bytes(pristine.model_file.read_bytes())
+    return copy
+
+
+@pytest.fixture(scope="module")
+def tflite(pristine):
+    from tfvae import export
+
+    export.litert(pristine.load_model(), pristine.path / "decoder.tflite")
+    return pristine.path / "decoder.tflite"
+
+
+# The whole way, with the installed command.
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """`tfvae demo`, started now and awaited later: it takes most of a minute."""
+    folder = tmp_path_factory.mktemp("demo")
+    process = start_command("demo", "--run-dir", "out", "--json", folder=folder)
+    yield folder / "out", process
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def journey(tmp_path_factory, demo):
+    """The folder where train, evaluate, sample, reconstruct and export ran, and what they said."""
+    folder = tmp_path_factory.mktemp("journey")
+    train = ["train", "--recipe", "vae-digits", *SET_TINY, "--run-dir", "run", "--json"]
+    done = {"train": finish_command(start_command(*train, folder=folder))}
+    commands = {
+        "evaluate": ["evaluate", "run", "--num-examples", 30, "--json"],
+        "sample": ["sample", "run", "-n", 5, "-o", "sampled.npy", "--json"],
+        "reconstruct": ["reconstruct", "run", "-n", 6, "-o", "reconstructed.png", "--json"],
+        "export": ["export", "run", "--json"],
+    }
+    for pair in (("evaluate", "sample"), ("reconstruct", "export")):
+        started = {verb: start_command(*commands[verb], folder=folder) for verb in pair}
+        done |= {verb: finish_command(process) for verb, process in started.items()}
+    return folder, done
+
+
+@pytest.mark.slow
+def test_train_says_where_the_run_is(journey):
+    folder, done = journey
+    assert done["train"].json() == {"run_dir": "run", "epochs": 1}
+    names = {path.name for path in (folder / "run").iterdir()}
+    assert {"config.toml", "model.keras", "history.csv", "report.json", *PICTURES} <= names
+
+
+@pytest.mark.slow
+def test_evaluate_prints_the_measures_and_reports_them(journey):
+    folder, done = journey
+    values = done["evaluate"].json()
+    assert set(values) == MEASURES
+    assert values["num_samples"] == 10
+    assert values["num_examples"] == 30
+    assert values["log_likelihood"] > values["elbo"]
+    assert json.loads((folder / "run" / "report.json").read_text())["evaluation"] == values
+
+
+@pytest.mark.slow
+def test_sample_and_reconstruct_write_images(journey):
+    folder, done = journey
+    assert done["sample"].json() == {"path": "sampled.npy", "num_images": 5}
+    assert np.load(folder / "sampled.npy").shape == (5, 8, 8, 1)
+    assert done["reconstruct"].json() == {"path": "reconstructed.png", "num_images": 6}
+    with Image.open(folder / "reconstructed.png") as picture:
+        assert picture.size == (8 * (6 * 9 - 1), 8 * (2 * 9 - 1))
+
+
+@pytest.mark.slow
+def test_export_reports_the_file_and_its_parity(journey):
+    folder, done = journey
+    values = done["export"].json()
+    assert set(values) >= EXPORT
+    assert values["path"] == str(Path("run/decoder.tflite"))
+    assert values["bytes"] == (folder / values["path"]).stat().st_size
+    assert values["max_abs_error"] < 1e-4
+    assert not [name for name in values["operators"] if "Flex" in name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["run", "run/decoder.tflite"])
+def test_decode_draws_what_sample_drew(journey, model):
+    folder, _ = journey
+    command = ["decode", model, "--sample", 5, "-o", "decoded.npy", "--json"]
+    done = finish_command(start_command(*command, folder=folder))
+    assert done.json() == {"path": "decoded.npy", "num_images": 5}
+    decoded, sampled = np.load(folder / "decoded.npy"), np.load(folder / "sampled.npy")
+    np.testing.assert_allclose(decoded, sampled, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "evaluate", "sample", "reconstruct", "export"])
+def test_libraries_do_not_write_to_the_terminal(journey, verb):
+    _, done = journey
+    for noise in ("INFO:", "WARNING", "I0000", "oneDNN", "cuda", "Warning", "\n\n"):
+        assert noise not in done[verb].err
+
+
+def test_help_takes_less_than_a_second(tmp_path):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = finish_command(start_command("--help", folder=tmp_path))
+        seconds.append(time.perf_counter() - start)
+        assert done.status == 0
+        assert "tfvae demo" in done.out
+    assert min(seconds) < 1.0
+
+
+def test_help_does_not_import_tensorflow(run_python):
+    script = (
+        "import sys\n"
+        "from tfvae.tools.main import cli\n"
+        "for verb in ([], *([name] for name in cli.commands)):\n"
+        "    cli.main([*verb, '--help'], standalone_mode=False)\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
+    )
+    printed = run_python(script)
+    assert printed.count("Usage:") == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["decode", "nothing.tflite", "--sample", 1], 1), (["decode"], 2), (["--version"], 0)],
+)
+def test_the_exit_status_of_the_installed_command(tmp_path, arguments, status):
+    done = finish_command(start_command(*arguments, folder=tmp_path))
+    assert done.status == status
+    assert bool(done.out) == (status == 0)
+    assert bool(done.err) == (status != 0)
+    assert "Traceback" not in done.err
+
+
+# What works, in this process.
+
+
+def test_recipes_are_listed_with_what_they_are(tfvae):
+    listed = tfvae("recipes", "--json").json()
+    expected = {name: recipes.load(name).description for name in recipes.names()}
+    assert listed == {"recipes": expected}
+    lines = tfvae("recipes").out.splitlines()
+    assert [line.split()[0] for line in lines] == recipes.names()
+
+
+def test_a_recipe_is_printed_to_start_from(tfvae, tmp_path):
+    (tmp_path / "own.toml").write_text(tfvae("recipes", "vae-digits").out)
+    assert runs.load_config(tmp_path / "own.toml") == recipes.load("vae-digits")
+    printed = tfvae("recipes", "vae-digits", "--json").json()
+    assert printed == {"name": "vae-digits", "toml": recipes.text("vae-digits")}
+
+
+def test_sample_without_output_writes_into_the_run(tfvae, run):
+    assert tfvae("sample", "run", "-n", 3).out == "3 images in run/samples.png\n"
+    assert (run.path / "samples.png").stat().st_size > 0
+
+
+def test_sample_is_decided_by_seed_and_temperature(tfvae, run, tmp_path):
+    model = run.load_model()
+    tfvae("sample", "run", "-n", 4, "--seed", 5, "--temperature", 0.5, "-o", "a.npy")
+    expected = model.sample(4, seed=5, temperature=0.5)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-6)
+
+
+def test_a_model_file_is_enough(tfvae, run, tmp_path):
+    done = tfvae("evaluate", "run/model.keras", "--dataset", "digits", "--num-examples", 2)
+    assert done.status == 0
+    assert "test log p(x)" in done.out
+    assert not (run.path / "report.json").exists()
+    tfvae("sample", "run/model.keras", "-n", 2, "-o", "a.png")
+    assert (tmp_path / "a.png").exists()
+
+
+def test_evaluate_for_people_has_a_line_for_every_measure(tfvae, run):
+    done = tfvae("evaluate", "run", "--num-examples", 3, "--num-samples", 4)
+    words = ("log p(x)", "bits/dim", "ELBO", "reconstruction", "KL", "active units", "4 samples")
+    assert all(word in done.out for word in words)
+
+
+def test_one_example_is_measured_in_valid_json(tfvae, run):
+    assert tfvae("evaluate", "run", "--num-examples", 1, "--json").json()["num_examples"] == 1
+
+
+def test_export_of_a_saved_model(tfvae, run):
+    values = tfvae("export", "run", "--format", "saved_model", "--json").json()
+    assert values["path"] == str(Path("run/saved_model"))
+    assert (run.path / "saved_model" / "saved_model.pb").is_file()
+
+
+def test_decode_of_latents(tfvae, tflite, pristine, tmp_path):
+    z = np.array([[0.5, -1.0], [2.0, 0.0]])
+    np.save(tmp_path / "z.npy", z)
+    tfvae("decode", tflite, "--latents", "z.npy", "-o", "a.npy")
+    expected = pristine.load_model().decode(z)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-5)
+
+
+def test_decode_writes_samples_png_by_default(tfvae, tflite, tmp_path):
+    assert tfvae("decode", tflite, "--sample", 4).out == "4 images in samples.png\n"
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert picture.size == (8 * 17, 8 * 17)
+
+
+@pytest.fixture
+def resumable(tfvae, tmp_path):
+    """A run of one epoch whose end was lost."""
+    train = ["train", "--recipe", "vae-digits", *SET_TINY, "--run-dir", "run"]
+    assert tfvae(*train).status == 0
+    (tmp_path / "run" / "model.keras").unlink()
+    return RunDirectory(tmp_path / "run")
+
+
+def test_resume_finishes_a_run(tfvae, resumable):
+    weights = resumable.last_checkpoint()[1].get_weights()
+    done = tfvae("train", "--resume", "--run-dir", "run", "--json")
+    assert done.json() == {"run_dir": "run", "epochs": 1}
+    for before, after in zip(weights, resumable.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_loss_that_is_not_finite_is_one_message(tfvae, tmp_path):
+    settings = [
+        *SET_TINY,
+        "--set",
+        "model.likelihood=normal",
+        "--set",
+        "model.likelihood_options={}",
+    ]
+    train = ["train", "--recipe", "vae-digits", *settings, "--learning-rate", 1e30]
+    done = tfvae(*train, "--run-dir", "run")
+    assert done.status == 1
+    assert "Error: The loss became" in done.err
+    assert "reconstruction" in done.err
+    assert "No epoch was complete" in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "run" / "model.keras").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+# What does not work: (exit status, words of the message, command). Nothing may be written.
+
+TRAIN = ["train", "--recipe", "vae-digits", *SET_TINY, "--run-dir", "new"]
+BAD_TRAINING = {
+    "unknown recipe": (2, ["'vae-digit'", "mean 'vae-digits'"], ["train", "--recipe", "vae-digit"]),
+    "neither recipe nor config": (2, ["--recipe", "--config", "vae-mnist"], ["train"]),
+    "recipe and config": (2, ["--recipe", "--config"], [*TRAIN, "--config", "a.toml"]),
+    "missing config": (1, ["a.toml"], ["train", "--config", "a.toml"]),
+    "unknown dataset": (2, ["'mnits'", "mean 'mnist'"], [*TRAIN, "--dataset", "mnits"]),
+    "missing dataset": (1, ["a/b.npz"], [*TRAIN, "--dataset", "a/b.npz"]),
+    "not prepared": (
+        1,
+        ["'mnist' is not prepared", "--data-dir", "--download"],
+        [*TRAIN, "--dataset", "mnist", "--data-dir", "."],
+    ),
+    "no data folder": (1, ["nowhere"], [*TRAIN, "--dataset", "mnist", "--data-dir", "nowhere"]),
+    "unknown likelihood": (
+        2,
+        ["'bernouli'", "mean 'bernoulli'"],
+        [*TRAIN, "--set", "model.likelihood=bernouli"],
+    ),
+    "unknown option of the likelihood": (
+        2,
+        ["'num_level'", "mean 'num_levels'"],
+        [*TRAIN, "--set", "model.likelihood_options={num_level=17}"],
+    ),
+    "wrong option of the likelihood": (
+        2,
+        ["num_levels", "many"],
+        [*TRAIN, "--set", "model.likelihood_options={num_levels='many'}"],
+    ),
+    "unknown objective": (2, ["'elb'", "mean 'elbo'"], [*TRAIN, "--objective", "elb"]),
+    "unknown estimator": (2, ["mean 'pathwise'"], [*TRAIN, "--estimator", "pathwis"]),
+    "unknown optimizer": (2, ["'sdg'", "'sgd'"], [*TRAIN, "--set", "training.optimizer=sdg"]),
+    "unknown activation": (2, ["'rleu'"], [*TRAIN, "--set", "model.activation=rleu"]),
+    "unknown prior": (2, ["mean 'standard_normal'"], [*TRAIN, "--set", "model.prior=standard"]),
+    "unknown network": (2, ["mean 'conv'"], [*TRAIN, "--set", "model.network=convv"]),
+    "unknown setting": (2, ["mean 'training.beta'"], [*TRAIN, "--set", "training.betta=1"]),
+    "unknown section": (2, ["mean 'training'"], [*TRAIN, "--set", "trainin.beta=1"]),
+    "no assignment": (2, ["section.key=value"], [*TRAIN, "--set", "training.beta"]),
+    "wrong type": (2, ["training.kl is 3", "str"], [*TRAIN, "--set", "training.kl=3"]),
+    "a name that is a number": (2, ["data.name is 5", "str"], [*TRAIN, "--set", "data.name=5"]),
+    "wrong type of an option": (2, ["'three'", "integer"], [*TRAIN, "--epochs", "three"]),
+    "no epochs": (2, ["training.epochs is 0"], [*TRAIN, "--set", "training.epochs=0"]),
+    "negative beta": (2, ["beta", "-1"], [*TRAIN, "--set", "training.beta=-1"]),
+    "exact KL of IWAE": (
+        2,
+        ["exact"],
+        [*TRAIN, "--objective", "iwae", "--set", "training.kl=exact"],
+    ),
+    "batch too large": (1, ["1437", "9999"], [*TRAIN, "--set", "training.batch_size=9999"]),
+    "run exists": (
+        1,
+        ["already holds a run", "--resume"],
+        ["train", "--recipe", "vae-digits", "--run-dir", "run"],
+    ),
+    "resume of nothing": (1, ["new is not a run"], ["train", "--resume", "--run-dir", "new"]),
+    "resume without a run": (2, ["--run-dir"], ["train", "--resume"]),
+    "resume of a recipe": (2, ["--run-dir alone"], [*TRAIN, "--resume"]),
+    "resume with other settings": (
+        2,
+        ["cannot change training.batch_size", "--epochs"],
+        ["train", "--resume", "--run-dir", "run", "--batch-size", 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRAINING)
+def test_training_that_cannot_be_is_refused(refused, run, case):
+    status, messages, command = BAD_TRAINING[case]
+    refused(status, *messages, command=command)
+
+
+BAD_USE = {
+    "unknown command": (2, ["decod", "decode"], ["decod"]),
+    "no run": (1, ["no run or model nowhere"], ["evaluate", "nowhere"]),
+    "a folder that is no run": (1, ["config.toml"], ["sample", "."]),
+    "a file without its data": (2, ["--dataset"], ["evaluate", "run/model.keras"]),
+    "a .tflite": (2, ["tfvae decode"], ["sample", "junk.tflite"]),
+    "truncated model": (1, ["cut.keras", "truncated"], ["evaluate", "cut.keras"]),
+    "truncated model, export": (1, ["cut.keras", "truncated"], ["export", "cut.keras"]),
+    "foreign model": (1, ["junk.keras"], ["sample", "junk.keras"]),
+    "other images": (
+        1,
+        ["(4, 4, 1)", "(8, 8, 1)"],
+        ["evaluate", "run", "--dataset", "images.npy"],
+    ),
+    "other images, reconstruct": (
+        1,
+        ["(4, 4, 1)", "(8, 8, 1)"],
+        ["reconstruct", "run", "--dataset", "images.npy"],
+    ),
+    "a folder with something else": (
+        1,
+        ["notes.txt", ".png"],
+        ["evaluate", "run", "--dataset", "mixed"],
+    ),
+    "no samples": (2, ["x>=1"], ["evaluate", "run", "--num-samples", 0]),
+    "no images": (2, ["x>=1"], ["sample", "run", "-n", 0]),
+    "negative temperature": (2, ["temperature=-1"], ["sample", "run", "--temperature", -1]),
+    "temperature nan": (2, ["temperature=nan"], ["sample", "run", "--temperature", "nan"]),
+    "unknown ending": (2, [".png or .npy"], ["sample", "run", "-o", "a.gif"]),
+    "unknown ending, reconstruct": (2, [".png"], ["reconstruct", "run", "-o", "a.txt"]),
+    "unknown format": (2, ["'onnx'", "'tflite'"], ["export", "run", "--format", "onnx"]),
+    "impossible tolerance": (1, ["differs from Keras"], ["export", "run", "--tolerance", 0]),
+    "a folder in the way": (1, ["mixed"], ["export", "run", "-o", "mixed"]),
+    "a folder in the way of a folder": (
+        1,
+        ["mixed is in the way"],
+        ["export", "run", "--format", "saved_model", "-o", "mixed"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_USE)
+def test_use_that_cannot_be_is_refused(refused, run, tmp_path, case):
+    status, messages, command = BAD_USE[case]
+    (tmp_path / "cut.keras").write_bytes(run.model_file.read_bytes()[:-500])
+    (tmp_path / "junk.keras").write_bytes(b"junk")
+    (tmp_path / "junk.tflite").write_bytes(b"junk")
+    np.save(tmp_path / "images.npy", np.zeros((30, 4, 4), np.float32))
+    (tmp_path / "mixed").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "mixed" / "a.png")
+    (tmp_path / "mixed" / "notes.txt").write_text("not an image")
+    refused(status, *messages, command=command)
+
+
+BAD_DECODING = {
+    "missing file": (1, ["nothing.tflite"], ["nothing.tflite", "--sample", 1]),
+    "foreign file": (1, ["junk.tflite", "tfvae export"], ["junk.tflite", "--sample", 1]),
+    "truncated file": (1, ["cut.tflite", "damaged"], ["cut.tflite", "--sample", 1]),
+    "a folder without a decoder": (1, ["decoder.tflite"], [".", "--sample", 1]),
+    "neither": (2, ["--sample N", "--latents FILE.npy"], ["good.tflite"]),
+    "both": (2, ["either"], ["good.tflite", "--sample", 1, "--latents", "wide.npy"]),
+    "no samples": (2, ["x>=1"], ["good.tflite", "--sample", 0]),
+    "negative temperature": (2, ["-1"], ["good.tflite", "--sample", 1, "--temperature", -1]),
+    "wrong width": (1, ["(3, 5)", "(N, 2)"], ["good.tflite", "--latents", "wide.npy"]),
+    "no numbers": (1, ["<U1"], ["good.tflite", "--latents", "text.npy"]),
+    "nan": (1, ["not a number"], ["good.tflite", "--latents", "nan.npy"]),
+    "no latents": (1, ["(0, 2)"], ["good.tflite", "--latents", "empty.npy"]),
+    "missing latents": (1, ["nothing.npy"], ["good.tflite", "--latents", "nothing.npy"]),
+    "truncated latents": (1, ["cut.npy"], ["good.tflite", "--latents", "cut.npy"]),
+    "several arrays": (1, ["(N, 2)"], ["good.tflite", "--latents", "several.npz"]),
+    "truncated archive": (1, ["cut.npz"], ["good.tflite", "--latents", "cut.npz"]),
+    "foreign latents": (1, ["junk.tflite"], ["good.tflite", "--latents", "junk.tflite"]),
+    "unknown ending": (2, [".png or .npy"], ["good.tflite", "--sample", 1, "-o", "a.gif"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DECODING)
+def test_decoding_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
+    status, messages, arguments = BAD_DECODING[case]
+    good = tflite.read_bytes()
+    (tmp_path / "good.tflite").write_bytes(good)
+    (tmp_path / "cut.tflite").write_bytes(good[: len(good) // 2])
+    (tmp_path / "junk.tflite").write_bytes(b"junk")
+    np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
+    np.save(tmp_path / "text.npy", np.array([["a", "b"]]))
+    np.save(tmp_path / "nan.npy", np.array([[0.0, np.nan]]))
+    np.save(tmp_path / "empty.npy", np.zeros((0, 2)))
+    np.savez(tmp_path / "several.npz", a=np.zeros((3, 2)), b=np.zeros((3, 2)))
+    for name, whole in (("cut.npy", "wide.npy"), ("cut.npz", "several.npz")):
+        (tmp_path / name).write_bytes((tmp_path / whole).read_bytes()[:-100])
+    refused(status, *messages, command=["decode", *arguments])
+
+
+# Last, because the demo runs beside everything above.
+
+
+@pytest.mark.slow
+def test_the_demo_goes_the_whole_way(demo):
+    folder, process = demo
+    values = finish_command(process).json()
+    assert set(values) >= MEASURES | EXPORT | {"run_dir", "seconds"}
+    assert values["run_dir"] == "out"
+    assert 0 < values["seconds"] < 600
+    assert -90 < values["log_likelihood"] < -75
+    assert values["log_likelihood"] > values["elbo"]
+    assert values["elbo"] == pytest.approx(-values["reconstruction"] - values["kl"], rel=1e-5)
+    bits = -values["log_likelihood"] / np.log(2) / 64
+    assert values["bits_per_dim"] == pytest.approx(bits, rel=1e-5)
+    assert 0 < values["standard_error"] < 2
+    assert values["effective_sample_size"] > 10
+    assert values["num_samples"] == 5000
+    assert 1 <= values["active_units"] <= 8
+    assert values["max_abs_error"] < 1e-4
+    assert values["saved_model_max_abs_error"] < 1e-4
+    files = {"config.toml", "model.keras", "history.csv", "report.json", "decoder.tflite"}
+    folders = {"checkpoints", "tensorboard", "saved_model"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == files | folders | PICTURES | {"decoded.png"}
+    assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    report = json.loads((folder / "report.json").read_text())
+    assert set(report) == {"training", "evaluation", "exports"}
+    assert report["evaluation"] == {name: values[name] for name in MEASURES}
+    assert set(report["exports"]) == {"decoder.tflite", "saved_model"}
+    decoder = Decoder.from_file(folder / "decoder.tflite")
+    assert decoder.sample(3).shape == (3, 8, 8, 1)

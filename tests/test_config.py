@@ -1,0 +1,203 @@
+import dataclasses
+import tomllib
+
+import pytest
+
+from tfvae import recipes
+from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae.runs.config import Config, from_dict, load_config, parse_assignment
+
+DEFAULTS = Config()
+SECTIONS = ("data", "model", "training", "evaluation")
+
+
+def test_the_recipes_are_those_that_are_documented():
+    assert recipes.names() == ["iwae-mnist", "vae-digits", "vae-mnist"]
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_is_a_complete_configuration_under_its_own_name(name):
+    config = recipes.load(name)
+    assert config.name == name
+    assert config.description
+    written = tomllib.loads(config.to_toml())
+    for section in SECTIONS:
+        fields = {field.name for field in dataclasses.fields(getattr(config, section))}
+        assert set(written[section]) == fields
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_configuration_survives_toml(tmp_path, name):
+    config = recipes.load(name).override({"data.data_dir": 'a "b" \\ ü', "model.hidden": [3, 4]})
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    assert load_config(tmp_path / "config.toml") == config
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_text_of_a_recipe_is_what_is_loaded(tmp_path, name):
+    (tmp_path / "own.toml").write_text(recipes.text(name))
+    assert load_config(tmp_path / "own.toml") == recipes.load(name)
+
+
+@pytest.mark.parametrize("function", [recipes.load, recipes.text])
+def test_an_unknown_recipe_is_answered_with_the_closest_one(function):
+    with pytest.raises(InvalidArgument, match=r"'vae-digit'.* mean 'vae-digits'.*iwae-mnist"):
+        function("vae-digit")
+
+
+def test_settings_that_a_file_does_not_name_keep_their_defaults(tmp_path):
+    (tmp_path / "config.toml").write_text("[training]\nepochs = 7\n")
+    training = dataclasses.replace(DEFAULTS.training, epochs=7)
+    assert load_config(tmp_path / "config.toml") == dataclasses.replace(DEFAULTS, training=training)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("training.epochs", 3, 3),
+        ("training.learning_rate", 0.5, 0.5),
+        ("training.learning_rate", 1, 1.0),
+        ("training.jit_compile", True, True),
+        ("model.hidden", [4, 5, 6], (4, 5, 6)),
+        ("model.likelihood_options", {"num_levels": 2}, {"num_levels": 2}),
+        ("data.name", "mnist", "mnist"),
+        ("evaluation.num_examples", 0, 0),
+    ],
+)
+def test_override_replaces_one_setting_with_its_type(key, value, expected):
+    section, field = key.split(".")
+    changed = DEFAULTS.override({key: value})
+    got = getattr(getattr(changed, section), field)
+    assert got == expected
+    assert type(got) is type(expected)
+    assert changed.override({key: getattr(getattr(DEFAULTS, section), field)}) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("traning.epochs", "section 'traning'.*Did you mean 'training'"),
+        ("epochs", "section 'epochs'"),
+        ("name", "section 'name'"),
+        ("training.epoch", r"setting 'training\.epoch'.*Did you mean 'training\.epochs'"),
+        ("model.latent_sise", r"Did you mean 'model\.latent_size'"),
+        ("data.", r"setting 'data\.'"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_closest_one(key, message):
+    with pytest.raises(InvalidArgument, match=message):
+        DEFAULTS.override({key: 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trainig": {}}, "'trainig'.*Did you mean 'training'"),
+        ({"training": {"epoch": 1}}, r"'training\.epoch'.*Did you mean 'training\.epochs'"),
+        ({"training": 3}, r"training is 3; expected a section, \[training\]"),
+        ({"name": 3}, "name is 3.*str"),
+    ],
+)
+def test_an_unknown_key_of_a_file_is_refused(values, message):
+    with pytest.raises(InvalidArgument, match=message):
+        from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("training.epochs", "three", "int"),
+        ("training.epochs", 3.0, "int"),
+        ("training.epochs", True, "int"),
+        ("training.learning_rate", "fast", "float"),
+        ("training.learning_rate", True, "float"),
+        ("training.jit_compile", 1, "bool"),
+        ("training.objective", 1, "str"),
+        ("data.name", 5, "str"),
+        ("model.hidden", 200, "list of numbers"),
+        ("model.hidden", [1.5], "list of numbers"),
+        ("model.hidden", [True], "list of numbers"),
+        ("model.hidden", [], "list of numbers"),
+        ("model.hidden", "200", "list of numbers"),
+        ("model.likelihood_options", "none", "dict"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(key, value, expected):
+    with pytest.raises(InvalidArgument, match=rf"^{key} is .*{expected}"):
+        DEFAULTS.override({key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.latent_size", 0),
+        ("model.units", -1),
+        ("training.num_samples", 0),
+        ("training.epochs", 0),
+        ("training.batch_size", -5),
+        ("training.learning_rate", 0.0),
+        ("training.learning_rate", float("nan")),
+        ("training.learning_rate", float("inf")),
+        ("training.steps_per_execution", 0),
+        ("evaluation.num_samples", 0),
+        ("evaluation.num_examples", -1),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(key, value):
+    with pytest.raises(InvalidArgument, match=f"^{key} is "):
+        DEFAULTS.override({key: value})
+
+
+def test_an_empty_layer_is_named():
+    with pytest.raises(InvalidArgument, match=r"model\.hidden\[1\] is 0"):
+        DEFAULTS.override({"model.hidden": [3, 0]})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "closest"),
+    [
+        ("model.network", "dens", "dense"),
+        ("training.schedule", "cosin", "cosine"),
+        ("training.precision", "float23", "float32"),
+        ("training.precision", "bfloat16", "mixed_bfloat16"),
+    ],
+)
+def test_an_unknown_choice_is_answered_with_the_closest_one(key, value, closest):
+    with pytest.raises(InvalidArgument, match=f"{key} '{value}'.*Did you mean '{closest}'"):
+        DEFAULTS.override({key: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training.epochs=3", ("training.epochs", 3)),
+        ("training.learning_rate=1e-3", ("training.learning_rate", 1e-3)),
+        ("model.hidden=[20, 10]", ("model.hidden", [20, 10])),
+        ("training.jit_compile=true", ("training.jit_compile", True)),
+        ("model.likelihood=normal", ("model.likelihood", "normal")),
+        ('model.likelihood="normal"', ("model.likelihood", "normal")),
+        (" data.name = mnist ", ("data.name", "mnist")),
+        ("data.data_dir=/a=b", ("data.data_dir", "/a=b")),
+        ("data.data_dir=", ("data.data_dir", "")),
+        ("model.likelihood_options={scale=0.5}", ("model.likelihood_options", {"scale": 0.5})),
+    ],
+)
+def test_an_assignment_is_read_as_toml_or_else_as_text(text, expected):
+    assert parse_assignment(text) == expected
+
+
+def test_an_assignment_without_a_value_is_refused():
+    with pytest.raises(InvalidArgument, match=r"'training\.epochs'.*section\.key=value"):
+        parse_assignment("training.epochs")
+
+
+@pytest.mark.parametrize("content", [b"epochs", b"[training]\nepochs = = 3", b"\xff\xfe\x00"])
+def test_a_file_that_is_not_toml_is_refused(tmp_path, content):
+    (tmp_path / "config.toml").write_bytes(content)
+    with pytest.raises(InvalidFile, match=r"config\.toml is not a TOML file"):
+        load_config(tmp_path / "config.toml")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InvalidFile, match=r"Cannot read .*nothing\.toml"):
+        load_config(tmp_path / "nothing.toml")

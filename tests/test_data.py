@@ -1,0 +1,373 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfvae import data
+from tfvae.errors import InvalidArgument, InvalidData
+
+SPLITS = ("train", "validation", "test")
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def content(images):
+    """Return the images as a set, for comparisons that do not depend on their order."""
+    return {image.tobytes() for image in np.asarray(images)}
+
+
+def epoch_of(images, number, seed=0, batch_size=10):
+    """Return the batches of one epoch."""
+    dataset = images.batches(batch_size, seed, tf.Variable(number, dtype=tf.int64))
+    return np.stack([batch.numpy() for batch in dataset])
+
+
+@pytest.fixture(scope="module")
+def numbered():
+    """Thirty-seven images, image n with all pixels n."""
+    pixels = np.broadcast_to(np.arange(37, dtype=np.uint8)[:, None, None, None], (37, 2, 2, 1))
+    return data.Images(np.ascontiguousarray(pixels), max_value=255.0)
+
+
+@pytest.fixture
+def write_images(tmp_path, rng):
+    """Return a function that writes random images into a folder, and gives their pixels."""
+
+    def write(folder, count, shape=(4, 3), suffix=".png"):
+        folder = tmp_path / folder
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (count, *shape), np.uint8)
+        for number, image in enumerate(pixels):
+            Image.fromarray(image).save(folder / f"{number:03}{suffix}")
+        return pixels
+
+    return write
+
+
+class TestDigits:
+    def test_the_splits_hold_every_digit_once(self):
+        from sklearn.datasets import load_digits
+
+        splits = data.load("digits")
+        assert [len(getattr(splits, split)) for split in SPLITS] == [1437, 180, 180]
+        assert (splits.name, splits.shape, splits.num_values) == ("digits", (8, 8, 1), 64)
+        together = np.concatenate([getattr(splits, split).pixels for split in SPLITS])
+        every = load_digits().images.astype(np.uint8)
+        assert sorted(i.tobytes() for i in together) == sorted(i.tobytes() for i in every)
+        x = splits.train.numpy()
+        assert x.dtype == np.float32
+        assert (x.min(), x.max()) == (0, 1)
+
+    def test_the_splits_are_a_function_of_the_seed(self):
+        first, again, other = (data.load("digits", seed=seed) for seed in (3, 3, 4))
+        np.testing.assert_array_equal(first.test.pixels, again.test.pixels)
+        assert content(first.test.pixels) != content(other.test.pixels)
+
+
+class TestBinarization:
+    def test_static_pixels_are_binary_and_fixed(self):
+        first, again, other = (
+            data.load("digits", binarization="static", seed=seed) for seed in (1, 1, 2)
+        )
+        for split in SPLITS:
+            x = getattr(first, split).numpy()
+            assert set(np.unique(x)) == {0, 1}
+            np.testing.assert_array_equal(x, getattr(again, split).numpy())
+        assert not np.array_equal(first.train.pixels, other.train.pixels)
+        epochs = [content(epoch_of(first.train, n, batch_size=1437)[0]) for n in (0, 1)]
+        assert epochs[0] == epochs[1] == content(first.train.numpy())
+
+    def test_static_pixels_have_their_intensity_as_probability(self, assert_mean):
+        grey = data.load("digits", seed=1).train.numpy()
+        binary = data.load("digits", binarization="static", seed=1).train.numpy()
+        for level in np.unique(grey):
+            assert_mean(binary[grey == level], level)
+
+    def test_dynamic_training_pixels_are_drawn_anew_every_epoch(self, assert_mean):
+        level = data.Images(np.full((40, 8, 8, 1), 0.3, np.float32), resample=True)
+        first, again, other = (epoch_of(level, n) for n in (5, 5, 6))
+        assert set(np.unique(first)) == {0, 1}
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(epoch_of(level, 5, seed=1), first)
+        assert not content(first.reshape(40, 64)) & content(other.reshape(40, 64))
+        assert len(content(first.reshape(40, 64))) == 40, "batches share their noise"
+        assert_mean(first.ravel(), 0.3)
+
+    def test_dynamic_splits_to_measure_on_are_the_static_ones(self):
+        static, dynamic = (
+            data.load("digits", binarization=binarization) for binarization in ("static", "dynamic")
+        )
+        np.testing.assert_array_equal(dynamic.test.pixels, static.test.pixels)
+        np.testing.assert_array_equal(dynamic.validation.pixels, static.validation.pixels)
+        assert dynamic.train.resample
+        assert len(np.unique(dynamic.train.numpy())) == 17
+
+    @pytest.mark.parametrize("binarization", ["static", "dynamic"])
+    def test_what_is_no_intensity_is_refused(self, tmp_path, binarization):
+        np.savez(tmp_path / "x.npz", x=np.linspace(-1, 2, 20 * 4).reshape(20, 2, 2))
+        with pytest.raises(InvalidData, match=r"from -1 to 2; .*\[0, 1\]"):
+            data.load(str(tmp_path / "x.npz"), binarization=binarization)
+
+    def test_an_unknown_one_is_refused(self):
+        with pytest.raises(InvalidArgument, match="Did you mean 'dynamic'"):
+            data.load("digits", binarization="dynamik")
+
+
+class TestBatches:
+    def test_an_epoch_is_a_fixed_number_of_full_batches_without_repetition(self, numbered):
+        epoch = tf.Variable(0, dtype=tf.int64)
+        dataset = numbered.batches(10, 0, epoch)
+        assert int(dataset.cardinality()) == 3
+        batches = np.stack([batch.numpy() for batch in dataset])
+        assert batches.shape == (3, 10, 2, 2, 1)
+        assert batches.dtype == np.float32
+        drawn = np.round(255 * batches[..., 0, 0, 0].ravel())
+        assert len(set(drawn)) == 30
+        assert set(drawn) < set(range(37))
+
+    def test_the_order_is_a_function_of_seed_and_epoch(self, numbered):
+        orders = {
+            (seed, epoch): tuple(epoch_of(numbered, epoch, seed)[..., 0, 0, 0].ravel())
+            for seed in (0, 1, 2**32)
+            for epoch in (0, 1, 2)
+        }
+        assert len(set(orders.values())) == 9
+        for (seed, epoch), order in orders.items():
+            assert tuple(epoch_of(numbered, epoch, seed)[..., 0, 0, 0].ravel()) == order
+
+    def test_iterating_again_gives_the_epoch_that_the_variable_then_holds(self, numbered):
+        epoch = tf.Variable(0, dtype=tf.int64)
+        dataset = numbered.batches(10, 0, epoch)
+        for number in (0, 3, 0):
+            epoch.assign(number)
+            batches = np.stack([batch.numpy() for batch in dataset])
+            np.testing.assert_array_equal(batches, epoch_of(numbered, number))
+
+    def test_other_images_are_left_out_each_time(self, numbered):
+        left_out = [
+            set(range(37)) - set(np.round(255 * epoch_of(numbered, n)[..., 0, 0, 0].ravel()))
+            for n in range(20)
+        ]
+        assert set.union(*left_out) > set(range(30))
+
+    def test_batches_hold_what_numpy_gives(self, numbered):
+        drawn = epoch_of(numbered, 0, batch_size=37)[0]
+        order = np.argsort(drawn[:, 0, 0, 0])
+        np.testing.assert_allclose(drawn[order], numbered.numpy(), rtol=1e-6)
+
+    def test_fewer_images_than_a_batch_are_refused(self, numbered):
+        with pytest.raises(InvalidData, match="37 images, fewer than the batch size 38"):
+            numbered.batches(38, 0, tf.Variable(0))
+
+    def test_dataset_is_complete_and_in_order(self, numbered):
+        batches = [batch.numpy() for batch in numbered.dataset(10)]
+        assert [len(batch) for batch in batches] == [10, 10, 10, 7]
+        np.testing.assert_allclose(np.concatenate(batches), numbered.numpy(), rtol=1e-6)
+
+    def test_numpy_gives_a_range(self, numbered):
+        np.testing.assert_array_equal(numbered.numpy(5, 9), numbered.numpy()[5:9])
+
+
+class TestArrayFiles:
+    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    @pytest.mark.parametrize("shape", [(20, 4, 3), (20, 4, 3, 2)], ids=str)
+    def test_one_array_is_split(self, tmp_path, rng, suffix, shape):
+        x = rng.random(shape, np.float32)
+        path = tmp_path / f"x{suffix}"
+        np.save(path, x) if suffix == ".npy" else np.savez(path, x=x)
+        splits = data.load(str(path))
+        assert [len(getattr(splits, split)) for split in SPLITS] == [16, 2, 2]
+        assert splits.shape == (4, 3, shape[3] if len(shape) == 4 else 1)
+        together = [getattr(splits, split).numpy() for split in SPLITS]
+        assert content(np.concatenate(together)) == content(x)
+
+    def test_named_splits_are_kept(self, tmp_path, rng):
+        parts = {split: rng.random((n, 2, 2)) for split, n in zip(SPLITS, (5, 1, 2), strict=True)}
+        np.savez(tmp_path / "x.npz", **parts)
+        splits = data.load(str(tmp_path / "x.npz"))
+        for split, x in parts.items():
+            images = getattr(splits, split).numpy()
+            np.testing.assert_array_equal(images, x[..., np.newaxis].astype(np.float32))
+
+    def test_bytes_are_scaled_and_floats_are_not(self, tmp_path):
+        x = np.tile(np.array([0, 51, 255], np.uint8), (20, 2, 1))
+        for name, array in (("bytes", x), ("floats", x.astype(np.float64))):
+            np.savez(tmp_path / f"{name}.npz", x=array)
+        by_bytes = data.load(str(tmp_path / "bytes.npz")).test.numpy()
+        by_floats = data.load(str(tmp_path / "floats.npz")).test.numpy()
+        np.testing.assert_allclose(by_bytes[0, 0, :, 0], [0, 0.2, 1], rtol=1e-6)
+        np.testing.assert_array_equal(by_floats[0, 0, :, 0], [0, 51, 255])
+
+    @pytest.mark.parametrize(
+        ("arrays", "message"),
+        [
+            ({"x": np.full((20, 2, 2), np.nan)}, "80 values that are infinite or not a number"),
+            ({"x": np.zeros(20)}, r"shape \(20,\); expected numbers of shape \[N, H, W\]"),
+            ({"x": np.full((20, 2, 2), "a")}, "an array of <U1"),
+            ({"x": np.zeros((9, 2, 2))}, "9 images; at least 10 are needed"),
+            ({"a": np.zeros((9, 2, 2)), "b": np.zeros((9, 2, 2))}, "holds a, b; expected 'train'"),
+            ({}, "holds nothing; expected 'train'"),
+            (
+                {"train": np.zeros((9, 2, 2)), **{s: np.zeros((9, 2, 3)) for s in SPLITS[1:]}},
+                r"validation split .* of shape \(2, 3, 1\), the training split of \(2, 2, 1\)",
+            ),
+            (
+                {"test": np.zeros((0, 2, 2)), **{s: np.zeros((9, 2, 2)) for s in SPLITS[:2]}},
+                "test split of .* is empty",
+            ),
+        ],
+        ids=["nan", "one axis", "text", "too few", "names", "nothing", "shapes", "empty"],
+    )
+    def test_arrays_that_are_no_images_are_refused(self, tmp_path, arrays, message):
+        np.savez(tmp_path / "x.npz", **arrays)
+        with pytest.raises(InvalidData, match=message):
+            data.load(str(tmp_path / "x.npz"))
+
+    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    def test_a_missing_file_is_refused(self, tmp_path, suffix):
+        path = tmp_path / f"none{suffix}"
+        with pytest.raises(InvalidData, match=f"There is no file {re.escape(str(path))}"):
+            data.load(str(path))
+
+    @pytest.mark.parametrize("suffix", [".npy", ".npz"])
+    @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "pickle"])
+    def test_a_damaged_file_is_refused(self, tmp_path, suffix, damage):
+        path = tmp_path / f"x{suffix}"
+        x = np.arange(320).reshape(20, 4, 4)
+        x = x.astype(object) if damage == "pickle" else x
+        np.save(path, x) if suffix == ".npy" else np.savez_compressed(path, x=x)
+        raw = path.read_bytes()
+        middle = len(raw) // 2
+        if damage == "flipped" and suffix == ".npy":
+            middle = 4  # an .npy has no checksum: only damage to its header can be seen
+        damaged = {
+            "truncated": raw[:middle],
+            "flipped": raw[:middle]
+            + bytes(255 - b for b in raw[middle : middle + 8])
+            + raw[middle + 8 :],
+            "empty": b"",
+            "text": b"these are no numbers",
+            "pickle": raw,
+        }
+        path.write_bytes(damaged[damage])
+        with pytest.raises(InvalidData, match="cannot be read as an array"):
+            data.load(str(path))
+
+
+class TestFolders:
+    @pytest.mark.parametrize(("shape", "channels"), [((4, 3), 1), ((4, 3, 3), 3)])
+    def test_one_folder_is_split(self, tmp_path, write_images, shape, channels):
+        pixels = write_images(".", 20, shape)
+        splits = data.load(str(tmp_path))
+        assert splits.shape == (4, 3, channels)
+        parts = [getattr(splits, split) for split in SPLITS]
+        assert [len(part) for part in parts] == [16, 2, 2]
+        assert content(np.concatenate([part.pixels for part in parts])) == content(pixels)
+        np.testing.assert_array_equal(
+            parts[0].numpy(), parts[0].pixels.astype(np.float32) / np.float32(255)
+        )
+
+    def test_folders_named_after_splits_are_kept_in_the_order_of_their_files(
+        self, tmp_path, write_images
+    ):
+        written = {
+            split: write_images(split, n) for split, n in zip(SPLITS, (6, 2, 3), strict=True)
+        }
+        splits = data.load(str(tmp_path))
+        for split, pixels in written.items():
+            np.testing.assert_array_equal(getattr(splits, split).pixels[..., 0], pixels)
+
+    def test_folders_below_are_read_and_hidden_files_are_not(self, tmp_path, write_images):
+        pixels = [write_images(f"class {label}", 10) for label in "ab"]
+        (tmp_path / ".DS_Store").write_bytes(b"no image")
+        splits = data.load(str(tmp_path))
+        parts = np.concatenate([getattr(splits, split).pixels for split in SPLITS])
+        assert content(parts) == content(np.concatenate(pixels))
+
+    def test_images_of_16_bits_keep_their_intensities(self, tmp_path):
+        levels = np.array([[0, 256, 13107], [32768, 65279, 65535]], np.uint16)
+        for number in range(10):
+            Image.fromarray(levels).save(tmp_path / f"{number}.png")
+        x = data.load(str(tmp_path)).train.numpy()[0, ..., 0]
+        np.testing.assert_allclose(x, levels / 65535, atol=1 / 255)
+
+    def test_a_file_that_is_no_image_is_refused(self, tmp_path, write_images):
+        write_images(".", 10)
+        (tmp_path / "notes.txt").write_text("not an image")
+        with pytest.raises(InvalidData, match=r"notes.txt cannot be read as an image.*\.png"):
+            data.load(str(tmp_path))
+
+    def test_a_truncated_image_is_refused(self, tmp_path, write_images):
+        write_images(".", 10, (40, 40))
+        path = tmp_path / "003.png"
+        path.write_bytes(path.read_bytes()[:200])
+        with pytest.raises(InvalidData, match=r"003.png cannot be read as an image"):
+            data.load(str(tmp_path))
+
+    @pytest.mark.parametrize("shape", [(4, 4), (4, 3, 3)], ids=["size", "colour"])
+    def test_images_that_differ_are_refused(self, tmp_path, write_images, shape):
+        write_images("a", 10)
+        write_images("b", 1, shape)
+        with pytest.raises(InvalidData, match=r"images of one size and colour mode. Resize"):
+            data.load(str(tmp_path))
+
+    def test_splits_that_differ_are_refused(self, tmp_path, write_images):
+        for split in SPLITS:
+            write_images(split, 3, (4, 4) if split == "test" else (4, 3))
+        with pytest.raises(InvalidData, match=r"\(4, 3, 1\), \(4, 4, 1\).*expected one shape"):
+            data.load(str(tmp_path))
+
+    @pytest.mark.parametrize("folders", [["."], ["train", "validation", "test"]], ids=str)
+    def test_an_empty_folder_is_refused(self, tmp_path, folders):
+        for folder in folders:
+            (tmp_path / folder).mkdir(exist_ok=True)
+        with pytest.raises(InvalidData, match=r"holds no images; expected .png"):
+            data.load(str(tmp_path))
+
+    def test_a_part_of_the_splits_is_refused(self, tmp_path, write_images):
+        write_images("train", 10)
+        write_images("test", 10)
+        with pytest.raises(InvalidData, match="holds test, train; expected 'train', 'validation'"):
+            data.load(str(tmp_path))
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "closest"), [("digit", "digits"), ("mnsit", "mnist"), ("cifar1O", "cifar10")]
+    )
+    def test_an_unknown_dataset_is_refused_with_the_closest_name(self, tmp_path, name, closest):
+        with pytest.raises(InvalidArgument, match=f"Unknown dataset '{name}'.*'{closest}'"):
+            data.load(name, data_dir=str(tmp_path))
+
+    def test_a_missing_folder_is_refused(self, tmp_path):
+        with pytest.raises(InvalidData, match=r"There is no file or folder .*/none"):
+            data.load(str(tmp_path / "none"))
+
+    def test_a_file_of_another_kind_is_refused(self, tmp_path):
+        path = tmp_path / "x.csv"
+        path.write_text("1,2")
+        with pytest.raises(InvalidData, match=r"x.csv is not a dataset: expected a folder"):
+            data.load(str(path))
+
+    def test_a_missing_data_dir_is_refused(self, tmp_path):
+        with pytest.raises(InvalidData, match=r"data_dir .*none is not a folder"):
+            data.load("mnist", data_dir=str(tmp_path / "none"))
+
+    def test_a_tfds_dataset_that_is_not_prepared_is_refused_without_a_download(self, tmp_path):
+        with pytest.raises(InvalidData, match=r"'mnist' is not prepared in .*--download"):
+            data.load("mnist", data_dir=str(tmp_path))
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.slow
+    def test_binarized_mnist_is_read_from_prepared_data(self):
+        folders = [f for f in (SHARED, SHARED / "tfds") if (f / "binarized_mnist").is_dir()]
+        if not folders:
+            pytest.skip(f"binarized_mnist is not prepared in {SHARED}")
+        splits = data.load("binarized_mnist", data_dir=str(folders[0]))
+        assert [len(getattr(splits, split)) for split in SPLITS] == [50_000, 10_000, 10_000]
+        assert (splits.shape, splits.num_values) == ((28, 28, 1), 784)
+        for split in SPLITS:
+            assert set(np.unique(getattr(splits, split).numpy(0, 1000))) == {0, 1}
+            assert set(np.unique(getattr(splits, split).pixels)) == {0, 1}

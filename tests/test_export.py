@@ -1,0 +1,309 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfvae
+from tfvae import export
+from tfvae.errors import ExportError, InvalidFile
+from tfvae.export import signatures
+from tfvae.ondevice import Decoder, operators, read_description
+
+LATENTS = 3
+GREY, COLOUR = (4, 4, 1), (4, 4, 3)
+# Name: likelihood, its options, shape of an image, kind of network, precision policy.
+MODELS = {
+    "bernoulli": ("bernoulli", {}, GREY, "dense", "float32"),
+    "bernoulli, bfloat16": ("bernoulli", {}, GREY, "dense", "mixed_bfloat16"),
+    "categorical": ("categorical", {"num_levels": 5}, COLOUR, "conv", "float32"),
+    "normal, learned": ("normal", {"scale": "learned"}, GREY, "conv", "float32"),
+    "mixture": ("discretized_logistic_mixture", {"num_components": 2}, GREY, "dense", "float32"),
+    "mixture, colour": (
+        "discretized_logistic_mixture",
+        {"num_components": 2, "num_levels": 16},
+        COLOUR,
+        "conv",
+        "float32",
+    ),
+}
+WRITERS = {"tflite": export.litert, "saved_model": export.saved_model}
+
+
+def build(likelihood, options, x_shape, network, policy, seed=0):
+    """Return a VAE with random weights, biases included."""
+    likelihood = tfvae.distributions.LIKELIHOODS.get(likelihood, **options)
+    params_shape = (*x_shape[:-1], likelihood.params_size(x_shape[-1]))
+    make_encoder = getattr(tfvae.networks, f"{network}_encoder")
+    make_decoder = getattr(tfvae.networks, f"{network}_decoder")
+    sizes = ((8,),) if network == "dense" else ((8,), 8)
+    keras.config.set_dtype_policy(policy)
+    try:
+        encoder = make_encoder(x_shape, 2 * LATENTS, *sizes)
+        decoder = make_decoder(LATENTS, params_shape, *sizes)
+        model = tfvae.VAE(encoder, decoder, likelihood=likelihood)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rng = np.random.default_rng(seed)
+    shapes = [weight.shape for weight in model.get_weights()]
+    model.set_weights([0.4 * rng.normal(size=s) if s else np.int64(7) for s in shapes])
+    return model
+
+
+@pytest.fixture(scope="module")
+def simple():
+    return build(*MODELS["bernoulli"])
+
+
+def earlier_export(folder, kind):
+    """Put at folder/kind what an export may replace, and return that path."""
+    path = folder / kind
+    if kind == "tflite":
+        path.write_bytes(b"old")
+    else:
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"old")
+        (path / "stale").write_bytes(b"old")
+    return path
+
+
+class Exported:
+    """One model, a float32 twin of it in Keras, and its two exports."""
+
+    def __init__(self, name, folder):
+        model = build(*MODELS[name])
+        self.keras = build(*MODELS[name][:-1], "float32")
+        self.weights = model.get_weights()
+        self.x_shape = model.x_shape
+        self.folder = folder
+        self.reports = {kind: write(model, folder / kind) for kind, write in WRITERS.items()}
+        self.decoder = Decoder.from_file(folder / "tflite")
+        self.loaded = tf.saved_model.load(str(folder / "saved_model"))
+        self.after = model.get_weights()
+
+    def run(self, kind, signature, **inputs):
+        """Return the outputs of one signature of an export, or of Keras."""
+        if kind == "tflite":
+            return self.decoder.run(signature, **inputs)
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        if kind == "saved_model":
+            outputs = self.loaded.signatures[signature](**tensors)
+        else:
+            outputs = signatures.functions(self.keras)[signature][0](**tensors)
+        return {key: value.numpy() for key, value in outputs.items()}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request, tmp_path_factory):
+    return Exported(request.param, tmp_path_factory.mktemp("export"))
+
+
+@pytest.mark.parametrize("count", [1, 3, 17])
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_signature_computes_what_keras_computes(exported, kind, count, rng):
+    inputs = {
+        "decode": {"latents": rng.normal(size=(count, LATENTS)).astype("f4")},
+        "encode": {"image": rng.random((count, *exported.x_shape)).astype("f4")},
+        "sample": {
+            "seed": np.array([3, -4], np.int32),
+            "index": np.arange(5, 5 + count, dtype=np.int32),
+            "temperature": np.float32(0.8),
+        },
+    }
+    for signature, values in inputs.items():
+        expected = exported.run("keras", signature, **values)
+        actual = exported.run(kind, signature, **values)
+        assert set(actual) == set(expected)
+        for name, value in expected.items():
+            assert actual[name].dtype == np.float32
+            assert actual[name].shape == value.shape
+            np.testing.assert_allclose(actual[name], value, atol=2e-5, err_msg=f"{name}")
+            assert len(actual[name]) == count
+            assert np.ptp(value) > 0.01
+
+
+def test_the_decoder_draws_the_samples_of_keras(exported):
+    expected = exported.keras.sample(6, seed=11, temperature=0.7)
+    np.testing.assert_allclose(exported.decoder.sample(6, 11, 0.7), expected, atol=2e-5)
+
+
+def test_only_builtin_operators_are_used(exported):
+    found = operators((exported.folder / "tflite").read_bytes())
+    assert found
+    assert not [name for name in found if "Flex" in name or name == "CUSTOM"]
+    assert all(name == name.upper() for name in found)  # custom ones have names of their own
+    assert exported.reports["tflite"]["operators"] == found
+
+
+def test_the_report_beside_the_exports_says_what_was_returned(exported):
+    report = json.loads((exported.folder / "report.json").read_text())
+    assert report == {"exports": exported.reports}
+    for kind in WRITERS:
+        values = report["exports"][kind]
+        assert values["path"] == str(exported.folder / kind)
+        assert set(values["errors"]) == {"decode", "encode", "sample"}
+        assert values["max_abs_error"] == max(values["errors"].values()) < 1e-4
+    tflite = report["exports"]["tflite"]
+    assert tflite["bytes"] == (exported.folder / "tflite").stat().st_size
+    assert 0 < tflite["decode_latency_ms"] < 1000
+    files = [f for f in (exported.folder / "saved_model").rglob("*") if f.is_file()]
+    assert report["exports"]["saved_model"]["bytes"] == sum(f.stat().st_size for f in files)
+
+
+def test_nothing_else_is_left_in_the_folder(exported):
+    left = sorted(path.name for path in exported.folder.iterdir())
+    assert left == ["report.json", "saved_model", "tflite"]
+
+
+def test_the_file_describes_the_model(exported):
+    likelihood = exported.keras.likelihood
+    assert read_description((exported.folder / "tflite").read_bytes()) == {
+        "format": 1,
+        "tfvae_version": tfvae.__version__,
+        "model": "VAE",
+        "latent_shape": [LATENTS],
+        "image_shape": list(exported.x_shape),
+        "image_range": [0.0, 1.0] if likelihood.num_levels else None,
+        "likelihood": {"name": type(likelihood).__name__, **likelihood.get_config()},
+        "signatures": ["decode", "encode", "sample"],
+    }
+
+
+def test_exporting_leaves_the_model_as_it_was(exported):
+    for before, after in zip(exported.weights, exported.after, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.slow
+def test_a_saved_model_serves_without_tfvae(simple, tmp_path, run_python, rng):
+    script = (
+        "import sys\n"
+        "import numpy as np\n"
+        "import tensorflow as tf\n"
+        "loaded = tf.saved_model.load('saved_model')\n"
+        "z = np.load('z.npy')\n"
+        "image = loaded.signatures['decode'](latents=tf.constant(z))['image']\n"
+        "np.save('images.npy', image.numpy())\n"
+        "assert not {'tfvae', 'tensorflow_probability'} & set(sys.modules)\n"
+    )
+    export.saved_model(simple, tmp_path / "saved_model")
+    z = rng.normal(size=(4, LATENTS)).astype("f4")
+    np.save(tmp_path / "z.npy", z)
+    run_python(f"import os\nos.chdir({str(tmp_path)!r})\n{script}")
+    np.testing.assert_allclose(np.load(tmp_path / "images.npy"), simple.decode(z), atol=2e-5)
+
+
+def test_given_examples_are_what_is_compared(simple, tmp_path, monkeypatch, rng):
+    seen = {}
+    example_inputs = signatures.example_inputs
+
+    def watched(model, x):
+        seen.update(example_inputs(model, x))
+        return seen
+
+    monkeypatch.setattr(signatures, "example_inputs", watched)
+    x = rng.integers(0, 2, (5, *GREY)).astype("f4")
+    export.saved_model(simple, tmp_path / "saved_model", x)
+    np.testing.assert_array_equal(seen["encode"]["image"], x)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_export_that_differs_is_refused_and_the_old_one_kept(
+    simple, tmp_path, monkeypatch, kind
+):
+    path = earlier_export(tmp_path, kind)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    write = signatures.write_saved_model
+    other = build(*MODELS["bernoulli"], seed=1)
+    monkeypatch.setattr(signatures, "write_saved_model", lambda _, folder: write(other, folder))
+    with pytest.raises(
+        ExportError, match=r"differs from Keras by 0\.\d+; expected at most 0\.0001"
+    ):
+        WRITERS[kind](simple, path)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_the_tolerance_decides(simple, tmp_path):
+    with pytest.raises(ExportError, match="expected at most 0"):
+        export.litert(simple, tmp_path / "a.tflite", tolerance=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_model_that_computes_nan_is_refused(tmp_path, kind):
+    model = build(*MODELS["normal, learned"])
+    weights = model.get_weights()
+    model.set_weights([*weights[:-1], np.full_like(weights[-1], np.nan)])
+    with pytest.raises(ExportError, match="differs from Keras by nan"):
+        WRITERS[kind](model, tmp_path / kind)
+    assert list(tmp_path.iterdir()) == []
+
+
+@keras.saving.register_keras_serializable("test_export")
+class InverseErrorFunction(keras.layers.Layer):
+    """An operation that LiteRT does not have."""
+
+    def call(self, x):
+        return tf.math.erfinv(0.9 * tf.tanh(x))
+
+
+@pytest.fixture(scope="module")
+def unsupported():
+    encoder = tfvae.networks.dense_encoder((4,), 2 * LATENTS, (8,))
+    layers = [keras.Input((LATENTS,)), keras.layers.Dense(4), InverseErrorFunction()]
+    return tfvae.VAE(encoder, keras.Sequential(layers), likelihood="normal")
+
+
+def test_an_operator_that_litert_lacks_is_named(unsupported, tmp_path):
+    with pytest.raises(ExportError, match=r"needs Erfinv, which LiteRT does not have"):
+        export.litert(unsupported, tmp_path / "decoder.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_message_is_all_that_a_refusal_prints(unsupported, tmp_path, capfd):
+    with pytest.raises(ExportError):
+        export.litert(unsupported, tmp_path / "decoder.tflite")
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_what_litert_lacks_can_be_a_saved_model(unsupported, tmp_path):
+    assert export.saved_model(unsupported, tmp_path / "saved_model")["max_abs_error"] < 1e-4
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_earlier_export_is_replaced(simple, tmp_path, kind):
+    path = earlier_export(tmp_path, kind)
+    before = {file.name for file in tmp_path.iterdir()}
+    report = WRITERS[kind](simple, path)
+    assert report["bytes"] > 3
+    assert not (path / "stale").exists()
+    assert {file.name for file in tmp_path.iterdir()} == before | {"report.json"}
+    if kind == "tflite":
+        assert Decoder.from_file(path).sample(2).shape == (2, *GREY)
+    else:
+        assert set(tf.saved_model.load(str(path)).signatures) == {"decode", "encode", "sample"}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_folder_in_the_way_is_refused(tmp_path, simple, kind):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious.txt").write_text("kept")
+    with pytest.raises(InvalidFile, match=r"folder"):
+        WRITERS[kind](simple, tmp_path / "folder")
+    assert (tmp_path / "folder" / "precious.txt").read_text() == "kept"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_file_in_the_way_of_a_saved_model_is_refused(tmp_path, simple):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(InvalidFile, match="in the way"):
+        export.saved_model(simple, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path, simple):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidFile, match="Choose another path"):
+        export.saved_model(simple, tmp_path / "file" / "saved_model")

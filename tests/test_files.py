@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from tfvae.errors import InvalidFile
+from tfvae.files import atomic, update_report, write_json
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_folder(path, content):
+    path.mkdir()
+    (path / "inside.txt").write_text(content)
+
+
+def test_a_file_appears_and_nothing_else_does(tmp_path):
+    with atomic(tmp_path / "new" / "a.txt") as temporary:
+        temporary.write_text("whole")
+        assert not (tmp_path / "new" / "a.txt").exists()
+    assert (tmp_path / "new" / "a.txt").read_text() == "whole"
+    assert names(tmp_path / "new") == ["a.txt"]
+
+
+def test_a_file_is_replaced(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_replaces_the_whole_folder_that_was_there(tmp_path):
+    write_folder(tmp_path / "folder", "old")
+    (tmp_path / "folder" / "stale.txt").write_text("stale")
+    with atomic(tmp_path / "folder") as temporary:
+        write_folder(temporary, "new")
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder") == ["inside.txt"]
+    assert (tmp_path / "folder" / "inside.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(error), atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
+    write_folder(tmp_path / "folder", "old")
+    with pytest.raises(RuntimeError), atomic(tmp_path / "folder") as temporary:
+        write_folder(temporary, "half")
+        raise RuntimeError
+    assert names(tmp_path) == ["folder"]
+    assert (tmp_path / "folder" / "inside.txt").read_text() == "old"
+
+
+def test_a_failure_where_nothing_was_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert names(tmp_path) == []
+
+
+def test_a_file_does_not_replace_a_folder(tmp_path):
+    write_folder(tmp_path / "folder", "precious")
+    with pytest.raises(InvalidFile, match="folder"), atomic(tmp_path / "folder") as temporary:
+        temporary.write_text("a file")
+    assert names(tmp_path) == ["folder"]
+    assert (tmp_path / "folder" / "inside.txt").read_text() == "precious"
+
+
+def test_a_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidFile, match="Choose another path"), atomic(tmp_path / "file" / "a"):
+        pass
+
+
+def test_json_reads_back(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, 2.5, None]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, 2.5, None]}
+
+
+def test_a_report_keeps_other_sections_and_other_values(tmp_path):
+    update_report(tmp_path, "evaluation", {"elbo": -1.0, "kl": 2.0})
+    update_report(tmp_path, "training", {"epochs": 3})
+    update_report(tmp_path, "evaluation", {"kl": 4.0, "active_units": 5})
+    assert json.loads((tmp_path / "report.json").read_text()) == {
+        "evaluation": {"elbo": -1.0, "kl": 4.0, "active_units": 5},
+        "training": {"epochs": 3},
+    }
+    assert names(tmp_path) == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not JSON",
+        b'{"training": ',
+        b"[1]",
+        b"3",
+        b'"text"',
+        b'{"training": [1]}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_report_that_is_not_ours_is_refused_and_left_alone(tmp_path, content):
+    (tmp_path / "report.json").write_bytes(content)
+    with pytest.raises(InvalidFile, match=r"report\.json is in the way"):
+        update_report(tmp_path, "training", {"epochs": 3})
+    assert (tmp_path / "report.json").read_bytes() == content
+
+
+def test_a_folder_called_report_json_is_refused(tmp_path):
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(InvalidFile, match=r"report\.json"):
+        update_report(tmp_path, "training", {"epochs": 3})

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.images import grid, save, save_grid
+
+GREY = 128  # what stands between images and in empty cells
+
+
+def picture_by_loops(images, columns, gap):
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
+    picture = np.full(shape, GREY, np.uint8)
+    for number, image in enumerate(images):
+        top = (number // columns) * (height + gap)
+        left = (number % columns) * (width + gap)
+        picture[top : top + height, left : left + width] = np.round(255 * image)
+    return picture
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("gap", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("count", "columns"), [(1, 1), (6, 3), (5, 3), (2, 5), (4, 1)], ids=lambda value: str(value)
+)
+def test_images_lie_row_by_row(rng, count, columns, gap, channels):
+    images = rng.random((count, 3, 4, channels)).astype(np.float32)
+    picture = grid(images, columns, gap)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, picture_by_loops(images, columns, gap))
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (5, 3), (9, 3), (10, 4)])
+def test_a_picture_is_about_as_many_images_wide_as_high(count, columns):
+    rows = -(-count // columns)
+    assert grid(np.zeros((count, 2, 2, 1)), gap=0).shape == (2 * rows, 2 * columns, 1)
+
+
+def test_values_beyond_0_and_1_are_black_and_white():
+    values = np.array([-np.inf, -0.1, 0.0, 1.0, 1.1, np.inf]).reshape(1, 1, 6, 1)
+    np.testing.assert_array_equal(grid(values).ravel(), [0, 0, 0, 255, 255, 255])
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4), (3, 4, 4, 2), (0, 4, 4, 1), (1, 3, 4, 4, 1)])
+def test_what_is_no_picture_is_refused(tmp_path, shape):
+    with pytest.raises(InvalidData, match="no picture"):
+        grid(np.zeros(shape))
+    with pytest.raises(InvalidData, match="no picture"):
+        save(np.zeros(shape), tmp_path / "picture.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_saved_picture_shows_small_images_enlarged(tmp_path, rng, channels):
+    images = rng.random((4, 8, 8, channels))
+    save_grid(images, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as file:
+        shown = np.asarray(file)
+    expected = grid(images).repeat(8, axis=0).repeat(8, axis=1)
+    np.testing.assert_array_equal(shown.reshape(expected.shape), expected)
+
+
+def test_large_images_are_not_enlarged(tmp_path):
+    save_grid(np.zeros((1, 65, 20, 3)), tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as file:
+        assert file.size == (20, 65)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.NPY"])
+def test_npy_holds_the_values_themselves(tmp_path, rng, name):
+    images = rng.normal(size=(3, 4, 4, 2)).astype(np.float32)
+    save(images, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    np.testing.assert_array_equal(np.load(tmp_path / name), images)
+
+
+@pytest.mark.parametrize("ending", ["png", "PNG", "jpg", "JPG", "jpeg", "webp", "bmp"])
+def test_every_accepted_ending_gives_a_picture_of_that_kind(tmp_path, ending):
+    path = tmp_path / f"picture.{ending}"
+    save(np.full((2, 4, 4, 1), 0.5), path)
+    with Image.open(path) as file:
+        assert file.format.lower() == ending.lower().replace("jpg", "jpeg")
+    assert [path.name for path in tmp_path.iterdir()] == [f"picture.{ending}"]
+
+
+@pytest.mark.parametrize("name", ["picture.gif", "picture", "picture.txt", "picture.tflite"])
+def test_other_endings_are_refused(tmp_path, name):
+    with pytest.raises(InvalidArgument, match=r"\.png or \.npy"):
+        save(np.zeros((1, 4, 4, 1)), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,78 @@
+import keras
+import numpy as np
+import pytest
+
+from tfvae import networks
+
+
+@pytest.mark.parametrize("x_shape", [(8, 8, 1), (7, 5, 3), (1, 1, 1)])
+@pytest.mark.parametrize("encoder", [networks.dense_encoder, networks.conv_encoder])
+def test_an_encoder_maps_images_to_parameters(encoder, x_shape, rng):
+    network = encoder(x_shape, 6)
+    assert network.input_shape == (None, *x_shape)
+    assert network.output_shape == (None, 6)
+    x = rng.normal(size=(3, *x_shape)).astype(np.float32)
+    params = network(x).numpy()
+    np.testing.assert_allclose(network(x[:1]), params[:1], rtol=1e-4, atol=1e-5)
+    assert np.all(np.ptp(params, axis=0) > 0)
+
+
+@pytest.mark.parametrize("output_shape", [(8, 8, 1), (7, 5, 3), (13, 28, 2), (1, 1, 1)])
+@pytest.mark.parametrize("decoder", [networks.dense_decoder, networks.conv_decoder])
+def test_a_decoder_maps_latents_to_the_shape_asked_for(decoder, output_shape, rng):
+    network = decoder(4, output_shape)
+    assert network.input_shape == (None, 4)
+    assert network.output_shape == (None, *output_shape)
+    params = network(rng.normal(size=(3, 4)).astype(np.float32)).numpy()
+    assert np.all(np.isfinite(params))
+    assert np.ptp(params, axis=0).max() > 0
+
+
+def test_hidden_layers_have_the_widths_asked_for():
+    encoder = networks.dense_encoder((4, 4, 1), 6, hidden=(5, 3))
+    assert [w.shape for w in encoder.weights[::2]] == [(16, 5), (5, 3), (3, 6)]
+    encoder = networks.conv_encoder((8, 8, 1), 6, filters=(3, 4, 5), units=7)
+    kernels = [(3, 3, 1, 3), (3, 3, 3, 4), (3, 3, 4, 5), (5, 7), (7, 6)]
+    assert [w.shape for w in encoder.weights[::2]] == kernels
+    decoder = networks.conv_decoder(2, (8, 8, 1), filters=(3, 4), units=7)
+    assert [w.shape[-1] for w in decoder.weights[1::2]] == [7, 2 * 2 * 4, 4, 3, 1]
+
+
+def test_logit_bias_is_the_logit_of_the_clipped_mean():
+    x = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 1]], np.float32)
+    expected = np.log([0.001 / 0.999, 0.25 / 0.75, 0.5 / 0.5, 0.999 / 0.001])
+    bias = networks.logit_bias(x.reshape(4, 2, 2, 1))
+    assert bias.dtype == np.float32
+    np.testing.assert_allclose(bias, expected.reshape(2, 2, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_logit_bias_of_a_channel_is_that_of_its_mean():
+    x = np.stack([np.full((5, 2, 2), 0.25), np.full((5, 2, 2), 0.5)], axis=-1)
+    bias = networks.logit_bias(x, per_channel=True)
+    np.testing.assert_allclose(bias, [-np.log(3), 0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "bias_shape"),
+    [(networks.dense_decoder, (4, 4, 2)), (networks.conv_decoder, (2,))],
+)
+def test_an_untrained_decoder_starts_from_its_bias(decoder, bias_shape, rng):
+    bias = rng.normal(size=bias_shape).astype(np.float32)
+    network = decoder(3, (4, 4, 2), bias=bias)
+    layer = network.get_layer("params")
+    layer.kernel.assign(np.zeros(layer.kernel.shape))
+    expected = np.broadcast_to(bias, (2, 4, 4, 2))
+    np.testing.assert_allclose(network(np.ones((2, 3))), expected, rtol=1e-6)
+
+
+def test_a_bias_is_saved_with_the_weights_and_not_in_the_config(tmp_path, rng):
+    bias = rng.normal(size=(16, 16, 1))
+    network = networks.dense_decoder(3, (16, 16, 1), hidden=(4,), bias=bias)
+    assert (
+        len(str(network.get_config()))
+        < len(str(networks.dense_decoder(3, (16, 16, 1), hidden=(4,)).get_config())) + 200
+    )
+    network.save(tmp_path / "decoder.keras")
+    restored = keras.saving.load_model(tmp_path / "decoder.keras")
+    z = rng.normal(size=(2, 3)).astype(np.float32)
+    np.testing.assert_array_equal(restored(z), network(z))

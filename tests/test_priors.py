@@ -1,0 +1,102 @@
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from tfvae import priors
+from tfvae.distributions import DiagonalNormal
+from tfvae.random import make_seed
+
+
+@pytest.fixture(params=priors.PRIORS.names())
+def build(request):
+    """Return a function that builds the prior for a shape of latents."""
+
+    def build(latent_shape):
+        prior = priors.get(request.param)
+        prior.build(latent_shape)
+        return prior
+
+    return build
+
+
+class TestEveryPrior:
+    @pytest.mark.parametrize("latent_shape", [(3,), (2, 2, 3)])
+    def test_shapes(self, build, latent_shape):
+        prior = build(latent_shape)
+        z = prior.sample(make_seed(0), tf.range(5))
+        assert z.shape == (5, *latent_shape)
+        assert prior.log_prob(z).shape == (5,)
+        assert prior.log_prob(tf.stack([z, z])).shape == (2, 5)
+
+    def test_density_integrates_to_one(self, build):
+        axis = np.linspace(-9, 9, 361, dtype=np.float32)
+        grid = np.stack(np.meshgrid(axis, axis), axis=-1)
+        cell = (axis[1] - axis[0]) ** 2
+        np.testing.assert_allclose(np.exp(build((2,)).log_prob(grid)).sum() * cell, 1, rtol=1e-4)
+
+    def test_log_prob_is_that_of_the_distribution(self, build):
+        prior = build((3,))
+        z = prior.sample(make_seed(0), tf.range(5))
+        np.testing.assert_array_equal(prior.log_prob(z), prior.distribution().log_prob(z))
+
+    def test_samples_have_the_moments_of_the_distribution(self, build, assert_mean):
+        prior = build((2,))
+        z = prior.sample(make_seed(3), tf.range(20_000)).numpy()
+        reference = prior.distribution().sample(200_000, seed=make_seed(4)).numpy()
+        for power in (1, 2):
+            assert_mean(z**power, (reference**power).mean(axis=0))
+
+    def test_a_draw_depends_on_the_seed_and_its_index_only(self, build):
+        prior = build((2, 3))
+        z = prior.sample(make_seed(5), tf.range(10)).numpy()
+        alone = prior.sample(make_seed(5), tf.constant([7]))
+        np.testing.assert_allclose(alone[0], z[7], rtol=0, atol=1e-6)
+        assert not np.any(np.isclose(prior.sample(make_seed(6), tf.range(10)), z, atol=1e-6))
+        assert len(np.unique(z, axis=0)) == 10
+
+    def test_samples_are_the_same_in_every_mode(self, build, mode):
+        prior = build((3,))
+        draw = mode(lambda seed, index: prior.sample(seed, index, 0.7))
+        arguments = make_seed(5), tf.range(4)
+        np.testing.assert_allclose(draw(*arguments), prior.sample(*arguments, 0.7), atol=1e-6)
+
+    def test_temperature_narrows_the_spread(self, build):
+        prior = build((3,))
+        spread = [
+            prior.sample(make_seed(5), tf.range(200), t).numpy().std(axis=0).mean()
+            for t in (0.0, 0.5, 1.0)
+        ]
+        assert spread[0] == 0
+        assert spread[1] < spread[2]
+
+    def test_config_round_trip_through_keras(self, build):
+        prior = build((3,))
+        config = keras.saving.serialize_keras_object(prior)
+        restored = keras.saving.deserialize_keras_object(config)
+        restored.build((3,))
+        assert type(restored) is type(prior)
+        assert [w.shape for w in restored.weights] == [w.shape for w in prior.weights]
+
+
+def test_standard_normal_is_the_standard_normal(rng):
+    prior = priors.StandardNormal()
+    prior.build((2, 3))
+    z = rng.normal(size=(4, 2, 3)).astype(np.float32)
+    expected = scipy.stats.norm.logpdf(z).sum(axis=(1, 2))
+    np.testing.assert_allclose(prior.log_prob(z), expected, rtol=1e-5)
+    warm, cool = (prior.sample(make_seed(1), tf.range(4), t) for t in (1.0, 0.25))
+    np.testing.assert_allclose(cool, 0.25 * warm, rtol=1e-6)
+
+
+def test_kl_to_the_standard_normal_is_the_closed_form(rng, assert_mean):
+    prior = priors.StandardNormal()
+    prior.build((3,))
+    params = rng.normal(size=(2, 6)).astype(np.float32)
+    q = DiagonalNormal()(params)
+    mean, sigma = params[:, :3], np.log1p(np.exp(params[:, 3:] + np.log(np.e - 1)))
+    expected = 0.5 * np.sum(mean**2 + sigma**2 - 1 - 2 * np.log(sigma), axis=1)
+    np.testing.assert_allclose(q.kl_divergence(prior.distribution()), expected, rtol=1e-4)
+    z = q.sample(20_000, seed=make_seed(1))
+    assert_mean(q.log_prob(z) - prior.log_prob(z), expected)

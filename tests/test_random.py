@@ -1,0 +1,113 @@
+import types
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from tfvae import random
+from tfvae.random import Stream
+
+
+def words(*values):
+    return [tf.constant(np.array(v, np.uint32).astype(np.int32)) for v in values]
+
+
+def unsigned(tensors):
+    return [t.numpy().astype(np.uint32).tolist() for t in tensors]
+
+
+# Random123's kat_vectors, "threefry2x32 20".
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_gives_the_published_vectors(counter, key, expected, mode):
+    draw = mode(random.threefry2x32)(words(*key), words(*counter))
+    assert unsigned(draw) == list(expected)
+
+
+def test_threefry_gives_the_same_bits_in_every_mode(rng, mode):
+    key = words(*rng.integers(0, 2**32, 2))
+    counter = words(*rng.integers(0, 2**32, (2, 1000)))
+    in_mode = mode(random.threefry2x32)(key, counter)
+    assert unsigned(in_mode) == unsigned(random.threefry2x32(key, counter))
+
+
+def test_normal_is_the_same_in_every_mode(mode):
+    seed, index = random.make_seed(5), tf.range(100)
+    draws = mode(lambda s, i: random.normal(s, i, 7))(seed, index)
+    np.testing.assert_allclose(draws, random.normal(seed, index, 7), rtol=0, atol=1e-6)
+
+
+def test_a_row_of_normal_depends_on_the_seed_and_its_index_only():
+    seed = random.make_seed(5)
+    batch = random.normal(seed, tf.range(10), 6).numpy()
+    for index in ([7], [3, 1, 3]):
+        rows = random.normal(seed, tf.constant(index), 6)
+        np.testing.assert_allclose(rows, batch[index], rtol=0, atol=1e-6)
+    shorter = random.normal(seed, tf.range(10), 5)
+    np.testing.assert_allclose(shorter, batch[:, :5], rtol=0, atol=1e-6)
+    assert len(np.unique(batch)) == batch.size
+    assert not np.any(random.normal(random.make_seed(6), tf.range(10), 6) == batch)
+
+
+def test_a_million_normals_are_normal():
+    rows = random.normal(random.make_seed(1), tf.range(1000), 1000).numpy().astype(np.float64)
+    draws = rows.ravel()
+    n = draws.size
+    assert abs(draws.mean()) < 4 / np.sqrt(n)
+    assert abs(draws.var() - 1) < 4 * np.sqrt(2 / n)
+    assert abs(np.mean(draws**3)) < 4 * np.sqrt(15 / n)
+    assert abs(np.mean(draws**4) - 3) < 4 * np.sqrt(96 / n)
+    # The 0.1% critical value of Kolmogorov and Smirnov's statistic.
+    assert scipy.stats.kstest(draws, "norm").statistic < 1.95 / np.sqrt(n)
+    assert 4.5 < np.abs(draws).max() < 5.78
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(np.s_[:, ::2], np.s_[:, 1::2]), (np.s_[:, :-2], np.s_[:, 2:]), (np.s_[:-1], np.s_[1:])],
+    ids=["two of a pair", "neighbouring pairs", "neighbouring rows"],
+)
+@pytest.mark.parametrize("power", [1, 2])
+def test_normals_are_uncorrelated(first, second, power):
+    draws = random.normal(random.make_seed(2), tf.range(300), 300).numpy() ** power
+    a, b = draws[first].ravel(), draws[second].ravel()
+    assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(a.size)
+
+
+def test_every_bit_of_the_seed_counts():
+    seeds = [0, *(1 << bit for bit in range(64))]
+    assert len({tuple(random.make_seed(seed).numpy()) for seed in seeds}) == 65
+    draws = [random.normal(random.make_seed(seed), tf.range(1), 2).numpy()[0] for seed in seeds]
+    assert len({tuple(draw) for draw in draws}) == 65
+    streams = [random.stream_seed(seed, Stream.TRAIN, 0).numpy() for seed in seeds]
+    assert len({tuple(stream) for stream in streams}) == 65
+
+
+def test_stream_seeds_differ_by_seed_stream_and_step():
+    seeds = {
+        tuple(random.stream_seed(seed, stream, step).numpy())
+        for seed in (0, 1)
+        for stream in Stream
+        for step in range(50)
+    }
+    assert len(seeds) == 2 * len(Stream) * 50
+
+
+def test_stream_seeds_differ_by_replica(monkeypatch):
+    alone = random.stream_seed(0, Stream.TRAIN, 3).numpy()
+    second = types.SimpleNamespace(replica_id_in_sync_group=1)
+    monkeypatch.setattr(tf.distribute, "get_replica_context", lambda: second)
+    assert not np.array_equal(random.stream_seed(0, Stream.TRAIN, 3).numpy(), alone)
+
+
+def test_fold_in_takes_a_tensor_in_a_graph_as_it_takes_an_integer():
+    seed = random.make_seed(9)
+    folded = tf.function(lambda step: random.fold_in(seed, 4, step))(tf.constant(11, tf.int64))
+    np.testing.assert_array_equal(folded, random.fold_in(seed, 4, 11))

@@ -1,0 +1,434 @@
+import csv
+import itertools
+import json
+import math
+import shutil
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfvae import recipes, runs
+from tfvae.data import Images, Splits
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, NonFiniteLoss, TfvaeError
+from tfvae.errors import TfvaeWarning
+from tfvae.evaluation import active_units, log_likelihood
+from tfvae.ondevice import METADATA_NAME
+from tfvae.runs import RunDirectory, callbacks, pictures
+
+EPOCHS, STEPS = 3, 7  # 1,437 training digits in batches of 200
+PICTURES = {"curves.png", "reconstructions.png", "samples.png", "latent.png"}
+METRICS = ("loss", "elbo", "reconstruction", "kl")
+CONFIG = recipes.load("vae-digits").override(
+    {
+        "data.binarization": "dynamic",
+        "model.hidden": [16],
+        "model.latent_size": 2,
+        "model.likelihood": "bernoulli",
+        "model.likelihood_options": {},
+        "training.epochs": EPOCHS,
+        "training.batch_size": 200,
+        "training.steps_per_execution": STEPS,
+        "training.seed": 3,
+    }
+)
+NORMAL = CONFIG.override(
+    {"data.binarization": "none", "model.likelihood": "normal", "training.schedule": "constant"}
+)
+
+
+def train(config, path, **options):
+    return runs.train(config, path, progress=False, **options)
+
+
+def history(run):
+    """Return the metrics of history.csv, without the times."""
+    rows = callbacks.read_history(run)
+    return [{name: v for name, v in row.items() if name != "seconds"} for row in rows]
+
+
+def assert_same_model(a, b):
+    """Check weights and optimizer, bit by bit."""
+    for one, other in ((a, b), (a.optimizer, b.optimizer)):
+        assert len(one.variables) == len(other.variables)
+        for left, right in zip(one.variables, other.variables, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return runs.load_data(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing interrupted; not to be changed."""
+    return train(CONFIG, tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="module")
+def model(finished):
+    return finished.load_model()
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of that run, to be changed."""
+    return RunDirectory(shutil.copytree(finished.path, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_a_run_has_its_pictures(finished, name):
+    with Image.open(finished.path / name) as picture:
+        assert picture.format == "PNG"
+        assert len(set(picture.convert("L").tobytes())) > 10
+
+
+def test_a_run_has_its_other_files_and_nothing_else(finished):
+    files = {"config.toml", "model.keras", "history.csv", "report.json"}
+    folders = {"checkpoints", "tensorboard"}
+    assert {path.name for path in finished.path.iterdir()} == PICTURES | files | folders
+    assert all((finished.path / name).stat().st_size for name in files)
+    for part in ("train", "validation"):
+        (events,) = (finished.tensorboard / part).glob("events.out.tfevents.*")
+        assert events.stat().st_size > 100
+
+
+def test_the_last_two_checkpoints_are_kept(finished, model):
+    names = sorted(path.name for path in finished.checkpoints.iterdir())
+    assert names == ["epoch-00002.keras", "epoch-00003.keras"]
+    epoch, last = finished.last_checkpoint()
+    assert epoch == EPOCHS
+    assert_same_model(last, model)
+
+
+def test_the_configuration_is_written_completely(finished):
+    assert finished.read_config() == CONFIG
+    assert finished.config_file.read_text() == CONFIG.to_toml()
+
+
+def test_the_history_has_a_row_an_epoch(finished):
+    with finished.history_file.open(newline="") as file:
+        columns = next(csv.reader(file))
+    validation = {f"val_{name}" for name in METRICS}
+    assert sorted(columns) == sorted({"epoch", "seconds", "learning_rate", *METRICS, *validation})
+    rows = callbacks.read_history(finished)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row, prefix in itertools.product(rows, ("", "val_")):
+        elbo = -(row[f"{prefix}reconstruction"] + row[f"{prefix}kl"])
+        assert row[f"{prefix}elbo"] == pytest.approx(elbo, rel=1e-5)
+        assert row[f"{prefix}loss"] == pytest.approx(-elbo, rel=1e-5)
+    assert rows[-1]["val_elbo"] > rows[0]["val_elbo"]
+    cosine = [2e-3 * 0.5 * (1 + math.cos(math.pi * epoch / EPOCHS)) for epoch in (1, 2, 3)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(cosine, abs=1e-9)
+
+
+def test_the_report_says_what_was_trained(finished, model):
+    training = json.loads((finished.path / "report.json").read_text())["training"]
+    assert training["seconds"] > 0
+    del training["seconds"]
+    steps = EPOCHS * STEPS
+    assert training == {"epochs": EPOCHS, "steps": steps, "parameters": model.count_params()}
+    assert int(model.step) == steps
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Leave out the pictures, which take a second."""
+    monkeypatch.setattr(pictures, "draw", lambda *_: None)
+
+
+def test_the_configuration_of_a_run_reproduces_it(finished, model, tmp_path, no_pictures):
+    again = train(runs.load_config(finished.config_file), tmp_path / "again")
+    assert_same_model(again.load_model(), model)
+    assert history(again) == history(finished)
+
+
+def interrupt_after(monkeypatch, epochs):
+    """Make the user press Ctrl-C after so many epochs, before their checkpoint is written."""
+    on_epoch_end = callbacks.History.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        on_epoch_end(self, epoch, logs)
+        if epoch + 1 == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.History, "on_epoch_end", interrupted)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
+    finished, model, tmp_path, monkeypatch, no_pictures, epochs
+):
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, epochs)
+        with pytest.raises(TfvaeError, match=f"--resume --run-dir {path}"):
+            train(CONFIG, path)
+    run = RunDirectory(path)
+    assert len(list(run.checkpoints.glob("*"))) == epochs - 1
+    train(run.read_config(), path, resume=True)
+    assert_same_model(run.load_model(), model)
+    assert history(run) == history(finished)
+
+
+@pytest.mark.parametrize("missing", [["model.keras"], ["model.keras", "checkpoints"]], ids=str)
+def test_a_run_that_has_not_finished_says_how_to_go_on(copied, missing):
+    (copied.path / "model.keras").unlink()
+    if "checkpoints" in missing:
+        shutil.rmtree(copied.checkpoints)
+    with pytest.raises(InvalidFile, match=f"not finished.*--resume --run-dir {copied.path}"):
+        copied.load_model()
+
+
+def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model, no_pictures):
+    longer = CONFIG.override({"training.epochs": EPOCHS + 2})
+    train(longer, copied.path, resume=True)
+    assert int(copied.load_model().step) == (EPOCHS + 2) * STEPS
+    assert [row["epoch"] for row in history(copied)] == [1, 2, 3, 4, 5]
+    before, after = model.get_weights(), copied.load_model().get_weights()
+    assert not np.array_equal(before[-1], after[-1])
+
+
+@pytest.mark.parametrize("kept", ["config.toml", "model.keras"])
+def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept):
+    (tmp_path / kept).write_text("precious")
+    with pytest.raises(InvalidFile, match=r"already holds a run.*--resume.*--run-dir"):
+        train(CONFIG, tmp_path, splits=splits)
+    assert [path.name for path in tmp_path.iterdir()] == [kept]
+    assert (tmp_path / kept).read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"model.likelihood": "bernouli"}, InvalidArgument),
+        ({"model.likelihood_options": {"num_level": 2}}, InvalidArgument),
+        ({"model.activation": "rleu"}, InvalidArgument),
+        ({"training.objective": "elb"}, InvalidArgument),
+        ({"training.optimizer": "sdg"}, InvalidArgument),
+        ({"training.kl": "exactly"}, InvalidArgument),
+        ({"training.beta": -1.0}, InvalidArgument),
+        ({"training.kl_warmup_steps": -1}, InvalidArgument),
+        ({"training.batch_size": 5000}, InvalidData),
+        ({"data.name": "/nothing/here.npz"}, InvalidData),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, settings, error):
+    with pytest.raises(error):
+        train(CONFIG.override(settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_data_outside_0_and_1_is_refused_before_anything_is_written(tmp_path, splits, split):
+    parts = {name: Images(getattr(splits, name).pixels) for name in ("train", "validation", "test")}
+    pixels = parts[split].numpy()
+    pixels[-1, 0, 0, 0] = 1.5
+    parts |= {name: Images(np.clip(parts[name].numpy(), 0, 1)) for name in parts if name != split}
+    bad = Splits("bad", **{**parts, split: Images(np.clip(pixels, 0, 1.5))})
+    config = CONFIG.override({"data.binarization": "none"})
+    with pytest.raises(InvalidData, match=rf"`{split}` has values from 0 to 1\.5.*\[0, 1\]"):
+        train(config, tmp_path / "run", splits=bad)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_model(
+    tmp_path, monkeypatch
+):
+    set_epoch = callbacks.EpochCounter.on_epoch_begin
+
+    def diverge_in_epoch_2(self, epoch, logs=None):
+        set_epoch(self, epoch, logs)
+        if epoch == 1:
+            self.model.optimizer.learning_rate = 1e20
+
+    monkeypatch.setattr(callbacks.EpochCounter, "on_epoch_begin", diverge_in_epoch_2)
+    run = RunDirectory(tmp_path / "run")
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(NORMAL, run.path)
+    message = str(caught.value)
+    good = run.checkpoints / "epoch-00001.keras"
+    assert f"between steps {STEPS} and {2 * STEPS};" in message
+    assert "the term that is not finite: reconstruction" in message
+    assert f"The last good model is {good}." in message
+    assert "Lower the learning rate" in message
+    assert list(run.checkpoints.iterdir()) == [good]
+    assert all(np.all(np.isfinite(weight)) for weight in runs.load_model(good).get_weights())
+    assert [row["epoch"] for row in history(run)] == [1]
+    assert not run.model_file.exists()
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A run in mixed precision, with three latents and grey levels, and the policy after it."""
+    likelihood = {"num_components": 2, "num_levels": 17}
+    config = CONFIG.override(
+        {
+            "data.binarization": "none",
+            "model.latent_size": 3,
+            "model.likelihood": "discretized_logistic_mixture",
+            "model.likelihood_options": likelihood,
+            "training.epochs": 1,
+            "training.precision": "mixed_bfloat16",
+        }
+    )
+    run = train(config, tmp_path_factory.mktemp("mixed") / "run")
+    policy = keras.config.dtype_policy().name
+    keras.config.set_dtype_policy("float32")
+    return run, policy
+
+
+def test_a_run_in_mixed_precision_is_finite_and_complete(mixed):
+    run, _ = mixed
+    assert run.load_model().decoder.layers[0].compute_dtype == "bfloat16"
+    (row,) = history(run)
+    assert all(math.isfinite(value) for value in row.values())
+    with Image.open(run.path / "latent.png") as picture:
+        assert picture.size[0] > picture.size[1]  # three rows of traversals
+
+
+def test_training_leaves_the_precision_of_the_process_as_it_was(mixed):
+    assert mixed[1] == "float32"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_makes_a_model(name):
+    side = 8 if name == "vae-digits" else 28
+    images = Images(np.zeros((1000, side, side, 1), np.uint8))
+    config = recipes.load(name)
+    model = runs.build_model(config, Splits(config.data.name, images, images, images))
+    assert model.latent_shape == (config.model.latent_size,)
+    assert model.optimizer is not None
+    assert float(model.optimizer.learning_rate) == pytest.approx(config.training.learning_rate)
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_a_bernoulli_decoder_starts_at_the_mean_of_the_data(splits, network):
+    config = CONFIG.override({"model.network": network, "model.units": 8})
+    model = runs.build_model(config, splits)
+    pixels = splits.train.numpy()
+    mean = pixels.mean(axis=0) if network == "dense" else np.full((8, 8, 1), pixels.mean())
+    start = model.decode(np.zeros((1, 2), "f4"))[0]
+    np.testing.assert_allclose(start, np.clip(mean, 0.001, 0.999), atol=1e-5)
+
+
+def test_evaluation_is_written_into_the_report(copied, model, splits):
+    values = runs.evaluate(model, splits, 20, 15, seed=4, run_dir=copied.path, progress=False)
+    test = splits.test.numpy()
+    measured = log_likelihood(model, test[:15], 20, seed=4, progress=False)
+    assert values == {**measured.summary(), "active_units": active_units(model, test)}
+    assert values["num_examples"] == 15
+    report = json.loads((copied.path / "report.json").read_text())
+    assert report["evaluation"] == values
+    assert report["training"]["epochs"] == EPOCHS
+
+
+def test_evaluation_without_a_run_covers_the_whole_split(model, splits):
+    assert runs.evaluate(model, splits, 1, progress=False)["num_examples"] == len(splits.test)
+
+
+def test_a_run_is_found_again_with_its_data(finished, model, splits):
+    loaded, config, data = runs.load_run(finished.path, {})
+    assert config == CONFIG
+    assert_same_model(loaded, model)
+    np.testing.assert_array_equal(data.test.pixels, splits.test.pixels)
+
+
+def test_a_file_without_a_run_needs_a_dataset(finished):
+    with pytest.raises(InvalidArgument, match="--dataset"):
+        runs.load_run(finished.model_file, {})
+    _, _, data = runs.load_run(finished.model_file, {"data.name": "digits"})
+    assert data.name == "digits"
+
+
+def test_held_out_examples_are_of_the_test_split(splits):
+    np.testing.assert_array_equal(runs.held_out_examples(CONFIG), splits.test.numpy(0, 64))
+    assert runs.held_out_examples(None) is None
+
+
+def test_held_out_examples_that_cannot_be_had_are_warned_of():
+    config = CONFIG.override({"data.name": "/nothing/here.npy"})
+    with pytest.warns(TfvaeWarning, match=r"verified on samples.*here\.npy"):
+        assert runs.held_out_examples(config) is None
+
+
+def cut(path, target):
+    target.write_bytes(path.read_bytes()[:-1000])
+
+
+def flipped(path, target):
+    content = bytearray(path.read_bytes())
+    for place in range(200, len(content) - 2000, 97):
+        content[place] ^= 0xFF
+    target.write_bytes(content)
+
+
+def other_zip(path, target):
+    with zipfile.ZipFile(target, "w") as file:
+        file.writestr("a.txt", "not a model")
+
+
+def text(path, target):
+    target.write_text("not a model")
+
+
+def other_model(path, target):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(target)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "not a .keras file, or is truncated"),
+        (flipped, "cannot be loaded"),
+        (other_zip, "cannot be loaded"),
+        (text, "not a .keras file"),
+        (other_model, "holds a Sequential; expected a model of tfvae"),
+    ],
+)
+def test_a_damaged_or_foreign_model_is_refused(finished, tmp_path, damage, message):
+    damage(finished.model_file, tmp_path / "model.keras")
+    with pytest.raises(InvalidFile, match=rf"model\.keras.*{message}"):
+        runs.load_model(tmp_path / "model.keras")
+
+
+def test_what_is_no_run_is_refused(tmp_path, finished):
+    with pytest.raises(InvalidFile, match=r"no run or model .*nothing"):
+        runs.open_model(tmp_path / "nothing")
+    with pytest.raises(InvalidFile, match=r"not a run: it has no config\.toml"):
+        runs.open_model(tmp_path)
+    with pytest.raises(InvalidArgument, match="tfvae decode"):
+        (tmp_path / "a.tflite").write_bytes(METADATA_NAME)
+        runs.open_model(tmp_path / "a.tflite")
+    with pytest.raises(InvalidFile, match=r"There is no model .*model\.keras"):
+        RunDirectory(tmp_path).load_model()
+    assert runs.open_model(finished.model_file)[1] is None
+
+
+def test_names_that_are_taken_get_numbers(tmp_path):
+    assert RunDirectory.unused(tmp_path, "demo") == tmp_path / "demo"
+    (tmp_path / "demo").mkdir()
+    assert RunDirectory.unused(tmp_path, "demo") == tmp_path / "demo-2"
+    (tmp_path / "demo-2").mkdir()
+    assert RunDirectory.unused(tmp_path, "demo") == tmp_path / "demo-3"
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 20])
+def test_every_image_is_in_the_picture_above_its_reconstruction(model, splits, tmp_path, count):
+    x = splits.test.numpy(0, count)
+    pictures.reconstructions(model, x, tmp_path / "a.png")
+    decoded = np.round(255 * np.clip(model.predict(x, verbose=0), 0, 1)).astype(np.uint8)
+    with Image.open(tmp_path / "a.png") as file:
+        picture = np.asarray(file)[::8, ::8]  # 8×8 images are enlarged eightfold
+    cell = 9
+    columns = (picture.shape[1] + 1) // cell
+    for number in range(count):
+        row, left = 2 * (number // columns) * cell, (number % columns) * cell
+        above = picture[row : row + 8, left : left + 8]
+        below = picture[row + cell : row + cell + 8, left : left + 8]
+        np.testing.assert_array_equal(above, np.round(255 * x[number, ..., 0]))
+        np.testing.assert_allclose(below.astype(int), decoded[number, ..., 0], atol=1)

@@ -1,0 +1,161 @@
+"""A model is saved here and loaded in a fresh interpreter, as it would be on another day."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+
+import tfvae
+
+MODELS = {
+    "elbo": (
+        {"likelihood": tfvae.distributions.Categorical(3), "seed": 2**40 + 7},
+        {
+            "optimizer": lambda: tfvae.optimizers.Adam(0.02, clipnorm=1.0),
+            "beta": 0.5,
+            "kl_warmup_steps": 20,
+            "kl": "monte_carlo",
+            "jit_compile": False,
+            "steps_per_execution": 2,
+        },
+    ),
+    "iwae": (
+        {"likelihood": tfvae.distributions.DiscretizedLogisticMixture(2, 16), "latents": 3},
+        {
+            "optimizer": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+            "objective": "iwae",
+            "num_samples": 4,
+            "run_eagerly": True,
+        },
+    ),
+}
+
+ORDERS = (("tfvae", "keras"), ("keras", "tfvae"))
+
+# What a loaded model is asked; the same text is run on the model that was never saved.
+QUESTIONS = """
+def answers(model, x):
+    options = model.get_compile_config()
+    optimizer = options.pop("optimizer")
+    return {
+        "predict": np.asarray(model.predict(x, verbose=0)).ravel().tolist(),
+        "sample": np.asarray(model.sample(2, seed=3)).ravel().tolist(),
+        "evaluate": model.evaluate(x, verbose=0),
+        "optimizer": type(model.optimizer).__name__,
+        "optimizer variables": [np.asarray(v).ravel().tolist() for v in model.optimizer.variables],
+        "optimizer config": optimizer["config"],
+        "compile": options,
+        "likelihood": repr(model.likelihood),
+        "seed": model.seed,
+        "step before": int(model.step),
+        "losses": [float(model.train_on_batch(x, return_dict=True)["loss"]) for _ in range(4)],
+        "step after": int(model.step),
+    }
+"""
+
+LOAD = """
+import {first}
+import {second}
+import json, sys
+import numpy as np
+{questions}
+folder = sys.argv[1]
+x = np.load(folder + "/x.npy")
+model = {{n: keras.saving.load_model(folder + "/" + n + ".keras") for n in sys.argv[2:]}}
+assert all(isinstance(m, tfvae.VAE) for m in model.values())
+print(json.dumps({{n: answers(m, x) for n, m in model.items()}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(make_vae, images, tmp_path_factory):
+    """Train and save every model: the folder, and what each answers without having been saved."""
+    folder = tmp_path_factory.mktemp("saved")
+    np.save(folder / "x.npy", images)
+    namespace = {"np": np}
+    exec(QUESTIONS, namespace)
+    expected = {}
+    for name, (arguments, options) in MODELS.items():
+        model = make_vae(**arguments)
+        model.compile(**{**options, "optimizer": options["optimizer"]()})
+        model.fit(images, epochs=3, batch_size=6, verbose=0)
+        model.save(folder / f"{name}.keras")
+        model.save_weights(folder / f"{name}.weights.h5")
+        expected[name] = namespace["answers"](model, images)
+    return folder, expected
+
+
+@pytest.fixture(scope="module")
+def both_loaded(saved, run_python):
+    """What the models answer after loading, without custom_objects, by order of imports."""
+
+    def load(order):
+        script = LOAD.format(first=order[0], second=order[1], questions=QUESTIONS)
+        return json.loads(run_python(script, saved[0], *MODELS).splitlines()[-1])
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(ORDERS, pool.map(load, ORDERS), strict=True))
+
+
+@pytest.fixture(params=ORDERS, ids=" first, ".join)
+def loaded(request, both_loaded):
+    return both_loaded[request.param]
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestLoadedModel:
+    def test_outputs_are_equal(self, saved, loaded, name):
+        for output in ("predict", "sample", "evaluate"):
+            np.testing.assert_allclose(loaded[name][output], saved[1][name][output], atol=1e-6)
+
+    def test_settings_come_back(self, saved, loaded, name):
+        for setting in ("compile", "optimizer", "optimizer config", "likelihood", "seed"):
+            assert loaded[name][setting] == saved[1][name][setting]
+
+    def test_the_optimizer_and_the_step_come_back(self, saved, loaded, name):
+        expected = saved[1][name]
+        assert loaded[name]["step before"] == expected["step before"] == 6
+        for ours, theirs in zip(
+            loaded[name]["optimizer variables"], expected["optimizer variables"], strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        assert any(np.any(v) for v in expected["optimizer variables"][2:]), "momenta are all zero"
+
+    def test_training_continues_as_if_never_saved(self, saved, loaded, name):
+        expected = saved[1][name]
+        np.testing.assert_allclose(loaded[name]["losses"], expected["losses"], rtol=0, atol=1e-5)
+        assert loaded[name]["step after"] == expected["step after"] > 6
+
+
+def test_settings_are_the_ones_given(saved):
+    compiled = saved[1]["elbo"]["compile"]
+    given = {k: v for k, v in MODELS["elbo"][1].items() if k != "optimizer"}
+    assert {k: compiled[k] for k in given} == given
+    assert saved[1]["elbo"]["seed"] == 2**40 + 7
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_alone_restore_outputs_and_step(saved, make_vae, images, name):
+    model = make_vae(**MODELS[name][0])
+    model.load_weights(saved[0] / f"{name}.weights.h5")
+    assert int(model.step) == 6
+    expected = saved[1][name]["predict"]
+    np.testing.assert_allclose(model.predict(images, verbose=0).ravel(), expected, atol=1e-6)
+
+
+def test_a_model_that_was_never_compiled_is_loaded(make_vae, images, tmp_path):
+    model = make_vae()
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras")
+    assert not restored.compiled
+    np.testing.assert_array_equal(restored(images), model(images))
+
+
+def test_config_round_trip_builds_the_same_architecture(make_vae):
+    model = make_vae("normal", latents=3, seed=5)
+    copy = tfvae.VAE.from_config(model.get_config())
+    assert (copy.seed, copy.name) == (5, model.name)
+    assert (copy.x_shape, copy.latent_shape) == ((4, 4, 1), (3,))
+    assert [w.shape for w in copy.weights] == [w.shape for w in model.weights]
