@@ -32,7 +32,7 @@ def time_tfvae(k, epochs):
     import tensorflow as tf
 
     import tfvae
-    from tfvae.runs.config import TrainingConfig
+    from tfvae.config import TrainingConfig
 
     batch_size = SETTINGS[k]
     images = tfvae.data.Images(make_images())

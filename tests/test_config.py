@@ -4,8 +4,8 @@ import tomllib
 import pytest
 
 from tfvae import recipes
+from tfvae.config import Config, from_dict, load_config, parse_assignment
 from tfvae.errors import InvalidArgument, InvalidFile
-from tfvae.runs.config import Config, from_dict, load_config, parse_assignment
 
 DEFAULTS = Config()
 SECTIONS = ("data", "model", "training", "evaluation")

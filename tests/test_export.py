@@ -283,7 +283,7 @@ def test_an_earlier_export_is_replaced(simple, tmp_path, kind):
     if kind == "tflite":
         assert Decoder.from_file(path).sample(2).shape == (2, *GREY)
     else:
-        assert set(tf.saved_model.load(str(path)).signatures) == {"decode", "encode", "sample"}
+        assert set(tf.saved_model.load(str(path)).signatures) >= {"decode", "encode", "sample"}
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -10,6 +10,13 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def write_half(path, error, write):
+    """Write with `write`, then fail before it is done."""
+    with atomic(path) as temporary:
+        write(temporary)
+        raise error
+
+
 def write_folder(path, content):
     path.mkdir()
     (path / "inside.txt").write_text(content)
@@ -44,26 +51,23 @@ def test_a_folder_replaces_the_whole_folder_that_was_there(tmp_path):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(error), atomic(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half of the n")
-        raise error
+    with pytest.raises(error):
+        write_half(tmp_path / "a.txt", error, lambda path: path.write_text("half"))
     assert (tmp_path / "a.txt").read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 
 
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
     write_folder(tmp_path / "folder", "old")
-    with pytest.raises(RuntimeError), atomic(tmp_path / "folder") as temporary:
-        write_folder(temporary, "half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "folder", RuntimeError, lambda path: write_folder(path, "half"))
     assert names(tmp_path) == ["folder"]
     assert (tmp_path / "folder" / "inside.txt").read_text() == "old"
 
 
 def test_a_failure_where_nothing_was_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), atomic(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "a.txt", RuntimeError, lambda path: path.write_text("half"))
     assert names(tmp_path) == []
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     ["distributions"],
     ["networks", "priors", "optimizers"],
     ["models"],
-    ["evaluation", "data", "export", "ondevice", "images"],
+    ["config", "evaluation", "data", "export", "ondevice", "images"],
     ["recipes", "runs"],
     ["tools"],
 ]

@@ -11,11 +11,18 @@ import pytest
 from PIL import Image
 
 from tfvae import recipes, runs
+from tfvae.config import load_config
+from tfvae.config import load_config
 from tfvae.data import Images, Splits
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, NonFiniteLoss, TfvaeError
-from tfvae.errors import TfvaeWarning
+from tfvae.errors import (
+    InvalidArgument,
+    InvalidData,
+    InvalidFile,
+    NonFiniteLoss,
+    TfvaeError,
+    TfvaeWarning,
+)
 from tfvae.evaluation import active_units, log_likelihood
-from tfvae.ondevice import METADATA_NAME
 from tfvae.runs import RunDirectory, callbacks, pictures
 
 EPOCHS, STEPS = 3, 7  # 1,437 training digits in batches of 200
@@ -141,7 +148,7 @@ def no_pictures(monkeypatch):
 
 
 def test_the_configuration_of_a_run_reproduces_it(finished, model, tmp_path, no_pictures):
-    again = train(runs.load_config(finished.config_file), tmp_path / "again")
+    again = train(load_config(finished.config_file), tmp_path / "again")
     assert_same_model(again.load_model(), model)
     assert history(again) == history(finished)
 
@@ -401,8 +408,8 @@ def test_what_is_no_run_is_refused(tmp_path, finished):
         runs.open_model(tmp_path / "nothing")
     with pytest.raises(InvalidFile, match=r"not a run: it has no config\.toml"):
         runs.open_model(tmp_path)
+    (tmp_path / "a.tflite").write_bytes(b"")
     with pytest.raises(InvalidArgument, match="tfvae decode"):
-        (tmp_path / "a.tflite").write_bytes(METADATA_NAME)
         runs.open_model(tmp_path / "a.tflite")
     with pytest.raises(InvalidFile, match=r"There is no model .*model\.keras"):
         RunDirectory(tmp_path).load_model()

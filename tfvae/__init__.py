@@ -18,6 +18,7 @@ _PUBLIC = {
     "log_likelihood": "tfvae.evaluation",
     "LogLikelihood": "tfvae.evaluation",
     "active_units": "tfvae.evaluation",
+    "config": None,
     "data": None,
     "distributions": None,
     "errors": None,

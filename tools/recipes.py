@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae.tools.common import finish, json_option, load_training_part
+from tfvae.tools.common import finish, json_option
 
 
 @click.command()
@@ -10,7 +10,6 @@ from tfvae.tools.common import finish, json_option, load_training_part
 @json_option
 def recipes(name, as_json):
     """List the recipes, or print the TOML of one, to start your own from."""
-    load_training_part()
     from tfvae import recipes as library
 
     if name is not None:

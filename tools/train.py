@@ -49,7 +49,8 @@ def train(recipe, config_file, settings, run_dir, resume, download, as_json, **f
     reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/.
     """
     load_training_part()
-    from tfvae.runs import RunDirectory, config, train
+    from tfvae import config
+    from tfvae.runs import RunDirectory, train
 
     assignments = {_FLAGS[n][0]: value for n, value in flags.items() if value is not None}
     if download:
@@ -70,7 +71,7 @@ def train(recipe, config_file, settings, run_dir, resume, download, as_json, **f
 
 def _chosen(recipe, config_file):
     from tfvae import recipes
-    from tfvae.runs import load_config
+    from tfvae.config import load_config
 
     if (recipe is None) == (config_file is None):
         raise InvalidArgument(

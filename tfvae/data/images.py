@@ -9,6 +9,8 @@ import tensorflow as tf
 from tfvae.errors import InvalidData
 from tfvae.random import Stream, fold_in, make_seed
 
+_BATCHES_AT_ONCE = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Images:
@@ -66,17 +68,19 @@ class Images:
             now = epoch.read_value()
             keys = tf.random.stateless_uniform([count], fold_in(order_seed, now), dtype=tf.float32)
             order = tf.argsort(keys, stable=True)[: steps * batch_size]
-            batches = tf.data.Dataset.from_tensor_slices(tf.reshape(order, [steps, batch_size]))
-            return batches.enumerate().map(lambda step, index: (now, step, index))
+            # Several batches at a time: for small ones, calling the function is what costs.
+            chunks = tf.data.Dataset.from_tensor_slices(order).batch(_BATCHES_AT_ONCE * batch_size)
+            noise_seed = fold_in(pixel_seed, now)
+            return chunks.enumerate().map(lambda n, index: make_batches(noise_seed, n, index))
 
-        def make_batch(now, step, index):
+        def make_batches(noise_seed, number, index):
             x = self._to_float(tf.gather(pixels, index))
-            if not self.resample:
-                return x
-            noise = tf.random.stateless_uniform(tf.shape(x), fold_in(pixel_seed, now, step))
-            return tf.cast(noise < x, tf.float32)
+            if self.resample:
+                noise = tf.random.stateless_uniform(tf.shape(x), fold_in(noise_seed, number))
+                x = tf.cast(noise < x, tf.float32)
+            return tf.reshape(x, [-1, batch_size, *self.shape])
 
-        dataset = tf.data.Dataset.from_tensors(0).flat_map(one_epoch).map(make_batch)
+        dataset = tf.data.Dataset.from_tensors(0).flat_map(one_epoch).unbatch()
         return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(8)
 
     def _to_float(self, pixels):

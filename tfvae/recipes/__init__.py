@@ -2,8 +2,8 @@
 
 from importlib import resources
 
+from tfvae.config import Config, load_config
 from tfvae.errors import unknown_name
-from tfvae.runs.config import Config, load_config
 
 
 def names() -> list[str]:

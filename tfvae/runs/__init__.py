@@ -1,17 +1,14 @@
 """Runs: from a configuration to a directory with a trained, measured and pictured model."""
 
-from tfvae.runs.config import Config, load_config
 from tfvae.runs.directory import RunDirectory, load_model, open_model
 from tfvae.runs.evaluate import evaluate, held_out_examples, load_run
 from tfvae.runs.train import build_model, load_data, train
 
 __all__ = [
-    "Config",
     "RunDirectory",
     "build_model",
     "evaluate",
     "held_out_examples",
-    "load_config",
     "load_data",
     "load_model",
     "load_run",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import keras
 
+from tfvae.config import Config, load_config
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
 from tfvae.files import atomic
-from tfvae.runs.config import Config, load_config
 
 
 class RunDirectory:
@@ -76,7 +76,7 @@ class RunDirectory:
         Raises:
             InvalidFile: the run has not finished, or its file is damaged.
         """
-        if not self.model_file.is_file() and self.checkpoints.is_dir():
+        if not self.model_file.is_file() and self.config_file.is_file():
             raise InvalidFile(
                 f"The run in {self.path} has not finished. Continue it with "
                 f"`tfvae train --resume --run-dir {self.path}`."
@@ -91,11 +91,11 @@ class RunDirectory:
             if old < epoch - 1:
                 path.unlink()
 
-    def last_checkpoint(self) -> tuple[int, object] | None:
-        """Return (epochs done, model) of the last checkpoint, or None if there is none."""
+    def last_checkpoint(self) -> tuple[int, object | None]:
+        """Return (epochs done, model) of the last checkpoint, or (0, None) if there is none."""
         found = self._checkpoints()
         if not found:
-            return None
+            return 0, None
         epoch, path = found[-1]
         return epoch, load_model(path)
 

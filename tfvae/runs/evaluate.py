@@ -4,11 +4,11 @@ import warnings
 
 import numpy as np
 
+from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
 from tfvae.evaluation import active_units, log_likelihood
 from tfvae.files import update_report
-from tfvae.runs.config import Config
 from tfvae.runs.directory import open_model
 from tfvae.runs.train import load_data
 

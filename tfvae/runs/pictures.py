@@ -51,10 +51,12 @@ def curves(history: list[dict], path) -> None:
 def reconstructions(model, x: np.ndarray, path) -> None:
     """Draw images in odd rows, and under each its reconstruction."""
     columns = min(16, len(x))
-    x = x[: len(x) // columns * columns]
     decoded = model.predict(x, verbose=0)
-    pairs = np.stack([part.reshape(-1, columns, *x.shape[1:]) for part in (x, decoded)], axis=1)
-    save_grid(pairs.reshape(-1, *x.shape[1:]), path, columns)
+    blanks = np.full((-len(x) % columns, *x.shape[1:]), 0.5, np.float32)
+    rows = [
+        np.concatenate([part, blanks]).reshape(-1, columns, *x.shape[1:]) for part in (x, decoded)
+    ]
+    save_grid(np.stack(rows, axis=1).reshape(-1, *x.shape[1:]), path, columns)
 
 
 def latent(model, x: np.ndarray, path) -> None:

@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 
 from tfvae import data, distributions, networks
+from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
 from tfvae.files import atomic, update_report
 from tfvae.models import VAE
 from tfvae.optimizers import Adam
 from tfvae.runs import callbacks, pictures
-from tfvae.runs.config import Config, ModelConfig, TrainingConfig
 from tfvae.runs.directory import RunDirectory
 
 _SAMPLE_FOR_BIAS = 10_000
@@ -40,20 +40,25 @@ def train(
     """
     start = time.perf_counter()
     splits = splits or load_data(config)
-    keras.config.set_dtype_policy(config.training.precision)
     run = RunDirectory(run_dir)
-    found = run.last_checkpoint() if resume else None
-    if found:
-        epochs_done, model = found
-    else:
-        epochs_done, model = 0, build_model(config, splits)
-        model.check_data(splits.train.numpy(0, 1), "train")
+    epochs_done, model = run.last_checkpoint() if resume else (0, None)
+    if model is None:
+        model = build_model(config, splits)
+    elif config.training.schedule != "constant":  # its length changes with the number of epochs
+        model.optimizer.learning_rate = _learning_rate(config.training, splits)
     _check_splits(model, splits)
+    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
+    batches = splits.train.batches(config.training.batch_size, config.training.seed, epoch)
     if resume:
         run.write_config(config)
     else:
         run = RunDirectory.create(run_dir, config)
-    _fit(model, config.training, splits, run, epochs_done, progress)
+
+    hooks = [
+        callbacks.EpochCounter(epoch),
+        *_callbacks(run, config.training, epochs_done, progress),
+    ]
+    _fit(model, config.training, batches, splits.validation, epochs_done, hooks, run)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
     pictures.draw(run, model, splits, callbacks.read_history(run))
@@ -84,21 +89,26 @@ def load_data(config: Config) -> data.Splits:
 
 def build_model(config: Config, splits: data.Splits) -> VAE:
     """Return the compiled model of a configuration, for images of the shape of `splits`."""
-    keras.utils.set_random_seed(config.training.seed)
+    training = config.training
+    keras.utils.set_random_seed(training.seed)
     likelihood = distributions.LIKELIHOODS.get(
         config.model.likelihood, **config.model.likelihood_options
     )
-    encoder, decoder = _networks(config.model, likelihood, splits)
-    model = VAE(
-        encoder,
-        decoder,
-        prior=config.model.prior,
-        likelihood=likelihood,
-        seed=config.training.seed,
-    )
-    training = config.training
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(training.precision)
+    try:
+        encoder, decoder = _networks(config.model, likelihood, splits)
+        model = VAE(
+            encoder,
+            decoder,
+            prior=config.model.prior,
+            likelihood=likelihood,
+            seed=training.seed,
+        )
+    finally:
+        keras.config.set_dtype_policy(policy)
     model.compile(
-        _optimizer(training, steps=training.epochs * (len(splits.train) // training.batch_size)),
+        _optimizer(training, splits),
         objective=training.objective,
         estimator=training.estimator,
         num_samples=training.num_samples,
@@ -115,29 +125,39 @@ def _networks(config: ModelConfig, likelihood, splits):
     x_shape, latent_size = splits.shape, config.latent_size
     params_size = distributions.DiagonalNormal().params_size(latent_size)
     output_shape = (*x_shape[:-1], likelihood.params_size(x_shape[-1]))
+    try:
+        activation = keras.activations.get(config.activation)
+    except ValueError:
+        raise InvalidArgument(
+            f"Unknown activation {config.activation!r}; expected one of Keras, such as 'tanh', "
+            "'relu', 'gelu' or 'silu'."
+        ) from None
     bias = None
     if isinstance(likelihood, distributions.Bernoulli):
         images = splits.train.numpy(0, _SAMPLE_FOR_BIAS)
         bias = networks.logit_bias(images, per_channel=config.network == "conv")
+    hidden = config.hidden
     if config.network == "dense":
         return (
-            networks.dense_encoder(x_shape, params_size, config.hidden, config.activation),
-            networks.dense_decoder(
-                latent_size, output_shape, config.hidden, config.activation, bias
-            ),
+            networks.dense_encoder(x_shape, params_size, hidden, activation),
+            networks.dense_decoder(latent_size, output_shape, hidden, activation, bias),
         )
+    units = config.units
     return (
-        networks.conv_encoder(x_shape, params_size, config.hidden, config.units, config.activation),
-        networks.conv_decoder(
-            latent_size, output_shape, config.hidden, config.units, config.activation, bias
-        ),
+        networks.conv_encoder(x_shape, params_size, hidden, units, activation),
+        networks.conv_decoder(latent_size, output_shape, hidden, units, activation, bias),
     )
 
 
-def _optimizer(config: TrainingConfig, steps):
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, max(1, steps))
+def _learning_rate(config: TrainingConfig, splits):
+    if config.schedule == "constant":
+        return config.learning_rate
+    steps = config.epochs * (len(splits.train) // config.batch_size)
+    return keras.optimizers.schedules.CosineDecay(config.learning_rate, max(1, steps))
+
+
+def _optimizer(config: TrainingConfig, splits):
+    rate = _learning_rate(config, splits)
     if config.optimizer == "adam":
         return Adam(rate)
     try:
@@ -169,22 +189,21 @@ def _check_splits(model, splits):
         )
 
 
-def _fit(model, config: TrainingConfig, splits, run, epochs_done, progress):
-    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
-    batches = splits.train.batches(config.batch_size, config.seed, epoch)
+def _callbacks(run, config: TrainingConfig, epochs_done, progress):
     hooks = [
-        callbacks.EpochCounter(epoch),
         callbacks.StopAtNonFinite(run),
         callbacks.History(run, epochs_done),
         callbacks.Checkpoints(run),
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
     ]
-    if progress:
-        hooks.append(callbacks.Progress(epochs_done, config.epochs))
+    return [*hooks, callbacks.Progress(epochs_done, config.epochs)] if progress else hooks
+
+
+def _fit(model, config: TrainingConfig, batches, validation, epochs_done, hooks, run):
     try:
         model.fit(
             batches,
-            validation_data=splits.validation.dataset(config.batch_size),
+            validation_data=validation.dataset(config.batch_size),
             initial_epoch=epochs_done,
             epochs=config.epochs,
             callbacks=hooks,

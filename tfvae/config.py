@@ -6,8 +6,6 @@ import tomllib
 import typing
 from pathlib import Path
 
-import tomli_w
-
 from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
 
 
@@ -101,8 +99,8 @@ class Config:
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
         if self.evaluation.num_examples < 0:
             raise InvalidArgument(
-                f"evaluation.num_examples is {self.evaluation.num_examples!r}; expected a number of "
-                "test images, or 0 for all."
+                f"evaluation.num_examples is {self.evaluation.num_examples!r}; expected a number "
+                "of test images, or 0 for all."
             )
         choices = {
             "model.network": (self.model.network, ("dense", "conv")),
@@ -135,6 +133,8 @@ class Config:
 
     def to_toml(self) -> str:
         """Return the configuration as TOML, every setting included."""
+        import tomli_w
+
         return tomli_w.dumps(_without_tuples(dataclasses.asdict(self)))
 
 
