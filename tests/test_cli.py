@@ -14,7 +14,6 @@ from PIL import Image
 
 from tfvae import recipes, runs
 from tfvae.config import load_config
-from tfvae.config import load_config
 from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import main

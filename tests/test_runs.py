@@ -12,7 +12,6 @@ from PIL import Image
 
 from tfvae import recipes, runs
 from tfvae.config import load_config
-from tfvae.config import load_config
 from tfvae.data import Images, Splits
 from tfvae.errors import (
     InvalidArgument,

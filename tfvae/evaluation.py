@@ -60,10 +60,13 @@ class LogLikelihood:
         return -float((self.reconstruction + self.kl).mean())
 
     def summary(self) -> dict:
-        """Return the means as a dictionary of plain numbers, for JSON."""
+        """Return the means as a dictionary of plain numbers, for JSON.
+
+        The standard error of a single example is None.
+        """
         return {
             "log_likelihood": self.mean,
-            "standard_error": self.standard_error,
+            "standard_error": self.standard_error if len(self.per_example) > 1 else None,
             "bits_per_dim": self.bits_per_dim,
             "elbo": self.elbo,
             "reconstruction": float(self.reconstruction.mean()),

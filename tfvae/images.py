@@ -8,6 +8,8 @@ import numpy as np
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.files import atomic
 
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".bmp": "bmp"}
+
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:
     """Arrange `[N, H, W, C]` images in [0, 1] into one `[H', W', C]` uint8 picture.
@@ -38,15 +40,22 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
 
 
 def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) -> None:
-    """Write `grid(images)` as a picture file; small images are enlarged by a whole factor."""
+    """Write `grid(images)` as a picture file; small images are enlarged by a whole factor.
+
+    Raises:
+        InvalidArgument: the ending is of no format that can be written.
+        InvalidData: not images of 1 or 3 channels.
+    """
     from PIL import Image
 
+    if Path(path).suffix.lower() not in _FORMATS:
+        raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")
     picture = grid(images, columns)
     factor = max(1, 64 // max(np.asarray(images).shape[1:3]))
     picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     with atomic(path) as temporary:
         Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(
-            temporary, format=(Path(path).suffix[1:].lower() or "png").replace("jpg", "jpeg")
+            temporary, format=_FORMATS[Path(path).suffix.lower()]
         )
 
 
@@ -56,11 +65,8 @@ def save(images: np.ndarray, path: str | Path) -> None:
     Raises:
         InvalidArgument: the ending is of no format that can be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix == ".npy":
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.save(file, images)
-    elif suffix in (".png", ".jpg", ".jpeg", ".webp", ".bmp"):
+    if Path(path).suffix.lower() != ".npy":
         save_grid(images, path)
-    else:
-        raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")
+        return
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, images)

@@ -5,16 +5,20 @@ import os
 import sys
 import tempfile
 
+from tfvae.errors import TfvaeError
+
 
 @contextlib.contextmanager
 def quiet_stderr():
-    """Hide what is written to file descriptor 2; show it after all if the body raises."""
+    """Hide what is written to file descriptor 2; show it after all at an unexpected error."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as hidden:
         os.dup2(hidden.fileno(), 2)
         try:
             yield
+        except TfvaeError:
+            raise  # says all there is to say
         except BaseException:
             hidden.seek(0)
             os.write(saved, hidden.read())

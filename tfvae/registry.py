@@ -39,7 +39,7 @@ class Registry:
             options: constructor arguments of a named class.
 
         Raises:
-            InvalidArgument: no part has that name, or an option is not one of its arguments.
+            InvalidArgument: no part has that name, or an option is unknown or cannot be used.
         """
         if not isinstance(identifier, str):
             if callable(identifier) and not inspect.isclass(identifier):
@@ -57,4 +57,9 @@ class Registry:
         for option in options:
             if option not in valid:
                 raise unknown_name(f"option of the {self.kind} {identifier!r}", option, valid)
-        return part(**options)
+        try:
+            return part(**options)
+        except TypeError as error:
+            raise InvalidArgument(
+                f"The {self.kind} {identifier!r} does not take {options}: {error}."
+            ) from None

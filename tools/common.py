@@ -67,17 +67,20 @@ def absolute_paths(assignments: dict) -> dict:
     paths = {}
     for key in ("data.data_dir", "data.name"):
         value = assignments.get(key)
-        if value and Path(value).exists() and (key == "data.data_dir" or value != "digits"):
+        is_path = isinstance(value, str) and value and value != "digits"
+        if is_path and Path(value).exists():
             paths[key] = str(Path(value).resolve())
     return {**assignments, **paths}
 
 
 def table(values: dict) -> list[str]:
     """Return the measures of a model as lines of a short table."""
+    error = values["standard_error"]
+    spread = "unknown" if error is None else f"{error:.3f}"
     rows = [
         (
             "test log p(x)",
-            f"{values['log_likelihood']:.3f} ± {values['standard_error']:.3f} nats"
+            f"{values['log_likelihood']:.3f} ± {spread} nats"
             f"   {values['bits_per_dim']:.4f} bits/dim",
         ),
         ("ELBO", f"{values['elbo']:.3f} nats"),

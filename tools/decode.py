@@ -50,5 +50,5 @@ def _read_latents(path):
 
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds on a damaged file
         raise InvalidData(f"{path} cannot be read as an .npy array: {error}") from None

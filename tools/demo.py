@@ -23,6 +23,7 @@ def demo(run_dir, as_json):
     from tfvae import export, recipes
     from tfvae.images import save
     from tfvae.ondevice import Decoder
+    from tfvae.quiet import quiet_stderr
     from tfvae.runs import RunDirectory, evaluate, load_data, train
 
     config = recipes.load("vae-digits")
@@ -36,7 +37,8 @@ def demo(run_dir, as_json):
     test = splits.test.numpy()
     saved_model = export.saved_model(model, run.path / "saved_model", test)
     exported = export.litert(model, run.path / "decoder.tflite", test)
-    images = Decoder.from_file(exported["path"]).sample(64)
+    with quiet_stderr():
+        images = Decoder.from_file(exported["path"]).sample(64)
     save(images, run.path / "decoded.png")
     values = {
         **measured,

@@ -44,10 +44,11 @@ def litert(model, path: str | Path, x: np.ndarray | None = None, tolerance: floa
     path = Path(path)
     model = signatures.float32_copy(model)
     content = _embed(_convert(model), describe(model))
-    decoder = Decoder(content, name=str(path))
-    errors = check_parity(
-        model, lambda name, inputs: decoder.run(name, **inputs), x, tolerance, path
-    )
+    with quiet_stderr():
+        decoder = Decoder(content, name=str(path))
+        errors = check_parity(
+            model, lambda name, inputs: decoder.run(name, **inputs), x, tolerance, path
+        )
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     report = {
@@ -87,7 +88,7 @@ def _convert(model) -> bytes:
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class is private
-            found = re.findall(r"(?:\btf\.|Flex|'tf\.)(\w+)", str(error))
+            found = re.findall(r"\btf\.([A-Z]\w*)", str(error))
             names = ", ".join(sorted(set(found))) or str(error).strip().splitlines()[0]
             raise ExportError(
                 f"The model cannot run on LiteRT: it needs {names}, which LiteRT does not have "

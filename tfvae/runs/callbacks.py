@@ -100,6 +100,8 @@ class Checkpoints(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """A progress bar over epochs on standard error; lines now and then where it is no terminal.
 
+    A context manager, so that the terminal is put right whatever ends the training.
+
     Args:
         first_epoch: epochs done before.
         epochs: epochs in all.
@@ -125,10 +127,13 @@ class Progress(keras.callbacks.Callback):
         )
         self.last_line = -math.inf
 
-    def on_train_begin(self, logs=None):
-        """Show the bar."""
+    def __enter__(self):
         self.bar.start()
         self.task = self.bar.add_task("", total=self.epochs, completed=self.first_epoch)
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
 
     def on_epoch_end(self, epoch, logs=None):
         """Move the bar, or print a line."""
@@ -139,10 +144,6 @@ class Progress(keras.callbacks.Callback):
         if due and not self.console.is_terminal:
             self.last_line = now
             self.console.print(f"epoch {epoch + 1}/{self.epochs}  {'  '.join(shown)}")
-
-    def on_train_end(self, logs=None):
-        """Leave the bar as it is."""
-        self.bar.stop()
 
 
 def read_history(run: RunDirectory) -> list[dict]:

@@ -54,12 +54,15 @@ def load_run(path, assignments: dict):
     Raises:
         InvalidFile: there is no finished run or no model.
         InvalidArgument: a `.keras` file without a dataset.
+        InvalidData: data that does not fit the model.
     """
     model, config = open_model(path)
     if config is None and "data.name" not in assignments:
         raise InvalidArgument(f"{path} is a model without a run: name its data with --dataset.")
     config = (config or Config()).override(assignments)
-    return model, config, load_data(config)
+    splits = load_data(config)
+    model.check_data(splits.test.numpy(0, 1), "test")
+    return model, config, splits
 
 
 def held_out_examples(config: Config | None) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Training a configuration into a run directory."""
 
+import contextlib
 import time
 import warnings
 
@@ -54,11 +55,12 @@ def train(
     else:
         run = RunDirectory.create(run_dir, config)
 
-    hooks = [
-        callbacks.EpochCounter(epoch),
-        *_callbacks(run, config.training, epochs_done, progress),
-    ]
-    _fit(model, config.training, batches, splits.validation, epochs_done, hooks, run)
+    with contextlib.ExitStack() as stack:
+        hooks = [callbacks.EpochCounter(epoch), *_callbacks(run, epochs_done)]
+        if progress:
+            bar = callbacks.Progress(epochs_done, config.training.epochs)
+            hooks.append(stack.enter_context(bar))
+        _fit(model, config.training, batches, splits.validation, epochs_done, hooks, run)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
     pictures.draw(run, model, splits, callbacks.read_history(run))
@@ -189,14 +191,13 @@ def _check_splits(model, splits):
         )
 
 
-def _callbacks(run, config: TrainingConfig, epochs_done, progress):
-    hooks = [
+def _callbacks(run, epochs_done):
+    return [
         callbacks.StopAtNonFinite(run),
         callbacks.History(run, epochs_done),
         callbacks.Checkpoints(run),
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
     ]
-    return [*hooks, callbacks.Progress(epochs_done, config.epochs)] if progress else hooks
 
 
 def _fit(model, config: TrainingConfig, batches, validation, epochs_done, hooks, run):
