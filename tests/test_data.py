@@ -200,6 +200,13 @@ class TestArrayFiles:
         np.testing.assert_allclose(by_bytes[0, 0, :, 0], [0, 0.2, 1], rtol=1e-6)
         np.testing.assert_array_equal(by_floats[0, 0, :, 0], [0, 51, 255])
 
+    def test_each_split_is_scaled_by_its_own_type(self, tmp_path):
+        white = np.ones((5, 2, 2))
+        parts = {"train": np.uint8(255 * white), "validation": white, "test": np.float32(white)}
+        np.savez(tmp_path / "x.npz", **parts)
+        splits = data.load(str(tmp_path / "x.npz"))
+        assert [getattr(splits, split).numpy().max() for split in SPLITS] == [1, 1, 1]
+
     @pytest.mark.parametrize(
         ("arrays", "message"),
         [

@@ -438,3 +438,10 @@ def test_every_image_is_in_the_picture_above_its_reconstruction(model, splits, t
         below = picture[row + cell : row + cell + 8, left : left + 8]
         np.testing.assert_array_equal(above, np.round(255 * x[number, ..., 0]))
         np.testing.assert_allclose(below.astype(int), decoded[number, ..., 0], atol=1)
+
+
+def test_a_run_is_not_resumed_with_fewer_epochs_than_it_has_done(copied):
+    shorter = CONFIG.override({"training.epochs": EPOCHS - 1})
+    with pytest.raises(InvalidArgument, match=f"has done {EPOCHS} epochs already"):
+        train(shorter, copied.path, resume=True)
+    assert copied.read_config() == CONFIG

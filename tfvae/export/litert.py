@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import ExportError
+from tfvae.errors import ExportError, InvalidFile
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, update_report
@@ -40,8 +40,11 @@ def litert(model, path: str | Path, x: np.ndarray | None = None, tolerance: floa
     Raises:
         ExportError: the model needs an operator that LiteRT does not have, or the written file
             does not reproduce the model.
+        InvalidFile: there is a folder at `path`.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
     model = signatures.float32_copy(model)
     content = _embed(_convert(model), describe(model))
     with quiet_stderr():

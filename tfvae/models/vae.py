@@ -196,7 +196,13 @@ class VAE(LatentVariableModel):
 
     @staticmethod
     def _output_shape(network, input_shape, role):
-        shape = network.compute_output_shape(input_shape)
+        try:
+            shape = network.compute_output_shape(input_shape)
+        except NotImplementedError:
+            raise InvalidArgument(
+                f"The output shape of the {role} is not known before it is called. Define "
+                f"`compute_output_shape(self, input_shape)` in {type(network).__name__}."
+            ) from None
         if not isinstance(shape, tuple) or (shape and isinstance(shape[0], (tuple, list))):
             raise InvalidArgument(
                 f"The {role} has several outputs, {shape}; expected one tensor. Join them on the "

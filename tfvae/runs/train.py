@@ -43,6 +43,11 @@ def train(
     splits = splits or load_data(config)
     run = RunDirectory(run_dir)
     epochs_done, model = run.last_checkpoint() if resume else (0, None)
+    if config.training.epochs < epochs_done:
+        raise InvalidArgument(
+            f"The run in {run_dir} has done {epochs_done} epochs already; expected --epochs of at "
+            "least that many."
+        )
     if model is None:
         model = build_model(config, splits)
     elif config.training.schedule != "constant":  # its length changes with the number of epochs
