@@ -43,10 +43,14 @@ def fold_in(seed: tf.Tensor, *data) -> tf.Tensor:
 
 
 def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
-    """Return the `[2]` int32 seed of (seed, stream, data..., replica)."""
+    """Return the `[2]` int32 seed of (seed, stream, replica, data...).
+
+    What changes from step to step comes last: `fold_in` hashes what came before into one word and
+    keeps the last integer as the other, so no two steps of a run can share a seed.
+    """
     context = tf.distribute.get_replica_context()
     replica = context.replica_id_in_sync_group if context is not None else 0
-    return fold_in(make_seed(seed), int(stream), *data, replica)
+    return fold_in(make_seed(seed), int(stream), replica, *data)
 
 
 def threefry2x32(key, counter):

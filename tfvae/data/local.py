@@ -53,8 +53,10 @@ def _join_splits(name, arrays, seed):
     """Make `Splits` of {"train", "validation", "test"}, or of one array."""
     if set(arrays) == {"train", "validation", "test"}:
         parts = [arrays[key] for key in ("train", "validation", "test")]
-        max_value = max(stored_maximum(part) for part in parts)
-        return Splits(name, *(Images(part, max_value) for part in parts))
+        # Floats are in [0, 1] already; integer parts share the largest of their ranges.
+        largest = max(stored_maximum(part) for part in parts)
+        scales = [1.0 if part.dtype.kind == "f" else largest for part in parts]
+        return Splits(name, *map(Images, parts, scales))
     if len(arrays) == 1:
         pixels = next(iter(arrays.values()))
         return split_by_shuffle(name, pixels, stored_maximum(pixels), seed)

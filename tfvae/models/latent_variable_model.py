@@ -58,7 +58,8 @@ class LatentVariableModel(keras.Model):
         """Set how the model is trained.
 
         The loss is  −mean over the batch of objective(log w),
-        log w = log p(x|z) + β_t (log p(z) − log q(z|x)),  β_t = β · min(1, step / kl_warmup_steps).
+        log w = log p(x|z) + β_t (log p(z) − log q(z|x)),  β_t = β · min(1, t / kl_warmup_steps)
+        at training step t = 1, 2, ….
         Validation always uses the final β, so that `val_loss` is comparable over epochs.
 
         Args:
