@@ -73,6 +73,12 @@ def absolute_paths(assignments: dict) -> dict:
     return {**assignments, **paths}
 
 
+def data_assignments(dataset, data_dir) -> dict:
+    """Return the settings that --dataset and --data-dir replace, those that were given."""
+    given = {"data.name": dataset, "data.data_dir": data_dir and str(data_dir)}
+    return absolute_paths({key: value for key, value in given.items() if value is not None})
+
+
 def table(values: dict) -> list[str]:
     """Return the measures of a model as lines of a short table."""
     error = values["standard_error"]

@@ -3,7 +3,7 @@
 import click
 
 from tfvae.tools.common import (
-    absolute_paths,
+    data_assignments,
     data_dir_option,
     dataset_option,
     finish,
@@ -33,9 +33,7 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
     load_training_part()
     from tfvae.runs import evaluate, load_run
 
-    assignments = {"data.name": dataset, "data.data_dir": data_dir and str(data_dir)}
-    assignments = {key: value for key, value in assignments.items() if value is not None}
-    model, config, splits = load_run(run, absolute_paths(assignments))
+    model, config, splits = load_run(run, data_assignments(dataset, data_dir))
     values = evaluate(
         model,
         splits,

@@ -3,7 +3,7 @@
 import click
 
 from tfvae.tools.common import (
-    absolute_paths,
+    data_assignments,
     data_dir_option,
     dataset_option,
     finish,
@@ -28,9 +28,7 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
     load_training_part()
     from tfvae.runs import load_run, pictures
 
-    assignments = {"data.name": dataset, "data.data_dir": data_dir and str(data_dir)}
-    assignments = {key: value for key, value in assignments.items() if value is not None}
-    model, _, splits = load_run(run, absolute_paths(assignments))
+    model, _, splits = load_run(run, data_assignments(dataset, data_dir))
     output = output or (run if run.is_dir() else run.parent) / "reconstructions.png"
     x = splits.test.numpy(0, num)
     pictures.reconstructions(model, x, output)
