@@ -18,7 +18,7 @@ import sys
 import time
 
 SETTINGS = {1: 100, 5: 100, 50: 20}
-NUM_IMAGES = 10_000
+NUM_IMAGES = 50_000
 
 
 def make_images():

@@ -84,7 +84,8 @@ class Images:
         return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(8)
 
     def _to_float(self, pixels):
-        return tf.cast(pixels, tf.float32) * np.float32(1.0 / self.max_value)
+        x = tf.cast(pixels, tf.float32)
+        return x if self.max_value == 1 else x * np.float32(1.0 / self.max_value)
 
 
 def stored_maximum(pixels: np.ndarray) -> float:

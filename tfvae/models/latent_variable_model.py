@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from tfvae import estimators, objectives
 from tfvae.errors import InvalidArgument
+from tfvae.models.averages import Averages
 from tfvae.random import Stream, stream_seed
 
+METRICS = ("loss", "elbo", "reconstruction", "kl")
 KL_CHOICES = ("auto", "exact", "monte_carlo")
 
 
@@ -40,9 +42,7 @@ class LatentVariableModel(keras.Model):
             name="step",
             aggregation="only_first_replica",
         )
-        self._trackers = [
-            keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
-        ]
+        self._averages = Averages(METRICS)
 
     def compile(
         self,
@@ -150,7 +150,7 @@ class LatentVariableModel(keras.Model):
         `loss` is minus the objective; `elbo` = −(`reconstruction` + `kl`), at β = 1 whatever the
         objective; `reconstruction` = −E_q[log p(x|z)]; `kl` = KL(q(z|x)‖p(z)).
         """
-        return self._trackers
+        return [self._averages]
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
@@ -170,7 +170,7 @@ class LatentVariableModel(keras.Model):
     def test_step(self, data):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        examples_before = self._trackers[0].count
+        examples_before = self._averages.weight
         seed = stream_seed(self.seed, Stream.TEST, examples_before)
         surrogate, terms = self._surrogate(x, self.beta, seed, training=False)
         return self._update_metrics(surrogate, terms, sample_weight)
@@ -192,7 +192,9 @@ class LatentVariableModel(keras.Model):
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Average the metrics over data; see `keras.Model.evaluate`, and `tfvae.log_likelihood`."""
         self._prepare(x, "x")
-        return super().evaluate(x, _labels(y, kwargs), *args, **kwargs)
+        as_dict = kwargs.pop("return_dict", False)
+        logs = super().evaluate(x, _labels(y, kwargs), *args, return_dict=True, **kwargs)
+        return logs if as_dict else [logs[name] for name in METRICS]
 
     def _prepare(self, x, name):
         """Check arrays, and build networks that wait for the shape of the data."""
@@ -219,8 +221,7 @@ class LatentVariableModel(keras.Model):
         reconstruction = -tf.reduce_mean(terms.log_likelihood, axis=0)
         kl = tf.reduce_mean(terms.kl, axis=0)
         values = (-surrogate, -(reconstruction + kl), reconstruction, kl)
-        for tracker, value in zip(self._trackers, values, strict=True):
-            tracker.update_state(value, sample_weight)
+        self._averages.update_state(values, sample_weight)
         return self.get_metrics_result()
 
 
