@@ -42,8 +42,8 @@ def numpy_log_weights(linear_gaussian, model, x, num_samples, rng):
 
 def set_chunk(monkeypatch, batch, chunk):
     """Make `log_likelihood` work on `batch` examples and `chunk` samples at a time."""
-    monkeypatch.setattr(evaluation, "_BATCH_SIZE", batch)
-    monkeypatch.setattr(evaluation, "_CHUNK_SIZE", batch * chunk * X_SIZE)
+    monkeypatch.setattr(evaluation.importance, "_BATCH_SIZE", batch)
+    monkeypatch.setattr(evaluation.importance, "_CHUNK_SIZE", batch * chunk * X_SIZE)
 
 
 @pytest.fixture(scope="module")

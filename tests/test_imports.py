@@ -12,9 +12,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors"],
     ["registry", "random", "files", "quiet"],
-    ["objectives", "estimators"],
+    ["objectives"],
     ["distributions"],
     ["networks", "priors", "optimizers"],
+    ["exact"],
+    ["estimators"],
     ["models"],
     ["config", "evaluation", "data", "export", "ondevice", "images"],
     ["recipes", "runs"],

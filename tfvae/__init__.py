@@ -24,6 +24,7 @@ _PUBLIC = {
     "errors": None,
     "estimators": None,
     "evaluation": None,
+    "exact": None,
     "export": None,
     "models": None,
     "networks": None,
@@ -80,7 +81,7 @@ def _register_with_keras():
             )
             if module is None or midway:
                 return
-        for name in ("models", "optimizers", "networks"):
+        for name in ("models", "optimizers", "networks", "estimators"):
             importlib.import_module(f"tfvae.{name}")
 
     for name in ("keras", "tensorflow"):

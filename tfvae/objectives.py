@@ -1,14 +1,23 @@
 """Bounds on log p(x) as pure functions of log-weights, `[K, B] -> [B]`, in nats per example.
 
 K importance samples lead, then the batch:  log w = log p(x|z) + log p(z) − log q(z|x),  z ~ q(z|x).
-An objective is maximized. To add one, write and register the function here, and re-export it.
+An objective is maximized. To add one, write and register the function or class here, and re-export
+it. An objective may carry attributes:
+
+- `is_linear`: it is the mean of the log-weights;
+- `for_encoder`: another objective, the one that the encoder's gradient follows;
+- `check(num_samples)`: raises `InvalidArgument` for a K that it cannot take;
+- `estimator`: the only estimator that it makes sense with.
 """
 
+import math
+import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfvae.errors import InvalidArgument
 from tfvae.registry import Registry
 
 REGISTRY = Registry("objective")
@@ -57,6 +66,168 @@ def iwae(log_weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_logsumexp(log_weights, axis=0) - tf.math.log(num_samples)
 
 
+@REGISTRY.register("exact")
+def exact(log_joint: tf.Tensor) -> tf.Tensor:
+    """The log-likelihood itself, log Σ_z p(x, z), of `log_joint` over all states of z, `[S, B]`.
+
+    For latents that take few values; trained with the estimator "exact", which enumerates them.
+    """
+    return tf.reduce_logsumexp(log_joint, axis=0)
+
+
+exact.estimator = "exact"
+
+
+class Objective:
+    """An objective with parameters; a subclass implements `__call__` and `get_config`."""
+
+    def __call__(self, log_weights: tf.Tensor) -> tf.Tensor:
+        """Return the bound `[B]` of log-weights `[K, B]`."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """Return the constructor arguments."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """Return the objective with these constructor arguments."""
+        return cls(**config)
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+@REGISTRY.register("miwae")
+class MIWAE(Objective):
+    """The mean of m IWAE bounds of k = K/m samples each: (1/m) Σ_i log (1/k) Σ_j w_ij.
+
+    MIWAE(1) is the IWAE bound of K samples and MIWAE(K) the ELBO. A larger m raises the
+    signal-to-noise ratio of the encoder's gradient, which the IWAE bound loses as K grows.
+
+    Source: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better", sec. 4.
+
+    Args:
+        num_bounds: m; `num_samples` must be a multiple of it.
+    """
+
+    def __init__(self, num_bounds: int = 5):
+        self.num_bounds = _whole("num_bounds", num_bounds)
+
+    def __call__(self, log_weights):  # noqa: D102
+        shape = tf.shape(log_weights)
+        groups = tf.reshape(log_weights, [-1, self.num_bounds * shape[1]])
+        return tf.reduce_mean(tf.reshape(iwae(groups), [self.num_bounds, shape[1]]), axis=0)
+
+    def check(self, num_samples: int) -> None:
+        """Refuse a number of samples that the bounds cannot share equally."""
+        if num_samples % self.num_bounds:
+            raise InvalidArgument(
+                f"{self!r} shares `num_samples` among {self.num_bounds} bounds, but got "
+                f"num_samples={num_samples}; expected a multiple of {self.num_bounds}."
+            )
+
+    def get_config(self):  # noqa: D102
+        return {"num_bounds": self.num_bounds}
+
+
+@REGISTRY.register("piwae")
+class PIWAE(MIWAE):
+    """The IWAE bound of all K samples for decoder and prior, MIWAE(m) for the encoder.
+
+    Its value is the IWAE bound; `num_bounds` shapes the encoder's gradient alone.
+
+    Source: Rainforth et al. 2018, sec. 4 (PIWAE, "partially").
+
+    Args:
+        num_bounds: m; `num_samples` must be a multiple of it.
+    """
+
+    def __init__(self, num_bounds: int = 5):
+        super().__init__(num_bounds)
+        self.for_encoder = MIWAE(num_bounds)
+
+    def __call__(self, log_weights):  # noqa: D102
+        return iwae(log_weights)
+
+
+@REGISTRY.register("ciwae")
+class CIWAE(Objective):
+    """A convex combination of the two bounds: β ELBO + (1 − β) IWAE_K.
+
+    Source: Rainforth et al. 2018, sec. 4 (CIWAE, "combination").
+
+    Args:
+        elbo_weight: the paper's β, between 0 (IWAE) and 1 (ELBO).
+    """
+
+    def __init__(self, elbo_weight: float = 0.5):
+        if not (isinstance(elbo_weight, numbers.Real) and 0 <= elbo_weight <= 1):
+            raise InvalidArgument(
+                f"`elbo_weight` is {elbo_weight!r}; expected a number between 0 (the IWAE bound) "
+                "and 1 (the ELBO)."
+            )
+        self.elbo_weight = elbo_weight
+
+    def __call__(self, log_weights):  # noqa: D102
+        weight = self.elbo_weight
+        return weight * elbo(log_weights) + (1.0 - weight) * iwae(log_weights)
+
+    def get_config(self):  # noqa: D102
+        return {"elbo_weight": self.elbo_weight}
+
+
+@REGISTRY.register("renyi")
+class Renyi(Objective):
+    """The variational Rényi bound 1/(1 − α) · log (1/K) Σ_k w_k^(1−α).
+
+    α = 0 is the IWAE bound and α → 1 the ELBO; α > 1 is below the ELBO, α < 0 above log p(x) as K
+    grows, so no lower bound.
+
+    Source: Li and Turner 2016, "Rényi divergence variational inference", eq. 14.
+
+    Args:
+        alpha: α, any finite number but 1.
+    """
+
+    def __init__(self, alpha: float = 0.5):
+        if not (isinstance(alpha, numbers.Real) and math.isfinite(alpha)) or alpha == 1:
+            raise InvalidArgument(
+                f"`alpha` is {alpha!r}; expected a finite number other than 1. "
+                "The limit α → 1 is the ELBO: use objective='elbo'."
+            )
+        self.alpha = alpha
+
+    def __call__(self, log_weights):  # noqa: D102
+        power = 1.0 - self.alpha
+        return iwae(power * log_weights) / power
+
+    def get_config(self):  # noqa: D102
+        return {"alpha": self.alpha}
+
+
 def is_linear(objective: Callable) -> bool:
     """Whether the objective is a mean of log-weights, so that the KL term may be exact."""
     return getattr(objective, "is_linear", False)
+
+
+def for_encoder(objective: Callable) -> Callable:
+    """Return the objective that the encoder's gradient follows: itself, unless it names another."""
+    return getattr(objective, "for_encoder", objective)
+
+
+def check(objective: Callable, num_samples: int) -> None:
+    """Refuse a number of samples that the objective cannot take.
+
+    Raises:
+        InvalidArgument: with the numbers that it can take.
+    """
+    if hasattr(objective, "check"):
+        objective.check(num_samples)
+
+
+def _whole(name, value):
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")
+    return int(value)

@@ -90,14 +90,34 @@ def normal(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         `[N, size]` float32.
     """
-    pairs = tf.range((size + 1) // 2, dtype=tf.int32)[tf.newaxis, :]
-    rows = index[:, tf.newaxis]
-    counter = rows + tf.zeros_like(pairs), pairs + tf.zeros_like(rows)
-    bits0, bits1 = threefry2x32((seed[0], seed[1]), counter)
+    bits0, bits1 = _bits(seed, index, size)
     radius = tf.sqrt(-2.0 * tf.math.log(_uniform(bits0)))
     angle = (2.0 * math.pi) * _uniform(bits1)
     both = tf.stack([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
     return tf.reshape(both, [-1, 2 * ((size + 1) // 2)])[:, :size]
+
+
+def uniform(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
+    """Uniforms in (0, 1), both ends left out, the same wherever they are computed; see `normal`.
+
+    Returns:
+        `[N, size]` float32, odd multiples of 2^-24.
+    """
+    both = tf.stack([_open_uniform(bits) for bits in _bits(seed, index, size)], axis=-1)
+    return tf.reshape(both, [-1, 2 * ((size + 1) // 2)])[:, :size]
+
+
+def _bits(seed, index, size):
+    """Return two words for each pair of numbers, `[N, ceil(size / 2)]`."""
+    pairs = tf.range((size + 1) // 2, dtype=tf.int32)[tf.newaxis, :]
+    rows = index[:, tf.newaxis]
+    counter = rows + tf.zeros_like(pairs), pairs + tf.zeros_like(rows)
+    return threefry2x32((seed[0], seed[1]), counter)
+
+
+def _open_uniform(bits: tf.Tensor) -> tf.Tensor:
+    """Uniforms from the upper 23 bits: with one more, the largest would be rounded to 1."""
+    return (tf.cast(_shift_right(bits, 9), tf.float32) + 0.5) * 2.0**-23
 
 
 def _uniform(bits: tf.Tensor) -> tf.Tensor:

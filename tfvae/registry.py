@@ -31,6 +31,10 @@ class Registry:
         """Return the known names, sorted."""
         return sorted(self._parts)
 
+    def part(self, name: str):
+        """Return the function or class registered by this name."""
+        return self._parts[name]
+
     def get(self, identifier, **options):
         """Return the part for a name, or the given object itself.
 
@@ -42,7 +46,8 @@ class Registry:
             InvalidArgument: no part has that name, or an option is unknown or cannot be used.
         """
         if not isinstance(identifier, str):
-            if callable(identifier) and not inspect.isclass(identifier):
+            known = callable(identifier) or type(identifier) in self._parts.values()
+            if known and not inspect.isclass(identifier):
                 return identifier
             raise InvalidArgument(
                 f"The {self.kind} is {identifier!r}; expected one of the names "

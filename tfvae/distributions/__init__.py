@@ -8,18 +8,36 @@ from tfvae.distributions.factories import (
     DiagonalNormal,
     DiscretizedLogisticMixture,
     Factory,
+    IndependentBernoulli,
+    IndependentCategorical,
     Likelihood,
     Normal,
+)
+from tfvae.distributions.latents import (
+    BernoulliLatent,
+    CategoricalLatent,
+    Chain,
+    all_states,
+    as_chain,
+    num_states,
 )
 
 __all__ = [
     "LIKELIHOODS",
     "POSTERIORS",
     "Bernoulli",
+    "BernoulliLatent",
     "Categorical",
+    "CategoricalLatent",
+    "Chain",
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
     "Factory",
+    "IndependentBernoulli",
+    "IndependentCategorical",
     "Likelihood",
     "Normal",
+    "all_states",
+    "as_chain",
+    "num_states",
 ]

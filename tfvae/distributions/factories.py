@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae.distributions.images import BernoulliImage, CategoricalImage, LogisticMixtureImage
+from tfvae.distributions.latents import BernoulliLatent, CategoricalLatent
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.registry import Registry
 
@@ -28,9 +29,14 @@ class Factory:
     """What every factory answers.
 
     Subclasses set `params_per_channel` (or override `params_size`) and implement `distribution`.
+
+    Attributes:
+        kind: of a posterior, what its values are: "continuous", "bernoulli" (0 or 1) or
+            "categorical" (one-hot along the last axis). Estimators go by it.
     """
 
     params_per_channel = 1
+    kind = "continuous"
 
     def params_size(self, channels: int) -> int:
         """Return how many parameters a site with this many channels needs."""
@@ -88,6 +94,29 @@ class DiagonalNormal(Factory):
     def distribution(self, params, batch_ndims):  # noqa: D102
         loc, raw_scale = tf.split(params, 2, axis=-1)
         return _independent(tfd.Normal(loc, _positive(raw_scale)), batch_ndims)
+
+
+@POSTERIORS.register("bernoulli")
+class IndependentBernoulli(Factory):
+    """q(z|x) = Π_d Bernoulli(z_d; sigmoid(logit_d)), z_d ∈ {0, 1}. Parameters: the logits."""
+
+    kind = "bernoulli"
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        return BernoulliLatent(params, batch_ndims)
+
+
+@POSTERIORS.register("categorical")
+class IndependentCategorical(Factory):
+    """q(z|x) = Π_d Categorical(z_d; softmax(logits_d)), z_d one-hot along the last axis.
+
+    Parameters: the logits `[B, ..., C]`, each site of C categories one variable.
+    """
+
+    kind = "categorical"
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        return CategoricalLatent(params, batch_ndims)
 
 
 class Likelihood(Factory):

@@ -57,9 +57,18 @@ class BernoulliImage(ImageDistribution):
 
     def _log_prob(self, x):
         flat = math.prod(self._event)
+        pairs = self._batch_ndims == 2 and self._params.shape[1] == 1
+        if pairs and len(x.shape) == len(self._event) + 1:
+            return self._pairwise_log_prob(tf.reshape(x, [-1, flat]))
         logits = tf.reshape(self._params, tf.concat([self._batch_shape_tensor(), [flat]], 0))
         x = tf.reshape(x, tf.concat([tf.shape(x)[: -len(self._event)], [flat]], 0))
         return _bernoulli_log_prob(x, logits)
+
+    def _pairwise_log_prob(self, x):
+        """Return `[S, B]` for parameters `[S, 1, ...]` and x `[B, ...]`, by a matrix product."""
+        logits = tf.reshape(self._params, [-1, x.shape[-1]])
+        normalizer = tf.reduce_sum(tf.nn.softplus(logits), axis=-1)
+        return tf.matmul(logits, x, transpose_b=True) - normalizer[:, tf.newaxis]
 
     def _sample_n(self, n, seed=None):
         probs = tf.sigmoid(self._with_samples(n))
@@ -90,9 +99,23 @@ def _bernoulli_log_prob(x, logits):
     def gradient(upstream):
         upstream = upstream[..., tf.newaxis]
         for_x = _sum_to_shape(upstream * logits, tf.shape(x))
-        return for_x, _sum_to_shape(upstream * (x - s), tf.shape(logits))
+        return for_x, _sum_to_shape(upstream * _residual(x, logits, s), tf.shape(logits))
 
     return linear + smooth, gradient
+
+
+@tf.custom_gradient
+def _residual(x, logits, s):
+    """x − s for s = sigmoid(logits), with the derivative that a second gradient needs.
+
+    Without it `s` would count as a constant there, since it was computed inside the first gradient.
+    """
+
+    def gradient(upstream):
+        for_logits = _sum_to_shape(-upstream * s * (1.0 - s), tf.shape(logits))
+        return _sum_to_shape(upstream, tf.shape(x)), for_logits, tf.zeros_like(s)
+
+    return x - s, gradient
 
 
 def _sum_to_shape(values, shape):

@@ -21,8 +21,10 @@ class LatentVariableModel(keras.Model):
     Subclasses implement
 
     - `q_z_given_x(x, training)`, `p_z()`, `p_x_given_z(z, training)`: the distributions;
-    - `log_weight_terms(x, z, q, exact_kl, training)`: the parts of log w, `[K, B]`;
-    - `has_exact_kl()`: whether KL(q‖p) is known in closed form;
+    - `exact_kl(q)`: KL(q‖p) of each latent unit, `[B, U]`, where it is known in closed form;
+    - `latent_kinds`: the kind of each stochastic layer, "continuous", "bernoulli", "categorical";
+    - `layer_shapes`: the shape of each stochastic layer;
+    - `latent_shape`, `x_shape`: shapes of one latent and one example, known once built;
     - `check_data(x, name)`: refuse arrays that do not fit the model.
 
     Args:
@@ -43,16 +45,18 @@ class LatentVariableModel(keras.Model):
             aggregation="only_first_replica",
         )
         self._averages = Averages(METRICS)
+        self._parts = _Parts()
 
     def compile(
         self,
         optimizer="adam",
         objective="elbo",
-        estimator="pathwise",
+        estimator=None,
         num_samples: int = 1,
         beta: float = 1.0,
         kl_warmup_steps: int = 0,
         kl: str = "auto",
+        free_bits: float = 0.0,
         **kwargs,
     ):
         """Set how the model is trained.
@@ -64,11 +68,16 @@ class LatentVariableModel(keras.Model):
 
         Args:
             optimizer: any Keras optimizer, by name or as an object.
-            objective: a bound on log p(x): "elbo", "iwae", or a function `[K, B] -> [B]`.
-            estimator: the gradient estimator: "pathwise".
+            objective: a bound on log p(x): "elbo", "iwae", another of
+                `tfvae.objectives.REGISTRY.names()`, an object, or a function `[K, B] -> [B]`.
+            estimator: the gradient estimator, one of `tfvae.estimators.REGISTRY.names()` or an
+                object; by default the only one that the objective goes with, or "pathwise".
             num_samples: K, the number of samples of z for each example.
             beta: weight of the KL term. At 1 the objective bounds log p(x).
             kl_warmup_steps: training steps over which β_t rises to `beta`; 0 for none.
+            free_bits: λ, nats of KL that each latent unit may use at no cost: the loss counts
+                Σ_u max(λ, KL_u) for every example (Kingma et al. 2016, "Improved variational
+                inference with inverse autoregressive flow", app. C.8). The metrics show the KL.
             kl: "exact" uses the closed form of KL(q‖p) in place of its samples, "monte_carlo" does
                 not, "auto" does where TFP knows it and the objective is linear in log w.
             kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`, as in
@@ -87,19 +96,30 @@ class LatentVariableModel(keras.Model):
         _check_at_least("num_samples", num_samples, 1)
         _check_at_least("beta", beta, 0, numbers.Real)
         _check_at_least("kl_warmup_steps", kl_warmup_steps, 0)
+        _check_at_least("free_bits", free_bits, 0, numbers.Real)
         if kl not in KL_CHOICES:
             raise InvalidArgument(f"`kl` is {kl!r}; expected one of {', '.join(KL_CHOICES)}.")
-        self.objective = objectives.get(objective)
-        self.estimator = estimators.get(estimator)
+        objective = objectives.get(objective)
+        objectives.check(objective, num_samples)
+        if estimator is None:
+            estimator = getattr(objective, "estimator", "pathwise")
+        estimator = estimators.get(estimator)
+        estimator.check(self.latent_kinds, objective, num_samples)
+        self._check_kl(kl, free_bits, objective, estimator)
+        if objective is objectives.exact and (beta != 1 or kl_warmup_steps):
+            raise InvalidArgument(
+                "The objective 'exact' is log p(x), which has no KL term to weigh: leave `beta` at "
+                "1 and `kl_warmup_steps` at 0, or use objective='elbo'."
+            )
+        self.objective = objective
         self.num_samples = num_samples
         self.beta = beta
         self.kl_warmup_steps = kl_warmup_steps
         self.kl = kl
-        if kl == "exact" and not objectives.is_linear(self.objective):
-            raise InvalidArgument(
-                "`kl='exact'` needs an objective that is linear in the log-weights, such as "
-                "'elbo': inside a logarithm the expectation may not be taken first. Use kl='auto'."
-            )
+        self.free_bits = free_bits
+        self._parts.estimator = estimator
+        if self.built:
+            estimator.prepare(self)
         super().compile(optimizer=optimizer, **kwargs)
         self._compile_options = {
             name: kwargs[name]
@@ -119,6 +139,7 @@ class LatentVariableModel(keras.Model):
             "beta": self.beta,
             "kl_warmup_steps": self.kl_warmup_steps,
             "kl": self.kl,
+            "free_bits": self.free_bits,
             **self._compile_options,
         }
         return {k: keras.saving.serialize_keras_object(v) for k, v in config.items()}
@@ -130,18 +151,37 @@ class LatentVariableModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     @property
+    def estimator(self):
+        """The gradient estimator, an `estimators.Estimator`."""
+        return getattr(self._parts, "estimator", None)
+
+    @property
     def uses_exact_kl(self) -> bool:
         """Whether training uses the closed form of KL(q‖p) (see `compile`)."""
-        if self.kl == "monte_carlo" or not objectives.is_linear(self.objective):
+        may = objectives.is_linear(self.objective) and self.estimator.takes_exact_kl
+        if self.kl == "monte_carlo" or not may:
             return False
         if not self.has_exact_kl():
-            if self.kl == "exact":
+            if self.kl == "exact" or self.free_bits:
                 raise InvalidArgument(
-                    "`kl='exact'`, but TFP knows no closed form of KL(q‖p) for this posterior and "
-                    "prior. Use kl='auto' or kl='monte_carlo'."
+                    "`kl='exact'` and `free_bits` need KL(q‖p) in closed form, which TFP does not "
+                    "know for this posterior and prior. Use kl='auto' or kl='monte_carlo', and "
+                    "free_bits=0."
                 )
             return False
         return True
+
+    def log_weight_terms(self, x, z, log_q, training: bool = False) -> objectives.LogWeightTerms:
+        """Return the parts of log w.
+
+        Args:
+            x: examples, `[B, *x_shape]`.
+            z: latents, `[K, B, *latent_shape]`.
+            log_q: log q(z|x), or the log-density of whatever z was drawn from, `[K, B]`.
+            training: whether the networks run in training mode.
+        """
+        log_likelihood = self.p_x_given_z(z, training).log_prob(x)
+        return objectives.LogWeightTerms(log_likelihood, log_q - self.p_z().log_prob(z))
 
     @property
     def metrics(self):
@@ -157,23 +197,25 @@ class LatentVariableModel(keras.Model):
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
-            surrogate, terms = self._surrogate(x, self._current_beta(), seed, training=True)
+            estimate = self._estimate(x, self._current_beta(), seed, training=True)
             # `losses` holds what layers add, weight decay by `kernel_regularizer` among it.
-            loss = _weighted_mean(-surrogate, sample_weight) + sum(self.losses)
+            loss = _weighted_mean(-estimate.surrogate, sample_weight) + sum(self.losses)
             loss = loss / tf.distribute.get_strategy().num_replicas_in_sync
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         self.step.assign_add(1)
-        return self._update_metrics(surrogate, terms, sample_weight)
+        if estimate.statistics is not None:
+            self.estimator.update(estimate.statistics)
+        return self._update_metrics(estimate, sample_weight)
 
     def test_step(self, data):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         examples_before = self._averages.weight
         seed = stream_seed(self.seed, Stream.TEST, examples_before)
-        surrogate, terms = self._surrogate(x, self.beta, seed, training=False)
-        return self._update_metrics(surrogate, terms, sample_weight)
+        estimate = self._estimate(x, self.beta, seed, training=False)
+        return self._update_metrics(estimate, sample_weight)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
@@ -205,11 +247,27 @@ class LatentVariableModel(keras.Model):
             spec = spec[0] if isinstance(spec, tuple) else spec
             self.build((None, *spec.shape[1:]))
 
-    def _surrogate(self, x, beta, seed, training):
-        x = tf.cast(x, tf.float32)
-        return self.estimator(
-            self.objective, self, x, self.num_samples, beta, seed, training=training
+    def _estimate(self, x, beta, seed, training):
+        return self.estimator.estimate(
+            self.objective, self, tf.cast(x, tf.float32), self.num_samples, beta, seed, training
         )
+
+    def _check_kl(self, kl, free_bits, objective, estimator):
+        """Refuse a KL term in closed form where the objective or the estimator needs samples."""
+        wanted = "`kl='exact'`" if kl == "exact" else "`free_bits`" if free_bits else None
+        if kl == "monte_carlo" and free_bits:
+            raise InvalidArgument("`free_bits` needs the KL in closed form: leave kl='auto'.")
+        if wanted and not objectives.is_linear(objective):
+            raise InvalidArgument(
+                f"{wanted} needs an objective that is linear in the log-weights, such as 'elbo': "
+                "inside a logarithm the expectation may not be taken first. Use kl='auto' and "
+                "free_bits=0."
+            )
+        if wanted and not estimator.takes_exact_kl:
+            raise InvalidArgument(
+                f"{wanted} needs an estimator that takes the KL in closed form: "
+                f"{', '.join(estimators.names(lambda e: e.takes_exact_kl))}. Got {estimator.name}."
+            )
 
     def _current_beta(self):
         if not self.kl_warmup_steps:
@@ -217,12 +275,17 @@ class LatentVariableModel(keras.Model):
         progress = tf.cast(self.step.value + 1, tf.float32) / self.kl_warmup_steps
         return self.beta * tf.minimum(1.0, progress)
 
-    def _update_metrics(self, surrogate, terms, sample_weight):
+    def _update_metrics(self, estimate, sample_weight):
+        terms = estimate.terms
         reconstruction = -tf.reduce_mean(terms.log_likelihood, axis=0)
         kl = tf.reduce_mean(terms.kl, axis=0)
-        values = (-surrogate, -(reconstruction + kl), reconstruction, kl)
+        values = (-estimate.surrogate, -(reconstruction + kl), reconstruction, kl)
         self._averages.update_state(values, sample_weight)
         return self.get_metrics_result()
+
+
+class _Parts(keras.layers.Layer):
+    """Holds the layers that `compile` sets: Keras lets a model that is built take no more."""
 
 
 def _labels(y, options):

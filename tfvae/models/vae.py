@@ -8,7 +8,6 @@ import tensorflow_probability as tfp
 from tfvae import distributions, priors
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.models.latent_variable_model import LatentVariableModel
-from tfvae.objectives import LogWeightTerms
 from tfvae.random import Stream, fold_in, make_seed
 
 tfd = tfp.distributions
@@ -29,8 +28,11 @@ class VAE(LatentVariableModel):
             D that is `[B, 2·D]`.
         decoder: Keras model, z `[B, *latent_shape]` to the likelihood's parameters
             `[B, ..., likelihood.params_size(channels)]`; for "bernoulli" that is the shape of x.
-        prior: "standard_normal", or a `tfvae.priors.Prior`.
-        posterior: "diagonal_normal", or a `tfvae.distributions.Factory`.
+        prior: "standard_normal", "bernoulli" or "categorical", or a `tfvae.priors.Prior`; by
+            default the one that fits the posterior.
+        posterior: "diagonal_normal", "bernoulli" or "categorical", or a
+            `tfvae.distributions.Factory`. "categorical" latents are one-hot along the last axis of
+            the encoder's output.
         likelihood: "bernoulli", "categorical", "normal", "discretized_logistic_mixture", or a
             `tfvae.distributions.Likelihood` object.
         seed: with the step, decides all noise.
@@ -43,7 +45,7 @@ class VAE(LatentVariableModel):
         self,
         encoder: keras.Model,
         decoder: keras.Model,
-        prior="standard_normal",
+        prior=None,
         posterior="diagonal_normal",
         likelihood="bernoulli",
         seed: int = 0,
@@ -52,8 +54,8 @@ class VAE(LatentVariableModel):
         super().__init__(seed=seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
-        self.prior = priors.get(prior)
         self.posterior = distributions.POSTERIORS.get(posterior)
+        self.prior = priors.get(priors.default(self.posterior.kind) if prior is None else prior)
         self.likelihood = distributions.LIKELIHOODS.get(likelihood)
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
             self.build(encoder.input_shape)
@@ -89,7 +91,10 @@ class VAE(LatentVariableModel):
             )
         if not self.prior.built:
             self.prior.build(self.latent_shape)
+        self._check_prior()
         self.built = True
+        if self.estimator is not None:
+            self.estimator.prepare(self)
 
     def q_z_given_x(self, x: tf.Tensor, training: bool = False) -> tfd.Distribution:
         """Return q(z|x), batch shape `[B]`."""
@@ -109,28 +114,50 @@ class VAE(LatentVariableModel):
         params = tf.reshape(params, tf.concat([batch_shape, params.shape[1:]], 0))
         return self.likelihood(params, batch_ndims)
 
-    def log_weight_terms(
-        self, x, z, q, exact_kl: bool = False, training: bool = False
-    ) -> LogWeightTerms:
-        """Return the parts of log w for samples z `[K, B, *latent_shape]` of q = q(z|x)."""
-        prior = self.p_z()
-        kl = q.kl_divergence(prior)[tf.newaxis] if exact_kl else q.log_prob(z) - prior.log_prob(z)
-        return LogWeightTerms(self.p_x_given_z(z, training).log_prob(x), kl)
-
     def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
         """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
         x = tf.cast(x, tf.float32)
         q = self.q_z_given_x(x)
         z = q.sample(num_samples, seed=fold_in(make_seed(seed), int(Stream.EVALUATE)))
-        return self.log_weight_terms(x, z, q).log_weights()
+        return self.log_weight_terms(x, z, q.log_prob(z)).log_weights()
+
+    @property
+    def latent_kinds(self) -> tuple[str, ...]:
+        """The kind of the latent, for the one stochastic layer."""
+        return (self.posterior.kind,)
+
+    @property
+    def layer_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each stochastic layer, here one."""
+        return (self.latent_shape,)
+
+    def exact_kl(self, q) -> tf.Tensor:
+        """Return KL(q‖p) in nats, by unit where the units are independent: `[B, U]`.
+
+        Raises:
+            NotImplementedError: TFP knows no closed form.
+        """
+        p = self.p_z()
+        if isinstance(q, tfd.Independent) and isinstance(p, tfd.Independent):
+            q, p = q.distribution, p.distribution
+        by_unit = q.kl_by_unit(p) if hasattr(q, "kl_by_unit") else q.kl_divergence(p)
+        return tf.reshape(by_unit, [tf.shape(by_unit)[0], -1])
 
     def has_exact_kl(self) -> bool:
-        """Whether TFP knows KL(q(z|x)‖p(z)) in closed form."""
+        """Whether KL(q(z|x)‖p(z)) is known in closed form."""
         try:
-            self.posterior(tf.zeros([1, *self.params_shape])).kl_divergence(self.p_z())
-        except NotImplementedError:
+            self.exact_kl(self.posterior(tf.zeros([1, *self.params_shape])))
+        except (NotImplementedError, AttributeError):
             return False
         return True
+
+    def _check_prior(self):
+        if self.prior.kind != self.posterior.kind:
+            raise InvalidArgument(
+                f"The {type(self.posterior).__name__} posterior has {self.posterior.kind} latents, "
+                f"but the prior {type(self.prior).__name__} is over {self.prior.kind} ones. "
+                f"Use prior={priors.default(self.posterior.kind)!r}."
+            )
 
     def call(self, x, training=False):
         """Return reconstructions, the mean of p(x|z) at the mean of q(z|x)."""

@@ -1,8 +1,18 @@
 """Priors p(z): one a file, one contract (`Prior`)."""
 
-from tfvae.priors.prior import PRIORS, Prior
+from tfvae.priors.bernoulli import BernoulliPrior
+from tfvae.priors.categorical import CategoricalPrior
+from tfvae.priors.prior import PRIORS, Prior, default
 from tfvae.priors.standard_normal import StandardNormal
 
 get = PRIORS.get
 
-__all__ = ["PRIORS", "Prior", "StandardNormal", "get"]
+__all__ = [
+    "PRIORS",
+    "BernoulliPrior",
+    "CategoricalPrior",
+    "Prior",
+    "StandardNormal",
+    "default",
+    "get",
+]

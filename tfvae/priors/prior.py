@@ -14,7 +14,12 @@ class Prior(keras.layers.Layer):
 
     `build(latent_shape)` is called with the shape of one latent, without batch axes. Subclasses
     implement `distribution` and `sample`.
+
+    Attributes:
+        kind: what its values are, as of a posterior: "continuous", "bernoulli" or "categorical".
     """
+
+    kind = "continuous"
 
     def build(self, latent_shape):
         """Remember the shape of one latent; subclasses add their weights here."""
@@ -40,3 +45,8 @@ class Prior(keras.layers.Layer):
             temperature: 1 draws from p(z); below 1, closer to its centre.
         """
         raise NotImplementedError
+
+
+def default(kind: str) -> str:
+    """Return the name of the usual prior of a kind of latents."""
+    return {"continuous": "standard_normal"}.get(kind, kind)

@@ -1,16 +1,13 @@
-"""Measures of a trained model, on their own path: nothing is shared with the loss but log w.
-
-Log-likelihoods are importance-sampled in a stream: memory does not grow with `num_samples`.
-"""
+"""Importance-sampled log p(x), in a stream: memory does not grow with `num_samples`."""
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.errors import InvalidArgument
+from tfvae.evaluation.batches import batches, track
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of decoder outputs: small enough for a CPU's cache, large enough for a GPU.
@@ -116,7 +113,7 @@ def log_likelihood(
 
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
     results = []
-    for number, batch in enumerate(_progress(*_batches(model, x, batch_size), progress)):
+    for number, batch in enumerate(track(*batches(model, x, batch_size), "log p(x)", progress)):
         sums = _accumulate(
             model, batch, fold_in(stream, number), tf.constant(num_samples), tf.constant(chunk)
         )
@@ -137,7 +134,8 @@ def _accumulate(model, x, seed, num_samples, chunk):
 
     def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl):
         size = tf.minimum(chunk, num_samples - done)
-        terms = model.log_weight_terms(x, q.sample(size, seed=fold_in(seed, done)), q)
+        z = q.sample(size, seed=fold_in(seed, done))
+        terms = model.log_weight_terms(x, z, q.log_prob(z))
         log_w = terms.log_weights()
         return (
             done + size,
@@ -158,60 +156,6 @@ def _accumulate(model, x, seed, num_samples, chunk):
         reconstruction / count,
         kl / count,
     )
-
-
-def active_units(model, x, threshold: float = 0.01) -> int:
-    """Count the latent dimensions that the data moves: Var_x(E[z_u|x]) > threshold.
-
-    Source: Burda, Grosse and Salakhutdinov 2016, sec. 5.2.
-
-    Args:
-        model: a `VAE`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
-        threshold: variance above which a unit counts as active.
-    """
-    return int(np.count_nonzero(posterior_means(model, x).var(axis=0) > threshold))
-
-
-def posterior_means(model, x, batch_size: int = 500) -> np.ndarray:
-    """Return E[z|x] for all examples, flattened to `[N, D]`."""
-    encode = tf.function(model.encode, reduce_retracing=True)
-    batches, _ = _batches(model, x, batch_size)
-    means = np.concatenate([encode(batch).numpy() for batch in batches])
-    return means.reshape(len(means), -1)
-
-
-def _batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
-    """Return an iterator over checked float32 batches, and how many there are if that is known."""
-    if isinstance(x, tf.data.Dataset):
-        if isinstance(x.element_spec, tuple):
-            x = x.map(lambda x, *_: x)
-        parts, count = x.unbatch().batch(batch_size).as_numpy_iterator(), None
-    else:
-        x = np.asarray(x)
-        model.check_data(x)
-        starts = range(0, len(x), batch_size)
-        parts, count = (x[start : start + batch_size] for start in starts), len(starts)
-
-    def checked():
-        empty = True
-        for part in parts:
-            empty = False
-            model.check_data(part)
-            yield tf.constant(part, tf.float32)
-        if empty:
-            raise InvalidData("There are no examples to measure; expected at least one.")
-
-    return checked(), count
-
-
-def _progress(batches, total, show):
-    if not show:
-        return batches
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(batches, "log p(x)", total=total, console=Console(stderr=True), transient=True)
 
 
 def _log_add_exp(a, b):

@@ -1,0 +1,262 @@
+"""Likelihood-ratio (score-function) estimators, ∇ log q(z) · (f(z) − baseline), over K samples.
+
+They need no derivative of z, so they fit any latent. With signal_k = f_k − b_k, where f is the
+learning signal and b_k does not depend on z_k,
+
+    E[∇ log q(z_k) · signal_k] = ∇_q E[f],
+
+and the baselines differ in how much variance they leave. For a mean of log-weights f_k = log w_k/K,
+since the other samples are independent of z_k; for any other objective L it is L for every k, and
+the derivative of L through log q at fixed z is added.
+"""
+
+import keras
+import tensorflow as tf
+
+from tfvae import objectives
+from tfvae.errors import InvalidArgument
+from tfvae.estimators.estimator import (
+    REGISTRY,
+    Estimate,
+    Estimator,
+    coefficients,
+    of_each,
+    replace_one,
+    zero,
+)
+
+
+@REGISTRY.register("score_function")
+class ScoreFunction(Estimator):
+    """The plain likelihood-ratio estimator, without a baseline (REINFORCE).
+
+    Source: Williams 1992, "Simple statistical gradient-following algorithms"; Paisley, Blei and
+    Jordan 2012, "Variational Bayesian inference with stochastic search", eq. 3.
+    """
+
+    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
+        q = model.q_z_given_x(x, training=training)
+        z = tf.stop_gradient(q.sample(num_samples, seed=seed))
+        log_q = q.log_prob(z)
+        terms = model.log_weight_terms(x, z, log_q, training)
+        log_w = terms.log_weights(beta)
+        learning_signal = signal(objective, log_w)
+        centred, statistics, own_loss = self.centre(objective, log_w, learning_signal, x)
+        surrogate = with_score(objective, log_w, log_q, beta, centred)
+        return Estimate(surrogate - zero(own_loss), terms, statistics if training else None)
+
+    def centre(self, objective, log_weights, learning_signal, x):
+        """Return the signal less its baseline, statistics for `update`, and a loss of its own.
+
+        Args:
+            objective: `[K, B] -> [B]`.
+            log_weights: `[K, B]`.
+            learning_signal: f, `[K, B]`, a constant.
+            x: the batch, for baselines that depend on it.
+
+        Returns:
+            The centred signal `[K, B]`, statistics or None, and what the baseline's own weights
+            minimize, `[B]` or 0.
+        """
+        return learning_signal, None, 0.0
+
+
+def signal(objective, log_weights):
+    """Return the learning signal f, `[K, B]`, as a constant."""
+    encoder_objective = objectives.for_encoder(objective)
+    if objectives.is_linear(encoder_objective):
+        return tf.stop_gradient(log_weights / _count(log_weights))
+    bound = encoder_objective(log_weights)
+    return tf.stop_gradient(tf.broadcast_to(bound, tf.shape(log_weights)))
+
+
+def with_score(objective, log_weights, log_q, beta, centred_signal):
+    """Return the surrogate `[B]` with the score term Σ_k signal_k ∇ log q(z_k).
+
+    For a mean of log-weights, the derivative through log q at fixed z has expectation zero and is
+    left out.
+    """
+    surrogate = objective(log_weights + beta * zero(log_q))
+    score = tf.stop_gradient(centred_signal)
+    if not objectives.is_linear(objectives.for_encoder(objective)):
+        score -= beta * coefficients(objective, log_weights)
+    return surrogate + zero(tf.reduce_sum(score * log_q, axis=0))
+
+
+def _count(log_weights):
+    return tf.cast(tf.shape(log_weights)[0], tf.float32)
+
+
+class _RunningMoments:
+    """Debiased moving averages of the signal's mean and square, as two weights of a layer."""
+
+    def __init__(self, layer, decay):
+        def weight(name):
+            return layer.add_weight(
+                shape=(),
+                initializer="zeros",
+                trainable=False,
+                name=name,
+                dtype="float32",
+                aggregation="mean",
+            )
+
+        self._decay = decay
+        self._first, self._second, self._weight = map(weight, ("mean", "square", "seen"))
+
+    @property
+    def mean(self):
+        return tf.math.divide_no_nan(self._first.value, self._weight.value)
+
+    @property
+    def variance(self):
+        square = tf.math.divide_no_nan(self._second.value, self._weight.value)
+        return tf.maximum(square - self.mean**2, 0.0)
+
+    def update(self, statistics):
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            statistics = context.all_reduce(tf.distribute.ReduceOp.MEAN, statistics)
+        new = tf.unstack(statistics)
+        for variable, value in zip((self._first, self._second), new, strict=True):
+            variable.assign(self._decay * variable.value + (1.0 - self._decay) * value)
+        self._weight.assign(self._decay * self._weight.value + 1.0 - self._decay)
+
+
+@REGISTRY.register("moving_average")
+class MovingAverage(ScoreFunction):
+    """The likelihood ratio with a moving average of the signal as the baseline.
+
+    Source: Williams 1992, sec. 5 (reinforcement baseline); Mnih and Gregor 2014, sec. 2.3.
+
+    Args:
+        decay: of the moving average, between 0 and 1.
+    """
+
+    def __init__(self, decay: float = 0.99, **kwargs):
+        super().__init__(**kwargs)
+        self.decay = _check_decay(decay)
+
+    def prepare(self, model):  # noqa: D102
+        if not self.built:
+            self._moments = _RunningMoments(self, self.decay)
+            self.built = True
+
+    def centre(self, objective, log_weights, learning_signal, x):  # noqa: D102
+        scale = _scale(objective, log_weights)
+        statistics = _moments_of(learning_signal / scale)
+        return learning_signal - scale * self._moments.mean, statistics, 0.0
+
+    def update(self, statistics):  # noqa: D102
+        self._moments.update(statistics)
+
+    def get_config(self):  # noqa: D102
+        return {**super().get_config(), "decay": self.decay}
+
+
+@REGISTRY.register("nvil")
+class NVIL(ScoreFunction):
+    """Neural variational inference: a learned baseline b(x), a moving average c, normalization.
+
+    The signal is (f − b(x) − c) / max(1, s), where s is a moving estimate of the standard deviation
+    of f − b − c. b is a network with one hidden layer, trained by least squares beside the model.
+    Dividing by max(1, s) scales the encoder's gradient, which Adam does not notice; with
+    `normalize=False` the estimator is unbiased in scale as well.
+
+    Source: Mnih and Gregor 2014, "Neural variational inference and learning in belief networks",
+    sec. 2.3 and algorithm 1.
+
+    Args:
+        hidden: units of b's hidden layer.
+        decay: of the moving averages, between 0 and 1.
+        normalize: whether to divide by max(1, s).
+    """
+
+    def __init__(self, hidden: int = 100, decay: float = 0.99, normalize: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = hidden
+        self.decay = _check_decay(decay)
+        self.normalize = normalize
+
+    def prepare(self, model):  # noqa: D102
+        if self.built:
+            return
+        self._moments = _RunningMoments(self, self.decay)
+        self._network = keras.Sequential(
+            [
+                keras.Input(model.x_shape),
+                keras.layers.Flatten(),
+                keras.layers.Dense(self.hidden, activation="tanh"),
+                keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
+            ],
+            name="baseline",
+        )
+        self.built = True
+
+    def centre(self, objective, log_weights, learning_signal, x):  # noqa: D102
+        scale = _scale(objective, log_weights)
+        baseline = tf.cast(self._network(x)[:, 0], tf.float32)
+        raw = learning_signal / scale
+        statistics = _moments_of(raw - tf.stop_gradient(baseline))
+        residual = raw - self._moments.mean - baseline
+        deviation = 1.0
+        if self.normalize:
+            deviation = tf.maximum(1.0, tf.sqrt(self._moments.variance))
+        # The least squares are in units of the deviation, so that their gradient stays moderate.
+        own_loss = tf.reduce_mean((residual / deviation) ** 2, axis=0)
+        return scale * tf.stop_gradient(residual) / deviation, statistics, own_loss
+
+    def update(self, statistics):  # noqa: D102
+        self._moments.update(statistics)
+
+    def get_config(self):  # noqa: D102
+        own = {"hidden": self.hidden, "decay": self.decay, "normalize": self.normalize}
+        return {**super().get_config(), **own}
+
+
+@REGISTRY.register("vimco")
+class VIMCO(ScoreFunction):
+    """Leave-one-out baselines for any objective of K ≥ 2 samples.
+
+    The baseline of sample k is the objective with log w_k replaced by the mean of the other
+    log-weights (the geometric mean of the other weights). For the ELBO this is "rloo".
+
+    Source: Mnih and Rezende 2016, "Variational inference for Monte Carlo objectives", eq. 5 to 10.
+    """
+
+    min_samples = 2
+
+    def centre(self, objective, log_weights, learning_signal, x):  # noqa: D102
+        objective = objectives.for_encoder(objective)
+        log_weights = tf.stop_gradient(log_weights)
+        total = tf.reduce_sum(log_weights, axis=0)
+        others = (total - log_weights) / (_count(log_weights) - 1.0)
+        without = of_each(objective, replace_one(log_weights, others))
+        return objective(log_weights) - without, None, 0.0
+
+
+@REGISTRY.register("rloo")
+class RLOO(VIMCO):
+    """The leave-one-out estimator of the ELBO: the baseline is the mean of the other signals.
+
+    Source: Kool, van Hoof and Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free";
+    Salimans and Knowles 2014.
+    """
+
+    linear_only = True
+
+
+def _scale(objective, log_weights):
+    """Return what one unit of log w is in the signal, so that baselines are in nats for any K."""
+    linear = objectives.is_linear(objectives.for_encoder(objective))
+    return 1.0 / _count(log_weights) if linear else 1.0
+
+
+def _moments_of(values):
+    return tf.stop_gradient(tf.stack([tf.reduce_mean(values), tf.reduce_mean(values**2)]))
+
+
+def _check_decay(decay):
+    if not 0 <= decay < 1:
+        raise InvalidArgument(f"`decay` is {decay!r}; expected a number from 0 to below 1.")
+    return decay

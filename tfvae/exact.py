@@ -1,0 +1,102 @@
+"""log p(x) exactly: enumeration of small discrete latents, linear-Gaussian closed form."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae.distributions import Normal, all_states, num_states
+from tfvae.errors import InvalidArgument
+
+MAX_STATES = 2**16
+
+
+def latent_states(model) -> np.ndarray:
+    """Return every value of the model's latent, `[S, *latent_shape]` float32.
+
+    Raises:
+        InvalidArgument: a continuous latent, or more than `MAX_STATES` states.
+    """
+    layers = list(zip(model.latent_kinds, model.layer_shapes, strict=True))
+    if any(kind == "continuous" for kind, _ in layers):
+        raise InvalidArgument(
+            "Enumeration needs discrete latents; these are continuous. Use "
+            "tfvae.log_likelihood, or the objectives 'elbo' or 'iwae'."
+        )
+    check_num_states(math.prod(num_states(*layer) for layer in layers), "the latent")
+    states = np.zeros((1, 0), np.float32)
+    for layer in layers:
+        values = all_states(*layer)
+        values = values.reshape(len(values), -1)
+        left = np.repeat(states, len(values), axis=0)
+        states = np.concatenate([left, np.tile(values, (len(states), 1))], axis=1)
+    return states.reshape(-1, *model.latent_shape)
+
+
+def check_num_states(count: int, what: str) -> None:
+    """Refuse to enumerate too much.
+
+    Raises:
+        InvalidArgument: with the number of states and the limit.
+    """
+    if count > MAX_STATES:
+        size = f"{count:,}" if count < 10**9 else f"about 10^{math.log10(count):.0f}"
+        raise InvalidArgument(
+            f"Enumeration goes over all states of {what}: {size}, but the limit is "
+            f"{MAX_STATES:,} (2^16). Use fewer latents or samples, or an estimator that samples."
+        )
+
+
+def log_prob_of_states(q, states, batch_size) -> tf.Tensor:
+    """Return log q(z|x) of every state, `[S, B]`, for q with batch shape `[B]`."""
+    shape = [len(states), batch_size, *states.shape[1:]]
+    return q.log_prob(tf.broadcast_to(tf.constant(states)[:, tf.newaxis], shape))
+
+
+def log_likelihood_of_states(model, x, states, training: bool = False) -> tf.Tensor:
+    """Return log p(x|z) of every state, `[S, B]`; the decoder runs once a state."""
+    return model.p_x_given_z(tf.constant(states)[:, tf.newaxis], training).log_prob(x)
+
+
+def log_joint(model, x, states, training: bool = False) -> tf.Tensor:
+    """Return log p(x, z) = log p(x|z) + log p(z) of every state, `[S, B]`."""
+    log_prior = model.p_z().log_prob(tf.constant(states))
+    return log_likelihood_of_states(model, x, states, training) + log_prior[:, tf.newaxis]
+
+
+def linear_gaussian(model) -> tfp.distributions.Distribution | None:
+    """Return p(x) in closed form, N(b, W Wᵀ + σ² I), over flattened x; None where it has none.
+
+    It has one for the standard normal prior, a Normal likelihood of fixed scale and a decoder that
+    is affine, z → W z + b: probabilistic principal component analysis.
+
+    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
+    """
+    from tfvae.priors import StandardNormal
+
+    fixed_scale = isinstance(model.likelihood, Normal) and model.likelihood.scale != "learned"
+    if not (fixed_scale and isinstance(model.prior, StandardNormal)):
+        return None
+    weights, bias = _affine_map(model)
+    if weights is None:
+        return None
+    covariance = weights @ weights.T + model.likelihood.scale**2 * np.eye(len(bias))
+    return tfp.distributions.MultivariateNormalTriL(bias, np.linalg.cholesky(covariance))
+
+
+def _affine_map(model):
+    """Return (W, b) in float64 where the decoder is z → W z + b, else (None, None)."""
+    size = math.prod(model.latent_shape)
+
+    def decode(z):
+        z = tf.constant(z.reshape(-1, *model.latent_shape), tf.float32)
+        return np.asarray(model.decoder(z), np.float64).reshape(len(z), -1)
+
+    bias = decode(np.zeros((1, size)))[0]
+    weights = (decode(np.eye(size)) - bias).T
+    z = 3.0 * np.random.default_rng(0).normal(size=(8, size))
+    predicted, decoded = z @ weights.T + bias, decode(z)
+    if np.max(np.abs(predicted - decoded)) > 1e-4 * (1.0 + np.max(np.abs(decoded))):
+        return None, None
+    return weights, bias
