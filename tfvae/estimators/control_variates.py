@@ -95,10 +95,11 @@ class REBAR(Estimator):
             axes = [0, *range(2, len(z.shape))]
             surrogate += zero(tf.reduce_sum(tf.stop_gradient(gradient) * layer.logits, axis=axes))
             if own:
-                slopes = own_tape.gradient(variance, own, unconnected_gradients="zero")
+                slopes = own_tape.gradient(variance, own)
                 own_loss = sum(
                     tf.reduce_sum(tf.stop_gradient(slope) * variable)
                     for slope, variable in zip(slopes, own, strict=True)
+                    if slope is not None  # the networks of other layers
                 )
                 surrogate -= zero(own_loss) / tf.cast(tf.shape(x)[0], tf.float32)
         return Estimate(surrogate, terms)

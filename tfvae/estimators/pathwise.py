@@ -160,5 +160,5 @@ def _reparameterized_score(objective, log_weights, beta):
             total = tf.reduce_sum(of_each(objectives.for_encoder(objective), copies))
         c = tf.reduce_sum(own * inner.gradient(total, copies), axis=1)
         total = tf.reduce_sum(c)
-    slope = outer.gradient(total, copies, unconnected_gradients="zero")
+    slope = outer.gradient(total, copies, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return c - beta * tf.reduce_sum(own * slope, axis=1)
