@@ -18,7 +18,7 @@ LAYERS = [
     ["exact"],
     ["estimators"],
     ["models"],
-    ["config", "evaluation", "data", "export", "ondevice", "images"],
+    ["config", "evaluation", "data", "export", "ondevice", "images", "diagnosis"],
     ["recipes", "runs"],
     ["tools"],
 ]

@@ -14,10 +14,17 @@ __version__ = "0.1.0"
 # Where each public name lives: to add one, add its line here.
 _PUBLIC = {
     "VAE": "tfvae.models",
+    "HierarchicalVAE": "tfvae.models",
     "LatentVariableModel": "tfvae.models",
     "log_likelihood": "tfvae.evaluation",
     "LogLikelihood": "tfvae.evaluation",
+    "exact_log_likelihood": "tfvae.evaluation",
+    "annealed_importance_sampling": "tfvae.evaluation",
+    "fit_posterior": "tfvae.evaluation",
+    "amortization_gap": "tfvae.evaluation",
+    "mutual_information": "tfvae.evaluation",
     "active_units": "tfvae.evaluation",
+    "diagnose": "tfvae.diagnosis",
     "config": None,
     "data": None,
     "distributions": None,

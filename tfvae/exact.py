@@ -18,20 +18,29 @@ def latent_states(model) -> np.ndarray:
     Raises:
         InvalidArgument: a continuous latent, or more than `MAX_STATES` states.
     """
-    layers = list(zip(model.latent_kinds, model.layer_shapes, strict=True))
-    if any(kind == "continuous" for kind, _ in layers):
-        raise InvalidArgument(
-            "Enumeration needs discrete latents; these are continuous. Use "
-            "tfvae.log_likelihood, or the objectives 'elbo' or 'iwae'."
-        )
-    check_num_states(math.prod(num_states(*layer) for layer in layers), "the latent")
+    check_num_states(num_latent_states(model), "the latent")
     states = np.zeros((1, 0), np.float32)
-    for layer in layers:
+    for layer in zip(model.latent_kinds, model.layer_shapes, strict=True):
         values = all_states(*layer)
         values = values.reshape(len(values), -1)
         left = np.repeat(states, len(values), axis=0)
         states = np.concatenate([left, np.tile(values, (len(states), 1))], axis=1)
     return states.reshape(-1, *model.latent_shape)
+
+
+def num_latent_states(model) -> int:
+    """Return how many values the model's latent takes.
+
+    Raises:
+        InvalidArgument: a continuous latent.
+    """
+    if "continuous" in model.latent_kinds:
+        raise InvalidArgument(
+            "Enumeration needs discrete latents; these are continuous. Use "
+            "tfvae.log_likelihood, or the objectives 'elbo' or 'iwae'."
+        )
+    layers = zip(model.latent_kinds, model.layer_shapes, strict=True)
+    return math.prod(num_states(*layer) for layer in layers)
 
 
 def check_num_states(count: int, what: str) -> None:

@@ -1,47 +1,69 @@
 """Plain Keras encoders and decoders: tensors in, parameters of a distribution out.
 
 Any Keras model can take their place; these are the usual ones, of the sizes that the papers use.
+`connect` and `conditional` are what models and priors do with a network, whichever it is.
 """
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
+from tfvae.errors import InvalidArgument
 
-def dense_encoder(x_shape, params_size: int, hidden=(200, 200), activation="tanh") -> keras.Model:
+
+def dense_encoder(
+    x_shape, params_size: int | tuple[int, ...], hidden=(200, 200), activation="tanh"
+) -> keras.Model:
     """x `[B, *x_shape]` → hidden layers → parameters `[B, params_size]`.
 
     With the defaults and 50 latents, the one-layer network of Burda et al. 2016.
+
+    Args:
+        x_shape: shape of one input.
+        params_size: how many parameters, or their shape: `(D, C)` for D categorical latents of C
+            categories.
+        hidden: widths of the hidden layers; none for an affine map.
+        activation: of the hidden layers.
     """
+    shape = (params_size,) if isinstance(params_size, int) else tuple(params_size)
     return keras.Sequential(
         [
             keras.Input(x_shape),
             layers.Flatten(),
             *(layers.Dense(units, activation=activation) for units in hidden),
-            layers.Dense(params_size, name="params"),
+            layers.Dense(math.prod(shape), name="params"),
+            *([layers.Reshape(shape)] if len(shape) > 1 else []),
         ],
         name="encoder",
     )
 
 
 def dense_decoder(
-    latent_size: int, output_shape, hidden=(200, 200), activation="tanh", bias=None
+    latent_size: int | tuple[int, ...],
+    output_shape,
+    hidden=(200, 200),
+    activation="tanh",
+    bias=None,
 ) -> keras.Model:
     """z `[B, latent_size]` → hidden layers → parameters `[B, *output_shape]`.
 
     Args:
-        latent_size: D.
+        latent_size: D, or the shape of a latent, which is flattened first.
         output_shape: `(*x_shape[:-1], likelihood.params_size(channels))`.
-        hidden: widths of the hidden layers.
+        hidden: widths of the hidden layers; none for an affine map.
         activation: of the hidden layers.
         bias: initial value of the outputs' bias, of shape `output_shape`; `logit_bias` of the
             training images is worth about a nat on binarized MNIST. None for zeros.
     """
+    shape = (latent_size,) if isinstance(latent_size, int) else tuple(latent_size)
     return keras.Sequential(
         [
-            keras.Input((latent_size,)),
+            keras.Input(shape),
+            *([layers.Flatten()] if len(shape) > 1 else []),
             *(layers.Dense(units, activation=activation) for units in hidden),
             layers.Dense(math.prod(output_shape), bias_initializer=_initial(bias), name="params"),
             layers.Reshape(output_shape),
@@ -120,6 +142,76 @@ def logit_bias(x: np.ndarray, per_channel: bool = False) -> np.ndarray:
     axes = tuple(range(x.ndim - 1)) if per_channel else 0
     mean = np.clip(np.mean(x, axis=axes, dtype=np.float64), 0.001, 0.999)
     return np.log(mean / (1.0 - mean)).astype(np.float32)
+
+
+def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int, ...]:
+    """Build a network for inputs of a shape, and return the shape of the values it describes.
+
+    Args:
+        network: its output is the parameters of a distribution.
+        input_shape: of one input.
+        factory: the `tfvae.distributions.Factory` of that distribution.
+        role: what the network is, for the message.
+
+    Raises:
+        InvalidArgument: the network takes another shape, or its output is not such parameters.
+    """
+    input_shape = tuple(input_shape)
+    if not network.built:
+        network.build((None, *input_shape))
+    wanted = getattr(network, "input_shape", None)
+    if wanted is not None and tuple(wanted[1:]) != input_shape:
+        raise InvalidArgument(
+            f"The {role} takes latents of shape {tuple(wanted[1:])}, but the encoder before it "
+            f"gives latents of shape {input_shape}. For D latents the last axis of an encoder's "
+            "output must be posterior.params_size(D)."
+        )
+    return factory.event_shape(_params_shape(network, (None, *input_shape), role))
+
+
+def conditional(network: keras.Model, factory, input_shape, training: bool = False) -> Callable:
+    """Return the function from a value to the distribution that a network makes of it.
+
+    Leading axes of the value, `[B]` or `[K, B]`, are the batch axes of the distribution.
+
+    Args:
+        network: as in `connect`.
+        factory: as in `connect`.
+        input_shape: of one value.
+        training: whether the network runs in training mode.
+    """
+
+    def given(value):
+        batch_ndims = len(value.shape) - len(input_shape)
+        if batch_ndims == 1:
+            return factory(network(value, training=training))
+        batch_shape = tf.shape(value)[:batch_ndims]
+        params = network(tf.reshape(value, [-1, *input_shape]), training=training)
+        params = tf.reshape(params, tf.concat([batch_shape, params.shape[1:]], 0))
+        return factory(params, batch_ndims)
+
+    return given
+
+
+def _params_shape(network, input_shape, role):
+    try:
+        shape = network.compute_output_shape(input_shape)
+    except NotImplementedError:
+        raise InvalidArgument(
+            f"The output shape of the {role} is not known before it is called. Define "
+            f"`compute_output_shape(self, input_shape)` in {type(network).__name__}."
+        ) from None
+    if not isinstance(shape, tuple) or (shape and isinstance(shape[0], (tuple, list))):
+        raise InvalidArgument(
+            f"The {role} has several outputs, {shape}; expected one tensor. Join them on the "
+            "last axis with keras.layers.Concatenate()."
+        )
+    if len(shape) < 2 or None in shape[1:]:
+        raise InvalidArgument(
+            f"The {role}'s output has shape {shape}; expected a batch axis and at least one "
+            "more, all of known size but the batch."
+        )
+    return tuple(shape[1:])
 
 
 def _initial(bias):

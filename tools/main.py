@@ -10,6 +10,7 @@ import tfvae
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
 from tfvae.tools.decode import decode
 from tfvae.tools.demo import demo
+from tfvae.tools.diagnose import diagnose
 from tfvae.tools.evaluate import evaluate
 from tfvae.tools.export import export
 from tfvae.tools.recipes import recipes
@@ -27,7 +28,7 @@ def cli():
     """
 
 
-for _verb in (demo, recipes, train, evaluate, sample, reconstruct, export, decode):
+for _verb in (demo, recipes, train, evaluate, diagnose, sample, reconstruct, export, decode):
     cli.add_command(_verb)
 
 

@@ -57,8 +57,11 @@ class DiscreteLatent(tfd.Distribution):
         noise = tf.random.stateless_uniform(shape, seed)
         return tf.clip_by_value(noise, _MARGIN, 1.0 - _MARGIN)
 
-    def perturb(self, noise: tf.Tensor) -> tf.Tensor:
-        """Return ζ, the logits perturbed by noise; differentiable in the logits."""
+    def perturb(self, noise: tf.Tensor, temperature=1.0) -> tf.Tensor:
+        """Return ζ, the logits perturbed by noise; differentiable in the logits.
+
+        `temperature` scales the noise: at 0, harden(ζ) is the mode.
+        """
         raise NotImplementedError
 
     def perturb_given(self, z: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -103,8 +106,8 @@ class BernoulliLatent(DiscreteLatent):
     def _mode(self):
         return self.harden(self.logits)
 
-    def perturb(self, noise):  # noqa: D102
-        return self.logits + _logit(noise)
+    def perturb(self, noise, temperature=1.0):  # noqa: D102
+        return self.logits + temperature * _logit(noise)
 
     def perturb_given(self, z, noise):  # noqa: D102
         # Tucker et al. 2017, "REBAR", app. C, written with softplus.
@@ -144,8 +147,8 @@ class CategoricalLatent(DiscreteLatent):
     def _mode(self):
         return self.harden(self.logits)
 
-    def perturb(self, noise):  # noqa: D102
-        return self.logits + _gumbel(noise)
+    def perturb(self, noise, temperature=1.0):  # noqa: D102
+        return self.logits + temperature * _gumbel(noise)
 
     def perturb_given(self, z, noise):  # noqa: D102
         # Tucker et al. 2017, app. C; the largest of the perturbed logits is a standard Gumbel.
@@ -155,7 +158,8 @@ class CategoricalLatent(DiscreteLatent):
         return tf.where(z > 0.5, -tf.math.log(largest), below)
 
     def harden(self, perturbed):  # noqa: D102
-        return tf.one_hot(tf.argmax(perturbed, axis=-1), self.logits.shape[-1])
+        choice = tf.argmax(perturbed, axis=-1, output_type=tf.int32)
+        return tf.one_hot(choice, self.logits.shape[-1])
 
     def soften(self, perturbed, temperature):  # noqa: D102
         return tf.nn.softmax(perturbed / temperature)
@@ -175,20 +179,26 @@ class Chain(tfd.Distribution):
     """Stochastic layers, each given the one before: d(z₁) d(z₂|z₁) … d(z_L|z_{L−1}).
 
     A value is the layers' values, flattened and joined on the last axis, so whatever handles one
-    latent vector handles a chain.
+    latent vector handles a chain. Layers are numbered in the order in which they are drawn; a value
+    may hold them in the opposite order. So q(z₁|x) q(z₂|z₁) and p(z₂) p(z₁|z₂) are chains over the
+    same values, [z₁, z₂].
 
     Args:
-        first: the distribution of z₁.
-        conditionals: functions from z_{l−1}, with any leading axes, to the distribution of z_l with
-            those axes as its batch.
-        event_shapes: the shapes of z₁, …, z_L.
+        first: the distribution of the layer that is drawn first.
+        conditionals: functions from the value of the layer before, with any leading axes, to the
+            distribution of the next, with those axes as its batch.
+        event_shapes: the shapes of the layers.
+        last_first: whether a value begins with the layer that is drawn last.
     """
 
-    def __init__(self, first, conditionals: list[Callable], event_shapes, name="Chain"):
+    def __init__(
+        self, first, conditionals: list[Callable], event_shapes, last_first=False, name="Chain"
+    ):
         self._first = first
         self._conditionals = list(conditionals)
         self.event_shapes = [tuple(shape) for shape in event_shapes]
         self._sizes = [math.prod(shape) for shape in self.event_shapes]
+        self._step = -1 if last_first else 1
         super().__init__(
             dtype=tf.float32,
             reparameterization_type=first.reparameterization_type,
@@ -209,9 +219,10 @@ class Chain(tfd.Distribution):
     def split(self, z: tf.Tensor) -> list[tf.Tensor]:
         """Return the values of the layers."""
         leading = tf.shape(z)[:-1]
+        parts = tf.split(z, self._sizes[:: self._step], -1)[:: self._step]
         return [
-            tf.reshape(part, tf.concat([leading, shape], 0))
-            for part, shape in zip(tf.split(z, self._sizes, -1), self.event_shapes, strict=True)
+            part if len(shape) == 1 else tf.reshape(part, tf.concat([leading, shape], 0))
+            for part, shape in zip(parts, self.event_shapes, strict=True)
         ]
 
     def join(self, values: list[tf.Tensor]) -> tf.Tensor:
@@ -219,8 +230,9 @@ class Chain(tfd.Distribution):
         flat = []
         for value, shape, size in zip(values, self.event_shapes, self._sizes, strict=True):
             leading = tf.shape(value)[: len(value.shape) - len(shape)]
-            flat.append(tf.reshape(value, tf.concat([leading, [size]], 0)))
-        return tf.concat(flat, -1)
+            same = len(shape) == 1
+            flat.append(value if same else tf.reshape(value, tf.concat([leading, [size]], 0)))
+        return tf.concat(flat[:: self._step], -1)
 
     def complete(self, values: list, seed, sample_shape=()) -> tf.Tensor:
         """Return a value of the chain: the first layers as given, the others drawn."""
@@ -323,7 +335,8 @@ def num_states(kind: str, event_shape) -> int:
 
 
 def _logit(noise):
-    return tf.math.log(noise) - tf.math.log1p(-noise)
+    # 1 − noise is exact, noise being a multiple of 2^-24; and LiteRT has no log1p.
+    return tf.math.log(noise) - tf.math.log(1.0 - noise)
 
 
 def _gumbel(noise):

@@ -1,6 +1,30 @@
 """Measures of a trained model, on their own path: nothing is shared with the loss but log w."""
 
+from tfvae.evaluation.annealed import AnnealedLogLikelihood, annealed_importance_sampling
+from tfvae.evaluation.exact import ExactLogLikelihood, exact_log_likelihood
+from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
+from tfvae.evaluation.gaps import AmortizationGap, amortization_gap
 from tfvae.evaluation.importance import LogLikelihood, log_likelihood
-from tfvae.evaluation.information import active_units, posterior_means
+from tfvae.evaluation.information import (
+    MutualInformation,
+    active_units,
+    mutual_information,
+    posterior_means,
+)
 
-__all__ = ["LogLikelihood", "active_units", "log_likelihood", "posterior_means"]
+__all__ = [
+    "AmortizationGap",
+    "AnnealedLogLikelihood",
+    "ExactLogLikelihood",
+    "FreePosterior",
+    "LogLikelihood",
+    "MutualInformation",
+    "active_units",
+    "amortization_gap",
+    "annealed_importance_sampling",
+    "exact_log_likelihood",
+    "fit_posterior",
+    "log_likelihood",
+    "mutual_information",
+    "posterior_means",
+]

@@ -1,11 +1,13 @@
 """Examples to measure, checked and in batches."""
 
+import math
+import numbers
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidData
+from tfvae.errors import InvalidArgument, InvalidData
 
 
 def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
@@ -30,6 +32,38 @@ def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
             raise InvalidData("There are no examples to measure; expected at least one.")
 
     return checked(), count
+
+
+def as_array(model, x) -> np.ndarray:
+    """Return all examples, checked, in one float32 array: for measures that go over them twice."""
+    parts, _ = batches(model, x, 1000)
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def sample_size(model) -> int:
+    """Return how many numbers the decoder emits for one latent, which is what memory goes by."""
+    *sites, channels = model.x_shape
+    likelihood = getattr(model, "likelihood", None)
+    size = likelihood.params_size(channels) if likelihood is not None else channels
+    return math.prod(sites) * size
+
+
+def join(results) -> list[np.ndarray]:
+    """Join what each batch gave, lists of arrays `[B, ...]`, to one list of `[N, ...]`."""
+    return [np.concatenate(part) for part in zip(*results, strict=True)]
+
+
+def check_at_least(minimum: int, **values) -> None:
+    """Refuse values that are not whole numbers of at least `minimum`.
+
+    Raises:
+        InvalidArgument: with the name of the value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, numbers.Integral) or value < minimum:
+            raise InvalidArgument(
+                f"`{name}` is {value!r}; expected a whole number of at least {minimum}."
+            )
 
 
 def track(parts, total, description: str, show: bool = True):

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, track
+from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
+from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of decoder outputs: small enough for a CPU's cache, large enough for a GPU.
@@ -16,7 +19,7 @@ _BATCH_SIZE = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class LogLikelihood:
+class LogLikelihood(Measured):
     """Importance-sampled log p(x); all values in nats per example, arrays of shape `[N]`.
 
     Attributes:
@@ -36,25 +39,14 @@ class LogLikelihood:
     num_values: int
 
     @property
-    def mean(self) -> float:
-        """The mean over examples."""
-        return float(self.per_example.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the mean over examples: std / √N."""
-        count = len(self.per_example)
-        return float(self.per_example.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
-
-    @property
-    def bits_per_dim(self) -> float:
-        """−mean / (ln 2 · num_values)."""
-        return -self.mean / (math.log(2) * self.num_values)
-
-    @property
     def elbo(self) -> float:
         """The mean of the variational lower bound, −(reconstruction + kl)."""
         return -float((self.reconstruction + self.kl).mean())
+
+    @property
+    def sampling_error(self) -> np.ndarray:
+        """Standard error of each `per_example` over the samples drawn (see `sampling_error`)."""
+        return sampling_error(self.effective_sample_size, self.num_samples)
 
     def summary(self) -> dict:
         """Return the means as a dictionary of plain numbers, for JSON.
@@ -62,15 +54,12 @@ class LogLikelihood:
         The standard error of a single example is None.
         """
         return {
-            "log_likelihood": self.mean,
-            "standard_error": self.standard_error if len(self.per_example) > 1 else None,
-            "bits_per_dim": self.bits_per_dim,
+            **super().summary(),
             "elbo": self.elbo,
             "reconstruction": float(self.reconstruction.mean()),
             "kl": float(self.kl.mean()),
             "effective_sample_size": float(self.effective_sample_size.mean()),
             "num_samples": self.num_samples,
-            "num_examples": len(self.per_example),
         }
 
     def __str__(self):
@@ -83,11 +72,20 @@ class LogLikelihood:
 
 
 def log_likelihood(
-    model, x, num_samples: int = 5000, seed: int = 0, progress: bool = True
+    model,
+    x,
+    num_samples: int = 5000,
+    seed: int = 0,
+    progress: bool = True,
+    proposal: Callable[[tf.Tensor], tfp.distributions.Distribution] | None = None,
 ) -> LogLikelihood:
-    """Estimate log p(x) by importance sampling from q(z|x).
+    """Estimate log p(x) by importance sampling from q(z|x), or from another proposal.
 
     log p̂(x) = log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
+
+    Any posterior that can be sampled and whose log-density is known will do: continuous, discrete,
+    or a chain of layers. The proposal must put mass wherever the posterior p(z|x) does; where it
+    has lighter tails, the estimate is low and its effective sample size may not show it.
 
     Source: Burda, Grosse and Salakhutdinov 2016, "Importance weighted autoencoders", sec. 5.
 
@@ -97,38 +95,77 @@ def log_likelihood(
         num_samples: K; published results use 5000.
         seed: decides the samples.
         progress: whether to show a progress bar on standard error.
+        proposal: the q to draw from, a function of a float32 batch `[B, *x_shape]` that returns a
+            `tfd.Distribution` over latents with batch shape `[B]` and event shape `latent_shape`,
+            in nats and made of TensorFlow operations; by default the model's own q(z|x). Then
+            `kl` and `elbo` are those of the proposal.
 
     Returns:
         A `LogLikelihood`.
 
     Raises:
-        InvalidArgument: `num_samples` is below 1.
+        InvalidArgument: `num_samples` is below 1, or the proposal's shapes do not fit.
         InvalidData: data that is empty or does not fit the model.
     """
-    if num_samples < 1:
-        raise InvalidArgument(f"`num_samples` is {num_samples}; expected at least 1.")
-    rows = max(1, _CHUNK_SIZE // math.prod(model.decoder.output_shape[1:]))
-    batch_size = min(_BATCH_SIZE, rows)
-    chunk = min(num_samples, rows // batch_size)
-
+    check_at_least(1, num_samples=num_samples)
+    batch_size = min(_BATCH_SIZE, _rows(model))
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
     results = []
     for number, batch in enumerate(track(*batches(model, x, batch_size), "log p(x)", progress)):
-        sums = _accumulate(
-            model, batch, fold_in(stream, number), tf.constant(num_samples), tf.constant(chunk)
+        if proposal is not None:
+            _check_proposal(model, proposal, batch)
+        batch_seed = fold_in(stream, number)
+        results.append(log_weight_sums(model, proposal, batch, batch, batch_seed, num_samples))
+    return LogLikelihood(*join(results), num_samples, math.prod(model.x_shape))
+
+
+def log_weight_sums(model, proposal, given, x, seed, num_samples) -> list[np.ndarray]:
+    """Return log p̂(x), the effective sample size, −E[log p(x|z)] and the KL, each `[B]`.
+
+    Args:
+        model: a `LatentVariableModel`.
+        proposal: a function of `given` that returns q, batch shape `[B]`; None for q(z|x).
+        given: what the proposal is a function of; anything with B rows.
+        x: examples, `[B, *x_shape]`.
+        seed: `[2]` int32.
+        num_samples: K.
+    """
+    chunk = min(num_samples, max(1, _rows(model) // len(x)))
+    sums = _accumulate(
+        model, proposal, given, x, seed, tf.constant(num_samples), tf.constant(chunk)
+    )
+    return [part.numpy() for part in sums]
+
+
+def _rows(model):
+    return max(1, _CHUNK_SIZE // sample_size(model))
+
+
+def _check_proposal(model, proposal, x):
+    """Refuse a proposal whose shapes do not fit, before they broadcast to something wrong."""
+    q = proposal(x)
+    if not (hasattr(q, "sample") and hasattr(q, "log_prob")):
+        raise InvalidArgument(
+            f"`proposal` returned {type(q).__name__}; expected a tfd.Distribution over latents."
         )
-        results.append([part.numpy() for part in sums])
-    parts = [np.concatenate(part) for part in zip(*results, strict=True)]
-    return LogLikelihood(*parts, num_samples, math.prod(model.x_shape))
+    shapes = tuple(q.batch_shape), tuple(q.event_shape)
+    expected = (len(x),), tuple(model.latent_shape)
+    if shapes != expected:
+        raise InvalidArgument(
+            f"For a batch of {len(x)} examples `proposal` returned a distribution of batch shape "
+            f"{shapes[0]} and event shape {shapes[1]}; expected {expected[0]} and {expected[1]}, "
+            "one distribution over latents for each example. For independent dimensions, wrap it "
+            "in tfd.Independent."
+        )
 
 
 @tf.function(reduce_retracing=True)
-def _accumulate(model, x, seed, num_samples, chunk):
-    """Return log p̂(x), the effective sample size, −E[log p(x|z)] and the KL, each `[B]`.
+def _accumulate(model, proposal, given, x, seed, num_samples, chunk):
+    """Return the four tensors of `log_weight_sums`.
 
     At module level, so that measuring one model again does not trace the graph again.
     """
-    q = model.q_z_given_x(x)
+    q = model.q_z_given_x(given) if proposal is None else proposal(given)
     zeros = tf.zeros(tf.shape(x)[:1])
     empty = zeros - np.inf
 
@@ -139,8 +176,8 @@ def _accumulate(model, x, seed, num_samples, chunk):
         log_w = terms.log_weights()
         return (
             done + size,
-            _log_add_exp(log_sum, tf.reduce_logsumexp(log_w, axis=0)),
-            _log_add_exp(log_sum_squares, tf.reduce_logsumexp(2.0 * log_w, axis=0)),
+            log_add_exp(log_sum, tf.reduce_logsumexp(log_w, axis=0)),
+            log_add_exp(log_sum_squares, tf.reduce_logsumexp(2.0 * log_w, axis=0)),
             reconstruction - tf.reduce_sum(terms.log_likelihood, axis=0),
             kl + tf.reduce_sum(terms.kl, axis=0),
         )
@@ -158,5 +195,6 @@ def _accumulate(model, x, seed, num_samples, chunk):
     )
 
 
-def _log_add_exp(a, b):
+def log_add_exp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Return log (eᵃ + eᵇ)."""
     return tf.reduce_logsumexp(tf.stack([a, b]), axis=0)

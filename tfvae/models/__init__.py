@@ -1,6 +1,7 @@
 """Models: one training loop (`LatentVariableModel`) and its final classes."""
 
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.latent_variable_model import LatentVariableModel
 from tfvae.models.vae import VAE
 
-__all__ = ["VAE", "LatentVariableModel"]
+__all__ = ["VAE", "HierarchicalVAE", "LatentVariableModel"]

@@ -5,11 +5,12 @@ import numbers
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfvae import estimators, objectives
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.models.averages import Averages
-from tfvae.random import Stream, stream_seed
+from tfvae.random import Stream, fold_in, make_seed, stream_seed
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 KL_CHOICES = ("auto", "exact", "monte_carlo")
@@ -18,14 +19,15 @@ KL_CHOICES = ("auto", "exact", "monte_carlo")
 class LatentVariableModel(keras.Model):
     """A prior p(z), a decoder p(x|z) and an encoder q(z|x), trained on a bound on log p(x).
 
-    Subclasses implement
+    Subclasses set `prior`, a `tfvae.priors.Prior`, and `likelihood`, and implement
 
-    - `q_z_given_x(x, training)`, `p_z()`, `p_x_given_z(z, training)`: the distributions;
+    - `q_z_given_x(x, training)`, `p_x_given_z(z, training)`: the distributions;
     - `exact_kl(q)`: KL(q‖p) of each latent unit, `[B, U]`, where it is known in closed form;
     - `latent_kinds`: the kind of each stochastic layer, "continuous", "bernoulli", "categorical";
     - `layer_shapes`: the shape of each stochastic layer;
-    - `latent_shape`, `x_shape`: shapes of one latent and one example, known once built;
-    - `check_data(x, name)`: refuse arrays that do not fit the model.
+    - `latent_shape`, `x_shape`: shapes of one latent and one example, known once built.
+
+    Calling the model on x gives reconstructions, E[x | z = E[z|x]]; so does `predict`.
 
     Args:
         seed: with the step, decides all noise of training and evaluation.
@@ -117,7 +119,7 @@ class LatentVariableModel(keras.Model):
         self.kl_warmup_steps = kl_warmup_steps
         self.kl = kl
         self.free_bits = free_bits
-        self._parts.estimator = estimator
+        self._parts.hold(estimator)
         if self.built:
             estimator.prepare(self)
         super().compile(optimizer=optimizer, **kwargs)
@@ -171,6 +173,10 @@ class LatentVariableModel(keras.Model):
             return False
         return True
 
+    def p_z(self) -> tfp.distributions.Distribution:
+        """Return the prior p(z)."""
+        return self.prior.distribution()
+
     def log_weight_terms(self, x, z, log_q, training: bool = False) -> objectives.LogWeightTerms:
         """Return the parts of log w.
 
@@ -182,6 +188,76 @@ class LatentVariableModel(keras.Model):
         """
         log_likelihood = self.p_x_given_z(z, training).log_prob(x)
         return objectives.LogWeightTerms(log_likelihood, log_q - self.p_z().log_prob(z))
+
+    def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
+        """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
+        x = tf.cast(x, tf.float32)
+        q = self.q_z_given_x(x)
+        z = q.sample(num_samples, seed=fold_in(make_seed(seed), int(Stream.EVALUATE)))
+        return self.log_weight_terms(x, z, q.log_prob(z)).log_weights()
+
+    def call(self, x, training=False):
+        """Return reconstructions, the mean of p(x|z) at the mean of q(z|x)."""
+        return self.decode(self.encode(x, training), training)
+
+    def encode(self, x, training=False) -> tf.Tensor:
+        """Return the mean of q(z|x), `[B, *latent_shape]`."""
+        return self.q_z_given_x(tf.cast(x, tf.float32), training).mean()
+
+    def decode(self, z, training=False) -> tf.Tensor:
+        """Return the mean of p(x|z), `[B, *x_shape]`; images in [0, 1]."""
+        return self.p_x_given_z(tf.cast(z, tf.float32), training).mean()
+
+    def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> tf.Tensor:
+        """Return n images, the means of p(x|z) for z ~ p(z), `[n, *x_shape]`.
+
+        The first images of a longer sample are those of a shorter one with the same seed, and the
+        exported decoders draw the same ones.
+
+        Args:
+            n: how many.
+            seed: any integer.
+            temperature: scales the spread of z; below 1, images are closer to the average one.
+
+        Raises:
+            InvalidArgument: n is below 1 or the temperature is negative.
+        """
+        if n < 1 or not temperature >= 0:
+            raise InvalidArgument(
+                f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
+                "temperature of at least 0."
+            )
+        z = self.prior.sample(make_seed(seed), tf.range(n, dtype=tf.int32), float(temperature))
+        return self.decode(z)
+
+    def check_data(self, x: np.ndarray, name: str = "x") -> None:
+        """Refuse an array that the model cannot be trained or measured on.
+
+        Raises:
+            InvalidData: no examples, another shape than the encoder's input, values that are not
+                finite or that the likelihood gives no meaning to.
+        """
+        if len(x) == 0:
+            raise InvalidData(f"`{name}` is empty; expected at least one example.")
+        if self.built and tuple(x.shape[1:]) != self.x_shape:
+            raise InvalidData(
+                f"`{name}` holds examples of shape {tuple(x.shape[1:])}; the encoder takes "
+                f"{self.x_shape}. Reshape the data, or build networks for its shape."
+            )
+        self.likelihood.check(x, name)
+
+    def copy(self) -> "LatentVariableModel":
+        """Return a model of the same weights, not compiled, that shares nothing with this one."""
+        twin = type(self).from_config(self.get_config())
+        of_training = {id(variable) for variable in self._parts.variables}
+        mine = [variable for variable in self.weights if id(variable) not in of_training]
+        twin.set_weights([np.asarray(variable) for variable in mine])
+        return twin
+
+    @classmethod
+    def from_config(cls, config):
+        """Return the model described by `get_config`."""
+        return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
 
     @property
     def metrics(self):
@@ -286,6 +362,11 @@ class LatentVariableModel(keras.Model):
 
 class _Parts(keras.layers.Layer):
     """Holds the layers that `compile` sets: Keras lets a model that is built take no more."""
+
+    def hold(self, estimator):
+        """Take an estimator in place of the one before, whose weights Keras would train on."""
+        self._layers.clear()
+        self.estimator = estimator
 
 
 def _labels(y, options):

@@ -2,6 +2,7 @@
 
 from tfvae.priors.bernoulli import BernoulliPrior
 from tfvae.priors.categorical import CategoricalPrior
+from tfvae.priors.hierarchical import HierarchicalPrior
 from tfvae.priors.prior import PRIORS, Prior, default
 from tfvae.priors.standard_normal import StandardNormal
 
@@ -11,6 +12,7 @@ __all__ = [
     "PRIORS",
     "BernoulliPrior",
     "CategoricalPrior",
+    "HierarchicalPrior",
     "Prior",
     "StandardNormal",
     "default",

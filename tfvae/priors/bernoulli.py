@@ -1,10 +1,7 @@
 """Independent bits with learned probabilities."""
 
-import math
-
 import tensorflow as tf
 
-from tfvae import random
 from tfvae.distributions import BernoulliLatent
 from tfvae.priors.prior import PRIORS, Prior
 
@@ -26,9 +23,3 @@ class BernoulliPrior(Prior):
 
     def distribution(self):  # noqa: D102
         return BernoulliLatent(tf.convert_to_tensor(self.logits), batch_ndims=0)
-
-    def sample(self, seed, index, temperature=1.0):  # noqa: D102
-        noise = random.uniform(seed, index, math.prod(self.latent_shape))
-        noise = tf.reshape(noise, [-1, *self.latent_shape])
-        logistic = tf.math.log(noise) - tf.math.log(1.0 - noise)
-        return tf.cast(self.logits + temperature * logistic > 0.0, tf.float32)

@@ -1,10 +1,7 @@
 """Independent categorical variables with learned probabilities."""
 
-import math
-
 import tensorflow as tf
 
-from tfvae import random
 from tfvae.distributions import CategoricalLatent
 from tfvae.priors.prior import PRIORS, Prior
 
@@ -27,10 +24,3 @@ class CategoricalPrior(Prior):
 
     def distribution(self):  # noqa: D102
         return CategoricalLatent(tf.convert_to_tensor(self.logits), batch_ndims=0)
-
-    def sample(self, seed, index, temperature=1.0):  # noqa: D102
-        noise = random.uniform(seed, index, math.prod(self.latent_shape))
-        noise = tf.reshape(noise, [-1, *self.latent_shape])
-        gumbel = -tf.math.log(-tf.math.log(noise))
-        choice = tf.argmax(self.logits + temperature * gumbel, axis=-1, output_type=tf.int32)
-        return tf.one_hot(choice, self.latent_shape[-1])

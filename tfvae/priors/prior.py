@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfvae.priors.draws import draw
 from tfvae.registry import Registry
 
 PRIORS = Registry("prior")
@@ -13,7 +14,7 @@ class Prior(keras.layers.Layer):
     """p(z) as a Keras layer, so that what it learns is trained and saved with the model.
 
     `build(latent_shape)` is called with the shape of one latent, without batch axes. Subclasses
-    implement `distribution` and `sample`.
+    implement `distribution`, and `sample` unless `draws.draw` knows that distribution.
 
     Attributes:
         kind: what its values are, as of a posterior: "continuous", "bernoulli" or "categorical".
@@ -44,7 +45,7 @@ class Prior(keras.layers.Layer):
             index: `[N]` int32.
             temperature: 1 draws from p(z); below 1, closer to its centre.
         """
-        raise NotImplementedError
+        return draw(self.distribution(), seed, index, temperature)
 
 
 def default(kind: str) -> str:

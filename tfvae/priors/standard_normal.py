@@ -1,11 +1,8 @@
 """The standard normal prior, N(0, I)."""
 
-import math
-
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import random
 from tfvae.priors.prior import PRIORS, Prior
 
 tfd = tfp.distributions
@@ -20,7 +17,3 @@ class StandardNormal(Prior):
             tfd.Normal(tf.zeros(self.latent_shape), tf.ones(self.latent_shape)),
             len(self.latent_shape),
         )
-
-    def sample(self, seed, index, temperature=1.0):  # noqa: D102
-        noise = random.normal(seed, index, math.prod(self.latent_shape))
-        return temperature * tf.reshape(noise, [-1, *self.latent_shape])

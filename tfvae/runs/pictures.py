@@ -48,6 +48,32 @@ def curves(history: list[dict], path) -> None:
     _save(figure, path)
 
 
+def diagnosis(result, path) -> None:
+    """Draw bias and variance of the gradient of every estimator, one column for each objective."""
+    names = list(result.reference)
+    size = (1 + 4.5 * len(names), 7)
+    figure, axes = plt.subplots(2, len(names), figsize=size, layout="constrained", squeeze=False)
+    for column, objective in enumerate(names):
+        rows = [row for row in result.rows if row.objective == objective]
+        labels = [row.estimator for row in rows]
+        place = np.arange(len(rows))
+        above, below = axes[0, column], axes[1, column]
+        errors = [2 * row.bias_standard_error for row in rows]
+        above.errorbar(place, [row.bias for row in rows], errors, fmt="o", capsize=3)
+        above.axhline(0, color="0.6", linewidth=1)
+        above.set(title=f"{objective}, K = {rows[0].num_samples}" if rows else objective)
+        noisy = [(n, row.variance) for n, row in enumerate(rows) if row.variance > 0]
+        if noisy:
+            below.bar(*zip(*noisy, strict=True))
+            below.set_yscale("log")
+        for axis in (above, below):
+            axis.set_xticks(place, labels, rotation=60, ha="right", fontsize=8)
+            axis.grid(alpha=0.3, axis="y")
+    axes[0, 0].set_ylabel("relative bias ± 2 standard errors")
+    axes[1, 0].set_ylabel("variance of the gradient")
+    _save(figure, path)
+
+
 def reconstructions(model, x: np.ndarray, path) -> None:
     """Draw images in odd rows, and under each its reconstruction."""
     columns = min(16, len(x))

@@ -1,0 +1,144 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfvae
+from tfvae import diagnosis, estimators, objectives
+from tfvae.errors import InvalidArgument, InvalidData
+
+
+@pytest.fixture(scope="module")
+def bits():
+    """A model with three bits, and ten images."""
+    keras.utils.set_random_seed(2)
+    encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    decoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
+    model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
+    rng = np.random.default_rng(2)
+    model.set_weights([rng.normal(0, 1, w.shape).astype("f4") for w in model.get_weights()])
+    return model, rng.integers(0, 2, (10, 6)).astype("f4")
+
+
+@pytest.fixture(scope="module")
+def result(bits):
+    model, x = bits
+    names = ["exact", "rloo", "vimco", "straight_through", "score_function"]
+    return diagnosis.diagnose(model, x, names, num_samples=2, num_draws=600, num_warmup=5)
+
+
+def rows(result, **wanted):
+    return [row for row in result.rows if all(getattr(row, k) == v for k, v in wanted.items())]
+
+
+def test_there_is_a_row_for_each_estimator_that_fits_each_objective(result):
+    assert {(row.objective, row.estimator) for row in result.rows} == {
+        ("elbo", "exact"),
+        ("elbo", "rloo"),
+        ("elbo", "vimco"),
+        ("elbo", "straight_through"),
+        ("elbo", "score_function"),
+        ("iwae", "exact"),
+        ("iwae", "vimco"),
+        ("iwae", "straight_through"),
+        ("iwae", "score_function"),
+    }
+    assert result.reference == {"elbo": "exact", "iwae": "exact"}
+
+
+def test_the_exact_gradient_has_neither_bias_nor_variance(result):
+    for row in rows(result, estimator="exact"):
+        assert (row.bias, row.bias_standard_error, row.variance, row.snr) == (0, 0, 0, np.inf)
+
+
+@pytest.mark.parametrize("estimator", ["rloo", "vimco", "score_function"])
+def test_unbiased_estimators_stay_within_the_error_of_their_bias(result, estimator):
+    for row in rows(result, estimator=estimator):
+        assert abs(row.bias) < 3 * row.bias_standard_error
+        assert row.bias_standard_error < 0.5
+
+
+def test_the_bias_of_straight_through_stands_out(result):
+    (row,) = rows(result, estimator="straight_through", objective="elbo")
+    assert row.bias > 5 * row.bias_standard_error
+
+
+def test_variance_and_snr_are_those_of_the_draws(bits, result):
+    """Recomputed in NumPy from the gradients of the same seeds."""
+    model, x = bits
+    draws = diagnosis._Draws(model.copy(), tf.constant(x), objectives.elbo, "rloo", 2, seed=0)
+    seeds = [tfvae.random.fold_in(draws.seed, int(tfvae.random.Stream.TEST), n) for n in range(600)]
+    gradients = np.stack([draws._draw(seed).numpy() for seed in seeds]).astype("f8")
+    variance = gradients.var(axis=0, ddof=1).sum()
+    (row,) = rows(result, estimator="rloo")
+    assert row.variance == pytest.approx(variance, rel=1e-5)
+    squared_norm = np.sum(gradients.mean(axis=0) ** 2) - variance / 600
+    assert row.snr == pytest.approx(np.sqrt(squared_norm / variance), rel=1e-4)
+
+
+def test_the_squared_bias_is_estimated_without_bias_and_with_its_error():
+    rng = np.random.default_rng(0)
+    bias = np.array([0.3, 0.0, -0.2])
+    squares, errors = [], []
+    for _ in range(400):
+        groups = bias + rng.normal(0, 0.5, (20, 3))
+        reference = rng.normal(0, 0.4, (20, 3))
+        square, error = diagnosis._squared_bias(groups, (reference, None, None))
+        squares.append(square)
+        errors.append(error)
+    spread = np.std(squares)
+    assert np.mean(squares) == pytest.approx(bias @ bias, abs=4 * spread / np.sqrt(400))
+    assert np.mean(errors) == pytest.approx(spread, rel=0.3)
+
+
+def test_where_states_are_too_many_the_reference_is_drawn(bits):
+    _, x = bits
+    encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(20)])
+    decoder = keras.Sequential([keras.Input((20,)), keras.layers.Dense(6)])
+    model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
+    result = diagnosis.diagnose(
+        model, x, ["disarm", "exact", "gumbel_softmax"], ("elbo",), num_draws=100, num_warmup=0
+    )
+    assert result.reference == {"elbo": "rloo"}
+    assert [row.estimator for row in result.rows] == ["disarm", "gumbel_softmax"]
+    assert abs(result.rows[0].bias) < 3 * result.rows[0].bias_standard_error
+
+
+def test_the_model_is_not_changed(bits):
+    model, x = bits
+    model.compile("sgd", objective="iwae", estimator="nvil", num_samples=3)
+    before = model.get_weights()
+    diagnosis.diagnose(model, x, ["nvil"], ("elbo",), num_draws=20, num_warmup=3)
+    assert isinstance(model.estimator, estimators.NVIL)
+    assert model.objective is objectives.iwae
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_summary_is_json(result):
+    summary = json.loads(json.dumps(result.summary(), allow_nan=False))
+    assert set(summary["rows"][0]) == {
+        "estimator",
+        "objective",
+        "num_samples",
+        "bias",
+        "bias_standard_error",
+        "variance",
+        "snr",
+        "ms_per_step",
+    }
+    assert summary["reference"]["elbo"] == "exact"
+
+
+def test_bad_input_is_refused(bits):
+    model, x = bits
+    with pytest.raises(InvalidArgument, match="at least 20"):
+        diagnosis.diagnose(model, x, num_draws=5)
+    with pytest.raises(InvalidArgument, match=r"Unknown estimator 'vimc'.*'vimco'"):
+        diagnosis.diagnose(model, x, ["vimc"])
+    with pytest.raises(InvalidArgument, match="None of pathwise fits elbo"):
+        diagnosis.diagnose(model, x, ["pathwise"], ("elbo",))
+    with pytest.raises(InvalidData, match="shape"):
+        diagnosis.diagnose(model, x[:, :3])

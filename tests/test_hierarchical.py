@@ -1,0 +1,322 @@
+import itertools
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfvae
+from tfvae import estimators, exact, networks, objectives
+from tfvae.errors import InvalidArgument
+from tfvae.random import make_seed
+
+X_SHAPE = (2, 3, 1)
+BITS = np.array(list(itertools.product([0.0, 1.0], repeat=4)), np.float32)
+
+
+def build(kind="bernoulli", sizes=(2, 2), **options):
+    """Return a model with linear networks, one dense layer each."""
+    params = [distribution_params(kind, size) for size in sizes]
+    latents = [shape(kind, size) for size in sizes]
+    keras.utils.set_random_seed(1)
+    below = [X_SHAPE, *latents[:-1]]
+    encoders = [networks.dense_encoder(b, p, hidden=()) for b, p in zip(below, params, strict=True)]
+    outputs = [X_SHAPE, *params[:-1]]
+    decoders = [
+        networks.dense_decoder(z, p, hidden=()) for z, p in zip(latents, outputs, strict=True)
+    ]
+    model = tfvae.HierarchicalVAE(encoders, decoders, posteriors=kind, **options)
+    rng = np.random.default_rng(2)
+    for weight in model.trainable_variables:
+        weight.assign(rng.normal(size=weight.shape))
+    return model
+
+
+def shape(kind, size):
+    return (size, 3) if kind == "categorical" else (size,)
+
+
+def distribution_params(kind, size):
+    return (2 * size,) if kind == "diagonal_normal" else shape(kind, size)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(0).integers(0, 2, (5, *X_SHAPE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def belief_network():
+    return build()
+
+
+class NumPy:
+    """The two-layer sigmoid belief network of 2 + 2 bits, by its weights."""
+
+    def __init__(self, model):
+        def affine(network):
+            kernel, bias = (np.asarray(w, np.float64) for w in network.get_weights())
+            return lambda v: np.reshape(v, (*np.shape(v)[:-1], len(kernel))) @ kernel + bias
+
+        self.encoders = [affine(network) for network in model.encoders]
+        self.p_x, self.p_z1 = affine(model.decoder), affine(model.prior.decoders[0])
+        self.top = np.asarray(model.prior.top.logits, np.float64)
+
+    @staticmethod
+    def log_prob(values, logits):
+        return np.sum(values * logits - np.logaddexp(0, logits), axis=-1)
+
+    def log_prior(self, z):
+        lower, upper = z[..., :2], z[..., 2:]
+        return self.log_prob(upper, self.top) + self.log_prob(lower, self.p_z1(upper))
+
+    def log_q(self, z, x):
+        lower, upper = z[..., :2], z[..., 2:]
+        to_lower = self.encoders[0](x.reshape(len(x), -1))
+        return self.log_prob(lower, to_lower) + self.log_prob(upper, self.encoders[1](lower))
+
+    def log_likelihood(self, z, x):
+        return self.log_prob(x.reshape(len(x), -1), self.p_x(z[..., :2]))
+
+    def log_joint(self, x):
+        """Return log p(x, z) of the 16 states, `[16, B]`."""
+        return self.log_likelihood(BITS[:, np.newaxis], x) + self.log_prior(BITS)[:, np.newaxis]
+
+    def log_p(self, x):
+        return np.logaddexp.reduce(self.log_joint(x), axis=0)
+
+
+class TestTwoLayersOfBits:
+    def test_the_states_are_all_states(self, belief_network):
+        states = exact.latent_states(belief_network)
+        np.testing.assert_array_equal(states, BITS)
+
+    def test_prior_and_posterior_are_the_products_of_their_layers(self, belief_network, x):
+        reference = NumPy(belief_network)
+        log_prior = belief_network.p_z().log_prob(BITS)
+        np.testing.assert_allclose(log_prior, reference.log_prior(BITS), rtol=1e-5)
+        assert np.exp(log_prior).sum() == pytest.approx(1, abs=1e-5)
+        log_q = exact.log_prob_of_states(belief_network.q_z_given_x(x), BITS, len(x))
+        np.testing.assert_allclose(log_q, reference.log_q(BITS[:, np.newaxis], x), rtol=1e-4)
+        np.testing.assert_allclose(np.exp(log_q).sum(axis=0), 1, atol=1e-5)
+
+    def test_the_layers_of_the_prior_are_not_those_of_q(self, belief_network):
+        """p draws z2 first: with the layers confused the two would agree."""
+        confused = NumPy(belief_network).log_prior(BITS[:, [2, 3, 0, 1]])
+        assert np.abs(belief_network.p_z().log_prob(BITS) - confused).max() > 0.1
+
+    def test_log_weights_are_those_of_numpy(self, belief_network, x):
+        q = belief_network.q_z_given_x(x)
+        z = q.sample(7, seed=make_seed(3))
+        assert z.shape == (7, 5, 4)
+        log_w = belief_network.log_weight_terms(x, z, q.log_prob(z)).log_weights()
+        reference, z = NumPy(belief_network), z.numpy()
+        expected = reference.log_likelihood(z, x) + reference.log_prior(z) - reference.log_q(z, x)
+        np.testing.assert_allclose(log_w, expected, rtol=1e-4, atol=1e-4)
+        assert belief_network.log_weights(x, 3).shape == (3, 5)
+
+    def test_the_objective_exact_is_the_enumeration(self, belief_network, x):
+        belief_network.compile(objective="exact")
+        loss = belief_network.evaluate(x, batch_size=5, verbose=0)[0]
+        assert loss == pytest.approx(-NumPy(belief_network).log_p(x).mean(), rel=1e-5)
+
+    def test_many_samples_estimate_log_p(self, belief_network, x):
+        measured = tfvae.log_likelihood(belief_network, x, 4000, progress=False)
+        np.testing.assert_allclose(measured.per_example, NumPy(belief_network).log_p(x), atol=0.1)
+
+    def test_samples_of_the_prior_are_ancestral(self, belief_network, assert_mean):
+        z = belief_network.prior.sample(make_seed(4), tf.range(20_000)).numpy()
+        state = (z @ [8, 4, 2, 1]).astype(int)
+        expected = np.exp(NumPy(belief_network).log_prior(BITS))
+        assert_mean(np.eye(16)[state], expected)
+        of_q_order = belief_network.p_z().sample(20_000, seed=make_seed(5)).numpy()
+        assert_mean(np.eye(16)[(of_q_order @ [8, 4, 2, 1]).astype(int)], expected)
+
+    def test_samples_of_q_have_its_probabilities(self, belief_network, x, assert_mean):
+        z = belief_network.q_z_given_x(x[:1]).sample(20_000, seed=make_seed(5)).numpy()[:, 0]
+        expected = np.exp(NumPy(belief_network).log_q(BITS[:, np.newaxis], x[:1]))[:, 0]
+        assert_mean(np.eye(16)[(z @ [8, 4, 2, 1]).astype(int)], expected)
+
+    def test_layers_are_drawn_from_streams_of_their_own(self):
+        """With equal logits everywhere, equal noise would make the layers equal."""
+        model = build(sizes=(40, 40))
+        for weight in model.prior.weights:
+            weight.assign(np.zeros(weight.shape))
+        z = model.prior.sample(make_seed(4), tf.range(50)).numpy()
+        assert 0.45 < np.mean(z[:, :40] == z[:, 40:]) < 0.55
+
+    def test_a_mean_is_taken_layer_by_layer(self, belief_network, x):
+        reference = NumPy(belief_network)
+        lower = 1 / (1 + np.exp(-reference.encoders[0](x.reshape(5, -1))))
+        upper = 1 / (1 + np.exp(-reference.encoders[1](lower)))
+        np.testing.assert_allclose(
+            belief_network.encode(x), np.concatenate([lower, upper], axis=1), atol=1e-5
+        )
+
+
+KINDS = ["bernoulli", "categorical", "diagonal_normal"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestEveryKind:
+    def test_shapes(self, kind, x):
+        model = build(kind, (3, 2))
+        size = sum(np.prod(s) for s in model.layer_shapes)
+        assert model.latent_shape == (size,)
+        assert model.layer_shapes == (shape(kind, 3), shape(kind, 2))
+        assert model.latent_kinds == (model.prior.kind,) * 2
+        assert model.encode(x).shape == (5, size)
+        assert model.q_z_given_x(x).mode().shape == model.q_z_given_x(x).stddev().shape == (5, size)
+        assert model.decode(model.encode(x)).shape == model.sample(5).shape == (5, *X_SHAPE)
+        assert model.p_z().log_prob(model.q_z_given_x(x).sample(4)).shape == (4, 5)
+        np.testing.assert_allclose(model(x), model.decode(model.encode(x)), rtol=1e-6)
+
+    def test_temperature_zero_is_the_mode_of_every_layer(self, kind):
+        model = build(kind, (3, 2))
+        z = model.prior.sample(make_seed(1), tf.range(2), 0.0)
+        np.testing.assert_allclose(z[0], model.p_z().mode(), atol=1e-6)
+        np.testing.assert_array_equal(z[0], z[1])
+
+    def test_a_saved_model_is_the_same(self, kind, x, tmp_path):
+        model = build(kind, (3, 2), seed=7)
+        model.compile(estimator="nvil", num_samples=3, beta=0.5)
+        model.fit(x, batch_size=5, verbose=0)
+        model.save(tmp_path / "model.keras")
+        restored = keras.saving.load_model(tmp_path / "model.keras")
+        assert restored.seed == 7
+        assert restored.beta == 0.5
+        np.testing.assert_array_equal(restored.log_weights(x, 3), model.log_weights(x, 3))
+        np.testing.assert_array_equal(restored.sample(3), model.sample(3))
+        for one, other in ((model, restored), (model.optimizer, restored.optimizer)):
+            for left, right in zip(one.variables, other.variables, strict=True):
+                np.testing.assert_array_equal(left, right)
+
+
+def fits(estimator, kind):
+    latents = "continuous" if kind == "diagonal_normal" else kind
+    return latents in estimators.REGISTRY.part(estimator).latents
+
+
+PAIRS = list(itertools.product(estimators.REGISTRY.names(), KINDS))
+
+
+@pytest.mark.parametrize(("estimator", "kind"), [pair for pair in PAIRS if fits(*pair)])
+def test_every_estimator_trains_every_kind_that_it_fits(estimator, kind, x):
+    model = build(kind)
+    sgd = keras.optimizers.SGD(1e-3)
+    model.compile(sgd, "elbo", estimator, num_samples=2, run_eagerly=True)
+    before = [weight.numpy() for weight in model.trainable_variables]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a variable without a gradient is one
+        history = model.fit(x, batch_size=5, epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    for weight, old in zip(model.trainable_variables, before, strict=True):
+        assert np.any(weight.numpy() != old), weight.path
+
+
+UNBIASED = estimators.names(lambda cls: cls.is_unbiased and cls is not estimators.Enumeration)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "kind"),
+    [(e, k) for e, k in PAIRS if fits(e, k) and e in UNBIASED and k != "diagonal_normal"],
+)
+def test_the_expected_gradient_is_the_enumerated_one(estimator, kind, x, assert_mean):
+    """With respect to every weight of the model, of one example."""
+    model = build(kind, (2, 1) if kind == "bernoulli" else (1, 1))
+    options = {"normalize": False} if estimator == "nvil" else {}
+    model.compile("sgd", "elbo", estimators.get(estimator, **options), num_samples=2)
+    weights = model.encoders[0].weights + model.encoders[1].weights
+    weights += model.decoder.weights + model.prior.weights
+
+    def gradient(method, example, seed):
+        with tf.GradientTape() as tape:
+            estimate = method.estimate(objectives.elbo, model, example, 2, 0.7, seed, False)
+            total = tf.reduce_mean(estimate.surrogate)
+        return tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(total, weights)], 0)
+
+    # A thousand copies of the example are a thousand independent draws.
+    copies = tf.constant(np.repeat(x[:1], 1000, axis=0))
+    sampled = tf.function(lambda seed: gradient(model.estimator, copies, seed))
+    draws = np.stack([sampled(make_seed(seed)) for seed in range(40)])
+    assert_mean(draws, gradient(estimators.get("exact"), tf.constant(x[:1]), make_seed(0)))
+
+
+def test_three_layers_of_different_kinds(x):
+    model = tfvae.HierarchicalVAE(
+        [
+            networks.dense_encoder(X_SHAPE, 4, hidden=()),
+            networks.dense_encoder((4,), (2, 3), hidden=()),
+            networks.dense_encoder((2, 3), 4, hidden=(5,)),
+        ],
+        [
+            networks.dense_decoder(4, X_SHAPE, hidden=()),
+            networks.dense_decoder((2, 3), (4,), hidden=()),
+            networks.dense_decoder(2, (2, 3), hidden=()),
+        ],
+        posteriors=["bernoulli", "categorical", "diagonal_normal"],
+    )
+    assert model.latent_kinds == ("bernoulli", "categorical", "continuous")
+    assert model.latent_shape == (4 + 6 + 2,)
+    z = model.prior.sample(make_seed(0), tf.range(6)).numpy()
+    assert set(np.unique(z[:, :4])) <= {0, 1}
+    np.testing.assert_array_equal(z[:, 4:10].reshape(6, 2, 3).sum(axis=-1), 1)
+    model.compile(estimator="rloo", num_samples=3)
+    assert np.isfinite(model.fit(x, batch_size=5, verbose=0).history["loss"][0])
+    with pytest.raises(InvalidArgument, match="does not give the gradient of bernoulli"):
+        model.compile(estimator="pathwise")
+
+
+def test_one_layer_is_a_vae(x):
+    """Its bound is the VAE's with the KL sampled."""
+    keras.utils.set_random_seed(3)
+    encoder = networks.dense_encoder(X_SHAPE, 4, hidden=())
+    decoder = networks.dense_decoder(2, X_SHAPE, hidden=())
+    one = tfvae.HierarchicalVAE([encoder], [decoder])
+    vae = tfvae.VAE(encoder, decoder)
+    z = vae.q_z_given_x(x).sample(3, seed=make_seed(1))
+    np.testing.assert_allclose(one.p_z().log_prob(z), vae.p_z().log_prob(z), rtol=1e-5)
+    np.testing.assert_allclose(
+        one.q_z_given_x(x).log_prob(z), vae.q_z_given_x(x).log_prob(z), rtol=1e-5
+    )
+    np.testing.assert_allclose(one.sample(4, seed=2), vae.sample(4, seed=2), rtol=1e-5)
+
+
+def test_the_kl_is_sampled(x):
+    model = build("diagonal_normal")
+    model.compile()
+    assert not model.uses_exact_kl
+    model.compile(kl="exact")
+    with pytest.raises(InvalidArgument, match="in closed form"):
+        _ = model.uses_exact_kl
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decoders": 1}, "There are 2 encoders, 1 decoders and 2 posteriors"),
+        ({"posteriors": ["bernoulli"]}, "2 decoders and 1 posteriors"),
+        ({"prior": "standard_normal"}, "bernoulli latents.*prior StandardNormal is over continuous"),
+        ({"upper": 5}, r"encoder of z2 takes latents of shape \(5,\).*of shape \(3,\)"),
+        ({"lower": 4}, r"decoder of z2 describes a z1 of shape \(4,\).*\(3,\).*shape \(3,\)"),
+        ({"top": 4}, r"decoder of z2 takes latents of shape \(4,\).*of shape \(2,\)"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(change, message):
+    encoders = [
+        networks.dense_encoder(X_SHAPE, 3, hidden=()),
+        networks.dense_encoder((change.get("upper", 3),), 2, hidden=()),
+    ]
+    decoders = [
+        networks.dense_decoder(3, X_SHAPE, hidden=()),
+        networks.dense_decoder(change.get("top", 2), (change.get("lower", 3),), hidden=()),
+    ]
+    with pytest.raises(InvalidArgument, match=message):
+        tfvae.HierarchicalVAE(
+            encoders,
+            decoders[: change.get("decoders", 2)],
+            change.get("prior"),
+            change.get("posteriors", "bernoulli"),
+        )

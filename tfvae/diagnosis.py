@@ -1,0 +1,303 @@
+"""Gradient estimators compared on a model and data of the user's own."""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae import estimators, exact, objectives
+from tfvae.errors import InvalidArgument
+from tfvae.optimizers import Adam
+from tfvae.random import Stream, fold_in, make_seed
+
+_GROUPS = 20
+_TIMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What was measured of an estimator's gradient in the weights of q, of the mean over a batch.
+
+    Attributes:
+        estimator: its name.
+        objective: the name of the objective.
+        num_samples: K.
+        bias: ‖E[g] − g*‖ / ‖g*‖, where g* is the reference gradient. Its square is estimated
+            without bias, so it can be slightly below 0; bias is then the negative root.
+        bias_standard_error: of `bias`; an unbiased estimator stays within about 2 of them.
+        variance: the trace of Cov[g], that is E‖g − E[g]‖².
+        snr: signal-to-noise ratio, ‖E[g]‖ / √variance.
+        ms_per_step: median time of the value and all gradients, in milliseconds.
+    """
+
+    estimator: str
+    objective: str
+    num_samples: int
+    bias: float
+    bias_standard_error: float
+    variance: float
+    snr: float
+    ms_per_step: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """The table of `diagnose`.
+
+    Attributes:
+        rows: one for each estimator and objective.
+        reference: for each objective, "exact" where g* was enumerated, else the estimator whose
+            many draws g* is the mean of.
+        num_draws: gradients drawn for each row.
+        batch_size: examples in the batch.
+    """
+
+    rows: list[Row]
+    reference: dict[str, str]
+    num_draws: int
+    batch_size: int
+
+    def summary(self) -> dict:
+        """Return the table as plain numbers, for JSON; what is not finite is None."""
+        rows = [
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in dataclasses.asdict(row).items()
+            }
+            for row in self.rows
+        ]
+        return {**dataclasses.asdict(self), "rows": rows}
+
+
+def diagnose(
+    model,
+    x: np.ndarray,
+    names: list[str] | None = None,
+    objective_names: tuple[str, ...] = ("elbo", "iwae"),
+    num_samples: int = 4,
+    num_draws: int = 400,
+    num_warmup: int = 200,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Diagnosis:
+    """Compare gradient estimators on a model, for one batch, in the weights of q(z|x).
+
+    The reference is the exact gradient where the states of K samples can be enumerated
+    (`exact.MAX_STATES`), else the mean over 10·num_draws draws of an unbiased estimator of low
+    variance, whose own error is accounted for. Estimators that learn something (baselines,
+    control variates) do so for `num_warmup` steps first. The model is not changed.
+
+    Args:
+        model: a `LatentVariableModel`, trained or not.
+        x: the batch, `[B, *x_shape]`.
+        names: estimators; None for all that fit.
+        objective_names: objectives.
+        num_samples: K.
+        num_draws: gradients drawn for each row, at least 20.
+        num_warmup: steps in which an estimator's own parts are trained.
+        seed: decides all draws.
+        progress: called with a line before each measurement.
+
+    Returns:
+        A `Diagnosis`.
+
+    Raises:
+        InvalidArgument: an unknown name, an estimator that fits none of the objectives, too few
+            draws.
+        InvalidData: data that does not fit the model.
+    """
+    if num_draws < _GROUPS:
+        raise InvalidArgument(f"`num_draws` is {num_draws}; expected at least {_GROUPS}.")
+    model.check_data(x)
+    model = model.copy()
+    x = tf.constant(x, tf.float32)
+    rows, reference = [], {}
+    for objective_name in objective_names:
+        objective = objectives.get(objective_name)
+        objectives.check(objective, num_samples)
+        chosen = _fitting(model, objective, num_samples, names)
+        kind = _reference_name(model, objective, num_samples)
+        reference[objective_name] = kind
+        progress(f"{objective_name}: reference by {kind}")
+        draws = _Draws(model, x, objective, kind, num_samples, seed)
+        draws.warm_up(num_warmup)
+        exact_gradient = draws.groups(1 if kind == "exact" else 10 * num_draws, Stream.EVALUATE)
+        for name in chosen:
+            progress(f"{objective_name}: {name}")
+            draws = _Draws(model, x, objective, name, num_samples, seed)
+            draws.warm_up(num_warmup)
+            measured = draws.groups(num_draws, Stream.TEST)
+            rows.append(_row(name, objective_name, num_samples, measured, exact_gradient, draws))
+    if names and not rows:
+        raise InvalidArgument(f"None of {', '.join(names)} fits {', '.join(objective_names)}.")
+    return Diagnosis(rows, reference, num_draws, len(x))
+
+
+class _Draws:
+    """Gradients of one estimator on one batch."""
+
+    def __init__(self, model, x, objective, name, num_samples, seed):
+        model.compile(Adam(1e-3), objective=objective, estimator=name, num_samples=num_samples)
+        self.seed = make_seed(seed)
+        self.estimator = estimator = model.estimator
+        optimizer = Adam(1e-2)
+        own = estimator.trainable_variables
+        generative = (model.decoder, model.prior)
+        skip = {id(v) for part in (*generative, estimator) for v in part.trainable_variables}
+        q = [variable for variable in model.trainable_variables if id(variable) not in skip]
+
+        def gradients(seed, variables, training):
+            with tf.GradientTape() as tape:
+                estimate = estimator.estimate(objective, model, x, num_samples, 1.0, seed, training)
+                loss = -tf.reduce_mean(estimate.surrogate)
+            return tape.gradient(loss, variables), estimate
+
+        @tf.function
+        def draw(seed):
+            found, _ = gradients(seed, q, training=False)
+            pairs = zip(found, q, strict=True)
+            parts = [tf.zeros(v.shape) if g is None else g for g, v in pairs]
+            return tf.concat([tf.reshape(part, [-1]) for part in parts], 0)
+
+        @tf.function
+        def warm_up(seed):
+            found, estimate = gradients(seed, own, training=True)
+            if own:
+                optimizer.apply_gradients(zip(found, own, strict=True))
+            if estimate.statistics is not None:
+                estimator.update(estimate.statistics)
+
+        @tf.function
+        def step(seed):
+            found, _ = gradients(seed, model.trainable_variables, training=True)
+            return [tf.reduce_sum(g) for g in found if g is not None]
+
+        self.learns = bool(estimator.weights)
+        self._draw, self._warm_up, self._step = draw, warm_up, step
+
+    def warm_up(self, num_steps):
+        for number in range(num_steps if self.learns else 0):
+            self._warm_up(fold_in(self.seed, int(Stream.TRAIN), number))
+
+    def groups(self, count, stream):
+        """Return means of groups of draws `[G, P]`, the mean squared norm, and the count."""
+        num_groups = min(_GROUPS, count)
+        size = count // num_groups
+        means, squares = [], 0.0
+        for group in range(num_groups):
+            total = 0.0
+            for number in range(size):
+                seed = fold_in(self.seed, int(stream), group * size + number)
+                g = self._draw(seed).numpy().astype(np.float64)
+                total = total + g
+                squares += float(g @ g)
+            means.append(total / size)
+        return np.stack(means), squares / (num_groups * size), num_groups * size
+
+    def milliseconds(self, repeats=30):
+        """Return the median time of a value with all its gradients."""
+        times = []
+        for number in range(repeats + _TIMED):
+            start = time.perf_counter()
+            self._step(fold_in(self.seed, number))[0].numpy()
+            times.append(time.perf_counter() - start)
+        return 1e3 * statistics.median(times[_TIMED:])
+
+
+def _row(name, objective_name, num_samples, measured, reference, draws) -> Row:
+    groups, mean_square, count = measured
+    mean = groups.mean(axis=0)
+    norm = float(np.linalg.norm(reference[0].mean(axis=0)))
+    if name == "exact":  # without noise
+        mean_square, count = float(mean @ mean), 1
+    variance = max(0.0, (mean_square - float(mean @ mean)) * count / max(1, count - 1))
+    signal = math.sqrt(max(0.0, float(mean @ mean) - variance / count))
+    square, error = _squared_bias(groups, reference)
+    bias = math.copysign(math.sqrt(abs(square)), square)
+    # Near zero the square root has no slope: there, √(error of the square) is what it can reach.
+    spread = error / (2 * bias) if square > 4 * error else math.sqrt(error)
+    return Row(
+        name,
+        objective_name,
+        num_samples,
+        bias / norm if norm else math.nan,
+        spread / norm if norm else math.nan,
+        variance,
+        signal / math.sqrt(variance) if variance > 1e-12 * norm**2 else math.inf,
+        draws.milliseconds(),
+    )
+
+
+def _squared_bias(groups, reference):
+    """Return ‖E[g] − g*‖² estimated without bias, and its standard error by the jackknife.
+
+    Of G independent group means m_i, the products (m_i − g*)·(m_j − g*), i ≠ j, have it as their
+    expectation; so do those with the group means of a sampled g*.
+    """
+    centre = reference[0].mean(axis=0)
+    estimate = _between_groups(groups - centre)
+    if len(reference[0]) == 1:
+        return estimate
+    # The noise of a sampled reference adds its own squared error to the estimate.
+    noise = reference[0] - centre
+    own = float(np.sum(noise**2)) / (len(noise) * (len(noise) - 1))
+    own_groups = np.sum(noise**2, axis=1) / (len(noise) - 1)
+    own_error = float(own_groups.std(ddof=1) / math.sqrt(len(noise)))
+    return estimate[0] - own, math.hypot(estimate[1], own_error)
+
+
+def _between_groups(deviations):
+    if len(deviations) == 1:
+        return float(deviations[0] @ deviations[0]), 0.0
+    products = deviations @ deviations.T
+    count = len(products)
+
+    def mean_product(keep):
+        part = products[np.ix_(keep, keep)]
+        return (part.sum() - np.trace(part)) / (len(part) * (len(part) - 1))
+
+    everything = np.arange(count)
+    without = [mean_product(np.delete(everything, i)) for i in range(count)]
+    error = math.sqrt((count - 1) * np.var(without))
+    return float(mean_product(everything)), error
+
+
+def _fitting(model, objective, num_samples, names):
+    def fits(cls):
+        return cls.misfit(model.latent_kinds, objective, num_samples) is None
+
+    for name in names or []:
+        estimators.get(name)
+    fitting = estimators.names(fits)
+    if "exact" in fitting and not _enumerable(model, objective, num_samples):
+        fitting.remove("exact")
+    return [name for name in fitting if names is None or name in names]
+
+
+def _enumerable(model, objective, num_samples):
+    if "continuous" in model.latent_kinds:
+        return False
+    states = exact.num_latent_states(model)
+    samples = 1 if objectives.is_linear(objective) else num_samples
+    return states**samples <= exact.MAX_STATES
+
+
+def _reference_name(model, objective, num_samples):
+    if _enumerable(model, objective, num_samples):
+        return "exact"
+    linear = objectives.is_linear(objective)
+    for name in (
+        "sticking_the_landing" if linear else "dreg",
+        "rloo" if linear else "vimco",
+        "disarm",
+        "rebar",
+        "score_function",
+    ):
+        cls = estimators.REGISTRY.part(name)
+        if cls.misfit(model.latent_kinds, objective, num_samples) is None:
+            return name
+    raise InvalidArgument(f"No estimator fits latents of kind {', '.join(model.latent_kinds)}.")

@@ -1,0 +1,123 @@
+"""log p(x) without sampling: small discrete latents, and the linear-Gaussian model."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae import exact
+from tfvae.errors import InvalidArgument
+from tfvae.evaluation.batches import batches, check_at_least, sample_size, track
+from tfvae.evaluation.importance import log_add_exp
+from tfvae.evaluation.results import Measured
+
+# Numbers in one tensor of (states × examples × decoder outputs): 32 MiB, of which the log-density
+# of a likelihood makes a handful.
+_CHUNK_SIZE = 2**23
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactLogLikelihood(Measured):
+    """log p(x) itself, in nats per example.
+
+    Attributes:
+        per_example: log p(x), `[N]`.
+        num_values: dimensions of x, what bits/dim divides by.
+    """
+
+    per_example: np.ndarray
+    num_values: int
+
+
+def exact_log_likelihood(
+    model, x, batch_size: int = 100, progress: bool = False
+) -> ExactLogLikelihood:
+    """Compute log p(x) without sampling, to float32 rounding.
+
+    - Discrete latents of at most `tfvae.exact.MAX_STATES` states: log Σ_z p(x|z) p(z).
+    - The linear-Gaussian model (a standard normal prior, an affine decoder, a Normal likelihood of
+      fixed scale): log N(x; b, W Wᵀ + σ² I), see `tfvae.exact.linear_gaussian`.
+
+    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
+
+    Args:
+        model: a `LatentVariableModel`.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        batch_size: the most examples to go over the states with at a time; memory is bounded
+            whatever it is, but all states are decoded anew for every batch.
+        progress: whether to show a progress bar on standard error.
+
+    Returns:
+        An `ExactLogLikelihood`.
+
+    Raises:
+        InvalidArgument: log p(x) has no such form, or the latent has too many states.
+        InvalidData: data that is empty or does not fit the model.
+    """
+    check_at_least(1, batch_size=batch_size)
+    batch_size = min(batch_size, max(1, _CHUNK_SIZE // sample_size(model)))
+    log_p = _log_p(model)
+    parts = track(*batches(model, x, batch_size), "log p(x)", progress)
+    per_example = np.concatenate([log_p(batch).numpy() for batch in parts])
+    return ExactLogLikelihood(per_example, math.prod(model.x_shape))
+
+
+def has_exact_log_likelihood(model) -> bool:
+    """Whether `exact_log_likelihood` can measure the model."""
+    try:
+        _log_p(model)
+    except InvalidArgument:
+        return False
+    return True
+
+
+def _log_p(model):
+    """Return the function from a batch to its log p(x), `[B]`."""
+    if "continuous" not in model.latent_kinds:
+        states = tf.constant(exact.latent_states(model))
+        return lambda x: log_joint_sum(model, x, states)
+    # A chain of layers has no single prior and decoder, hence no closed form.
+    marginal = exact.linear_gaussian(model) if len(model.latent_kinds) == 1 else None
+    if marginal is None:
+        raise InvalidArgument(
+            "log p(x) of this model has no closed form: its latents are "
+            f"{', '.join(model.latent_kinds)}. Expected discrete latents, or a standard normal "
+            "prior with an affine decoder and a Normal likelihood of fixed scale. Use "
+            "tfvae.log_likelihood, which estimates it by importance sampling."
+        )
+    return lambda x: marginal.log_prob(tf.cast(tf.reshape(x, [len(x), -1]), tf.float64))
+
+
+def log_joint_sum(model, x, states) -> tf.Tensor:
+    """Return log Σ_z p(x, z) over the states `[S, *latent_shape]`, `[B]`."""
+    chunk = max(1, _CHUNK_SIZE // (len(x) * sample_size(model)))
+    return _log_joint_sum(model, x, states, tf.constant(chunk))
+
+
+@tf.function(reduce_retracing=True)
+def _log_joint_sum(model, x, states, chunk):
+    """Go over the states in chunks, so that memory does not grow with their number."""
+
+    def add_chunk(start, log_sum):
+        part = _log_joint(model, x, states[start : start + chunk])
+        return start + chunk, log_add_exp(log_sum, tf.reduce_logsumexp(part, axis=0))
+
+    empty = tf.zeros(tf.shape(x)[:1]) - np.inf
+    _, log_sum = tf.while_loop(
+        lambda start, _: start < tf.shape(states)[0], add_chunk, (0, empty), parallel_iterations=1
+    )
+    return log_sum
+
+
+def log_joint_table(model, x, states) -> tf.Tensor:
+    """Return log p(x, z) of every state, `[S, B]`, decoded a few states at a time."""
+    chunk = max(1, _CHUNK_SIZE // (len(x) * sample_size(model)))
+    starts = range(0, len(states), chunk)
+    return tf.concat([_log_joint(model, x, states[n : n + chunk]) for n in starts], 0)
+
+
+@tf.function(reduce_retracing=True)
+def _log_joint(model, x, states):
+    """Return log p(x, z), `[S, B]`: `tfvae.exact.log_joint`, for states that are a tensor."""
+    return model.log_weight_terms(x, states[:, tf.newaxis], 0.0).log_weights()

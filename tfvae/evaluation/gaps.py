@@ -1,0 +1,128 @@
+"""What inference loses: log p(x), the best bound of the family, the bound of the encoder."""
+
+import dataclasses
+
+import numpy as np
+
+from tfvae.errors import InvalidArgument
+from tfvae.evaluation.batches import as_array
+from tfvae.evaluation.exact import exact_log_likelihood, has_exact_log_likelihood
+from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
+from tfvae.evaluation.results import error_or_none, standard_error
+
+GAPS = ("approximation_gap", "amortization_gap", "inference_gap")
+
+
+@dataclasses.dataclass(frozen=True)
+class AmortizationGap:
+    """Where the variational bound is lost; all values in nats, arrays of shape `[N]`.
+
+    Attributes:
+        log_likelihood: log p(x), exact or importance-sampled.
+        free_bound: the bound of posteriors fitted to each example.
+        encoder_bound: the bound of the encoder's posteriors.
+        is_exact: whether `log_likelihood` is exact; if not, it is low in expectation, and so are
+            the approximation and the inference gap.
+        num_samples: draws that the bounds were measured with, where they are not sums over states.
+    """
+
+    log_likelihood: np.ndarray
+    free_bound: np.ndarray
+    encoder_bound: np.ndarray
+    is_exact: bool
+    num_samples: int
+
+    @property
+    def approximation_gap(self) -> np.ndarray:
+        """log p(x) − free bound: what the posterior family cannot express."""
+        return self.log_likelihood - self.free_bound
+
+    @property
+    def amortization_gap(self) -> np.ndarray:
+        """Free bound − encoder bound: what one network for all examples costs."""
+        return self.free_bound - self.encoder_bound
+
+    @property
+    def inference_gap(self) -> np.ndarray:
+        """log p(x) − encoder bound: the sum of the two."""
+        return self.log_likelihood - self.encoder_bound
+
+    def summary(self) -> dict:
+        """Return means and, as `..._error`, standard errors over examples, for JSON.
+
+        The standard error of a single example is None.
+        """
+        values = {}
+        for name in ("log_likelihood", "free_bound", "encoder_bound", *GAPS):
+            values[name] = float(getattr(self, name).mean())
+            values[f"{name}_error"] = error_or_none(getattr(self, name))
+        return {**values, "is_exact": self.is_exact, "num_examples": len(self.free_bound)}
+
+    def __str__(self):
+        gaps = (
+            f"{name.replace('_', ' ')} {values.mean():.3f} ± {standard_error(values):.3f}"
+            for name, values in ((name, getattr(self, name)) for name in GAPS)
+        )
+        return (
+            f"log p(x) = {self.log_likelihood.mean():.3f} nats, {', '.join(gaps)}, "
+            f"{len(self.free_bound)} examples"
+        )
+
+
+def amortization_gap(
+    model,
+    x,
+    num_samples: int = 5000,
+    posterior: FreePosterior | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> AmortizationGap:
+    """Split the inference gap log p(x) − ELBO into approximation and amortization.
+
+        log p(x) − L[q]  =  (log p(x) − L[q*])  +  (L[q*] − L[q]),
+
+    L[q] = E_q[log p(x, z) − log q(z)], q the encoder's q(z|x) and q* the best member of its family
+    for this x alone. log p(x) is exact where `tfvae.exact_log_likelihood` can compute it, else
+    importance-sampled from q*; bounds are exact for discrete latents of few states. A fit that
+    stops early makes the amortization gap look smaller and the approximation gap larger.
+
+    Source: Cremer, Li and Duvenaud 2018, "Inference suboptimality in variational autoencoders",
+    table 1.
+
+    Args:
+        model: a `VAE`.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; held in memory.
+        num_samples: K, draws for each example that bounds and log p(x) are measured with.
+        posterior: what `tfvae.fit_posterior` gave for these examples; by default it is called, with
+            its own defaults.
+        seed: decides all noise; unused with `posterior`.
+        progress: whether to show progress bars on standard error.
+
+    Returns:
+        An `AmortizationGap`.
+
+    Raises:
+        InvalidArgument: a value that cannot be used, or a `posterior` of other examples.
+        InvalidData: data that is empty or does not fit the model.
+    """
+    x = as_array(model, x)
+    if posterior is None:
+        posterior = fit_posterior(
+            model, x, num_fresh_samples=num_samples, seed=seed, progress=progress
+        )
+    if len(posterior.per_example) != len(x):
+        raise InvalidArgument(
+            f"`posterior` has {len(posterior.per_example)} posteriors, but there are {len(x)} "
+            "examples; expected the FreePosterior that was fitted to these."
+        )
+    is_exact = has_exact_log_likelihood(model)
+    log_p = posterior.log_likelihood
+    if is_exact:
+        log_p = exact_log_likelihood(model, x, progress=progress).per_example
+    return AmortizationGap(
+        np.asarray(log_p),
+        posterior.per_example,
+        posterior.encoder_bound,
+        is_exact,
+        posterior.num_samples,
+    )

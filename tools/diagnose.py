@@ -1,0 +1,106 @@
+"""`tfvae diagnose`: which gradient estimator suits a model, measured on the model itself."""
+
+import click
+
+from tfvae.errors import InvalidArgument
+from tfvae.tools.common import (
+    data_assignments,
+    data_dir_option,
+    dataset_option,
+    finish,
+    json_option,
+    load_training_part,
+    run_argument,
+    say,
+    seed_option,
+)
+
+
+@click.command()
+@run_argument
+@click.option("--estimators", help="Names, separated by commas; default: all that fit.")
+@click.option("--objectives", default="elbo,iwae", show_default=True, help="Names, with commas.")
+@click.option("--num-samples", type=click.IntRange(min=1), default=4, show_default=True, help="K.")
+@click.option(
+    "--num-draws",
+    type=click.IntRange(min=20),
+    default=400,
+    show_default=True,
+    help="Gradients drawn for each row.",
+)
+@click.option(
+    "--num-warmup",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Steps in which baselines and control variates are trained first.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=50, show_default=True)
+@dataset_option
+@data_dir_option
+@seed_option
+@json_option
+def diagnose(
+    run,
+    estimators,
+    objectives,
+    num_samples,
+    num_draws,
+    num_warmup,
+    batch_size,
+    dataset,
+    data_dir,
+    seed,
+    as_json,
+):
+    """Compare gradient estimators on the model of RUN (or a .keras file, with --dataset).
+
+    For a batch of training images, the gradient in the weights of q(z|x): its bias against the
+    exact gradient, or against the mean of many draws, its variance, signal-to-noise ratio and time.
+    Writes diagnosis.png into RUN, and the section "diagnosis" of RUN/report.json.
+    """
+    load_training_part()
+    from tfvae.diagnosis import diagnose
+    from tfvae.files import update_report
+    from tfvae.runs import load_run, pictures
+
+    model, _, splits = load_run(run, data_assignments(dataset, data_dir))
+    result = diagnose(
+        model,
+        splits.train.numpy(0, batch_size),
+        _names(estimators, "--estimators"),
+        tuple(_names(objectives, "--objectives")),
+        num_samples,
+        num_draws,
+        num_warmup,
+        seed,
+        progress=say,
+    )
+    values = result.summary()
+    if run.is_dir():
+        update_report(run, "diagnosis", values)
+        pictures.diagnosis(result, run / "diagnosis.png")
+    finish(values, as_json, _lines(result))
+
+
+def _names(text, option):
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InvalidArgument(f"{option} is empty; expected names separated by commas.")
+    return names
+
+
+def _lines(result):
+    lines = [
+        f"{'objective':<10}{'estimator':<22}{'bias':>9}  {'± error':<9}{'variance':>10}{'SNR':>8}"
+        f"{'ms/step':>9}"
+    ]
+    lines += [
+        f"{row.objective:<10}{row.estimator:<22}{row.bias:>9.4f}  ± {row.bias_standard_error:<7.4f}"
+        f"{row.variance:>10.3g}{row.snr:>8.2f}{row.ms_per_step:>9.2f}"
+        for row in result.rows
+    ]
+    references = ", ".join(f"{name}: {kind}" for name, kind in result.reference.items())
+    return [*lines, f"Bias is relative to the reference gradient ({references})."]
