@@ -23,8 +23,12 @@ class DataConfig:
 class ModelConfig:
     """The networks and distributions.
 
-    `network` is "dense", with layers as wide as `hidden` says, or "conv", with `hidden` filters and
-    a dense layer of `units`. `likelihood_options` are the likelihood's constructor arguments.
+    `network` is "dense", with layers as wide as `hidden` says (none for affine maps), or "conv",
+    with `hidden` filters and a dense layer of `units`. There are `latent_size` latents; with the
+    posterior "categorical" each takes `num_categories` values. `upper_latent_sizes` are stochastic
+    layers above these, from the bottom up, and `upper_hidden` the widths of the dense layers
+    between two of them. An empty `prior` is the one that fits the posterior. `likelihood_options`
+    are the likelihood's constructor arguments.
     """
 
     network: str = "dense"
@@ -32,7 +36,11 @@ class ModelConfig:
     hidden: tuple[int, ...] = (200, 200)
     units: int = 256
     activation: str = "tanh"
-    prior: str = "standard_normal"
+    upper_latent_sizes: tuple[int, ...] = ()
+    upper_hidden: tuple[int, ...] = ()
+    posterior: str = "diagonal_normal"
+    num_categories: int = 0
+    prior: str = ""
     likelihood: str = "bernoulli"
     likelihood_options: dict = dataclasses.field(default_factory=dict)
 
@@ -41,20 +49,31 @@ class ModelConfig:
 class TrainingConfig:
     """What `compile` and `fit` are called with.
 
-    `optimizer` is "adam", tfvae's Adam with a fused kernel, or the name of any Keras optimizer.
-    `schedule` is "constant" or "cosine", which ends at zero.
+    An empty `estimator` is the usual one of the objective; the two `..._options` are constructor
+    arguments. `optimizer` is "adam", tfvae's Adam with a fused kernel, or the name of any Keras
+    optimizer; `epsilon` is that of Adam and its kin. `schedule` is
+
+    - "constant";
+    - "cosine", which ends at zero;
+    - "iwae": `learning_rate` · 10^(−i/7) for the i-th of eight stages, i = 0, …, 7, of 3^i passes
+      over the data each, 3280 in all; with fewer `epochs` all stages are shorter in proportion
+      (Burda et al. 2016, sec. 5).
     """
 
     objective: str = "elbo"
-    estimator: str = "pathwise"
+    objective_options: dict = dataclasses.field(default_factory=dict)
+    estimator: str = ""
+    estimator_options: dict = dataclasses.field(default_factory=dict)
     num_samples: int = 1
     beta: float = 1.0
     kl_warmup_steps: int = 0
     kl: str = "auto"
+    free_bits: float = 0.0
     epochs: int = 50
     batch_size: int = 100
     optimizer: str = "adam"
     learning_rate: float = 1e-3
+    epsilon: float = 1e-7
     schedule: str = "constant"
     seed: int = 0
     precision: str = "float32"
@@ -90,10 +109,13 @@ class Config:
             "training.epochs": training.epochs,
             "training.batch_size": training.batch_size,
             "training.learning_rate": training.learning_rate,
+            "training.epsilon": training.epsilon,
             "training.steps_per_execution": training.steps_per_execution,
             "evaluation.num_samples": self.evaluation.num_samples,
         }
-        positive |= {f"model.hidden[{i}]": n for i, n in enumerate(self.model.hidden)}
+        for name in ("hidden", "upper_latent_sizes", "upper_hidden"):
+            sizes = getattr(self.model, name)
+            positive |= {f"model.{name}[{i}]": size for i, size in enumerate(sizes)}
         for key, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
@@ -104,7 +126,7 @@ class Config:
             )
         choices = {
             "model.network": (self.model.network, ("dense", "conv")),
-            "training.schedule": (training.schedule, ("constant", "cosine")),
+            "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),
             "training.precision": (
                 training.precision,
                 ("float32", "mixed_bfloat16", "mixed_float16"),
@@ -113,6 +135,31 @@ class Config:
         for key, (value, valid) in choices.items():
             if value not in valid:
                 raise unknown_name(key, value, valid)
+        self._check_model()
+        if training.estimator_options and not training.estimator:
+            raise InvalidArgument(
+                f"training.estimator_options is {training.estimator_options!r}, but no estimator "
+                "is named that would take them; set training.estimator."
+            )
+
+    def _check_model(self):
+        model = self.model
+        categorical = model.posterior == "categorical"
+        if categorical and model.num_categories < 2:
+            raise InvalidArgument(
+                f"model.num_categories is {model.num_categories!r}; expected at least 2 with "
+                'posterior = "categorical".'
+            )
+        if model.num_categories and not categorical:
+            raise InvalidArgument(
+                f"model.num_categories is {model.num_categories!r}, but latents of the posterior "
+                f"{model.posterior!r} have no categories; expected 0."
+            )
+        if model.network == "conv" and not model.hidden:
+            raise InvalidArgument(
+                "model.hidden is []; expected the filters of at least one layer with network = "
+                '"conv".'
+            )
 
     def override(self, assignments: dict) -> "Config":
         """Return the configuration with `{"section.key": value}` replaced.
@@ -198,7 +245,7 @@ def _convert(value, kind, key):
     if kind is float and type(value) is int:
         return float(value)
     if kind == tuple[int, ...]:
-        if isinstance(value, (list, tuple)) and all(type(v) is int for v in value) and value:
+        if isinstance(value, (list, tuple)) and all(type(v) is int for v in value):
             return tuple(value)
         raise InvalidArgument(f"{key} is {value!r}; expected a list of numbers, like [200, 200].")
     if type(value) is not kind:

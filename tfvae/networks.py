@@ -29,14 +29,12 @@ def dense_encoder(
         hidden: widths of the hidden layers; none for an affine map.
         activation: of the hidden layers.
     """
-    shape = (params_size,) if isinstance(params_size, int) else tuple(params_size)
     return keras.Sequential(
         [
             keras.Input(x_shape),
             layers.Flatten(),
             *(layers.Dense(units, activation=activation) for units in hidden),
-            layers.Dense(math.prod(shape), name="params"),
-            *([layers.Reshape(shape)] if len(shape) > 1 else []),
+            *_to_params(params_size),
         ],
         name="encoder",
     )
@@ -59,11 +57,9 @@ def dense_decoder(
         bias: initial value of the outputs' bias, of shape `output_shape`; `logit_bias` of the
             training images is worth about a nat on binarized MNIST. None for zeros.
     """
-    shape = (latent_size,) if isinstance(latent_size, int) else tuple(latent_size)
     return keras.Sequential(
         [
-            keras.Input(shape),
-            *([layers.Flatten()] if len(shape) > 1 else []),
+            *_from_latents(latent_size),
             *(layers.Dense(units, activation=activation) for units in hidden),
             layers.Dense(math.prod(output_shape), bias_initializer=_initial(bias), name="params"),
             layers.Reshape(output_shape),
@@ -73,9 +69,12 @@ def dense_decoder(
 
 
 def conv_encoder(
-    x_shape, params_size: int, filters=(32, 64), units=256, activation="relu"
+    x_shape, params_size: int | tuple[int, ...], filters=(32, 64), units=256, activation="relu"
 ) -> keras.Model:
-    """x `[B, H, W, C]` → stride-2 3×3 convolutions → dense → parameters `[B, params_size]`."""
+    """x `[B, H, W, C]` → stride-2 3×3 convolutions → dense → parameters `[B, params_size]`.
+
+    `params_size` may be a shape, as in `dense_encoder`.
+    """
     return keras.Sequential(
         [
             keras.Input(x_shape),
@@ -85,21 +84,26 @@ def conv_encoder(
             ),
             layers.Flatten(),
             layers.Dense(units, activation=activation),
-            layers.Dense(params_size, name="params"),
+            *_to_params(params_size),
         ],
         name="encoder",
     )
 
 
 def conv_decoder(
-    latent_size: int, output_shape, filters=(32, 64), units=256, activation="relu", bias=None
+    latent_size: int | tuple[int, ...],
+    output_shape,
+    filters=(32, 64),
+    units=256,
+    activation="relu",
+    bias=None,
 ) -> keras.Model:
     """The mirror of `conv_encoder`: z `[B, D]` → parameters `[B, H, W, C']`.
 
     Heights and widths that the strides do not divide are grown beyond and cropped.
 
     Args:
-        latent_size: D.
+        latent_size: D, or the shape of a latent, which is flattened first.
         output_shape: `(H, W, likelihood.params_size(channels))`.
         filters: of the convolutions of the encoder, outermost first.
         units: width of the dense layer.
@@ -113,7 +117,7 @@ def conv_decoder(
     crop = [(e // 2, e - e // 2) for e in extra]
     return keras.Sequential(
         [
-            keras.Input((latent_size,)),
+            *_from_latents(latent_size),
             layers.Dense(units, activation=activation),
             layers.Dense(rows * columns * filters[-1], activation=activation),
             layers.Reshape((rows, columns, filters[-1])),
@@ -191,6 +195,20 @@ def conditional(network: keras.Model, factory, input_shape, training: bool = Fal
         return factory(params, batch_ndims)
 
     return given
+
+
+def _to_params(size):
+    """Return the last layers of an encoder, for so many parameters or for their shape."""
+    if isinstance(size, int):
+        return [layers.Dense(size, name="params")]
+    return [layers.Dense(math.prod(size), name="params"), layers.Reshape(size)]
+
+
+def _from_latents(size):
+    """Return the first layers of a decoder, for so many latents or for their shape."""
+    if isinstance(size, int):
+        return [keras.Input((size,))]
+    return [keras.Input(size), layers.Flatten()]
 
 
 def _params_shape(network, input_shape, role):

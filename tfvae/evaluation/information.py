@@ -185,7 +185,5 @@ def _add_posteriors(model, x, z, log_sum, rows):
     sums = tf.TensorArray(
         tf.float32, size=(count + rows - 1) // rows, element_shape=[None], infer_shape=False
     )
-    _, sums = tf.while_loop(
-        lambda start, _: start < count, some, (0, sums), parallel_iterations=1
-    )
+    _, sums = tf.while_loop(lambda start, _: start < count, some, (0, sums), parallel_iterations=1)
     return log_add_exp(log_sum, sums.concat())

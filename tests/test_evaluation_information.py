@@ -1,0 +1,136 @@
+"""Mutual information against quadrature and enumeration in NumPy."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+from test_evaluation_exact import binary_x, discrete_vae
+
+import tfvae
+from tfvae import evaluation
+from tfvae.errors import InvalidArgument, InvalidData
+
+
+def inform(model, x, num_samples=10, **options):
+    return tfvae.mutual_information(model, x, num_samples, progress=False, **options)
+
+
+def draw_x(linear_gaussian, count):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(count, 2))
+    noise = linear_gaussian.scale * rng.normal(size=(count, 5))
+    return (z @ linear_gaussian.w.T + linear_gaussian.b + noise).astype("f4")
+
+
+def numpy_terms(linear_gaussian, model, x):
+    """Return KL(q(z|x_n)‖q(z)) and KL(q(z|x_n)‖p(z)), `[N]`, by Gauss-Hermite quadrature."""
+    mean, deviation = linear_gaussian.q(model, x)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    noise = np.array(list(itertools.product(nodes, nodes)))
+    weights = np.outer(weights, weights).ravel() / np.sum(weights) ** 2
+    z = mean + deviation * noise[:, np.newaxis]
+    standard = (z[:, :, np.newaxis] - mean) / deviation
+    log_q = -0.5 * np.sum(standard**2, -1) - np.sum(np.log(deviation), -1) - np.log(2 * np.pi)
+    own = np.einsum("snn->sn", log_q)
+    aggregate = scipy.special.logsumexp(log_q, axis=-1) - np.log(len(x))
+    return weights @ (own - aggregate), linear_gaussian.kl(mean, deviation)
+
+
+def test_information_of_normal_posteriors_is_that_of_quadrature(linear_gaussian, assert_mean):
+    model, x = linear_gaussian.vae(), draw_x(linear_gaussian, 12)
+    information, rate = numpy_terms(linear_gaussian, model, x)
+    runs = [inform(model, x, 20, seed=seed) for seed in range(20)]
+    assert_mean([run.per_example for run in runs], information)
+    assert_mean([[run.mean] for run in runs], [information.mean()])
+    np.testing.assert_allclose(runs[0].rate, rate, rtol=1e-4)
+    assert_mean([[run.marginal_kl] for run in runs], [rate.mean() - information.mean()])
+
+
+@pytest.mark.parametrize("batch", [1, 4, 500])
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_batches_and_chunks_change_only_the_draws(linear_gaussian, monkeypatch, batch, rows):
+    model, x = linear_gaussian.vae(), draw_x(linear_gaussian, 9)
+    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", batch)
+    monkeypatch.setattr(evaluation.information, "_CHUNK_SIZE", rows * batch * 2)
+    z = np.random.default_rng(0).normal(size=(9, 2)).astype("f4")
+    mean, deviation = linear_gaussian.q(model, x)
+    standard = (z[:, np.newaxis] - mean) / deviation
+    log_q = -0.5 * np.sum(standard**2, -1) - np.sum(np.log(deviation), -1) - np.log(2 * np.pi)
+    np.testing.assert_allclose(
+        evaluation.information._log_aggregate(model, x, z),
+        scipy.special.logsumexp(log_q, axis=-1) - np.log(9),
+        atol=1e-4,
+    )
+
+
+def test_information_of_bits_is_that_of_enumeration(assert_mean):
+    model, x = discrete_vae("bernoulli"), binary_x(7)
+    logits = np.asarray(model.encoder(x), np.float64)
+    states = np.array(list(itertools.product([0, 1], repeat=3)))
+    log_q = states @ logits.T - np.sum(np.log1p(np.exp(logits)), -1)
+    aggregate = scipy.special.logsumexp(log_q, axis=-1, keepdims=True) - np.log(7)
+    expected = np.sum(np.exp(log_q) * (log_q - aggregate), axis=0)
+    assert_mean([inform(model, x, 20, seed=s).per_example for s in range(20)], expected)
+
+
+def test_equal_posteriors_hold_no_information(linear_gaussian):
+    x = np.repeat(linear_gaussian.x[:1], 6, axis=0)
+    measured = inform(linear_gaussian.vae(), x)
+    np.testing.assert_allclose(measured.per_example, 0, atol=1e-5)
+    assert measured.marginal_kl == pytest.approx(measured.rate.mean(), abs=1e-5)
+
+
+def test_posteriors_far_apart_hold_log_n(linear_gaussian):
+    model = linear_gaussian.vae()
+    x = 100 * draw_x(linear_gaussian, 8)
+    measured = inform(model, x)
+    np.testing.assert_allclose(measured.per_example, np.log(8), atol=1e-5)
+    assert measured.limit == pytest.approx(np.log(8))
+
+
+def test_without_a_closed_form_the_rate_is_sampled(linear_gaussian, monkeypatch):
+    model, x = linear_gaussian.vae(), draw_x(linear_gaussian, 50)
+    exact = inform(model, x)
+    monkeypatch.setattr(model, "has_exact_kl", lambda: False)
+    sampled = inform(model, x, 500)
+    assert np.all(sampled.rate != exact.rate)
+    np.testing.assert_allclose(sampled.rate, exact.rate, atol=0.4)
+    assert sampled.rate.mean() == pytest.approx(exact.rate.mean(), abs=0.05)
+
+
+def test_a_dataset_gives_what_its_array_gives_and_the_seed_decides(linear_gaussian):
+    model, x = linear_gaussian.vae(), draw_x(linear_gaussian, 9)
+    dataset = tf.data.Dataset.from_tensor_slices((x, np.arange(9))).batch(4)
+    first, again, other = (
+        inform(model, data, 2, seed=s) for data, s in ((x, 1), (dataset, 1), (x, 2))
+    )
+    np.testing.assert_array_equal(first.per_example, again.per_example)
+    assert np.all(first.per_example != other.per_example)
+
+
+def test_the_summary_and_the_text():
+    information, rate = np.random.default_rng(0).normal(size=(2, 9))
+    measured = evaluation.MutualInformation(information, rate, 10)
+    summary = measured.summary()
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary == {
+        "mutual_information": pytest.approx(np.mean(information)),
+        "standard_error": pytest.approx(np.std(information, ddof=1) / 3),
+        "rate": pytest.approx(np.mean(rate)),
+        "marginal_kl": pytest.approx(np.mean(rate) - np.mean(information)),
+        "limit": pytest.approx(np.log(9)),
+        "num_samples": 10,
+        "num_examples": 9,
+    }
+    assert f"I(x; z) = {np.mean(information):.3f} ±" in str(measured)
+
+
+def test_what_cannot_be_measured_is_refused(linear_gaussian):
+    model = linear_gaussian.vae()
+    with pytest.raises(InvalidArgument, match="`num_samples` is 0; .*at least 1"):
+        inform(model, linear_gaussian.x, 0)
+    with pytest.raises(InvalidData, match="empty"):
+        inform(model, np.zeros((0, 5), "f4"))
