@@ -126,7 +126,7 @@ class TestEveryFactory:
             assert factory.off_levels(x) == 0
 
     def test_equal_seeds_give_equal_samples(self, factory, rng):
-        d = factory(random_params(rng, factory, (4, 4, 1)))
+        d = factory(random_params(rng, factory, (4, 4, 2)))
         first, again, other = (d.sample(2, seed=make_seed(n)).numpy() for n in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
@@ -388,3 +388,30 @@ class TestCheck:
     )
     def test_off_levels_is_the_fraction_between_levels(self, likelihood, x, expected):
         assert likelihood.off_levels(np.array(x)) == expected
+
+
+def test_the_second_derivative_of_the_bernoulli_log_likelihood_is_the_analytic_one(rng):
+    """The value and first derivative are hand-written; REBAR differentiates them once more."""
+    logits = tf.constant(rng.normal(0, 2, (3, 2, 5)).astype("f4"))
+    x = tf.constant(rng.integers(0, 2, (2, 5)).astype("f4"))
+    weight = tf.constant(rng.normal(size=(3, 2)).astype("f4"))
+    with tf.GradientTape() as outer:
+        outer.watch(logits)
+        with tf.GradientTape() as inner:
+            inner.watch(logits)
+            log_prob = distributions.Bernoulli()(logits, batch_ndims=2).log_prob(x)
+            total = tf.reduce_sum(weight * log_prob)
+        squares = tf.reduce_sum(inner.gradient(total, logits) ** 2)
+    s = tf.sigmoid(logits)
+    weight = weight[..., tf.newaxis]
+    expected = -2.0 * weight**2 * (x - s) * s * (1.0 - s)
+    np.testing.assert_allclose(outer.gradient(squares, logits), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_bernoulli_log_likelihood_of_all_pairs_is_that_of_each(rng):
+    logits = rng.normal(0, 3, (4, 1, 2, 3, 1)).astype("f4")
+    x = rng.integers(0, 2, (5, 2, 3, 1)).astype("f4")
+    pairs = distributions.Bernoulli()(logits, batch_ndims=2).log_prob(x)
+    each = distributions.Bernoulli()(np.repeat(logits, 5, axis=1), batch_ndims=2).log_prob(x)
+    assert pairs.shape == (4, 5)
+    np.testing.assert_allclose(pairs, each, rtol=1e-5, atol=1e-5)

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfvae
 from tfvae import evaluation
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import LogLikelihood
 
+tfd = tfp.distributions
 X_SIZE = 5  # of the linear-Gaussian model
 
 
@@ -98,6 +100,83 @@ def test_with_the_true_posterior_every_example_is_exact(
     np.testing.assert_allclose(measured.per_example, linear_gaussian.log_p(x), atol=1e-3)
     np.testing.assert_allclose(measured.effective_sample_size, num_samples, rtol=1e-4)
     assert measured.num_samples == num_samples
+
+
+def true_posterior(linear_gaussian):
+    """Return the function from x to p(z|x)."""
+    to_mean = linear_gaussian.w * linear_gaussian.variance / linear_gaussian.scale**2
+    deviation = tf.constant(np.sqrt(linear_gaussian.variance), tf.float32)
+
+    def proposal(x):
+        mean = tf.matmul(x - linear_gaussian.b.astype("f4"), to_mean.astype("f4"))
+        return tfd.Independent(tfd.Normal(mean, tf.broadcast_to(deviation, tf.shape(mean))), 1)
+
+    return proposal
+
+
+def test_the_true_posterior_as_proposal_makes_any_encoder_exact(linear_gaussian, arbitrary):
+    x = draw_x(linear_gaussian, 23)
+    measured = measure(arbitrary, x, 30, proposal=true_posterior(linear_gaussian))
+    np.testing.assert_allclose(measured.per_example, linear_gaussian.log_p(x), atol=1e-3)
+    np.testing.assert_allclose(measured.effective_sample_size, 30, rtol=1e-4)
+    np.testing.assert_allclose(measured.sampling_error, 0, atol=2e-3)
+    assert measured.elbo == pytest.approx(measured.mean, abs=1e-3)
+    assert np.all(measure(arbitrary, x, 30).effective_sample_size < 29)
+
+
+def test_the_encoder_as_proposal_changes_nothing(linear_gaussian, arbitrary):
+    x = draw_x(linear_gaussian, 23)
+    np.testing.assert_array_equal(
+        measure(arbitrary, x, 30, proposal=arbitrary.q_z_given_x).per_example,
+        measure(arbitrary, x, 30).per_example,
+    )
+
+
+def test_a_chain_of_layers_is_a_proposal(linear_gaussian, arbitrary):
+    x = draw_x(linear_gaussian, 10)
+
+    def normal(mean):
+        return tfd.Independent(tfd.Normal(mean, 0.9 * tf.ones_like(mean)), 1)
+
+    def proposal(x):
+        mean = arbitrary.encoder(x)[:, :2]
+        second = lambda first: normal(mean[:, 1:] + 0.1 * first)  # noqa: E731
+        return tfvae.distributions.Chain(normal(mean[:, :1]), [second], [(1,), (1,)])
+
+    measured = measure(arbitrary, x, 5000, proposal=proposal)
+    error = measured.sampling_error
+    assert np.all(error < 0.1)
+    assert np.all(np.abs(measured.per_example - linear_gaussian.log_p(x)) <= 4 * error)
+
+
+BAD_PROPOSALS = {
+    "not independent": (lambda x: tfd.Normal(x[:, :2], 1.0), r"\(4, 2\) and event shape \(\)"),
+    "one for all": (
+        lambda x: tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)),
+        r"batch shape \(\) and event shape \(2,\); expected \(4,\) and \(2,\)",
+    ),
+    "too many dimensions": (
+        lambda x: tfd.Independent(tfd.Normal(x, 1.0), 1),
+        r"event shape \(5,\); expected \(4,\) and \(2,\)",
+    ),
+    "a tensor": (lambda x: x[:, :2], r"returned EagerTensor; expected a tfd\.Distribution"),
+}
+
+
+@pytest.mark.parametrize("problem", BAD_PROPOSALS)
+def test_proposals_that_do_not_fit_are_refused(linear_gaussian, arbitrary, problem):
+    proposal, message = BAD_PROPOSALS[problem]
+    with pytest.raises(InvalidArgument, match=message):
+        measure(arbitrary, linear_gaussian.x, 3, proposal=proposal)
+
+
+def test_the_sampling_error_is_the_deviation_over_seeds(linear_gaussian, arbitrary):
+    runs = [measure(arbitrary, linear_gaussian.x, 200, seed=seed) for seed in range(60)]
+    deviation = np.std([run.per_example for run in runs], axis=0, ddof=1)
+    predicted = np.mean([run.sampling_error for run in runs], axis=0)
+    # 60 deviations from the mean know the deviation to 9 %.
+    np.testing.assert_allclose(predicted, deviation, rtol=4 * 0.09)
+    assert np.all(np.isnan(measure(arbitrary, linear_gaussian.x, 1).sampling_error))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])

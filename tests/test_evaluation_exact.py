@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import keras
 import numpy as np
@@ -83,7 +84,7 @@ def test_importance_sampling_of_discrete_latents_agrees(kind):
     model, x = discrete_vae(kind), binary_x(10)
     exact = tfvae.exact_log_likelihood(model, x).per_example
     measured = tfvae.log_likelihood(model, x, 5000, progress=False)
-    assert np.all(measured.sampling_error < 0.1)
+    assert np.all(measured.sampling_error < 0.2)
     assert np.all(np.abs(measured.per_example - exact) <= 4 * measured.sampling_error)
 
 
@@ -113,10 +114,9 @@ class TruePosterior:
         return tf.gather(self._values, self._index.sample(count, seed=seed))
 
     def log_prob(self, z):
-        axes = list(range(-len(self.event_shape), 0))
-        same = tf.reduce_all(z[..., tf.newaxis, :] == self._values, axis=-1)
-        if len(axes) == 2:
-            same = tf.reduce_all(z[:, :, tf.newaxis] == self._values, axis=axes)
+        size = math.prod(self.event_shape)
+        z = tf.reshape(z, [*tf.unstack(tf.shape(z)[:2]), 1, size])
+        same = tf.reduce_all(tf.equal(z, tf.reshape(self._values, [-1, size])), axis=-1)
         return self._index.log_prob(tf.argmax(tf.cast(same, tf.int32), axis=-1))
 
 

@@ -84,10 +84,10 @@ def test_equal_posteriors_hold_no_information(linear_gaussian):
 
 
 def test_posteriors_far_apart_hold_log_n(linear_gaussian):
-    model = linear_gaussian.vae()
+    model = linear_gaussian.vae("posterior")  # its deviations do not grow with x
     x = 100 * draw_x(linear_gaussian, 8)
     measured = inform(model, x)
-    np.testing.assert_allclose(measured.per_example, np.log(8), atol=1e-5)
+    np.testing.assert_allclose(measured.per_example, np.log(8), atol=1e-4)
     assert measured.limit == pytest.approx(np.log(8))
 
 
@@ -104,9 +104,8 @@ def test_without_a_closed_form_the_rate_is_sampled(linear_gaussian, monkeypatch)
 def test_a_dataset_gives_what_its_array_gives_and_the_seed_decides(linear_gaussian):
     model, x = linear_gaussian.vae(), draw_x(linear_gaussian, 9)
     dataset = tf.data.Dataset.from_tensor_slices((x, np.arange(9))).batch(4)
-    first, again, other = (
-        inform(model, data, 2, seed=s) for data, s in ((x, 1), (dataset, 1), (x, 2))
-    )
+    runs = ((x, 1), (dataset, 1), (x, 2))
+    first, again, other = (inform(model, data, 2, seed=seed) for data, seed in runs)
     np.testing.assert_array_equal(first.per_example, again.per_example)
     assert np.all(first.per_example != other.per_example)
 
@@ -130,7 +129,7 @@ def test_the_summary_and_the_text():
 
 def test_what_cannot_be_measured_is_refused(linear_gaussian):
     model = linear_gaussian.vae()
-    with pytest.raises(InvalidArgument, match="`num_samples` is 0; .*at least 1"):
+    with pytest.raises(InvalidArgument, match=r"`num_samples` is 0; .*at least 1"):
         inform(model, linear_gaussian.x, 0)
     with pytest.raises(InvalidData, match="empty"):
         inform(model, np.zeros((0, 5), "f4"))

@@ -123,7 +123,9 @@ def annealed_importance_sampling(
     results = []
     for number, batch in enumerate(track(*batches(model, x, batch_size), "AIS", progress)):
         batch_seed = fold_in(stream, number)
-        step_sizes = _tune(model, batch, fold_in(batch_seed, 0), *settings)
+        step_sizes = tf.zeros([0, len(batch)])  # one temperature makes no transition
+        if num_temperatures > 1:
+            step_sizes = _tune(model, batch, fold_in(batch_seed, 0), *settings)
         parts = _anneal(
             model, batch, fold_in(batch_seed, 1), *settings, step_sizes, tf.constant(num_chains)
         )

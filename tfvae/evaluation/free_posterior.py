@@ -40,7 +40,8 @@ class FreePosterior:
         per_example: the variational bound E_{q_n}[log p(x_n, z) − log q_n(z)], `[N]`, in nats.
         encoder_bound: the bound of the encoder's q(z|x_n), with the same noise, `[N]`.
         log_likelihood: log p(x_n), `[N]`: exact if `is_enumerated`, else importance-sampled with
-            `num_samples` draws from q_n, a lower bound in expectation.
+            the draws of q_n or those of the encoder, of the two the one with the larger effective
+            sample size.
         is_enumerated: whether these are sums over all states, free of noise.
         num_samples: draws for each example; unused where states are enumerated.
     """
@@ -162,8 +163,10 @@ def _fit_batch(method, x, init, schedule, seed):
     )
     chosen = tf.where(tf.reshape(is_better, [-1, *[1] * (len(start.shape) - 1)]), fitted, start)
     # The same noise for both, so that equal parameters have equal bounds.
-    bound, log_p = method.measure(problem, chosen, fold_in(seed, 2))
-    encoder_bound, _ = method.measure(problem, encoded, fold_in(seed, 2))
+    bound, log_p, size = method.measure(problem, chosen, fold_in(seed, 2))
+    encoder_bound, encoder_log_p, encoder_size = method.measure(problem, encoded, fold_in(seed, 2))
+    # A posterior that is too narrow has few, huge weights: the sample size shows it.
+    log_p = np.where(size >= encoder_size, log_p, encoder_log_p)
     return [np.asarray(part) for part in (chosen, bound, encoder_bound, log_p)]
 
 
@@ -191,12 +194,12 @@ class _Sampled:
         return _fit_sampled(self.model, x, start, *schedule, seed, samples, self._pathwise)
 
     def measure(self, x, parameters, seed, most=None):
-        """Return the bound and log p(x), `[B]`."""
+        """Return the bound, log p(x) and its effective sample size, `[B]`."""
         count = min(self._num_fresh_samples, most or self._num_fresh_samples)
-        log_p, _, reconstruction, kl = log_weight_sums(
+        log_p, size, reconstruction, kl = log_weight_sums(
             self.model, self.model.posterior, parameters, x, seed, count
         )
-        return -(reconstruction + kl), log_p
+        return -(reconstruction + kl), log_p, size
 
 
 class _Enumerated:
@@ -215,9 +218,9 @@ class _Enumerated:
         return _fit_enumerated(self.model, self._states, log_joint, start, *schedule)
 
     def measure(self, log_joint, parameters, seed, most=None):
-        """Return the bound and log p(x), `[B]`."""
+        """Return the bound, log p(x) and an effective sample size, here of no meaning, `[B]`."""
         bound = _enumerated_bound(self.model, self._states, log_joint, parameters)
-        return bound, tf.reduce_logsumexp(log_joint, axis=0)
+        return bound, tf.reduce_logsumexp(log_joint, axis=0), tf.zeros_like(bound)
 
 
 @tf.function(reduce_retracing=True)

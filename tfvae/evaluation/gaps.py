@@ -83,7 +83,7 @@ def amortization_gap(
 
     L[q] = E_q[log p(x, z) − log q(z)], q the encoder's q(z|x) and q* the best member of its family
     for this x alone. log p(x) is exact where `tfvae.exact_log_likelihood` can compute it, else
-    importance-sampled from q*; bounds are exact for discrete latents of few states. A fit that
+    importance-sampled from q* or q; bounds are exact for discrete latents of few states. A fit that
     stops early makes the amortization gap look smaller and the approximation gap larger.
 
     Source: Cremer, Li and Duvenaud 2018, "Inference suboptimality in variational autoencoders",

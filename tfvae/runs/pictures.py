@@ -24,8 +24,8 @@ def draw(run, model, splits, history) -> None:
     test = splits.test.numpy(0, 32)
     reconstructions(model, test, run.path / "reconstructions.png")
     save_grid(model.sample(64).numpy(), run.path / "samples.png")
-    if len(model.latent_shape) == 1:
-        latent(model, splits.test.numpy(0, 1000), run.path / "latent.png")
+    show = latent if model.latent_kinds[0] == "continuous" else switches
+    show(model, splits.test.numpy(0, 1000), run.path / "latent.png")
 
 
 def curves(history: list[dict], path) -> None:
@@ -89,34 +89,77 @@ def latent(model, x: np.ndarray, path) -> None:
     """Draw the latent space: a map of decoded images for two dimensions, traversals otherwise.
 
     Traversals move one coordinate from −3 to 3, the others at 0, for the eight coordinates whose
-    posterior means vary most over the data.
+    posterior means vary most over the data. Of several stochastic layers, the lowest is shown.
     """
     steps = np.linspace(-3, 3, 15, dtype=np.float32)
-    size = math.prod(model.latent_shape)
+    size = math.prod(model.layer_shapes[0])
     if size == 2:
         z = np.stack(np.meshgrid(steps, -steps), axis=-1).reshape(-1, 2)
         names = None
     else:
-        most = np.argsort(-posterior_means(model, x).var(axis=0))[:8]
+        most = np.argsort(-posterior_means(model, x)[:, :size].var(axis=0))[:8]
         z = np.zeros((len(most), len(steps), size), np.float32)
         z[np.arange(len(most)), :, most] = steps
         z = z.reshape(-1, size)
         names = [f"z[{unit}]" for unit in most]
-    picture = grid(model.decode(z).numpy(), len(steps))
+    upper = np.zeros((len(z), math.prod(model.latent_shape) - size), np.float32)
+    images = _decoded(model, np.concatenate([z, upper], axis=1))
+    ticks = [0, 7, 14], ["−3", "0", "3"]
+    if names is None:
+        rows, labels = [0, 7, 14], ("z[0]", "z[1]")
+        _labelled(images, len(steps), ticks, (rows, ["3", "0", "−3"]), labels, path)
+    else:
+        rows = list(range(len(names)))
+        label = "value of one latent, the others at 0", ""
+        _labelled(images, len(steps), ticks, (rows, names), label, path)
+
+
+def switches(model, x: np.ndarray, path) -> None:
+    """Draw what a discrete latent does: images decoded with one of them at each of its values.
+
+    A row is a latent, the eight whose posterior means vary most over the data; side by side are its
+    values, and then the same for the next image, the other latents at the mode of q(z|x). Of
+    several stochastic layers, the lowest is shown.
+    """
+    shape = model.layer_shapes[0]
+    bits = model.latent_kinds[0] == "bernoulli"
+    values = np.array([[0.0], [1.0]]) if bits else np.eye(shape[-1])
+    width = values.shape[1]
+    variance = posterior_means(model, x)[:, : math.prod(shape)].var(axis=0)
+    most = np.argsort(-variance.reshape(-1, width).sum(axis=1))[:8]
+    modes = np.asarray(model.q_z_given_x(x[: max(1, 16 // len(values))]).mode())
+    z = np.tile(
+        modes.reshape(1, len(modes), 1, -1), (len(most), 1, len(values), 1)
+    )  # latent that is switched, image, value, D
+    for row, unit in enumerate(most):
+        z[row, :, :, unit * width : (unit + 1) * width] = values
+    columns = len(modes) * len(values)
+    starts = [i * len(values) for i in range(len(modes))]
+    _labelled(
+        _decoded(model, z.reshape(len(most) * columns, -1)),
+        columns,
+        (starts, [f"image {i + 1}" for i in range(len(modes))]),
+        (list(range(len(most))), [f"z[{unit}]" for unit in most]),
+        ("one latent at each of its values, the others as encoded", ""),
+        path,
+    )
+
+
+def _decoded(model, z):
+    return model.decode(z.reshape(-1, *model.latent_shape)).numpy()
+
+
+def _labelled(images, columns, column_names, row_names, labels, path):
+    """Draw images in a grid whose columns and rows, given by number, have names."""
+    picture = grid(images, columns)
     figure, axis = plt.subplots(
         figsize=(8, 8 * picture.shape[0] / picture.shape[1] + 0.4), layout="constrained"
     )
     axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
-    width = picture.shape[1] / len(steps)
-    axis.set_xticks([width * (i + 0.5) for i in (0, 7, 14)], ["−3", "0", "3"])
-    height = picture.shape[0] / (len(z) // len(steps))
-    centers = [height * (i + 0.5) for i in range(len(z) // len(steps))]
-    if names is None:
-        axis.set_yticks([centers[i] for i in (0, 7, 14)], ["3", "0", "−3"])
-        axis.set(xlabel="z[0]", ylabel="z[1]")
-    else:
-        axis.set_yticks(centers, names)
-        axis.set(xlabel="value of one latent, the others at 0")
+    width, height = picture.shape[1] / columns, picture.shape[0] / (len(images) // columns)
+    axis.set_xticks([width * (i + 0.5) for i in column_names[0]], column_names[1])
+    axis.set_yticks([height * (i + 0.5) for i in row_names[0]], row_names[1])
+    axis.set(xlabel=labels[0], ylabel=labels[1])
     _save(figure, path)
 
 
