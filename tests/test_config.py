@@ -12,7 +12,16 @@ SECTIONS = ("data", "model", "training", "evaluation")
 
 
 def test_the_recipes_are_those_that_are_documented():
-    assert recipes.names() == ["iwae-mnist", "vae-digits", "vae-mnist"]
+    assert recipes.names() == [
+        "iwae-mnist",
+        "iwae-mnist-2layer",
+        "iwae-mnist-published",
+        "sbn-mnist-2layer",
+        "sbn-mnist-linear",
+        "sbn-mnist-nonlinear",
+        "vae-digits",
+        "vae-mnist",
+    ]
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -59,6 +68,10 @@ def test_settings_that_a_file_does_not_name_keep_their_defaults(tmp_path):
         ("training.learning_rate", 1, 1.0),
         ("training.jit_compile", True, True),
         ("model.hidden", [4, 5, 6], (4, 5, 6)),
+        ("model.hidden", [], ()),
+        ("model.upper_latent_sizes", [3], (3,)),
+        ("training.objective_options", {"alpha": 2.0}, {"alpha": 2.0}),
+        ("training.schedule", "iwae", "iwae"),
         ("model.likelihood_options", {"num_levels": 2}, {"num_levels": 2}),
         ("data.name", "mnist", "mnist"),
         ("evaluation.num_examples", 0, 0),
@@ -117,7 +130,6 @@ def test_an_unknown_key_of_a_file_is_refused(values, message):
         ("model.hidden", 200, "list of numbers"),
         ("model.hidden", [1.5], "list of numbers"),
         ("model.hidden", [True], "list of numbers"),
-        ("model.hidden", [], "list of numbers"),
         ("model.hidden", "200", "list of numbers"),
         ("model.likelihood_options", "none", "dict"),
     ],
@@ -138,6 +150,7 @@ def test_a_value_of_the_wrong_type_is_refused(key, value, expected):
         ("training.learning_rate", 0.0),
         ("training.learning_rate", float("nan")),
         ("training.learning_rate", float("inf")),
+        ("training.epsilon", 0.0),
         ("training.steps_per_execution", 0),
         ("evaluation.num_samples", 0),
         ("evaluation.num_examples", -1),
@@ -146,6 +159,22 @@ def test_a_value_of_the_wrong_type_is_refused(key, value, expected):
 def test_a_number_that_makes_no_sense_is_refused(key, value):
     with pytest.raises(InvalidArgument, match=f"^{key} is "):
         DEFAULTS.override({key: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model.posterior": "categorical"}, "num_categories is 0; expected at least 2"),
+        ({"model.num_categories": 3}, "num_categories is 3, but latents of .*'diagonal_normal'"),
+        ({"model.network": "conv", "model.hidden": []}, "model.hidden is .*at least one layer"),
+        ({"model.upper_latent_sizes": [3, 0]}, r"model\.upper_latent_sizes\[1\] is 0"),
+        ({"model.upper_hidden": [-1]}, r"model\.upper_hidden\[0\] is -1"),
+        ({"training.estimator_options": {"decay": 0.9}}, "no estimator is named"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(values, message):
+    with pytest.raises(InvalidArgument, match=message):
+        DEFAULTS.override(values)
 
 
 def test_an_empty_layer_is_named():

@@ -175,6 +175,57 @@ def test_exporting_leaves_the_model_as_it_was(exported):
         np.testing.assert_array_equal(before, after)
 
 
+# Name: kind of the latents, their shapes from the bottom up, precision policy.
+LATENT_MODELS = {
+    "bits": ("bernoulli", [(5,)], "float32"),
+    "categories": ("categorical", [(4, 3)], "float32"),
+    "two layers of bits": ("bernoulli", [(6,), (4,)], "float32"),
+    "two layers of categories": ("categorical", [(3, 3), (2, 2)], "float32"),
+    "two layers, bfloat16": ("diagonal_normal", [(4,), (3,)], "mixed_bfloat16"),
+}
+
+
+def build_latent(kind, shapes, policy):
+    """Return a model with such latents and random weights, after a step with a learned baseline."""
+    networks, posterior = tfvae.networks, tfvae.distributions.POSTERIORS.get(kind)
+    params = [(*shape[:-1], posterior.params_size(shape[-1])) for shape in shapes]
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs, outputs = [GREY, *shapes[:-1]], [GREY, *params[:-1]]
+        encoders = [networks.dense_encoder(*io, (8,)) for io in zip(inputs, params, strict=True)]
+        decoders = [networks.dense_decoder(*io, (8,)) for io in zip(shapes, outputs, strict=True)]
+        if len(shapes) == 1:
+            model = tfvae.VAE(*encoders, *decoders, posterior=posterior)
+        else:
+            model = tfvae.HierarchicalVAE(encoders, decoders, posteriors=posterior)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(0.4 * rng.normal(size=weight.shape))
+    model.compile(estimator="nvil")
+    model.fit(rng.integers(0, 2, (4, *GREY)).astype("f4"), batch_size=4, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("name", LATENT_MODELS)
+def test_models_with_other_latents_are_exported(name, tmp_path, rng):
+    model = build_latent(*LATENT_MODELS[name])
+    x = rng.integers(0, 2, (9, *GREY)).astype("f4")
+    for kind, write in WRITERS.items():
+        assert write(model, tmp_path / kind, x)["max_abs_error"] < 1e-4
+    decoder = Decoder.from_file(tmp_path / "tflite")
+    found = operators((tmp_path / "tflite").read_bytes())
+    assert not [operator for operator in found if operator != operator.upper()]
+    assert "CUSTOM" not in found
+    twin = signatures.float32_copy(model)
+    assert decoder.latent_shape == model.latent_shape
+    np.testing.assert_allclose(decoder.encode(x), twin.encode(x), atol=2e-5)
+    np.testing.assert_allclose(decoder.sample(40, 3, 0.8), twin.sample(40, 3, 0.8), atol=2e-5)
+    z = twin.prior.sample(tfvae.random.make_seed(5), tf.range(7)).numpy()
+    np.testing.assert_allclose(decoder.decode(z), twin.decode(z), atol=2e-5)
+
+
 @pytest.mark.slow
 def test_a_saved_model_serves_without_tfvae(simple, tmp_path, run_python, rng):
     script = (

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfvae import networks
+from tfvae import distributions, networks
+from tfvae.errors import InvalidArgument
 
 
 @pytest.mark.parametrize("x_shape", [(8, 8, 1), (7, 5, 3), (1, 1, 1)])
@@ -36,6 +38,50 @@ def test_hidden_layers_have_the_widths_asked_for():
     assert [w.shape for w in encoder.weights[::2]] == kernels
     decoder = networks.conv_decoder(2, (8, 8, 1), filters=(3, 4), units=7)
     assert [w.shape[-1] for w in decoder.weights[1::2]] == [7, 2 * 2 * 4, 4, 3, 1]
+
+
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_latents_may_have_a_shape(kind, rng):
+    encoder = getattr(networks, f"{kind}_encoder")((8, 8, 1), (3, 2))
+    assert encoder.output_shape == (None, 3, 2)
+    decoder = getattr(networks, f"{kind}_decoder")((3, 2), (8, 8, 1))
+    assert decoder.input_shape == (None, 3, 2)
+    assert decoder.output_shape == (None, 8, 8, 1)
+    flat = getattr(networks, f"{kind}_decoder")(6, (8, 8, 1))
+    flat.set_weights(decoder.get_weights())
+    z = rng.normal(size=(4, 3, 2)).astype(np.float32)
+    np.testing.assert_array_equal(decoder(z), flat(z.reshape(4, 6)))
+
+
+def test_without_hidden_layers_the_networks_are_affine(rng):
+    encoder = networks.dense_encoder((2, 3, 1), 4, hidden=())
+    kernel, bias = encoder.get_weights()
+    x = rng.normal(size=(5, 2, 3, 1)).astype(np.float32)
+    np.testing.assert_allclose(encoder(x), x.reshape(5, 6) @ kernel + bias, rtol=1e-5)
+    decoder = networks.dense_decoder(4, (2, 3, 1), hidden=())
+    assert [w.shape for w in decoder.weights] == [(4, 6), (6,)]
+
+
+class TestConditional:
+    """From a value with any leading axes to a distribution with those axes as its batch."""
+
+    factory = distributions.POSTERIORS.get("bernoulli")
+
+    @pytest.mark.parametrize("leading", [(), (5,), (2, 5), (2, 3, 5)])
+    @pytest.mark.parametrize("shape", [(3,), (3, 2)])
+    def test_leading_axes_are_the_batch(self, leading, shape, rng):
+        network = networks.dense_encoder(shape, 4)
+        value = rng.normal(size=(*leading, *shape)).astype(np.float32)
+        given = networks.conditional(network, self.factory, shape)(tf.constant(value))
+        assert given.batch_shape == leading
+        expected = network(value.reshape(-1, *shape)).numpy().reshape(*leading, 4)
+        np.testing.assert_allclose(given.logits, expected, rtol=1e-5, atol=1e-6)
+
+    def test_connect_returns_the_shape_of_what_is_described(self):
+        factory = distributions.POSTERIORS.get("diagonal_normal")
+        assert networks.connect(networks.dense_encoder((3,), 8), (3,), factory, "encoder") == (4,)
+        with pytest.raises(InvalidArgument, match=r"The decoder takes latents of shape \(3,\)"):
+            networks.connect(networks.dense_encoder((3,), 8), (2,), factory, "decoder")
 
 
 def test_logit_bias_is_the_logit_of_the_clipped_mean():

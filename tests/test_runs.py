@@ -218,6 +218,15 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept):
         ({"training.kl": "exactly"}, InvalidArgument),
         ({"training.beta": -1.0}, InvalidArgument),
         ({"training.kl_warmup_steps": -1}, InvalidArgument),
+        ({"model.posterior": "bernouli"}, InvalidArgument),
+        ({"model.posterior": "bernoulli"}, InvalidArgument),  # "pathwise" does not fit
+        ({"model.prior": "bernoulli"}, InvalidArgument),
+        ({"training.objective_options": {"alpha": 2.0}}, InvalidArgument),  # elbo has none
+        ({"training.objective": "renyi", "training.objective_options": {"a": 2}}, InvalidArgument),
+        ({"training.estimator": "nvill"}, InvalidArgument),
+        ({"training.estimator": "nvil", "training.estimator_options": {"a": 2}}, InvalidArgument),
+        ({"training.free_bits": -1.0}, InvalidArgument),
+        ({"training.optimizer": "sgd", "training.epsilon": 1e-4}, InvalidArgument),
         ({"training.batch_size": 5000}, InvalidData),
         ({"data.name": "/nothing/here.npz"}, InvalidData),
     ],
@@ -307,9 +316,79 @@ def test_every_recipe_makes_a_model(name):
     images = Images(np.zeros((1000, side, side, 1), np.uint8))
     config = recipes.load(name)
     model = runs.build_model(config, Splits(config.data.name, images, images, images))
-    assert model.latent_shape == (config.model.latent_size,)
+    sizes = (config.model.latent_size, *config.model.upper_latent_sizes)
+    assert model.layer_shapes == tuple((size,) for size in sizes)
     assert model.optimizer is not None
     assert float(model.optimizer.learning_rate) == pytest.approx(config.training.learning_rate)
+
+
+def test_the_networks_of_the_iwae_paper():
+    """784-200-200-100-100-100-50 both ways, and one affine map each way for the linear SBN."""
+    images = Images(np.zeros((1000, 28, 28, 1), np.uint8))
+
+    def widths(name):
+        model = runs.build_model(recipes.load(name), Splits(name, images, images, images))
+        parts = [*getattr(model, "encoders", []), model.decoder]
+        parts = parts if hasattr(model, "encoders") else [model.encoder, model.decoder]
+        parts += getattr(model.prior, "decoders", [])
+        return [[w.shape[0] for w in part.weights if len(w.shape) == 2] for part in parts]
+
+    lower, upper = [784, 200, 200], [100, 100, 100]
+    assert widths("iwae-mnist-2layer") == [lower, upper, [100, 200, 200], [50, 100, 100]]
+    assert widths("sbn-mnist-linear") == [[784], [200]]
+    assert widths("sbn-mnist-nonlinear") == [lower, [200, 200, 200]]
+    assert widths("sbn-mnist-2layer") == [[784], [200], [200], [200]]
+
+
+@pytest.mark.parametrize("passes", [3280, 1640])
+def test_the_schedule_of_the_iwae_paper(splits, passes):
+    """3^i passes at 1e-3 · 10^(−i/7); half of each with half of the epochs."""
+    training = {"batch_size": 100, "epochs": passes, "schedule": "iwae", "learning_rate": 1e-3}
+    config = CONFIG.override({f"training.{key}": value for key, value in training.items()})
+    schedule = runs.build_model(config, splits).optimizer._learning_rate
+    steps = 14 * passes / 3280  # of the first stage
+    start = 0
+    for stage in range(8):
+        end = start + steps * 3**stage
+        rate = pytest.approx(1e-3 * 10 ** (-stage / 7), rel=1e-5)
+        assert float(schedule(np.int32(start))) == rate
+        assert float(schedule(np.int32(end - 1))) == rate
+        start = end
+    assert start == 14 * passes
+
+
+OPTIONS = {
+    "bits": {"posterior": "bernoulli", "hidden": []},
+    "categories": {"posterior": "categorical", "num_categories": 3},
+    "convolutions": {"posterior": "categorical", "num_categories": 3, "network": "conv"},
+    "two layers": {"upper_latent_sizes": [2], "upper_hidden": [4]},
+    "two layers of bits": {"posterior": "bernoulli", "upper_latent_sizes": [3], "hidden": []},
+}
+TRAINING = {"estimator": "nvil", "estimator_options": {"decay": 0.9}, "epsilon": 1e-4}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_run_with_other_latents_is_complete(name, tmp_path, splits):
+    settings = {"hidden": [8], "latent_size": 4, "units": 8, **OPTIONS[name]}
+    settings = {f"model.{key}": value for key, value in settings.items()}
+    settings |= {f"training.{key}": value for key, value in TRAINING.items()}
+    run = train(CONFIG.override({**settings, "training.epochs": 1}), tmp_path / "run")
+    model = run.load_model()
+    assert model.estimator.decay == 0.9
+    assert model.optimizer.epsilon == 1e-4
+    assert {path.name for path in run.path.glob("*.png")} == PICTURES
+    values = runs.evaluate(model, splits, 5, 10, progress=False)
+    assert math.isfinite(values["log_likelihood"])
+    assert model.prior.kind == model.latent_kinds[-1]
+
+
+def test_options_reach_the_objective(splits):
+    settings = {"objective": "renyi", "objective_options": {"alpha": 0.25}, "num_samples": 3}
+    config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})
+    assert runs.build_model(config, splits).objective.alpha == 0.25
+    model = runs.build_model(CONFIG.override({"training.free_bits": 0.5}), splits)
+    assert model.free_bits == 0.5
+    assert model.estimator.name == "pathwise"
 
 
 @pytest.mark.parametrize("network", ["dense", "conv"])

@@ -178,7 +178,7 @@ class _Sampled:
         self._num_samples, self._num_fresh_samples = num_samples, num_fresh_samples
         rows = max(1, _CHUNK_SIZE // sample_size(model))
         self.batch_size = max(1, min(_BATCH_SIZE, rows // num_samples))
-        q = model.posterior(tf.zeros([1, *model.params_shape]))
+        q = model.q_z_given_x(tf.zeros([1, *model.x_shape]))
         self._pathwise = q.reparameterization_type == tfd.FULLY_REPARAMETERIZED
         if not self._pathwise and num_samples < 2:
             raise InvalidArgument(
@@ -302,7 +302,7 @@ def _num_states(model):
 
 
 def _check(model, learning_rate, init):
-    if not all(hasattr(model, name) for name in ("posterior", "encoder", "params_shape")):
+    if not all(hasattr(model, name) for name in ("posterior", "encoder")):
         raise InvalidArgument(
             f"{type(model).__name__} has no single posterior family whose parameters could be free;"
             " expected a tfvae.VAE. Use tfvae.log_likelihood to measure it."
