@@ -458,7 +458,7 @@ def test_dreg_has_lower_encoder_gradient_variance_than_pathwise_for_iwae(linear_
 
 def expectation_of(objective, num_samples, model, kind):
     x = tf.constant(example())
-    model.compile(objective=objective, estimator="exact", num_samples=num_samples)
+    model.compile(objective=objective, estimator="exact", num_samples=num_samples, kl="monte_carlo")
     estimate = model.estimator.estimate(objective, model, x, num_samples, 1.0, None, True)
     return float(estimate.surrogate[0])
 
@@ -652,6 +652,24 @@ def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name):
 def test_what_does_not_fit_is_refused_at_compile_with_what_does(kind, options, message):
     with pytest.raises(InvalidArgument, match=message):
         make_model(kind).compile(**options)
+
+
+@pytest.mark.parametrize(
+    ("units", "options", "message"),
+    [
+        (17, {"objective": "exact"}, r"of the latent: 131,072, but the limit is 65,536"),
+        (400, {"estimator": "exact"}, r"about 10\^120"),
+        (
+            9,
+            {"objective": "iwae", "estimator": "exact", "num_samples": 2},
+            r"of 2 samples of the latent: 262,144",
+        ),
+    ],
+)
+def test_too_many_states_are_refused_with_their_number_and_the_limit(units, options, message):
+    model = make_model("bernoulli", (units,))
+    with pytest.raises(InvalidArgument, match=message):
+        model.compile(**options)
 
 
 def test_a_posterior_that_cannot_be_reparameterized_is_refused():

@@ -177,10 +177,8 @@ def test_exporting_leaves_the_model_as_it_was(exported):
 
 # Name: kind of the latents, their shapes from the bottom up, precision policy.
 LATENT_MODELS = {
-    "bits": ("bernoulli", [(5,)], "float32"),
     "categories": ("categorical", [(4, 3)], "float32"),
     "two layers of bits": ("bernoulli", [(6,), (4,)], "float32"),
-    "two layers of categories": ("categorical", [(3, 3), (2, 2)], "float32"),
     "two layers, bfloat16": ("diagonal_normal", [(4,), (3,)], "mixed_bfloat16"),
 }
 

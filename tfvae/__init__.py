@@ -25,6 +25,7 @@ _PUBLIC = {
     "mutual_information": "tfvae.evaluation",
     "active_units": "tfvae.evaluation",
     "diagnose": "tfvae.diagnosis",
+    "fit_jointly": "tfvae.models",
     "config": None,
     "data": None,
     "distributions": None,

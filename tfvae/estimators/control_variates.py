@@ -22,7 +22,7 @@ class REBAR(Estimator):
         (f(z) − c(ζ̃)) ∇ log q(z) + ∇ c(ζ) − ∇ c(ζ̃),
 
     unbiased for any η and τ; both are trained to lower its squared norm. Stochastic layers are
-    taken one at a time, those above drawn given the relaxed value. The decoder runs three times.
+    taken one at a time; in c, those above are relaxed with it. The decoder runs 1 + 2·layers times.
 
     Source: Tucker et al. 2017, "REBAR: low-variance, unbiased gradient estimates for discrete
     latent variable models", eq. 8 and app. C.
@@ -53,7 +53,7 @@ class REBAR(Estimator):
 
     def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
         chain = as_chain(model.q_z_given_x(x, training=training))
-        seeds = tfp.random.split_seed(seed, n=3 * chain.num_layers)
+        seeds = tfp.random.split_seed(seed, n=2 * chain.num_layers)
 
         def weigh(z):
             log_q = chain.log_prob(z)
@@ -64,7 +64,7 @@ class REBAR(Estimator):
         for number in range(chain.num_layers):
             layers.append(chain.layer(number, values))
             shape = () if number else (num_samples,)
-            noises.append(layers[-1].draw_noise(shape, seeds[3 * number]))
+            noises.append(layers[-1].draw_noise(shape, seeds[2 * number]))
             values.append(layers[-1].harden(layers[-1].perturb(noises[-1])))
         terms, log_q, log_w = weigh(chain.join(values))
         surrogate = with_score(objective, log_w, log_q, beta, tf.zeros_like(log_w))
@@ -74,12 +74,19 @@ class REBAR(Estimator):
         for number, layer in enumerate(layers):
             z, noise = values[number], noises[number]
             logits = tf.stop_gradient(tf.broadcast_to(layer.logits, tf.shape(noise)))
-            leaf_noise = layer.draw_noise(() if number else (num_samples,), seeds[3 * number + 1])
+            leaf_noise = layer.draw_noise(() if number else (num_samples,), seeds[2 * number + 1])
 
             def control(leaf, perturbed, number=number):
                 soft = leaf.soften(perturbed, tf.exp(self._log_temperature))
-                relaxed = chain.complete([*values[:number], soft], seeds[3 * number + 2])
-                return self._control(objective, weigh(relaxed)[2], perturbed, leaf, number, x)
+                # The layers above are relaxed too: were they drawn, c would jump with ζ, and its
+                # derivative would miss that.
+                relaxed = [*values[:number], soft]
+                for upper in range(number + 1, chain.num_layers):
+                    above = chain.layer(upper, relaxed)
+                    upper_perturbed = above.perturb(noises[upper])
+                    relaxed.append(above.soften(upper_perturbed, tf.exp(self._log_temperature)))
+                log_w = weigh(chain.join(relaxed))[2]
+                return self._control(objective, log_w, perturbed, leaf, number, x)
 
             with tf.GradientTape() as own_tape:
                 with tf.GradientTape() as tape:

@@ -24,6 +24,18 @@ class Enumeration(Estimator):
 
     latents = ("bernoulli", "categorical")
 
+    def prepare(self, model):
+        """Refuse a model with too many states.
+
+        Raises:
+            InvalidArgument: with their number and the limit.
+        """
+        count, what = exact.num_latent_states(model), "the latent"
+        if not (objectives.is_linear(model.objective) or model.objective is objectives.exact):
+            count, what = count**model.num_samples, f"{model.num_samples} samples of the latent"
+        exact.check_num_states(count, what)
+        super().prepare(model)
+
     def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
         states = exact.latent_states(model)
         q = model.q_z_given_x(x, training=training)
@@ -48,7 +60,6 @@ def _expectation(objective, log_weights, log_q, num_samples):
     if objectives.is_linear(objective):
         return tf.reduce_sum(tf.exp(log_q) * log_weights, axis=0)
     num_states = log_q.shape[0]
-    exact.check_num_states(num_states**num_samples, f"{num_samples} samples")
     tuples = np.array(list(itertools.product(range(num_states), repeat=num_samples))).T
     batch_size = tf.shape(log_weights)[1]
     of_tuples = tf.reshape(tf.gather(log_weights, tuples), [num_samples, -1])

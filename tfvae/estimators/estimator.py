@@ -66,7 +66,7 @@ class Estimator(keras.layers.Layer):
         raise NotImplementedError
 
     def prepare(self, model) -> None:
-        """Add the weights of the estimator, for a model that is built."""
+        """Add the weights of the estimator, for a model that is built and compiled with it."""
         self.built = True
 
     def update(self, statistics: tf.Tensor) -> None:
@@ -79,7 +79,7 @@ class Estimator(keras.layers.Layer):
         if wrong:
             return f"it does not give the gradient of {' or '.join(wrong)} latents"
         wanted = getattr(objective, "estimator", None)
-        if wanted and REGISTRY.get(wanted).__class__ is not cls:
+        if wanted and REGISTRY.part(wanted) is not cls:
             return f"the objective {wanted!r} goes with the estimator {wanted!r} alone"
         if cls.linear_only and not objectives.is_linear(objective):
             return "it needs an objective that is a mean of log-weights, such as 'elbo'"

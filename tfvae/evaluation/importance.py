@@ -25,8 +25,9 @@ class LogLikelihood(Measured):
     Attributes:
         per_example: log (1/K) Σ_k w_k, a lower bound on log p(x) in expectation, tight as K grows.
         effective_sample_size: (Σ w)² / Σ w², between 1 and K.
-        reconstruction: −E_q[log p(x|z)].
-        kl: E_q[log q(z|x) − log p(z)], a Monte Carlo KL(q‖p).
+        reconstruction: −E_q[log p(x|z)], the distortion (Alemi et al. 2018, "Fixing a broken
+            ELBO").
+        kl: E_q[log q(z|x) − log p(z)], a Monte Carlo KL(q‖p): the rate.
         num_samples: K.
         num_values: dimensions of x, what bits/dim divides by.
     """

@@ -1,0 +1,86 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfvae
+from tfvae.errors import InvalidArgument, InvalidData
+
+tfd = tfp.distributions
+
+
+def test_decoder_and_free_posteriors_reach_the_maximum_of_probabilistic_pca():
+    """Without an encoder: Tipping and Bishop 1999 know the maximum of the likelihood."""
+    rng = np.random.default_rng(1)
+    scale, x_size, latents = 0.5, 4, 2
+    x = (rng.normal(size=(200, latents)) @ rng.normal(size=(latents, x_size)) * 1.5).astype("f4")
+    x += scale * rng.normal(size=x.shape).astype("f4")
+    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
+    w = vectors[:, -latents:] * np.sqrt(values[-latents:] - scale**2)
+    covariance = w @ w.T + scale**2 * np.eye(x_size)
+    gaussian = tfd.MultivariateNormalFullCovariance(x.mean(0).astype("f8"), covariance)
+    maximum = float(np.mean(gaussian.log_prob(x.astype("f8"))))
+
+    keras.utils.set_random_seed(0)
+    model = tfvae.VAE(
+        keras.Sequential([keras.Input((x_size,)), keras.layers.Dense(2 * latents)]),
+        keras.Sequential([keras.Input((latents,)), keras.layers.Dense(x_size)]),
+        likelihood=tfvae.distributions.Normal(scale),
+    )
+    model.compile(tfvae.optimizers.Adam(0.01), num_samples=10)
+    encoder = model.encoder.get_weights()
+    parameters, losses = tfvae.fit_jointly(model, x, epochs=400, batch_size=100)
+    assert parameters.shape == (200, 4)
+    exact = tfvae.exact.linear_gaussian(model).log_prob(x.astype("f8"))
+    assert np.mean(exact) == pytest.approx(maximum, abs=0.04)
+    assert -losses[-1] == pytest.approx(maximum, abs=0.1)
+    for before, after in zip(encoder, model.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "rloo", "nvil"])
+def test_discrete_posteriors_find_which_state_made_each_example(estimator):
+    x = np.repeat(np.eye(4, dtype="f4"), 10, axis=0)
+    keras.utils.set_random_seed(2)
+    model = tfvae.VAE(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]),
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]),
+        posterior="categorical",
+    )
+    model.compile(tfvae.optimizers.Adam(0.05), estimator=estimator, num_samples=4)
+    parameters, losses = tfvae.fit_jointly(model, x, 60, 20, learning_rate=0.1, init="encoder")
+    assert losses[-1] < 0.8 * losses[0]
+    q = model.posterior(parameters)
+    log_p = tfvae.exact_log_likelihood(model, x).per_example
+    joint = tfvae.exact.log_joint(model, x, np.eye(4, dtype="f4")).numpy()
+    best = np.exp(joint - log_p).argmax(axis=0)
+    assert np.mean(np.argmax(q.mean(), axis=1) == best) > 0.9
+
+
+def test_training_is_a_function_of_the_seed():
+    results = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        model = tfvae.VAE(
+            keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)]),
+            keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]),
+        )
+        model.compile("adam")
+        x = np.eye(3, dtype="f4")
+        results.append(tfvae.fit_jointly(model, x, epochs=3, batch_size=2)[0])
+    np.testing.assert_array_equal(*results)
+
+
+def test_bad_input_is_refused(make_vae, images):
+    model = make_vae()
+    with pytest.raises(InvalidArgument, match="compile"):
+        tfvae.fit_jointly(model, images)
+    model.compile("adam")
+    with pytest.raises(InvalidArgument, match="`init` is 'zeros'"):
+        tfvae.fit_jointly(model, images, init="zeros")
+    with pytest.raises(InvalidArgument, match="`epochs` is 0"):
+        tfvae.fit_jointly(model, images, epochs=0)
+    with pytest.raises(InvalidData, match="shape"):
+        tfvae.fit_jointly(model, images[:, :2])
+    assert isinstance(model.step.value, tf.Variable)

@@ -1,0 +1,162 @@
+"""Training without an encoder: decoder and prior jointly with a free posterior for each example."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.errors import InvalidArgument
+from tfvae.random import Stream, fold_in, make_seed, stream_seed
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+def fit_jointly(
+    model,
+    x,
+    epochs: int = 50,
+    batch_size: int = 100,
+    learning_rate: float = 0.02,
+    inner_steps: int = 5,
+    init: str = "prior",
+) -> tuple[np.ndarray, list[float]]:
+    """Train decoder and prior of a compiled `VAE`, with a q_n(z) of its own for every example.
+
+    maximize Σ_n objective(log w_n),  log w_n = log p(x_n, z) − log q_n(z),  z ~ q_n,
+
+    over the parameters of p and of every q_n, with the objective, estimator and number of samples
+    of `compile`. At each visit of an example its q_n takes `inner_steps` steps of Adam, then p one
+    step of the model's optimizer. The encoder is not used, and not trained: this is variational
+    inference before amortization, stochastic variational EM.
+
+    Source: Jordan et al. 1999, "An introduction to variational methods for graphical models",
+    sec. 6; Hoffman et al. 2013, "Stochastic variational inference".
+
+    Args:
+        model: a compiled `VAE`.
+        x: an array `[N, *x_shape]`.
+        epochs: passes over the data.
+        batch_size: examples in a step; those that fill no batch wait for the next epoch's order.
+        learning_rate: of the free posteriors.
+        inner_steps: steps of a posterior for one of p.
+        init: "prior" starts every q_n at parameters of zero, N(0, I) or uniform; "encoder" at the
+            encoder's output.
+
+    Returns:
+        The parameters of the posteriors, `[N, *params_shape]`, for `model.posterior`; and the loss
+        of every epoch, in nats per example.
+
+    Raises:
+        InvalidArgument: a model that is not compiled or has no single posterior family, or values
+            that cannot be used.
+        InvalidData: data that does not fit the model.
+    """
+    _check(model, init, epochs=epochs, batch_size=batch_size, inner_steps=inner_steps)
+    x = np.asarray(x, np.float32)
+    model.check_data(x)
+    batch_size = min(batch_size, len(x))
+    table = _start(model, x, init)
+    rows = [
+        tf.Variable(table),
+        tf.Variable(tf.zeros_like(table)),
+        tf.Variable(tf.zeros_like(table)),
+    ]
+    visits = tf.Variable(tf.zeros([len(x)]))
+    step = _make_step(model, tf.constant(x), rows, visits, learning_rate, inner_steps)
+    order_seed = fold_in(make_seed(model.seed), int(Stream.SHUFFLE))
+    losses = []
+    for epoch in range(epochs):
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(x)), fold_in(order_seed, epoch)
+        ).numpy()
+        count = len(x) // batch_size
+        batches = order[: count * batch_size].reshape(count, batch_size)
+        losses.append(float(np.mean([step(tf.constant(batch)) for batch in batches])))
+    return rows[0].numpy(), losses
+
+
+def _make_step(model, x, rows, visits, learning_rate, inner_steps):
+    generative = [*model.decoder.trainable_variables, *model.prior.trainable_variables]
+    generative += model.estimator.trainable_variables
+    model.optimizer.build(model.trainable_variables)
+
+    def surrogate(params, batch, seed):
+        return model.estimator.estimate(
+            model.objective,
+            _WithPosterior(model, model.posterior(params)),
+            batch,
+            model.num_samples,
+            model.beta,
+            seed,
+            True,
+        )
+
+    @tf.function
+    def step(index):
+        batch = tf.gather(x, index)
+        params, first, second = (tf.gather(row, index) for row in rows)
+        done = tf.gather(visits, index)
+        seed = stream_seed(model.seed, Stream.TRAIN, model.step)
+        for number in range(inner_steps):
+            with tf.GradientTape() as tape:
+                tape.watch(params)
+                value = tf.reduce_sum(surrogate(params, batch, fold_in(seed, number)).surrogate)
+            done += 1.0
+            change, first, second = _adam(tape.gradient(value, params), first, second, done)
+            params += learning_rate * change
+        with tf.GradientTape() as tape:
+            estimate = surrogate(params, batch, fold_in(seed, inner_steps))
+            loss = -tf.reduce_mean(estimate.surrogate)
+        gradients = tape.gradient(loss, generative)
+        model.optimizer.apply_gradients(zip(gradients, generative, strict=True))
+        if estimate.statistics is not None:
+            model.estimator.update(estimate.statistics)
+        model.step.assign_add(1)
+        for row, values in zip(rows, (params, first, second), strict=True):
+            row.scatter_update(tf.IndexedSlices(values, index))
+        visits.scatter_update(tf.IndexedSlices(done, index))
+        return loss
+
+    return step
+
+
+def _adam(gradient, first, second, done):
+    """Return the direction of Adam's step up the gradient, and its moments; row by row."""
+    first = _BETA_1 * first + (1.0 - _BETA_1) * gradient
+    second = _BETA_2 * second + (1.0 - _BETA_2) * gradient**2
+    done = tf.reshape(done, [-1] + [1] * (len(gradient.shape) - 1))
+    change = first / (1.0 - _BETA_1**done)
+    return change / (tf.sqrt(second / (1.0 - _BETA_2**done)) + _EPSILON), first, second
+
+
+class _WithPosterior:
+    """A model whose q(z|x) is given."""
+
+    def __init__(self, model, q):
+        self._model, self._q = model, q
+
+    def q_z_given_x(self, x, training=False):
+        return self._q
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+
+def _start(model, x, init):
+    parts = range(0, len(x), 1000)
+    encoded = [np.asarray(model.encoder(x[n : n + 1000])) for n in parts]
+    encoded = np.concatenate(encoded).astype(np.float32)
+    return encoded if init == "encoder" else np.zeros_like(encoded)
+
+
+def _check(model, init, **counts):
+    if not all(hasattr(model, name) for name in ("posterior", "encoder")):
+        raise InvalidArgument(
+            f"{type(model).__name__} has no single posterior family whose parameters could be free;"
+            " expected a tfvae.VAE."
+        )
+    if not model.compiled:
+        raise InvalidArgument("The model is not compiled. Call model.compile(...) first.")
+    if init not in ("prior", "encoder"):
+        raise InvalidArgument(f"`init` is {init!r}; expected 'prior' or 'encoder'.")
+    for name, value in counts.items():
+        if value < 1:
+            raise InvalidArgument(f"`{name}` is {value!r}; expected at least 1.")
