@@ -248,6 +248,34 @@ def test_one_example_is_measured_in_valid_json(tfvae, run):
     assert tfvae("evaluate", "run", "--num-examples", 1, "--json").json()["num_examples"] == 1
 
 
+def test_diagnose_prints_a_table_and_reports_and_draws_it(tfvae, run):
+    options = ["--num-draws", 20, "--num-warmup", 1, "--batch-size", 4, "--num-samples", 2]
+    values = tfvae("diagnose", "run", "--estimators", "pathwise,dreg", *options, "--json").json()
+    assert {(row["estimator"], row["objective"]) for row in values["rows"]} == {
+        ("pathwise", "elbo"),
+        ("dreg", "elbo"),
+        ("pathwise", "iwae"),
+        ("dreg", "iwae"),
+    }
+    assert all(row["ms_per_step"] > 0 and row["variance"] >= 0 for row in values["rows"])
+    report = json.loads((run.path / "report.json").read_text())
+    assert report["diagnosis"] == values
+    assert (run.path / "diagnosis.png").stat().st_size > 1000
+
+
+def test_diagnose_for_people_says_what_bias_is_relative_to(tfvae, run):
+    options = ["--num-draws", 20, "--batch-size", 4, "--num-samples", 1]
+    done = tfvae("diagnose", "run", "--objectives", "elbo", "--estimators", "dreg", *options)
+    assert "variance" in done.out
+    assert "(elbo: sticking_the_landing)" in done.out
+
+
+def test_diagnose_refuses_estimators_that_do_not_fit(tfvae, run):
+    done = tfvae("diagnose", "run", "--estimators", "disarm")
+    assert done.status == 2
+    assert "None of disarm fits elbo, iwae" in done.err
+
+
 def test_export_of_a_saved_model(tfvae, run):
     values = tfvae("export", "run", "--format", "saved_model", "--json").json()
     assert values["path"] == str(Path("run/saved_model"))

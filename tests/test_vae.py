@@ -159,6 +159,30 @@ class TestKL:
             model.evaluate(images, verbose=0)
 
 
+class TestFreeBits:
+    @pytest.mark.parametrize("free_bits", [0.0, 0.3, 2.0])
+    def test_the_loss_counts_at_least_lambda_for_each_unit(self, linear_gaussian, free_bits):
+        model, x = linear_gaussian.vae(), linear_gaussian.x
+        model.compile(free_bits=free_bits, beta=0.5, num_samples=3)
+        metrics = measure(model, x)
+        mean, sigma = linear_gaussian.q(model, x)
+        by_unit = 0.5 * (mean**2 + sigma**2 - 1 - 2 * np.log(sigma))
+        counted = np.maximum(by_unit, free_bits).sum(axis=1).mean()
+        assert metrics["loss"] == pytest.approx(metrics["reconstruction"] + 0.5 * counted, rel=1e-5)
+        assert metrics["kl"] == pytest.approx(by_unit.sum(axis=1).mean(), rel=1e-5)
+
+    def test_a_unit_within_its_free_bits_has_no_gradient_of_the_kl(self, linear_gaussian):
+        """With a decoder that ignores z, nothing but the KL could move the encoder."""
+        model, x = linear_gaussian.vae(), linear_gaussian.x
+        kernel, bias = model.decoder.get_weights()
+        model.decoder.set_weights([0 * kernel, bias])
+        before = model.encoder.get_weights()
+        model.compile("sgd", free_bits=50.0)
+        model.fit(x, epochs=1, verbose=0)
+        for a, b in zip(before, model.encoder.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 class TestTraining:
     @pytest.mark.parametrize(
         ("likelihood", "options"),

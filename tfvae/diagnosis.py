@@ -113,12 +113,12 @@ def diagnose(
     if num_draws < _GROUPS:
         raise InvalidArgument(f"`num_draws` is {num_draws}; expected at least {_GROUPS}.")
     model.check_data(x)
+    _check_names(model, names, objective_names, num_samples)
     model = model.copy()
     x = tf.constant(x, tf.float32)
     rows, reference = [], {}
     for objective_name in objective_names:
         objective = objectives.get(objective_name)
-        objectives.check(objective, num_samples)
         chosen = _fitting(model, objective, num_samples, names)
         kind = _reference_name(model, objective, num_samples)
         reference[objective_name] = kind
@@ -132,8 +132,6 @@ def diagnose(
             draws.warm_up(num_warmup)
             measured = draws.groups(num_draws, Stream.TEST)
             rows.append(_row(name, objective_name, num_samples, measured, exact_gradient, draws))
-    if names and not rows:
-        raise InvalidArgument(f"None of {', '.join(names)} fits {', '.join(objective_names)}.")
     return Diagnosis(rows, reference, num_draws, len(x))
 
 
@@ -266,12 +264,26 @@ def _between_groups(deviations):
     return float(mean_product(everything)), error
 
 
+def _check_names(model, names, objective_names, num_samples):
+    """Refuse unknown names, and estimators of which none fits, before anything is measured."""
+    for name in names or []:
+        estimators.get(name)
+    fitting = []
+    for objective in map(objectives.get, objective_names):
+        objectives.check(objective, num_samples)
+        fitting += _fitting(model, objective, num_samples, names)
+    if not fitting:
+        raise InvalidArgument(
+            f"None of {', '.join(names or estimators.REGISTRY.names())} fits "
+            f"{', '.join(objective_names)} with {', '.join(model.latent_kinds)} latents and "
+            f"num_samples={num_samples}."
+        )
+
+
 def _fitting(model, objective, num_samples, names):
     def fits(cls):
         return cls.misfit(model.latent_kinds, objective, num_samples) is None
 
-    for name in names or []:
-        estimators.get(name)
     fitting = estimators.names(fits)
     if "exact" in fitting and not _enumerable(model, objective, num_samples):
         fitting.remove("exact")
