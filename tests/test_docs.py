@@ -1,7 +1,7 @@
 """The pages of docs/ run as they are written, and name every part there is.
 
-All ```python blocks of a page run in order, in one namespace and an empty folder. A block whose first
-line is `# not run: REASON` is left out. A page that saves a figure saves PAGE.png.
+All ```python blocks of a page run in order, in one namespace and an empty folder. A block whose
+first line is `# not run: REASON` is left out. A page that saves a figure saves PAGE.png.
 """
 
 import re
@@ -44,7 +44,7 @@ def blocks(text, language="python"):
 def cases():
     for page, text in PAGES.items():
         if blocks(text):
-            marks = [pytest.mark.slow] if "savefig" in text else []
+            marks = [pytest.mark.slow] if "savefig" in text or "diagnose(" in text else []
             yield pytest.param(page, marks=marks, id=page)
 
 
@@ -60,7 +60,7 @@ def own_registries(monkeypatch):
     custom.update(before)
 
 
-@pytest.mark.parametrize("page", cases())
+@pytest.mark.parametrize("page", list(cases()))
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, own_registries):
     monkeypatch.chdir(tmp_path)
     run = [(line, code) for line, code in blocks(PAGES[page]) if not code.startswith(LEFT_OUT)]

@@ -16,6 +16,7 @@ import tfvae
 from tfvae import estimators, objectives
 from tfvae.distributions import all_states
 from tfvae.errors import InvalidArgument
+from tfvae.estimators.score_function import Centred
 from tfvae.random import make_seed
 
 tfd = tfp.distributions
@@ -565,13 +566,15 @@ def test_the_moving_average_follows_the_signal():
     np.testing.assert_allclose(estimator._moments.mean, (-4 * 0.25 - 6 * 0.5) / 0.75, rtol=1e-6)
 
 
-def test_normalization_divides_the_encoders_gradient_by_the_deviation():
+@pytest.mark.parametrize("label", ["elbo of one sample", "iwae"])
+def test_normalization_divides_the_encoders_gradient_by_the_deviation(label):
+    objective, num_samples = OBJECTIVES[label]
     model = make_model("bernoulli")
     grads = []
     for normalize in (True, False):
-        estimator = prepared(model, estimators.NVIL(normalize=normalize))
+        estimator = prepared(model, estimators.NVIL(normalize=normalize), objective, num_samples)
         estimator.update(tf.constant([-5.0, 34.0]))  # mean −5, standard deviation 3
-        grads.append(expected_gradient(model, "bernoulli", estimator, objectives.elbo, 1, 1.0))
+        grads.append(expected_gradient(model, "bernoulli", estimator, objective, num_samples, 1.0))
     count = len(model.encoder.trainable_variables)
     for normalized, plain in zip(*grads, strict=True):
         scale = 3.0 if count > 0 else 1.0
@@ -726,7 +729,7 @@ class BaselineOfItsOwnSample(estimators.VIMCO):
     """The mean of all samples as the baseline, its own among them."""
 
     def centre(self, objective, log_weights, learning_signal, x):
-        return learning_signal - tf.reduce_mean(learning_signal, 0), None, 0.0
+        return Centred(learning_signal - tf.reduce_mean(learning_signal, 0))
 
 
 class WithoutScoreTerm(estimators.ScoreFunction):
@@ -771,7 +774,7 @@ class PlainWeights(estimators.DoublyReparameterized):
 class NoisyBaseline(estimators.ScoreFunction):
     def centre(self, objective, log_weights, learning_signal, x):
         noise = 30.0 * tf.random.stateless_normal(tf.shape(x)[:1], [1, 2])
-        return learning_signal + noise, None, 0.0
+        return Centred(learning_signal + noise)
 
 
 @pytest.mark.parametrize(

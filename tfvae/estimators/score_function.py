@@ -10,6 +10,8 @@ since the other samples are independent of z_k; for any other objective L it is 
 the derivative of L through log q at fixed z is added.
 """
 
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
@@ -24,6 +26,22 @@ from tfvae.estimators.estimator import (
     replace_one,
     zero,
 )
+
+
+class Centred(NamedTuple):
+    """A learning signal less its baseline.
+
+    Attributes:
+        signal: `[K, B]`.
+        statistics: what `update` takes, or None.
+        own_loss: what the baseline's own weights minimize, `[B]`, or 0.
+        scale: factor of the encoder's whole gradient.
+    """
+
+    signal: tf.Tensor
+    statistics: tf.Tensor | None = None
+    own_loss: tf.Tensor | float = 0.0
+    scale: tf.Tensor | float = 1.0
 
 
 @REGISTRY.register("score_function")
@@ -41,9 +59,10 @@ class ScoreFunction(Estimator):
         terms = model.log_weight_terms(x, z, log_q, training)
         log_w = terms.log_weights(beta)
         learning_signal = signal(objective, log_w)
-        centred, statistics, own_loss = self.centre(objective, log_w, learning_signal, x)
-        surrogate = with_score(objective, log_w, log_q, beta, centred)
-        return Estimate(surrogate - zero(own_loss), terms, statistics if training else None)
+        centred = self.centre(objective, log_w, learning_signal, x)
+        surrogate = with_score(objective, log_w, log_q, beta, centred.signal, centred.scale)
+        surrogate -= zero(centred.own_loss)
+        return Estimate(surrogate, terms, centred.statistics if training else None)
 
     def centre(self, objective, log_weights, learning_signal, x):
         """Return the signal less its baseline, statistics for `update`, and a loss of its own.
@@ -55,10 +74,9 @@ class ScoreFunction(Estimator):
             x: the batch, for baselines that depend on it.
 
         Returns:
-            The centred signal `[K, B]`, statistics or None, and what the baseline's own weights
-            minimize, `[B]` or 0.
+            A `Centred`.
         """
-        return learning_signal, None, 0.0
+        return Centred(learning_signal)
 
 
 def signal(objective, log_weights):
@@ -70,8 +88,8 @@ def signal(objective, log_weights):
     return tf.stop_gradient(tf.broadcast_to(bound, tf.shape(log_weights)))
 
 
-def with_score(objective, log_weights, log_q, beta, centred_signal):
-    """Return the surrogate `[B]` with the score term Σ_k signal_k ∇ log q(z_k).
+def with_score(objective, log_weights, log_q, beta, centred_signal, scale=1.0):
+    """Return the surrogate `[B]` with the score term Σ_k signal_k ∇ log q(z_k), times `scale`.
 
     For a mean of log-weights, the derivative through log q at fixed z has expectation zero and is
     left out.
@@ -80,7 +98,7 @@ def with_score(objective, log_weights, log_q, beta, centred_signal):
     score = tf.stop_gradient(centred_signal)
     if not objectives.is_linear(objectives.for_encoder(objective)):
         score -= beta * coefficients(objective, log_weights)
-    return surrogate + zero(tf.reduce_sum(score * log_q, axis=0))
+    return surrogate + zero(scale * tf.reduce_sum(score * log_q, axis=0))
 
 
 def _count(log_weights):
@@ -145,7 +163,7 @@ class MovingAverage(ScoreFunction):
     def centre(self, objective, log_weights, learning_signal, x):  # noqa: D102
         scale = _scale(objective, log_weights)
         statistics = _moments_of(learning_signal / scale)
-        return learning_signal - scale * self._moments.mean, statistics, 0.0
+        return Centred(learning_signal - scale * self._moments.mean, statistics)
 
     def update(self, statistics):  # noqa: D102
         self._moments.update(statistics)
@@ -204,7 +222,7 @@ class NVIL(ScoreFunction):
             deviation = tf.maximum(1.0, tf.sqrt(self._moments.variance))
         # The least squares are in units of the deviation, so that their gradient stays moderate.
         own_loss = tf.reduce_mean((residual / deviation) ** 2, axis=0)
-        return scale * tf.stop_gradient(residual) / deviation, statistics, own_loss
+        return Centred(scale * tf.stop_gradient(residual), statistics, own_loss, 1.0 / deviation)
 
     def update(self, statistics):  # noqa: D102
         self._moments.update(statistics)
@@ -232,7 +250,7 @@ class VIMCO(ScoreFunction):
         total = tf.reduce_sum(log_weights, axis=0)
         others = (total - log_weights) / (_count(log_weights) - 1.0)
         without = of_each(objective, replace_one(log_weights, others))
-        return objective(log_weights) - without, None, 0.0
+        return Centred(objective(log_weights) - without)
 
 
 @REGISTRY.register("rloo")
