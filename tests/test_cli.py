@@ -184,7 +184,7 @@ def test_help_does_not_import_tensorflow(run_python):
         "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
     )
     printed = run_python(script)
-    assert printed.count("Usage:") == 9
+    assert printed.count("Usage:") == 10
 
 
 @pytest.mark.parametrize(

@@ -561,7 +561,7 @@ def test_the_moving_average_follows_the_signal():
     model = make_model("bernoulli")
     estimator = prepared(model, estimators.MovingAverage(decay=0.5))
     for value in (-4.0, -6.0):
-        estimator.update(tf.constant([value, value**2]))
+        estimator.update(tf.constant([2 * value, 2 * value**2, 2.0]))
     # Weights of decay 0.5, debiased: (−4·0.25 − 6·0.5) / 0.75.
     np.testing.assert_allclose(estimator._moments.mean, (-4 * 0.25 - 6 * 0.5) / 0.75, rtol=1e-6)
 
@@ -573,7 +573,7 @@ def test_normalization_divides_the_encoders_gradient_by_the_deviation(label):
     grads = []
     for normalize in (True, False):
         estimator = prepared(model, estimators.NVIL(normalize=normalize), objective, num_samples)
-        estimator.update(tf.constant([-5.0, 34.0]))  # mean −5, standard deviation 3
+        estimator.update(tf.constant([-5.0, 34.0, 1.0]))  # mean −5, standard deviation 3
         grads.append(expected_gradient(model, "bernoulli", estimator, objective, num_samples, 1.0))
     count = len(model.encoder.trainable_variables)
     for normalized, plain in zip(*grads, strict=True):
@@ -650,11 +650,48 @@ def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name):
         ("continuous", {"free_bits": 0.1, "objective": "iwae"}, "linear in the log-weights"),
         ("bernoulli", {"free_bits": 0.1, "estimator": "rebar"}, "gumbel_softmax, pathwise"),
         ("bernoulli", {"kl": "exact", "estimator": "rebar"}, "in closed form"),
+        (
+            "bernoulli",
+            {"objective": objectives.PIWAE(2), "num_samples": 2, "estimator": "gumbel_softmax"},
+            "a gradient of its own",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_at_compile_with_what_does(kind, options, message):
     with pytest.raises(InvalidArgument, match=message):
         make_model(kind).compile(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: estimators.REBAR(temperature=0), "`temperature` is 0"),
+        (lambda: estimators.RELAX(temperature="a"), "`temperature` is 'a'; expected a finite"),
+        (lambda: estimators.REBAR(scale=float("nan")), "`scale` is nan"),
+        (lambda: estimators.RELAX(hidden=0), "`hidden` is 0"),
+        (lambda: estimators.NVIL(hidden=0), "`hidden` is 0"),
+        (lambda: estimators.NVIL(normalize="no"), "True or False"),
+        (lambda: estimators.NVIL(decay=1.0), "from 0 to below 1"),
+        (lambda: estimators.MovingAverage(decay="slow"), "`decay` is 'slow'"),
+        (lambda: estimators.GumbelSoftmax(temperature=float("inf")), "`temperature` is inf"),
+    ],
+)
+def test_options_out_of_range_are_refused(make, message):
+    with pytest.raises(InvalidArgument, match=message):
+        make()
+
+
+def test_compiling_again_keeps_the_weights_of_the_estimator_tracked():
+    """Keras skips a layer whose id it has seen, and ids are used again."""
+    model = make_model("bernoulli")
+    for n in range(30):
+        model.compile("adam", estimator=("rebar", "nvil")[n % 2])
+        assert {id(v) for v in model.estimator.trainable_variables} <= {
+            id(v) for v in model.trainable_variables
+        }
+    model.compile("adam", estimator=model.estimator)
+    assert len(model._parts._layers) == 1
+    assert len(model.trainable_variables) == 7 + 4
 
 
 @pytest.mark.parametrize(

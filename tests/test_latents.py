@@ -114,7 +114,7 @@ def test_conditional_noise_gives_back_the_value_and_the_law_of_the_noise(kind, r
         assert scipy.stats.ks_2samp(a, b).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("logit", [-30.0, 30.0])
+@pytest.mark.parametrize("logit", [-100.0, -30.0, 30.0, 100.0])
 def test_extreme_logits_stay_finite(kind, logit):
     logits = np.zeros((1, *SHAPES[kind]), "f4")
     logits[..., 0] = logit

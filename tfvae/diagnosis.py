@@ -26,8 +26,9 @@ class Row:
         estimator: its name.
         objective: the name of the objective.
         num_samples: K.
-        bias: ‖E[g] − g*‖ / ‖g*‖, where g* is the reference gradient. Its square is estimated
-            without bias, so it can be slightly below 0; bias is then the negative root.
+        bias: ‖E[g] − g*‖ / ‖g*‖, where g* is the reference gradient; another scale, like that of
+            NVIL's normalization, counts as bias. Its square is estimated without bias, so it can be
+            slightly below 0; bias is then the negative root.
         bias_standard_error: of `bias`; an unbiased estimator stays within about 2 of them.
         variance: the trace of Cov[g], that is E‖g − E[g]‖².
         snr: signal-to-noise ratio, ‖E[g]‖ / √variance.
@@ -130,7 +131,7 @@ def diagnose(
             progress(f"{objective_name}: {name}")
             draws = _Draws(model, x, objective, name, num_samples, seed)
             draws.warm_up(num_warmup)
-            measured = draws.groups(num_draws, Stream.TEST)
+            measured = draws.groups(1 if name == "exact" else num_draws, Stream.TEST)
             rows.append(_row(name, objective_name, num_samples, measured, exact_gradient, draws))
     return Diagnosis(rows, reference, num_draws, len(x))
 
@@ -271,6 +272,7 @@ def _check_names(model, names, objective_names, num_samples):
     fitting = []
     for objective in map(objectives.get, objective_names):
         objectives.check(objective, num_samples)
+        _reference_name(model, objective, num_samples)
         fitting += _fitting(model, objective, num_samples, names)
     if not fitting:
         raise InvalidArgument(
@@ -312,4 +314,7 @@ def _reference_name(model, objective, num_samples):
         cls = estimators.REGISTRY.part(name)
         if cls.misfit(model.latent_kinds, objective, num_samples) is None:
             return name
-    raise InvalidArgument(f"No estimator fits latents of kind {', '.join(model.latent_kinds)}.")
+    raise InvalidArgument(
+        f"The objective {objective!r} has no reference gradient for this model: its states cannot "
+        "be enumerated, and no unbiased estimator fits. Leave it out of the objectives."
+    )

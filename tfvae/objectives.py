@@ -200,8 +200,16 @@ class Renyi(Objective):
         self.alpha = alpha
 
     def __call__(self, log_weights):  # noqa: D102
+        # Around the mean, with log1p and expm1 where the exponents are small: near α = 1 the plain
+        # formula would divide rounding errors by 1 − α.
         power = 1.0 - self.alpha
-        return iwae(power * log_weights) / power
+        centre = tf.reduce_mean(log_weights, axis=0)
+        exponents = power * (log_weights - centre)
+        small = tf.math.log1p(
+            tf.reduce_mean(tf.math.expm1(tf.clip_by_value(exponents, -1.0, 1.0)), axis=0)
+        )
+        is_small = tf.reduce_max(tf.abs(exponents), axis=0) < 1.0
+        return centre + tf.where(is_small, small, iwae(exponents)) / power
 
     def get_config(self):  # noqa: D102
         return {"alpha": self.alpha}

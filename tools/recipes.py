@@ -16,8 +16,6 @@ def recipes(name, as_json):
         finish({"name": name, "toml": library.text(name)}, as_json, [library.text(name).rstrip()])
         return
     found = {known: library.load(known).description for known in library.names()}
-    finish(
-        {"recipes": found},
-        as_json,
-        [f"{known:<14}{description}" for known, description in found.items()],
-    )
+    width = max(map(len, found)) + 2
+    lines = [f"{known:<{width}}{description}" for known, description in found.items()]
+    finish({"recipes": found}, as_json, lines)

@@ -152,10 +152,12 @@ class CategoricalLatent(DiscreteLatent):
 
     def perturb_given(self, z, noise):  # noqa: D102
         # Tucker et al. 2017, app. C; the largest of the perturbed logits is a standard Gumbel.
-        exponential = -tf.math.log(noise)
-        largest = tf.reduce_sum(z * exponential, axis=-1, keepdims=True)
-        below = -tf.math.log(exponential * tf.exp(-self.logits) + largest)
-        return tf.where(z > 0.5, -tf.math.log(largest), below)
+        log_exponential = tf.math.log(-tf.math.log(noise))
+        log_largest = tf.reduce_sum(z * log_exponential, axis=-1, keepdims=True)
+        # −log(E_i / p_i + E_k) with the larger term taken out of the sum, which may overflow.
+        ratio = log_exponential - self.logits - log_largest
+        below = -(log_largest + tf.nn.softplus(ratio))
+        return tf.where(z > 0.5, -log_largest, below)
 
     def harden(self, perturbed):  # noqa: D102
         choice = tf.argmax(perturbed, axis=-1, output_type=tf.int32)

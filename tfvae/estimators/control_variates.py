@@ -8,7 +8,15 @@ import tensorflow_probability as tfp
 
 from tfvae import objectives
 from tfvae.distributions import as_chain
-from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, zero
+from tfvae.estimators.estimator import (
+    REGISTRY,
+    Estimate,
+    Estimator,
+    finite,
+    positive,
+    whole,
+    zero,
+)
 from tfvae.estimators.score_function import signal, with_score
 
 
@@ -36,8 +44,8 @@ class REBAR(Estimator):
 
     def __init__(self, temperature: float = 0.5, scale: float = 1.0, **kwargs):
         super().__init__(**kwargs)
-        self.temperature = temperature
-        self.scale = scale
+        self.temperature = positive("temperature", temperature)
+        self.scale = finite("scale", scale)
 
     def prepare(self, model):  # noqa: D102
         if self.built:
@@ -108,7 +116,8 @@ class REBAR(Estimator):
                     for slope, variable in zip(slopes, own, strict=True)
                     if slope is not None  # the networks of other layers
                 )
-                surrogate -= zero(own_loss) / tf.cast(tf.shape(x)[0], tf.float32)
+                # The loss is a mean over the batch, which on a replica may be empty.
+                surrogate -= zero(own_loss) / tf.cast(tf.maximum(1, tf.shape(x)[0]), tf.float32)
         return Estimate(surrogate, terms)
 
     def _control(self, objective, log_weights, perturbed, leaf, number, x):
@@ -138,7 +147,7 @@ class RELAX(REBAR):
 
     def __init__(self, hidden: int = 100, temperature: float = 0.5, scale: float = 1.0, **kwargs):
         super().__init__(temperature, scale, **kwargs)
-        self.hidden = hidden
+        self.hidden = whole("hidden", hidden)
 
     def prepare(self, model):  # noqa: D102
         if self.built:
@@ -158,10 +167,12 @@ class RELAX(REBAR):
     def _control(self, objective, log_weights, perturbed, leaf, number, x):
         by_sample, total = super()._control(objective, log_weights, perturbed, leaf, number, x)
         num_samples, batch_size = tf.unstack(tf.shape(log_weights))
-        soft = tf.reshape(leaf.soften(perturbed, 1.0), [num_samples * batch_size, -1])
-        flat = tf.tile(tf.reshape(x, [batch_size, -1]), [num_samples, 1])
-        size = self._networks[number].input_shape[1]
-        inputs = tf.ensure_shape(tf.concat([soft, flat], axis=1), [None, size])
+        # Sizes are named, for a batch that may be empty.
+        x_size = math.prod(x.shape[1:])
+        z_size = self._networks[number].input_shape[1] - x_size
+        soft = tf.reshape(leaf.soften(perturbed, 1.0), [num_samples * batch_size, z_size])
+        flat = tf.tile(tf.reshape(x, [batch_size, x_size]), [num_samples, 1])
+        inputs = tf.concat([soft, flat], axis=1)
         extra = tf.reshape(self._networks[number](inputs), [num_samples, batch_size])
         extra /= tf.cast(num_samples, tf.float32)
         of_all = tf.reduce_sum(extra, axis=0)

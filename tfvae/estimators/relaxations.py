@@ -7,14 +7,31 @@ relaxation.
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfvae import objectives
 from tfvae.distributions import as_chain
-from tfvae.errors import InvalidArgument
-from tfvae.estimators.estimator import REGISTRY, Estimator, zero
+from tfvae.estimators.estimator import REGISTRY, Estimator, positive, zero
 from tfvae.estimators.pathwise import with_kl
 
 
+class Relaxation(Estimator):
+    """What these estimators share: one gradient, through z, for encoder and decoder alike."""
+
+    latents = ("bernoulli", "categorical")
+    is_unbiased = False
+    takes_exact_kl = True
+
+    @classmethod
+    def misfit(cls, kinds, objective, num_samples):
+        """Return why it does not fit the latents, objective or K; None if it does."""
+        if objectives.for_encoder(objective) is not objective:
+            return (
+                "the objective gives the encoder a gradient of its own, and this estimator has one"
+            )
+        return super().misfit(kinds, objective, num_samples)
+
+
 @REGISTRY.register("gumbel_softmax")
-class GumbelSoftmax(Estimator):
+class GumbelSoftmax(Relaxation):
     """The pathwise gradient of the objective at relaxed samples, soften(ζ, τ).
 
     log q and log p are extended linearly to relaxed values; where the objective is linear, the
@@ -27,15 +44,9 @@ class GumbelSoftmax(Estimator):
         temperature: τ > 0.
     """
 
-    latents = ("bernoulli", "categorical")
-    is_unbiased = False
-    takes_exact_kl = True
-
     def __init__(self, temperature: float = 0.5, **kwargs):
         super().__init__(**kwargs)
-        if not temperature > 0:
-            raise InvalidArgument(f"`temperature` is {temperature!r}; expected a number above 0.")
-        self.temperature = temperature
+        self.temperature = positive("temperature", temperature)
 
     def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
         q = model.q_z_given_x(x, training=training)
@@ -59,16 +70,12 @@ class GumbelSoftmax(Estimator):
 
 
 @REGISTRY.register("straight_through")
-class StraightThrough(Estimator):
+class StraightThrough(Relaxation):
     """Hard samples, with the gradient of the mean: ∂z/∂logits is taken for ∂E[z]/∂logits. Biased.
 
     Source: Bengio, Léonard and Courville 2013, "Estimating or propagating gradients through
     stochastic neurons", sec. 4.
     """
-
-    latents = ("bernoulli", "categorical")
-    is_unbiased = False
-    takes_exact_kl = True
 
     def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
         q = model.q_z_given_x(x, training=training)

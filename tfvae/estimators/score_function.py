@@ -22,8 +22,10 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     coefficients,
+    finite,
     of_each,
     replace_one,
+    whole,
     zero,
 )
 
@@ -132,13 +134,14 @@ class _RunningMoments:
         return tf.maximum(square - self.mean**2, 0.0)
 
     def update(self, statistics):
+        """Take in the sum, the sum of squares and the number of the signals of a batch."""
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
-            statistics = context.all_reduce(tf.distribute.ReduceOp.MEAN, statistics)
-        new = tf.unstack(statistics)
-        for variable, value in zip((self._first, self._second), new, strict=True):
+            statistics = context.all_reduce(tf.distribute.ReduceOp.SUM, statistics)
+        total, squares, count = tf.unstack(statistics)
+        new = (total / count, squares / count, 1.0)
+        for variable, value in zip((self._first, self._second, self._weight), new, strict=True):
             variable.assign(self._decay * variable.value + (1.0 - self._decay) * value)
-        self._weight.assign(self._decay * self._weight.value + 1.0 - self._decay)
 
 
 @REGISTRY.register("moving_average")
@@ -192,8 +195,10 @@ class NVIL(ScoreFunction):
 
     def __init__(self, hidden: int = 100, decay: float = 0.99, normalize: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.hidden = hidden
+        self.hidden = whole("hidden", hidden)
         self.decay = _check_decay(decay)
+        if not isinstance(normalize, bool):
+            raise InvalidArgument(f"`normalize` is {normalize!r}; expected True or False.")
         self.normalize = normalize
 
     def prepare(self, model):  # noqa: D102
@@ -271,10 +276,12 @@ def _scale(objective, log_weights):
 
 
 def _moments_of(values):
-    return tf.stop_gradient(tf.stack([tf.reduce_mean(values), tf.reduce_mean(values**2)]))
+    # Sums, since a replica may have no examples of the last batch.
+    count = tf.cast(tf.size(values), tf.float32)
+    return tf.stop_gradient(tf.stack([tf.reduce_sum(values), tf.reduce_sum(values**2), count]))
 
 
 def _check_decay(decay):
-    if not 0 <= decay < 1:
+    if not 0 <= finite("decay", decay) < 1:
         raise InvalidArgument(f"`decay` is {decay!r}; expected a number from 0 to below 1.")
     return decay

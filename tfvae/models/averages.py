@@ -19,6 +19,7 @@ class Averages(keras.metrics.Metric):
         self.names = tuple(names)
         self.sums = self.add_variable((len(names),), "zeros", name="sums")
         self.weight = self.add_variable((), "zeros", name="weight")
+        self.batches = self.add_variable((), "zeros", name="batches")
 
     def update_state(self, values, sample_weight=None):
         """Add a batch: one tensor `[B]` for each name, weighted by `sample_weight` `[B]`."""
@@ -30,6 +31,7 @@ class Averages(keras.metrics.Metric):
             values, weight = values * sample_weight, tf.reduce_sum(sample_weight)
         self.sums.assign_add(tf.reduce_sum(values, axis=1))
         self.weight.assign_add(weight)
+        self.batches.assign_add(1.0)
 
     def result(self):
         """Return the mean of each value so far; 0 before the first."""

@@ -1,5 +1,7 @@
 """Training without an encoder: decoder and prior jointly with a free posterior for each example."""
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 
@@ -84,7 +86,7 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
             _WithPosterior(model, model.posterior(params)),
             batch,
             model.num_samples,
-            model.beta,
+            model._current_beta(),
             seed,
             True,
         )
@@ -105,7 +107,8 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
         with tf.GradientTape() as tape:
             estimate = surrogate(params, batch, fold_in(seed, inner_steps))
             loss = -tf.reduce_mean(estimate.surrogate)
-        gradients = tape.gradient(loss, generative)
+            scaled_loss = model.optimizer.scale_loss(loss + sum(model.losses))
+        gradients = tape.gradient(scaled_loss, generative)
         model.optimizer.apply_gradients(zip(gradients, generative, strict=True))
         if estimate.statistics is not None:
             model.estimator.update(estimate.statistics)
@@ -158,5 +161,5 @@ def _check(model, init, **counts):
     if init not in ("prior", "encoder"):
         raise InvalidArgument(f"`init` is {init!r}; expected 'prior' or 'encoder'.")
     for name, value in counts.items():
-        if value < 1:
-            raise InvalidArgument(f"`{name}` is {value!r}; expected at least 1.")
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")

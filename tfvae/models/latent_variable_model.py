@@ -78,8 +78,9 @@ class LatentVariableModel(keras.Model):
             beta: weight of the KL term. At 1 the objective bounds log p(x).
             kl_warmup_steps: training steps over which β_t rises to `beta`; 0 for none.
             free_bits: λ, nats of KL that each latent unit may use at no cost: the loss counts
-                Σ_u max(λ, KL_u) for every example (Kingma et al. 2016, "Improved variational
-                inference with inverse autoregressive flow", app. C.8). The metrics show the KL.
+                Σ_u max(λ, KL_u) for every example; Kingma et al. 2016, "Improved variational
+                inference with inverse autoregressive flow", app. C.8, have it for the mean over a
+                batch. The metrics show the KL itself.
             kl: "exact" uses the closed form of KL(q‖p) in place of its samples, "monte_carlo" does
                 not, "auto" does where TFP knows it and the objective is linear in log w.
             kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`, as in
@@ -239,6 +240,8 @@ class LatentVariableModel(keras.Model):
         """
         if len(x) == 0:
             raise InvalidData(f"`{name}` is empty; expected at least one example.")
+        if not self.built:  # networks that wait for the shape of the data
+            self.build((None, *x.shape[1:]))
         if self.built and tuple(x.shape[1:]) != self.x_shape:
             raise InvalidData(
                 f"`{name}` holds examples of shape {tuple(x.shape[1:])}; the encoder takes "
@@ -249,6 +252,8 @@ class LatentVariableModel(keras.Model):
     def copy(self) -> "LatentVariableModel":
         """Return a model of the same weights, not compiled, that shares nothing with this one."""
         twin = type(self).from_config(self.get_config())
+        if not twin.built:
+            twin.build((None, *self.x_shape))
         of_training = {id(variable) for variable in self._parts.variables}
         mine = [variable for variable in self.weights if id(variable) not in of_training]
         twin.set_weights([np.asarray(variable) for variable in mine])
@@ -270,7 +275,7 @@ class LatentVariableModel(keras.Model):
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, sample_weight = _unpack(data)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
             estimate = self._estimate(x, self._current_beta(), seed, training=True)
@@ -287,9 +292,8 @@ class LatentVariableModel(keras.Model):
 
     def test_step(self, data):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        examples_before = self._averages.weight
-        seed = stream_seed(self.seed, Stream.TEST, examples_before)
+        x, sample_weight = _unpack(data)
+        seed = stream_seed(self.seed, Stream.TEST, self._averages.batches)
         estimate = self._estimate(x, self.beta, seed, training=False)
         return self._update_metrics(estimate, sample_weight)
 
@@ -339,6 +343,11 @@ class LatentVariableModel(keras.Model):
                 "inside a logarithm the expectation may not be taken first. Use kl='auto' and "
                 "free_bits=0."
             )
+        if wanted and self.built and not self.has_exact_kl():
+            raise InvalidArgument(
+                f"{wanted} needs KL(q‖p) in closed form, which is not known for this posterior and "
+                "prior. Use kl='auto' and free_bits=0."
+            )
         if wanted and not estimator.takes_exact_kl:
             raise InvalidArgument(
                 f"{wanted} needs an estimator that takes the KL in closed form: "
@@ -365,7 +374,8 @@ class _Parts(keras.layers.Layer):
 
     def hold(self, estimator):
         """Take an estimator in place of the one before, whose weights Keras would train on."""
-        self._layers.clear()
+        for layer in list(self._layers):
+            self._tracker.untrack(layer)
         self.estimator = estimator
 
 
@@ -374,11 +384,20 @@ def _labels(y, options):
     return options.get("sample_weight") if y is None else y
 
 
+def _unpack(data):
+    """Return the examples and their weights `[B]`, or None; labels are not used."""
+    x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if sample_weight is not None and len(sample_weight.shape) > 1:
+        sample_weight = tf.reshape(sample_weight, tf.shape(x)[:1])
+    return x, sample_weight
+
+
 def _weighted_mean(values, sample_weight):
     """The mean over the batch; the only place where a loss is averaged."""
     if sample_weight is not None:
         values = values * tf.cast(sample_weight, values.dtype)
-    return tf.reduce_mean(values)
+    # A replica may get no examples of the last batch.
+    return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
 
 
 def _check_at_least(name, value, minimum, kind=numbers.Integral):
