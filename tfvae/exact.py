@@ -60,17 +60,17 @@ def check_num_states(count: int, what: str) -> None:
 def log_prob_of_states(q, states, batch_size) -> tf.Tensor:
     """Return log q(z|x) of every state, `[S, B]`, for q with batch shape `[B]`."""
     shape = [len(states), batch_size, *states.shape[1:]]
-    return q.log_prob(tf.broadcast_to(tf.constant(states)[:, tf.newaxis], shape))
+    return q.log_prob(tf.broadcast_to(tf.convert_to_tensor(states)[:, tf.newaxis], shape))
 
 
 def log_likelihood_of_states(model, x, states, training: bool = False) -> tf.Tensor:
     """Return log p(x|z) of every state, `[S, B]`; the decoder runs once a state."""
-    return model.p_x_given_z(tf.constant(states)[:, tf.newaxis], training).log_prob(x)
+    return model.p_x_given_z(tf.convert_to_tensor(states)[:, tf.newaxis], training).log_prob(x)
 
 
 def log_joint(model, x, states, training: bool = False) -> tf.Tensor:
     """Return log p(x, z) = log p(x|z) + log p(z) of every state, `[S, B]`."""
-    log_prior = model.p_z().log_prob(tf.constant(states))
+    log_prior = model.p_z().log_prob(tf.convert_to_tensor(states))
     return log_likelihood_of_states(model, x, states, training) + log_prior[:, tf.newaxis]
 
 

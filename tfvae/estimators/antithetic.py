@@ -10,6 +10,7 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     coefficients,
+    draw_layers,
     of_each,
     replace_one,
     zero,
@@ -47,12 +48,7 @@ class DisARM(Estimator):
             terms = model.log_weight_terms(x, z, log_q, training)
             return terms, log_q, terms.log_weights(beta)
 
-        layers, noises, values = [], [], []
-        for number in range(chain.num_layers):
-            layers.append(chain.layer(number, values))
-            shape = () if number else (num_samples,)
-            noises.append(layers[-1].draw_noise(shape, seeds[number]))
-            values.append(layers[-1].harden(layers[-1].perturb(noises[-1])))
+        layers, noises, values = draw_layers(chain, num_samples, seeds)
         terms, log_q, log_w = weigh(chain.join(values))
 
         encoder = 0.0

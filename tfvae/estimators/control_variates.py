@@ -12,6 +12,8 @@ from tfvae.estimators.estimator import (
     REGISTRY,
     Estimate,
     Estimator,
+    by_sample,
+    draw_layers,
     finite,
     positive,
     whole,
@@ -68,12 +70,7 @@ class REBAR(Estimator):
             terms = model.log_weight_terms(x, z, log_q, training)
             return terms, log_q, terms.log_weights(beta)
 
-        layers, noises, values = [], [], []
-        for number in range(chain.num_layers):
-            layers.append(chain.layer(number, values))
-            shape = () if number else (num_samples,)
-            noises.append(layers[-1].draw_noise(shape, seeds[2 * number]))
-            values.append(layers[-1].harden(layers[-1].perturb(noises[-1])))
+        layers, noises, values = draw_layers(chain, num_samples, seeds)
         terms, log_q, log_w = weigh(chain.join(values))
         surrogate = with_score(objective, log_w, log_q, beta, tf.zeros_like(log_w))
         learning_signal = signal(objective, log_w)
@@ -82,7 +79,9 @@ class REBAR(Estimator):
         for number, layer in enumerate(layers):
             z, noise = values[number], noises[number]
             logits = tf.stop_gradient(tf.broadcast_to(layer.logits, tf.shape(noise)))
-            leaf_noise = layer.draw_noise(() if number else (num_samples,), seeds[2 * number + 1])
+            leaf_noise = layer.draw_noise(
+                () if number else (num_samples,), seeds[chain.num_layers + number]
+            )
 
             def control(leaf, perturbed, number=number):
                 soft = leaf.soften(perturbed, tf.exp(self._log_temperature))
@@ -122,8 +121,8 @@ class REBAR(Estimator):
 
     def _control(self, objective, log_weights, perturbed, leaf, number, x):
         """Return c for every sample, `[K, B]`, and in all, `[B]`, from the relaxed log-weights."""
-        by_sample, total = _by_sample(objectives.for_encoder(objective), log_weights)
-        return self._scale * by_sample, self._scale * total
+        of_each, total = by_sample(objective, log_weights)
+        return self._scale * of_each, self._scale * total
 
     def get_config(self):  # noqa: D102
         own = {"temperature": self.temperature, "scale": self.scale}
@@ -165,7 +164,7 @@ class RELAX(REBAR):
         super().prepare(model)
 
     def _control(self, objective, log_weights, perturbed, leaf, number, x):
-        by_sample, total = super()._control(objective, log_weights, perturbed, leaf, number, x)
+        of_each, total = super()._control(objective, log_weights, perturbed, leaf, number, x)
         num_samples, batch_size = tf.unstack(tf.shape(log_weights))
         # Sizes are named, for a batch that may be empty.
         x_size = math.prod(x.shape[1:])
@@ -177,18 +176,10 @@ class RELAX(REBAR):
         extra /= tf.cast(num_samples, tf.float32)
         of_all = tf.reduce_sum(extra, axis=0)
         linear = objectives.is_linear(objectives.for_encoder(objective))
-        return by_sample + (extra if linear else of_all), total + of_all
+        return of_each + (extra if linear else of_all), total + of_all
 
     def get_config(self):  # noqa: D102
         return {**super().get_config(), "hidden": self.hidden}
-
-
-def _by_sample(objective, log_weights):
-    """Return the learning signal of every sample, `[K, B]`, and the objective, `[B]`."""
-    total = objective(log_weights)
-    if objectives.is_linear(objective):
-        return log_weights / tf.cast(tf.shape(log_weights)[0], tf.float32), total
-    return tf.broadcast_to(total, tf.shape(log_weights)), total
 
 
 def _expand(values, like):

@@ -150,6 +150,34 @@ def coefficients(objective: Callable, log_weights: tf.Tensor) -> tf.Tensor:
     return tf.stop_gradient(tape.gradient(total, log_weights))
 
 
+def by_sample(objective: Callable, log_weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the learning signal of each sample, `[K, B]`, and the encoder's objective, `[B]`.
+
+    The signal is log w_k/K for a mean of log-weights, since the other samples do not depend on z_k;
+    for any other objective it is the objective itself.
+    """
+    objective = objectives.for_encoder(objective)
+    total = objective(log_weights)
+    if objectives.is_linear(objective):
+        return log_weights / tf.cast(tf.shape(log_weights)[0], tf.float32), total
+    return tf.broadcast_to(total, tf.shape(log_weights)), total
+
+
+def draw_layers(chain, num_samples: int, seeds) -> tuple[list, list, list]:
+    """Draw the stochastic layers of a discrete chain from the bottom up.
+
+    Returns:
+        The distribution of each layer, its noise, and its value.
+    """
+    layers, noises, values = [], [], []
+    for number in range(chain.num_layers):
+        layers.append(chain.layer(number, values))
+        # The samples are an axis of the first layer's draws, and of the others' batch.
+        noises.append(layers[-1].draw_noise(() if number else (num_samples,), seeds[number]))
+        values.append(layers[-1].harden(layers[-1].perturb(noises[-1])))
+    return layers, noises, values
+
+
 def replace_one(log_weights: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Return the log-weights with sample k replaced by `others[k]`, for every k: `[K, K, B]`.
 

@@ -21,6 +21,7 @@ from tfvae.estimators.estimator import (
     REGISTRY,
     Estimate,
     Estimator,
+    by_sample,
     coefficients,
     finite,
     of_each,
@@ -83,11 +84,7 @@ class ScoreFunction(Estimator):
 
 def signal(objective, log_weights):
     """Return the learning signal f, `[K, B]`, as a constant."""
-    encoder_objective = objectives.for_encoder(objective)
-    if objectives.is_linear(encoder_objective):
-        return tf.stop_gradient(log_weights / _count(log_weights))
-    bound = encoder_objective(log_weights)
-    return tf.stop_gradient(tf.broadcast_to(bound, tf.shape(log_weights)))
+    return tf.stop_gradient(by_sample(objective, log_weights)[0])
 
 
 def with_score(objective, log_weights, log_q, beta, centred_signal, scale=1.0):

@@ -119,5 +119,5 @@ def log_joint_table(model, x, states) -> tf.Tensor:
 
 @tf.function(reduce_retracing=True)
 def _log_joint(model, x, states):
-    """Return log p(x, z), `[S, B]`: `tfvae.exact.log_joint`, for states that are a tensor."""
-    return model.log_weight_terms(x, states[:, tf.newaxis], 0.0).log_weights()
+    """Return log p(x, z), `[S, B]`, compiled once for a shape."""
+    return exact.log_joint(model, x, states)
