@@ -153,6 +153,10 @@ def train_pythae(options):
                 return {"steps": steps}
 
 
+class TimeIsUp(Exception):
+    """Ends `fit`; Keras would take a StopIteration for the end of the data."""
+
+
 def train_tfvae(options):
     import keras
     import tensorflow as tf
@@ -170,15 +174,14 @@ def train_tfvae(options):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if time.perf_counter() - start > options.seconds:
-                self.model.stop_training = True
-                raise StopIteration
+                raise TimeIsUp
 
     epoch = tf.Variable(0, dtype=tf.int64)
     try:
         while True:
             model.fit(splits.train.batches(BATCH_SIZE, 0, epoch), verbose=0, callbacks=[Stop()])
             epoch.assign_add(1)
-    except StopIteration:
+    except TimeIsUp:
         model.save(options.weights)
     return {"steps": int(model.step)}
 
