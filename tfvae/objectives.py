@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfvae.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.registry import Registry
 
@@ -113,7 +114,7 @@ class MIWAE(Objective):
     """
 
     def __init__(self, num_bounds: int = 5):
-        self.num_bounds = _whole("num_bounds", num_bounds)
+        self.num_bounds = whole("num_bounds", num_bounds)
 
     def __call__(self, log_weights):  # noqa: D102
         shape = tf.shape(log_weights)
@@ -233,9 +234,3 @@ def check(objective: Callable, num_samples: int) -> None:
     """
     if hasattr(objective, "check"):
         objective.check(num_samples)
-
-
-def _whole(name, value):
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")
-    return int(value)

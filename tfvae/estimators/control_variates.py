@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae import objectives
+from tfvae.checks import finite, positive, whole
 from tfvae.distributions import as_chain
 from tfvae.estimators.estimator import (
     REGISTRY,
@@ -14,9 +15,6 @@ from tfvae.estimators.estimator import (
     Estimator,
     by_sample,
     draw_layers,
-    finite,
-    positive,
-    whole,
     zero,
 )
 from tfvae.estimators.score_function import signal, with_score

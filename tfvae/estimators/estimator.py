@@ -1,7 +1,5 @@
 """The contract of a gradient estimator, and what the families share."""
 
-import math
-import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -113,27 +111,6 @@ def names(predicate: Callable[[type[Estimator]], bool] = lambda cls: True) -> li
 def registered_name(cls: type[Estimator]) -> str:
     """Return the name of an estimator's class."""
     return next((n for n in REGISTRY.names() if REGISTRY.part(n) is cls), cls.__name__)
-
-
-def finite(name: str, value) -> float:
-    """Return a constructor argument that must be a finite number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a finite number.")
-    return value
-
-
-def positive(name: str, value) -> float:
-    """Return a constructor argument that must be a finite number above 0."""
-    if finite(name, value) <= 0:
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a number above 0.")
-    return value
-
-
-def whole(name: str, value) -> int:
-    """Return a constructor argument that must be a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")
-    return int(value)
 
 
 def zero(tensor: tf.Tensor) -> tf.Tensor:

@@ -8,8 +8,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae import objectives
+from tfvae.checks import positive
 from tfvae.distributions import as_chain
-from tfvae.estimators.estimator import REGISTRY, Estimator, positive, zero
+from tfvae.estimators.estimator import REGISTRY, Estimator, zero
 from tfvae.estimators.pathwise import with_kl
 
 

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from tfvae import objectives
+from tfvae.checks import finite, whole
 from tfvae.errors import InvalidArgument
 from tfvae.estimators.estimator import (
     REGISTRY,
@@ -23,10 +24,8 @@ from tfvae.estimators.estimator import (
     Estimator,
     by_sample,
     coefficients,
-    finite,
     of_each,
     replace_one,
-    whole,
     zero,
 )
 

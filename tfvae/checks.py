@@ -1,0 +1,27 @@
+"""Checks of constructor arguments: each returns the value, or says what was expected."""
+
+import math
+import numbers
+
+from tfvae.errors import InvalidArgument
+
+
+def finite(name: str, value) -> float:
+    """Return a constructor argument that must be a finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a finite number.")
+    return value
+
+
+def positive(name: str, value) -> float:
+    """Return a constructor argument that must be a finite number above 0."""
+    if finite(name, value) <= 0:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number above 0.")
+    return value
+
+
+def whole(name: str, value) -> int:
+    """Return a constructor argument that must be a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")
+    return int(value)
