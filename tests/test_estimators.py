@@ -690,7 +690,7 @@ def test_compiling_again_keeps_the_weights_of_the_estimator_tracked():
             id(v) for v in model.trainable_variables
         }
     model.compile("adam", estimator=model.estimator)
-    assert len(model._parts._layers) == 1
+    assert len(model._attached._layers) == 1
     assert len(model.trainable_variables) == 7 + 4
 
 

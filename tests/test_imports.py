@@ -1,4 +1,5 @@
 import ast
+import configparser
 import importlib.util
 from pathlib import Path
 
@@ -12,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors"],
     ["registry", "random", "files", "quiet", "checks"],
-    ["objectives"],
+    ["objectives", "training"],
     ["distributions"],
-    ["networks", "priors", "optimizers"],
+    ["networks", "priors", "optimizers", "quantizers", "code_priors"],
     ["exact"],
     ["estimators"],
     ["models"],
@@ -55,6 +56,13 @@ def imported(name, path):
 
 
 MODULES = dict(modules())
+
+
+def test_every_package_is_installed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    on_disk = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert set(setup["options"]["packages"].split()) == on_disk
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -23,15 +23,23 @@ class DataConfig:
 class ModelConfig:
     """The networks and distributions.
 
-    `network` is "dense", with layers as wide as `hidden` says (none for affine maps), or "conv",
-    with `hidden` filters and a dense layer of `units`. There are `latent_size` latents; with the
-    posterior "categorical" each takes `num_categories` values. `upper_latent_sizes` are stochastic
-    layers above these, from the bottom up, and `upper_hidden` the widths of the dense layers
-    between two of them. An empty `prior` is the one that fits the posterior. `likelihood_options`
-    are the likelihood's constructor arguments.
+    `family` is "vae", "vqvae" or "vqvae2". A VAE's `network` is "dense", with layers as wide as
+    `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer of
+    `units`. There are `latent_size` latents; with the posterior "categorical" each takes
+    `num_categories` values. `upper_latent_sizes` are stochastic layers above these, from the bottom
+    up, and `upper_hidden` the widths of the dense layers between two of them. An empty `prior` is
+    the one that fits the posterior. `likelihood_options` are the likelihood's constructor
+    arguments.
+
+    The families "vqvae" and "vqvae2" have the network "residual", with `network_options` as in
+    `tfvae.networks.residual_encoder`, and the `quantizer` of that name with `quantizer_options`; it
+    gets the `embedding_dim`, where it does not decide that itself. "vqvae2" has a second grid of
+    codes, of half the height and width.
     """
 
+    family: str = "vae"
     network: str = "dense"
+    network_options: dict = dataclasses.field(default_factory=dict)
     latent_size: int = 50
     hidden: tuple[int, ...] = (200, 200)
     units: int = 256
@@ -41,6 +49,9 @@ class ModelConfig:
     posterior: str = "diagonal_normal"
     num_categories: int = 0
     prior: str = ""
+    quantizer: str = "ema"
+    quantizer_options: dict = dataclasses.field(default_factory=dict)
+    embedding_dim: int = 64
     likelihood: str = "bernoulli"
     likelihood_options: dict = dataclasses.field(default_factory=dict)
 
@@ -82,6 +93,22 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CodePriorConfig:
+    """What `tfvae train-prior` fits to the codes of a trained VQ-VAE.
+
+    `name` is "categorical", "pixelcnn" or "transformer", `options` are its constructor arguments.
+    The learning rate falls to zero by a cosine.
+    """
+
+    name: str = "transformer"
+    options: dict = dataclasses.field(default_factory=dict)
+    epochs: int = 20
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """What `log_likelihood` is called with; `num_examples` 0 means the whole test split."""
 
@@ -91,13 +118,14 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A run: what it is called, and its four sections."""
+    """A run: what it is called, and its sections."""
 
     name: str = "run"
     description: str = ""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    code_prior: CodePriorConfig = CodePriorConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def __post_init__(self):
@@ -112,6 +140,10 @@ class Config:
             "training.epsilon": training.epsilon,
             "training.steps_per_execution": training.steps_per_execution,
             "evaluation.num_samples": self.evaluation.num_samples,
+            "model.embedding_dim": self.model.embedding_dim,
+            "code_prior.epochs": self.code_prior.epochs,
+            "code_prior.batch_size": self.code_prior.batch_size,
+            "code_prior.learning_rate": self.code_prior.learning_rate,
         }
         for name in ("hidden", "upper_latent_sizes", "upper_hidden"):
             sizes = getattr(self.model, name)
@@ -125,7 +157,8 @@ class Config:
                 "of test images, or 0 for all."
             )
         choices = {
-            "model.network": (self.model.network, ("dense", "conv")),
+            "model.family": (self.model.family, ("vae", "vqvae", "vqvae2")),
+            "model.network": (self.model.network, ("dense", "conv", "residual")),
             "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),
             "training.precision": (
                 training.precision,
@@ -144,6 +177,11 @@ class Config:
 
     def _check_model(self):
         model = self.model
+        if (model.family == "vae") == (model.network == "residual"):
+            raise InvalidArgument(
+                f"model.network is {model.network!r} with family = {model.family!r}; expected "
+                '"dense" or "conv" with "vae", and "residual" with "vqvae" and "vqvae2".'
+            )
         categorical = model.posterior == "categorical"
         if categorical and model.num_categories < 2:
             raise InvalidArgument(

@@ -27,6 +27,7 @@ class Stream(enum.IntEnum):
     SHUFFLE = 3
     BINARIZE = 4
     SAMPLE = 5
+    QUANTIZE = 6
 
 
 def make_seed(seed: int) -> tf.Tensor:

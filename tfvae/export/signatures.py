@@ -13,12 +13,7 @@ def float32_copy(model):
     """Return the model with all layers computing in float32, which is what runs everywhere."""
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model
-    copy = type(model).from_config(_in_float32(model.get_config()))
-    estimator = model.estimator  # what training adds, the copy is without
-    training_only = {id(v) for v in estimator.variables} if estimator is not None else set()
-    kept = [weight for weight in model.weights if id(weight) not in training_only]
-    copy.set_weights([np.asarray(weight, np.float32) for weight in kept])
-    return copy
+    return model.copy(_in_float32(model.get_config()))
 
 
 def functions(model) -> dict:

@@ -1,8 +1,25 @@
-"""Models: one training loop (`LatentVariableModel`) and its final classes."""
+"""Models: what all share (`GenerativeModel`), two kinds, and their final classes.
 
+`LatentVariableModel`: a bound on ∫ p(x|z) p(z) dz, for `VAE` and `HierarchicalVAE`. `CodeModel`: a
+deterministic encoder to integer codes, for `VQVAE` and `HierarchicalVQVAE`.
+"""
+
+from tfvae.models.code_model import CodeModel
 from tfvae.models.free_posteriors import fit_jointly
+from tfvae.models.generative_model import GenerativeModel
 from tfvae.models.hierarchical import HierarchicalVAE
+from tfvae.models.hierarchical_vqvae import HierarchicalVQVAE
 from tfvae.models.latent_variable_model import LatentVariableModel
 from tfvae.models.vae import VAE
+from tfvae.models.vqvae import VQVAE
 
-__all__ = ["VAE", "HierarchicalVAE", "LatentVariableModel", "fit_jointly"]
+__all__ = [
+    "VAE",
+    "VQVAE",
+    "CodeModel",
+    "GenerativeModel",
+    "HierarchicalVAE",
+    "HierarchicalVQVAE",
+    "LatentVariableModel",
+    "fit_jointly",
+]

@@ -10,7 +10,7 @@ from tfvae import distributions, networks, priors
 from tfvae.distributions import Chain
 from tfvae.errors import InvalidArgument
 from tfvae.models.latent_variable_model import LatentVariableModel
-from tfvae.models.vae import check_prior, connect_decoder
+from tfvae.models.vae import check_prior
 
 tfd = tfp.distributions
 
@@ -87,7 +87,7 @@ class HierarchicalVAE(LatentVariableModel):
             role = f"encoder of z{number}"
             shapes.append(networks.connect(encoder, shapes[-1], posterior, role))
         self._layer_shapes = tuple(shapes[1:])
-        connect_decoder(self.decoder, shapes[1], self.likelihood, self.x_shape)
+        networks.connect_decoder(self.decoder, shapes[1], self.likelihood, self.x_shape)
         if not self.prior.built:
             self.prior.build(self.layer_shapes)
         self.built = True

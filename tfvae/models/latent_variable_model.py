@@ -2,21 +2,20 @@
 
 import numbers
 
-import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae import estimators, objectives
-from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.models.averages import Averages
+from tfvae.errors import InvalidArgument
+from tfvae.models.generative_model import GenerativeModel
 from tfvae.random import Stream, fold_in, make_seed, stream_seed
+from tfvae.training import unpack
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 KL_CHOICES = ("auto", "exact", "monte_carlo")
 
 
-class LatentVariableModel(keras.Model):
+class LatentVariableModel(GenerativeModel):
     """A prior p(z), a decoder p(x|z) and an encoder q(z|x), trained on a bound on log p(x).
 
     Subclasses set `prior`, a `tfvae.priors.Prior`, and `likelihood`, and implement
@@ -33,21 +32,10 @@ class LatentVariableModel(keras.Model):
         seed: with the step, decides all noise of training and evaluation.
     """
 
+    _instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
+
     def __init__(self, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.seed = seed
-        # A variable of the model, not the optimizer's counter: it survives a new `compile`, counts
-        # every batch under gradient accumulation, and is saved and resumed with the weights.
-        self.step = self.add_weight(
-            shape=(),
-            initializer="zeros",
-            dtype="int64",
-            trainable=False,
-            name="step",
-            aggregation="only_first_replica",
-        )
-        self._averages = Averages(METRICS)
-        self._parts = _Parts()
+        super().__init__(METRICS, seed, **kwargs)
 
     def compile(
         self,
@@ -89,13 +77,6 @@ class LatentVariableModel(keras.Model):
         Raises:
             InvalidArgument: a value that cannot be used, with what was expected.
         """
-        for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
-            if kwargs.get(name) is not None:
-                raise InvalidArgument(
-                    f"`compile` got `{name}`, but a latent-variable model is trained on a bound on "
-                    "log p(x) and reports loss, elbo, reconstruction and kl by itself. "
-                    "Use `objective=` ('elbo', 'iwae')."
-                )
         _check_at_least("num_samples", num_samples, 1)
         _check_at_least("beta", beta, 0, numbers.Real)
         _check_at_least("kl_warmup_steps", kl_warmup_steps, 0)
@@ -120,43 +101,24 @@ class LatentVariableModel(keras.Model):
         self.kl_warmup_steps = kl_warmup_steps
         self.kl = kl
         self.free_bits = free_bits
-        self._parts.hold(estimator)
+        self._attached.hold(estimator=estimator)
         if self.built:
             estimator.prepare(self)
-        super().compile(optimizer=optimizer, **kwargs)
-        self._compile_options = {
-            name: kwargs[name]
-            for name in ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
-            if name in kwargs
-        }
+        super().compile(optimizer, **kwargs)
 
-    def get_compile_config(self):
-        """Return what `compile_from_config` needs to compile a loaded model in the same way."""
-        if not self.compiled:
-            return None
-        config = {
-            "optimizer": self.optimizer,
-            "objective": self.objective,
-            "estimator": self.estimator,
-            "num_samples": self.num_samples,
-            "beta": self.beta,
-            "kl_warmup_steps": self.kl_warmup_steps,
-            "kl": self.kl,
-            "free_bits": self.free_bits,
-            **self._compile_options,
-        }
-        return {k: keras.saving.serialize_keras_object(v) for k, v in config.items()}
+    def compile_arguments(self):  # noqa: D102
+        names = ("num_samples", "beta", "kl_warmup_steps", "kl", "free_bits")
+        parts = {"objective": self.objective, "estimator": self.estimator}
+        return parts | {name: getattr(self, name) for name in names}
 
-    def compile_from_config(self, config):
-        """Compile from the result of `get_compile_config`, the optimizer's variables included."""
-        self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+    def variables_of_training(self):
+        """Return the variables of the estimator."""
+        return [] if self.estimator is None else self.estimator.variables
 
     @property
     def estimator(self):
         """The gradient estimator, an `estimators.Estimator`."""
-        return getattr(self._parts, "estimator", None)
+        return getattr(self._attached, "estimator", None)
 
     @property
     def uses_exact_kl(self) -> bool:
@@ -231,39 +193,6 @@ class LatentVariableModel(keras.Model):
         z = self.prior.sample(make_seed(seed), tf.range(n, dtype=tf.int32), float(temperature))
         return self.decode(z)
 
-    def check_data(self, x: np.ndarray, name: str = "x") -> None:
-        """Refuse an array that the model cannot be trained or measured on.
-
-        Raises:
-            InvalidData: no examples, another shape than the encoder's input, values that are not
-                finite or that the likelihood gives no meaning to.
-        """
-        if len(x) == 0:
-            raise InvalidData(f"`{name}` is empty; expected at least one example.")
-        if not self.built:  # networks that wait for the shape of the data
-            self.build((None, *x.shape[1:]))
-        if self.built and tuple(x.shape[1:]) != self.x_shape:
-            raise InvalidData(
-                f"`{name}` holds examples of shape {tuple(x.shape[1:])}; the encoder takes "
-                f"{self.x_shape}. Reshape the data, or build networks for its shape."
-            )
-        self.likelihood.check(x, name)
-
-    def copy(self) -> "LatentVariableModel":
-        """Return a model of the same weights, not compiled, that shares nothing with this one."""
-        twin = type(self).from_config(self.get_config())
-        if not twin.built:
-            twin.build((None, *self.x_shape))
-        of_training = {id(variable) for variable in self._parts.variables}
-        mine = [variable for variable in self.weights if id(variable) not in of_training]
-        twin.set_weights([np.asarray(variable) for variable in mine])
-        return twin
-
-    @classmethod
-    def from_config(cls, config):
-        """Return the model described by `get_config`."""
-        return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
-
     @property
     def metrics(self):
         """The averages reported by `fit` and `evaluate`, in nats per example.
@@ -275,57 +204,22 @@ class LatentVariableModel(keras.Model):
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, sample_weight = _unpack(data)
+        x, sample_weight = unpack(data)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
             estimate = self._estimate(x, self._current_beta(), seed, training=True)
-            # `losses` holds what layers add, weight decay by `kernel_regularizer` among it.
-            loss = _weighted_mean(-estimate.surrogate, sample_weight) + sum(self.losses)
-            loss = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled_loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        self.step.assign_add(1)
+            scaled_loss = self._scaled_loss(-estimate.surrogate, sample_weight)
+        self._minimize(tape, scaled_loss)
         if estimate.statistics is not None:
             self.estimator.update(estimate.statistics)
         return self._update_metrics(estimate, sample_weight)
 
     def test_step(self, data):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
-        x, sample_weight = _unpack(data)
+        x, sample_weight = unpack(data)
         seed = stream_seed(self.seed, Stream.TEST, self._averages.batches)
         estimate = self._estimate(x, self.beta, seed, training=False)
         return self._update_metrics(estimate, sample_weight)
-
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
-
-        Raises:
-            InvalidData: an array has another shape than the encoder's input, is not finite, or is
-                outside the range that the likelihood gives a meaning to.
-        """
-        self._prepare(x, "x")
-        validation = kwargs.get("validation_data")
-        if validation is not None:
-            first = validation[0] if isinstance(validation, (tuple, list)) else validation
-            self._prepare(first, "validation_data")
-        return super().fit(x, _labels(y, kwargs), *args, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Average the metrics over data; see `keras.Model.evaluate`, and `tfvae.log_likelihood`."""
-        self._prepare(x, "x")
-        as_dict = kwargs.pop("return_dict", False)
-        logs = super().evaluate(x, _labels(y, kwargs), *args, return_dict=True, **kwargs)
-        return logs if as_dict else [logs[name] for name in METRICS]
-
-    def _prepare(self, x, name):
-        """Check arrays, and build networks that wait for the shape of the data."""
-        if isinstance(x, np.ndarray):
-            self.check_data(x, name)
-        if not self.built:
-            spec = x.element_spec if isinstance(x, tf.data.Dataset) else x
-            spec = spec[0] if isinstance(spec, tuple) else spec
-            self.build((None, *spec.shape[1:]))
 
     def _estimate(self, x, beta, seed, training):
         return self.estimator.estimate(
@@ -367,37 +261,6 @@ class LatentVariableModel(keras.Model):
         values = (-estimate.surrogate, -(reconstruction + kl), reconstruction, kl)
         self._averages.update_state(values, sample_weight)
         return self.get_metrics_result()
-
-
-class _Parts(keras.layers.Layer):
-    """Holds the layers that `compile` sets: Keras lets a model that is built take no more."""
-
-    def hold(self, estimator):
-        """Take an estimator in place of the one before, whose weights Keras would train on."""
-        for layer in list(self._layers):
-            self._tracker.untrack(layer)
-        self.estimator = estimator
-
-
-def _labels(y, options):
-    """Keras passes sample weights on only beside labels: let the weights themselves stand in."""
-    return options.get("sample_weight") if y is None else y
-
-
-def _unpack(data):
-    """Return the examples and their weights `[B]`, or None; labels are not used."""
-    x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if sample_weight is not None and len(sample_weight.shape) > 1:
-        sample_weight = tf.reshape(sample_weight, tf.shape(x)[:1])
-    return x, sample_weight
-
-
-def _weighted_mean(values, sample_weight):
-    """The mean over the batch; the only place where a loss is averaged."""
-    if sample_weight is not None:
-        values = values * tf.cast(sample_weight, values.dtype)
-    # A replica may get no examples of the last batch.
-    return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
 
 
 def _check_at_least(name, value, minimum, kind=numbers.Integral):

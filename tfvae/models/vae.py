@@ -65,7 +65,7 @@ class VAE(LatentVariableModel):
             return
         self.x_shape = tuple(input_shape[1:])
         self.latent_shape = networks.connect(self.encoder, self.x_shape, self.posterior, "encoder")
-        connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
+        networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
         check_prior(self.prior, self.posterior)
         if not self.prior.built:
             self.prior.build(self.latent_shape)
@@ -120,21 +120,6 @@ class VAE(LatentVariableModel):
         for name in ("encoder", "decoder", "prior", "posterior", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config
-
-
-def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
-    """Build the decoder that gives x, and check that it describes values of x's shape.
-
-    Raises:
-        InvalidArgument: it does not.
-    """
-    shape = networks.connect(decoder, latent_shape, likelihood, "decoder")
-    if shape != x_shape:
-        raise InvalidArgument(
-            f"The decoder's output describes values of shape {shape} under the "
-            f"{type(likelihood).__name__} likelihood, but the encoder takes {x_shape}. Expected a "
-            f"decoder output of shape {(*x_shape[:-1], likelihood.params_size(x_shape[-1]))}."
-        )
 
 
 def check_prior(prior, posterior) -> None:

@@ -1,8 +1,9 @@
 """Runs: from a configuration to a directory with a trained, measured and pictured model."""
 
+from tfvae.runs.build import build_model
 from tfvae.runs.directory import RunDirectory, load_model, open_model
 from tfvae.runs.evaluate import evaluate, held_out_examples, load_run
-from tfvae.runs.train import build_model, load_data, train
+from tfvae.runs.train import load_data, train
 
 __all__ = [
     "RunDirectory",

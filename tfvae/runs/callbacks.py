@@ -38,16 +38,21 @@ class StopAtNonFinite(keras.callbacks.Callback):
         """Look at the averages of the epoch; one bad example makes them bad."""
         if math.isfinite(float(logs["loss"])):
             return
-        bad = [name for name in ("reconstruction", "kl") if not math.isfinite(float(logs[name]))]
+        terms = ("reconstruction", "kl", "quantization")
+        bad = [name for name in terms if not math.isfinite(float(logs.get(name, 0.0)))]
         first = int(self.model.step) - self.model.steps_per_execution
         files = sorted(self.run.checkpoints.glob("*.keras"))
         kept = f"The last good model is {files[-1]}." if files else "No epoch was complete."
         raise NonFiniteLoss(
             f"The loss became {float(logs['loss'])} between steps {first} and "
             f"{int(self.model.step)}; the term that is not finite: {' and '.join(bad) or 'loss'}. "
-            f"{kept} Lower the learning rate, or use a KL warm-up "
-            "(--set training.kl_warmup_steps=1000)."
+            f"{kept} Lower the learning rate{self._remedy()}."
         )
+
+    def _remedy(self):
+        if not hasattr(self.model, "kl_warmup_steps"):
+            return ""
+        return ", or use a KL warm-up (--set training.kl_warmup_steps=1000)"
 
 
 class History(keras.callbacks.Callback):
@@ -137,7 +142,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Move the bar, or print a line."""
-        shown = [f"{n} {logs[n]:.2f}" for n in ("loss", "kl", "val_elbo") if n in logs]
+        shown = [
+            f"{n} {logs[n]:.2f}" for n in ("loss", "kl", "val_elbo", "perplexity") if n in logs
+        ]
         self.bar.update(self.task, completed=epoch + 1, description="  ".join(shown))
         now = time.monotonic()
         due = now - self.last_line > self.seconds_between_lines or epoch + 1 == self.epochs

@@ -8,43 +8,81 @@ import numpy as np
 from tfvae.evaluation import posterior_means
 from tfvae.files import atomic
 from tfvae.images import grid, save_grid
+from tfvae.models import CodeModel
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+_NATS = "nats per example"
+_CURVES = {"elbo": _NATS, "reconstruction": _NATS, "kl": _NATS}
+_CODE_CURVES = {"reconstruction": _NATS, "quantization": _NATS, "perplexity": "codes"}
+_WHOLE_RANGE = ("kl", "perplexity")
+
 
 def draw(run, model, splits, history) -> None:
-    """Write curves.png, reconstructions.png, samples.png and latent.png into a run directory.
+    """Write curves.png, reconstructions.png, samples.png and a picture of the latents.
 
-    Of data that is not grey or RGB, only the curves can be shown.
+    That is latent.png, or of a model of codes usage.png. Of data that is not grey or RGB, images
+    cannot be shown.
     """
-    curves(history, run.path / "curves.png")
+    codes = isinstance(model, CodeModel)
+    curves(history, run.path / "curves.png", _CODE_CURVES if codes else _CURVES)
+    if codes:
+        usage(model, splits.test.numpy(0, 1000), run.path / "usage.png")
     if splits.shape[-1] not in (1, 3):
         return
     test = splits.test.numpy(0, 32)
     reconstructions(model, test, run.path / "reconstructions.png")
     save_grid(model.sample(64).numpy(), run.path / "samples.png")
+    if codes:
+        return
     show = latent if model.latent_kinds[0] == "continuous" else switches
     show(model, splits.test.numpy(0, 1000), run.path / "latent.png")
 
 
-def curves(history: list[dict], path) -> None:
-    """Draw the metrics over epochs, training and validation."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
+def curves(history: list[dict], path, units: dict[str, str]) -> None:
+    """Draw metrics over epochs, training and validation; `units` names them."""
+    size = (4 * len(units), 3.5)
+    figure, axes = plt.subplots(1, len(units), figsize=size, layout="constrained", squeeze=False)
+    axes = axes[0]
     epochs = [row["epoch"] for row in history]
-    for axis, name in zip(axes, ("elbo", "reconstruction", "kl"), strict=True):
+    for axis, (name, unit) in zip(axes, units.items(), strict=True):
         for prefix, label in (("", "training"), ("val_", "validation")):
             if prefix + name in history[0]:
                 axis.plot(epochs, [row[prefix + name] for row in history], label=label)
         # The first epochs of an untrained model would flatten everything after them.
         values = [row[p + name] for row in history for p in ("", "val_") if p + name in row]
         if len(history) > 5:
-            low, high = np.percentile(values, [0, 100] if name == "kl" else [4, 96])
+            low, high = np.percentile(values, [0, 100] if name in _WHOLE_RANGE else [4, 96])
             margin = 0.1 * (high - low) + 1e-6
             axis.set_ylim(low - margin, high + margin)
-        axis.set(title=name, xlabel="epoch", ylabel="nats per example")
+        axis.set(title=name, xlabel="epoch", ylabel=unit)
         axis.grid(alpha=0.3)
     axes[0].legend()
+    _save(figure, path)
+
+
+def usage(model, x: np.ndarray, path) -> None:
+    """Draw how often each code occurs over images, most frequent first, for every codebook."""
+    figure, axis = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    counts = [
+        np.bincount(np.ravel(part), minlength=model.codebook_size)
+        for part in model.by_codebook(model.encode(x))
+    ]
+    for number, count in enumerate(counts, start=1):
+        p = np.sort(count / count.sum())[::-1]
+        perplexity = np.exp(-np.sum(p[p > 0] * np.log(p[p > 0])))
+        name = f"codebook {number}: " if len(counts) > 1 else ""
+        axis.plot(p, label=f"{name}perplexity {perplexity:.0f}, {np.mean(p > 0):.0%} used")
+    axis.axhline(1 / model.codebook_size, color="0.6", linewidth=1, label="all alike")
+    axis.set(
+        title=f"codes of {len(x)} test images",
+        xlabel="code, most frequent first",
+        ylabel="frequency",
+        yscale="log",
+    )
+    axis.grid(alpha=0.3)
+    axis.legend()
     _save(figure, path)
 
 

@@ -1,0 +1,279 @@
+"""The contract of a prior over codes."""
+
+import math
+
+import tensorflow as tf
+
+from tfvae import checks
+from tfvae.code_priors import data, sampling
+from tfvae.code_priors.dropout import Dropout
+from tfvae.code_priors.training_loop import MaximumLikelihood
+from tfvae.errors import InvalidArgument
+from tfvae.random import Stream, make_seed, stream_seed
+from tfvae.registry import Registry
+
+REGISTRY = Registry("code prior")
+
+
+class CodePrior(MaximumLikelihood):
+    """p(codes) = Π_i p(code_i | code_1, …, code_{i−1}) over integer arrays, as a Keras model.
+
+    Codes are int arrays of `code_shape` with values 0, …, K − 1, taken in raster order, the last
+    axis fastest. `fit(codes)`, or `fit(codes, labels)` with classes, minimizes −log p(codes).
+    Calling the model on codes gives `logits`.
+
+    Subclasses add their weights in `build`, after `super().build(input_shape)`, and implement
+
+    - `network(codes, classes, dropout)`: the logits of all positions at once;
+    - `first_state(classes)` and `step(state, position, previous)`: the same, a position at a time.
+
+    Args:
+        codebook_size: K.
+        num_classes: number of classes that the prior is conditioned on, p(codes | label); 0 for
+            none.
+        seed: with the step, decides the noise of training, which is dropout.
+
+    Attributes:
+        code_shape: shape of the codes of one example, known once built.
+        num_positions: how many codes that is.
+
+    Raises:
+        InvalidArgument: sizes that cannot be used.
+    """
+
+    def __init__(self, codebook_size: int, num_classes: int = 0, seed: int = 0, **kwargs):
+        super().__init__(seed=seed, **kwargs)
+        self.codebook_size = checks.whole("codebook_size", codebook_size)
+        self.num_classes = num_classes and checks.whole("num_classes", num_classes)
+        self._compiled_draw = tf.function(self.draw, reduce_retracing=True)
+
+    def build(self, input_shape):
+        """Take the shape of the codes, `(None, *code_shape)`; subclasses add their weights here.
+
+        Raises:
+            InvalidArgument: a shape without positions, or with an axis of unknown size.
+        """
+        shape = tuple(input_shape[1:])
+        if not shape or not all(shape):
+            raise InvalidArgument(
+                f"A prior was built for codes of shape {tuple(input_shape)}; expected (None, "
+                "*code_shape) with known sizes of at least 1, such as (None, 8, 8)."
+            )
+        self.code_shape = shape
+        self.num_positions = math.prod(shape)
+
+    def network(self, codes: tf.Tensor, classes: tf.Tensor, dropout: Dropout) -> tf.Tensor:
+        """Return the logits of all positions, `[B, *code_shape, K]`, in any float type.
+
+        Args:
+            codes: `[B, *code_shape]` int32.
+            classes: `[B]` int32; all 0 without classes.
+            dropout: call it on what is to be dropped out; it does nothing outside training.
+        """
+        raise NotImplementedError
+
+    def first_state(self, classes: tf.Tensor):
+        """Return the state before the first position, a nest of tensors, for classes `[B]`."""
+        raise NotImplementedError
+
+    def step(self, state, position: tf.Tensor, previous: tf.Tensor):
+        """Return the logits of one position, given those before; the cost is that of one position.
+
+        Positions come in order, from 0, each once.
+
+        Args:
+            state: what `start` or the step before returned.
+            position: scalar int32, in raster order.
+            previous: `[B]` int32, the codes at position − 1; at position 0 they have no effect.
+
+        Returns:
+            Logits `[B, K]` float32, the same as those of `logits` to within rounding, and the state
+            of the next step.
+        """
+        raise NotImplementedError
+
+    def start(self, batch_size, condition=None):
+        """Return the state before the first position, a nest of tensors; see `step`.
+
+        Args:
+            batch_size: B, an int or a scalar tensor.
+            condition: labels `[B]` or one label for all, with classes; else None.
+        """
+        self._check_built()
+        return self.first_state(self._classes(condition, batch_size))
+
+    def logits(self, codes, condition=None, training: bool = False) -> tf.Tensor:
+        """Return log p(code_i = k | codes before i) + constant, `[B, *code_shape, K]` float32.
+
+        Args:
+            codes: `[B, *code_shape]` integers.
+            condition: labels `[B]` or one label for all, with classes; else None.
+            training: whether there is dropout: that of the current training step.
+
+        Raises:
+            InvalidData: codes that are not integers or have another shape, labels out of range.
+            InvalidArgument: labels are missing or not wanted.
+        """
+        codes = self._tensor(codes)
+        classes = self._classes(condition, tf.shape(codes)[0], codes.shape[0])
+        dropout = Dropout(getattr(self, "dropout", 0.0), self._dropout_seed if training else None)
+        return tf.cast(self.network(codes, classes, dropout), tf.float32)
+
+    def log_prob(self, codes, condition=None, training: bool = False) -> tf.Tensor:
+        """Return log p(codes) in nats, the sum over the positions, `[B]` float32; see `logits`."""
+        codes = self._tensor(codes)
+        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            codes, self.logits(codes, condition, training)
+        )
+        return -tf.reduce_sum(nats, axis=range(1, len(codes.shape)))
+
+    def call(self, codes, condition=None, training=False):
+        """Return `logits`."""
+        return self.logits(codes, condition, training)
+
+    def draw(
+        self,
+        seed: tf.Tensor,
+        index: tf.Tensor,
+        temperature=1.0,
+        condition=None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        cached: bool = True,
+    ) -> tf.Tensor:
+        """Return draws number `index` of the stream `seed`, `[N, *code_shape]` int32.
+
+        A function of its arguments alone, made of operators that LiteRT has: the same codes come
+        out in Keras, in a SavedModel and on a device, up to the rounding of logits, which can
+        decide between two codes that are as good as equal. Use it inside `tf.function`; `sample` is
+        for eager code.
+
+        Args:
+            seed: `[2]` int32.
+            index: `[N]` int32.
+            temperature: 1 draws from the prior; below 1, closer to its modes; 0 takes the most
+                probable code at each position in turn.
+            condition: labels `[N]` or one label for all, with classes; else None.
+            top_k: choose among this many of the most probable codes.
+            top_p: choose among the most probable codes that hold this much of the probability.
+            cached: whether positions are computed one at a time, from what earlier ones left
+                behind. Without, the network runs on all positions for each; for tests.
+
+        Raises:
+            InvalidArgument: an option out of range, labels missing or not wanted, not built.
+            InvalidData: labels that are not integers or out of range.
+        """
+        self._check_built()
+        sampling.check_options(temperature, top_k, top_p, self.codebook_size)
+        state, step = self._cached(index, condition) if cached else self._whole(index, condition)
+        codes = sampling.generate(
+            step,
+            state,
+            seed,
+            index,
+            self.num_positions,
+            self.codebook_size,
+            temperature,
+            top_k,
+            top_p,
+        )
+        return tf.reshape(codes, [-1, *self.code_shape])
+
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        condition=None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        cached: bool = True,
+    ) -> tf.Tensor:
+        """Return n draws, `[n, *code_shape]` int32.
+
+        The first draws of a longer sample are those of a shorter one with the same seed.
+
+        Args:
+            n: how many.
+            seed: any integer.
+            condition: labels `[n]` or one label for all, with classes; else None.
+            temperature: see `draw`, as for the others.
+            top_k: int or None.
+            top_p: float or None.
+            cached: bool.
+
+        Raises:
+            InvalidArgument: an option out of range, labels missing or not wanted, not built.
+            InvalidData: labels that are not integers, out of range, or not n.
+        """
+        self._check_built()
+        n = checks.whole("n", n)
+        sampling.check_options(temperature, top_k, top_p, self.codebook_size)
+        data.check_condition(condition, self.num_classes, n)
+        if condition is not None:
+            condition = tf.broadcast_to(tf.cast(condition, tf.int32), [n])
+        return self._compiled_draw(
+            make_seed(seed),
+            tf.range(n, dtype=tf.int32),
+            tf.constant(temperature, tf.float32),
+            condition,
+            top_k,
+            top_p,
+            cached,
+        )
+
+    def check_codes(self, codes, name: str = "codes") -> None:
+        """Refuse codes that the prior gives no probability to.
+
+        Raises:
+            InvalidData: not integers, no examples, another shape, or values out of range.
+        """
+        code_shape = self.code_shape if self.built else None
+        data.check_codes(codes, self.codebook_size, code_shape, name)
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        config = {name: getattr(self, name) for name in ("codebook_size", "num_classes", "seed")}
+        return super().get_config() | config
+
+    def _cached(self, index, condition):
+        return self.start(tf.shape(index)[0], condition), self.step
+
+    def _whole(self, index, condition):
+        """A state and a step as `start` and `step` give them; the state is the codes so far."""
+
+        def step(codes, position, previous):
+            codes = sampling.place(codes, position - 1, previous)
+            grid = tf.reshape(codes, [-1, *self.code_shape])
+            logits = self.logits(grid, condition)
+            flat = tf.reshape(logits, [-1, self.num_positions, self.codebook_size])
+            return tf.gather(flat, position, axis=1), codes
+
+        return tf.tile(tf.zeros_like(index)[:, tf.newaxis], [1, self.num_positions]), step
+
+    def _tensor(self, codes):
+        codes = tf.convert_to_tensor(codes)
+        data.check_code_type(codes.dtype)
+        if not self.built:
+            self.build(tuple(codes.shape))
+        data.check_code_shape(codes.shape[1:], self.code_shape)
+        return tf.ensure_shape(tf.cast(codes, tf.int32), [None, *self.code_shape])
+
+    def _classes(self, condition, batch_size, count=None):
+        """Return classes `[B]` int32, all 0 for a prior without classes: then there is one."""
+        if count is None and isinstance(batch_size, int):
+            count = batch_size
+        data.check_condition(condition, self.num_classes, count)
+        return tf.broadcast_to(
+            tf.cast(0 if condition is None else condition, tf.int32), [batch_size]
+        )
+
+    def _dropout_seed(self, number):
+        return stream_seed(self.seed, Stream.TRAIN, number, self.training_step)
+
+    def _check_built(self):
+        if not self.built:
+            raise InvalidArgument(
+                f"{self.name} does not know the shape of its codes yet. Fit it, or build it: "
+                "`prior.build((None, 8, 8))`."
+            )

@@ -1,0 +1,109 @@
+"""Checks of codes and class labels, before they reach a network that would take anything."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.errors import InvalidArgument, InvalidData
+
+
+def check_codes(codes, codebook_size: int, code_shape: tuple | None, name: str = "codes") -> None:
+    """Refuse codes that a prior gives no probability to.
+
+    Args:
+        codes: array or tensor of known values.
+        codebook_size: K; codes are 0, …, K − 1.
+        code_shape: shape of the codes of one example, or None if any will do.
+        name: what the message calls them.
+
+    Raises:
+        InvalidData: not integers, no examples, another shape, or values out of range.
+    """
+    codes = np.asarray(codes)
+    check_code_type(codes.dtype, name)
+    if codes.ndim < 2 or codes.size == 0:
+        raise InvalidData(
+            f"`{name}` has the shape {codes.shape}; expected [N, *code_shape] with at least one "
+            "example. Give a single example an axis of its own with `codes[None]`."
+        )
+    if code_shape is not None:
+        check_code_shape(codes.shape[1:], code_shape, name)
+    if codes.min() < 0 or codes.max() >= codebook_size:
+        raise InvalidData(
+            f"`{name}` holds values from {codes.min()} to {codes.max()}; expected 0 to "
+            f"{codebook_size - 1}, as `codebook_size` is {codebook_size}. Make a prior with the "
+            "codebook size of the model that the codes come from."
+        )
+
+
+def check_code_type(dtype, name: str = "codes") -> None:
+    """Refuse codes that are not integers.
+
+    Raises:
+        InvalidData: floats, Booleans or anything else.
+    """
+    if not tf.as_dtype(dtype).is_integer:
+        raise InvalidData(
+            f"`{name}` holds {tf.as_dtype(dtype).name}; expected integers, the codes that a VQ-VAE "
+            "gives an image. Encode images first; cast what is whole with `.astype('int32')`."
+        )
+
+
+def check_code_shape(shape, code_shape: tuple, name: str = "codes") -> None:
+    """Refuse an example of another shape; axes that are not known yet fit.
+
+    Raises:
+        InvalidData: with both shapes.
+    """
+    if not tf.TensorShape(shape).is_compatible_with(code_shape):
+        raise InvalidData(
+            f"`{name}` holds examples of shape {tuple(shape)}; this prior was built for "
+            f"{code_shape}. Reshape the codes, or make a prior for their shape."
+        )
+
+
+def check_condition(condition, num_classes: int, count: int | None = None) -> None:
+    """Refuse labels that do not fit: they are needed where there are classes, and only there.
+
+    Inside a graph the values are not known, and not checked.
+
+    Args:
+        condition: labels `[B]`, one label for all, or None.
+        num_classes: labels are 0, …, num_classes − 1; 0 for a prior without classes.
+        count: how many labels there should be, if that is known.
+
+    Raises:
+        InvalidArgument: labels without classes, or classes without labels.
+        InvalidData: not integers, another number of labels, or values out of range.
+    """
+    if condition is None:
+        if num_classes:
+            raise InvalidArgument(
+                f"This prior has {num_classes} classes and got no labels. Give it the label of "
+                "each example: `condition=labels`, or `fit(codes, labels)`."
+            )
+        return
+    if not num_classes:
+        raise InvalidArgument(
+            "This prior got labels and has no classes. Make it with `num_classes=`, or leave the "
+            "labels out."
+        )
+    condition = tf.convert_to_tensor(condition)
+    if not condition.dtype.is_integer:
+        raise InvalidData(
+            f"The labels are {condition.dtype.name}; expected integers from 0 to {num_classes - 1}."
+        )
+    if condition.shape.rank != 0 and not condition.shape.is_compatible_with([count]):
+        raise InvalidData(
+            f"The labels have the shape {tuple(condition.shape)}; expected [{count or 'B'}], one "
+            "for each example, or a single number for all."
+        )
+    if hasattr(condition, "numpy"):
+        _check_label_range(condition.numpy(), num_classes)
+
+
+def _check_label_range(labels, num_classes):
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+        raise InvalidData(
+            f"The labels are from {labels.min()} to {labels.max()}; expected 0 to "
+            f"{num_classes - 1}, as `num_classes` is {num_classes}."
+        )

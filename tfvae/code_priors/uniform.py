@@ -1,0 +1,28 @@
+"""The prior of a VQ-VAE for which none was fitted."""
+
+import tensorflow as tf
+
+from tfvae.code_priors.code_prior import REGISTRY, CodePrior
+
+
+@REGISTRY.register("uniform")
+class UniformCodePrior(CodePrior):
+    """p(codes) = K^−S: every code of every one of the S positions is as likely as any other.
+
+    It has nothing to learn; log p(codes) = −S log K nats is what a learned prior is measured
+    against.
+
+    Args:
+        codebook_size: K.
+        num_classes: see `CodePrior`; classes change nothing.
+        seed: see `CodePrior`.
+    """
+
+    def network(self, codes, classes, dropout):  # noqa: D102
+        return tf.zeros([*tf.unstack(tf.shape(codes)), self.codebook_size])
+
+    def first_state(self, classes):  # noqa: D102
+        return classes
+
+    def step(self, state, position, previous):  # noqa: D102
+        return tf.zeros([tf.shape(state)[0], self.codebook_size]), state

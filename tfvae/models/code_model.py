@@ -1,0 +1,268 @@
+"""What vector-quantized models share: training, usage of the codes, the prior over them."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae import code_priors, distributions, networks
+from tfvae.code_priors.data import check_codes
+from tfvae.errors import InvalidArgument
+from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
+from tfvae.models.generative_model import GenerativeModel
+from tfvae.quantizers import Quantized, Quantizer
+from tfvae.training import unpack
+
+_MAX_VECTORS_FOR_START = 65_536
+
+
+class CodeModel(GenerativeModel):
+    """p(x) = Σ_codes p(x|codes) p(codes), with a deterministic encoder x → codes.
+
+    One example costs, in nats,  −log p(x|z_q(x)) + Σ_sites quantizer's loss.  Nothing is averaged
+    but over the batch, so the loss does not depend on the sizes of grid and batch.
+
+    Subclasses set `decoder` and `codebooks`, the list of their quantizers, all of one codebook
+    size, before they call this constructor's `build`, and implement
+
+    - `connect()`: build the networks for `x_shape`; return the decoder's input shape, the shape of
+      the codes, and how many codes an example has of each codebook;
+    - `quantized(x, training)`, `lookup(codes)`: see there;
+    - `by_codebook(codes)`: the codes of each codebook, a list of integer tensors;
+    - `vectors_to_start(index, x)`: what the quantizer number `index` is given for x.
+
+    Args:
+        likelihood: by name, or a `tfvae.distributions.Likelihood`.
+        prior: a `tfvae.code_priors.CodePrior`; uniform if None.
+        seed: with the step, decides all noise.
+    """
+
+    _instead_of_loss = "Choose the `likelihood` and the quantizer's `commitment_cost` instead."
+
+    def __init__(self, codebooks: list[Quantizer], likelihood, prior, seed: int, **kwargs):
+        super().__init__(("loss", "reconstruction", "quantization"), seed, **kwargs)
+        self.codebooks = list(codebooks)
+        self.likelihood = distributions.LIKELIHOODS.get(likelihood)
+        self._usage = CodeUsage()
+        self._attached.hold(prior=prior or code_priors.UniformCodePrior(self.codebook_size))
+
+    def build(self, input_shape):
+        """Build what is not built yet, and check that the shapes fit together."""
+        if self.built:
+            return
+        self.x_shape = tuple(input_shape[1:])
+        self.latent_shape, self.code_shape, sites = self.connect()
+        networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
+        self._usage.start(sites, self.codebook_size)
+        self._check_prior(self.prior)
+        self.built = True
+
+    def connect(self) -> tuple[tuple[int, ...], tuple[int, ...], list[int]]:
+        """Build encoders and quantizers; see the class."""
+        raise NotImplementedError
+
+    def quantized(self, x, training: bool = False) -> Quantized:
+        """Return what the decoder gets for x, its codes, and the quantizers' loss.
+
+        Args:
+            x: examples, `[B, *x_shape]`.
+            training: whether the networks train, and the quantizers learn from these examples.
+
+        Returns:
+            `Quantized(vectors [B, *latent_shape], codes [B, *code_shape], loss [B, ...])`.
+        """
+        raise NotImplementedError
+
+    def lookup(self, codes) -> tf.Tensor:
+        """Return what the decoder gets for codes `[B, *code_shape]`: `[B, *latent_shape]`."""
+        raise NotImplementedError
+
+    def by_codebook(self, codes) -> list[tf.Tensor]:
+        """Return the codes of each codebook."""
+        raise NotImplementedError
+
+    def vectors_to_start(self, index: int, x) -> tf.Tensor:
+        """Return what the quantizer number `index` is given for x, `[B, ..., D]`."""
+        raise NotImplementedError
+
+    def compile(self, optimizer="adam", **kwargs):
+        """Set the optimizer, and Keras's `jit_compile`, `steps_per_execution`, `run_eagerly`.
+
+        Raises:
+            InvalidArgument: `loss` or `metrics`: the loss is the model's own.
+        """
+        super().compile(optimizer, **kwargs)
+
+    @property
+    def codebook_size(self) -> int:
+        """How many values a code takes."""
+        return self.codebooks[0].codebook_size
+
+    @property
+    def prior(self) -> code_priors.CodePrior:
+        """p(codes): set it to one that was fitted on codes of this model."""
+        return self._attached.prior
+
+    @prior.setter
+    def prior(self, prior):
+        if self.built:
+            self._check_prior(prior)
+        self._attached.hold(prior=prior)
+
+    @property
+    def trainable_variables(self):
+        """Everything but the prior, which has a `fit` of its own."""
+        of_prior = {id(variable) for variable in self.prior.variables}
+        return [v for v in super().trainable_variables if id(v) not in of_prior]
+
+    @property
+    def metrics(self):
+        """The averages and code usage reported by `fit` and `evaluate`.
+
+        `loss` = `reconstruction` + `quantization`, −log p(x|z_q) and the quantizer's own terms, in
+        nats per example; `perplexity`, `code_usage` and `code_bits`, over all batches of the epoch
+        together (see `CodeUsage`).
+        """
+        return [self._averages, self._usage]
+
+    def p_x_given_vectors(self, vectors, training: bool = False) -> tfp.distributions.Distribution:
+        """Return p(x|z_q), batch shape `[B]`, for vectors `[B, *latent_shape]`."""
+        return self.likelihood(self.decoder(vectors, training=training))
+
+    def call(self, x, training=False):
+        """Return reconstructions, the mean of p(x|z_q(x))."""
+        quantized = self.quantized(tf.cast(x, tf.float32), training)
+        return self.p_x_given_vectors(quantized.vectors, training).mean()
+
+    def encode(self, x) -> tf.Tensor:
+        """Return the codes of x, `[B, *code_shape]` int32."""
+        return self.quantized(tf.cast(x, tf.float32)).codes
+
+    def decode(self, codes) -> tf.Tensor:
+        """Return the mean of p(x|codes), `[B, *x_shape]`; images in [0, 1].
+
+        Raises:
+            InvalidData: an array of codes out of range or of another shape.
+        """
+        if not tf.is_symbolic_tensor(codes):
+            codes = self.check_codes(codes)
+        return self.p_x_given_vectors(self.lookup(codes)).mean()
+
+    def sample(self, n: int, seed: int = 0, temperature: float = 1.0, **options) -> tf.Tensor:
+        """Return n images, the means of p(x|codes) for codes ~ p(codes), `[n, *x_shape]`.
+
+        Args:
+            n: how many.
+            seed: any integer.
+            temperature: divides the prior's logits; below 1, likelier codes.
+            options: `condition`, `top_k`, `top_p`; see `CodePrior.sample`.
+
+        Raises:
+            InvalidArgument: n is below 1, or an option that the prior does not take.
+        """
+        return self.decode(self.prior.sample(n, seed, temperature=temperature, **options))
+
+    def check_codes(self, codes) -> np.ndarray:
+        """Return codes as an int32 array, or refuse them.
+
+        Raises:
+            InvalidData: not whole numbers of `[N, *code_shape]` in [0, codebook_size).
+        """
+        check_codes(codes, self.codebook_size, self.code_shape)
+        return np.asarray(codes, np.int32)
+
+    def train_step(self, data):
+        """Make one gradient step; nothing here waits for the host."""
+        x, sample_weight = unpack(data)
+        with tf.GradientTape() as tape:
+            values, codes = self._terms(x, training=True)
+            scaled_loss = self._scaled_loss(values[0], sample_weight)
+        self._minimize(tape, scaled_loss)
+        return self._update_metrics(values, codes, sample_weight)
+
+    def test_step(self, data):
+        """Measure one batch."""
+        x, sample_weight = unpack(data)
+        return self._update_metrics(*self._terms(x, training=False), sample_weight)
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
+
+        A codebook that starts from the data ("kmeans") does so here, from the encoder's output for
+        the first batches. A codebook of which hardly any code is used is warned about.
+
+        Raises:
+            InvalidData: as in `VAE.fit`, or too few examples to start the codebook from.
+        """
+        self._prepare(x, "x")
+        self._start_codebooks(x)
+        callbacks = kwargs.pop("callbacks", None)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*np.atleast_1d(callbacks or []), WarnOfCollapse()]
+        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+
+    def _terms(self, x, training):
+        """Return the loss and its two terms, `[B]` each in nats, and the codes."""
+        x = tf.cast(x, tf.float32)
+        quantized = self.quantized(x, training)
+        reconstruction = -self.p_x_given_vectors(quantized.vectors, training).log_prob(x)
+        sites = list(range(1, len(quantized.loss.shape)))
+        quantization = tf.reduce_sum(quantized.loss, axis=sites)
+        values = (reconstruction + quantization, reconstruction, quantization)
+        return values, quantized.codes
+
+    def _update_metrics(self, values, codes, sample_weight):
+        self._averages.update_state(values, sample_weight)
+        self._usage.update_state(self.by_codebook(codes))
+        return self.get_metrics_result()
+
+    def _check_prior(self, prior):
+        if not prior.built:
+            prior.build((None, *self.code_shape))
+        theirs = (tuple(prior.code_shape), prior.codebook_size)
+        if theirs != (tuple(self.code_shape), self.codebook_size):
+            raise InvalidArgument(
+                f"The prior is over codes of shape {theirs[0]} from a codebook of {theirs[1]}, but "
+                f"this model has codes of shape {tuple(self.code_shape)} from a codebook of "
+                f"{self.codebook_size}. Fit a prior on `model.encode(x)` of this model."
+            )
+
+    def _start_codebooks(self, x):
+        # From the last on: coarse codebooks decide what the finer ones below them are given.
+        for index, quantizer in reversed(list(enumerate(self.codebooks))):
+            if not quantizer.needs_data:
+                continue
+            vectors, count = [], 0
+            for batch in _batches(x):
+                part = np.asarray(self.vectors_to_start(index, tf.cast(batch, tf.float32)))
+                vectors.append(part.reshape(-1, part.shape[-1]).astype(np.float32))
+                count += len(vectors[-1])
+                if count >= _MAX_VECTORS_FOR_START:
+                    break
+            quantizer.initialize(np.concatenate(vectors)[:_MAX_VECTORS_FOR_START])
+
+
+def build_quantizer(quantizer: Quantizer, vectors_shape, role: str) -> None:
+    """Build a quantizer for vectors of a shape.
+
+    Raises:
+        InvalidArgument: they are not of its `embedding_dim`.
+    """
+    if vectors_shape[-1] != quantizer.embedding_dim:
+        raise InvalidArgument(
+            f"The {role} gives vectors of {vectors_shape[-1]} numbers, the last axis of "
+            f"{vectors_shape}, but the quantizer takes {quantizer.embedding_dim}. End the {role} "
+            f"in {quantizer.embedding_dim} channels, or change the quantizer."
+        )
+    if not quantizer.built:
+        quantizer.build((None, *vectors_shape))
+
+
+def _batches(x):
+    if isinstance(x, tf.data.Dataset):
+        for batch in x:
+            yield batch[0] if isinstance(batch, tuple) else batch
+        return
+    x = np.asarray(x)
+    for start in range(0, len(x), 100):
+        yield x[start : start + 100]

@@ -1,0 +1,183 @@
+"""VQ-VAE-2: several grids of codes, the coarse ones deciding what the fine ones add."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfvae import networks, quantizers
+from tfvae.errors import InvalidArgument
+from tfvae.models.code_model import CodeModel, build_quantizer
+from tfvae.quantizers import Quantized
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class HierarchicalVQVAE(CodeModel):
+    """A VQ-VAE of L grids of codes, from fine (1) to coarse (L).
+
+    Up:    h_1 = encoder_1(x),  h_l = encoder_l(h_{l−1}).
+    Down:  z_L = quantize_L(W_L h_L),  d_L = decoder_L(z_L),
+           z_l = quantize_l(W_l [h_l, d_{l+1}]),  d_l = decoder_l([z_l, d_{l+1}]),
+    and d_1 holds the parameters of p(x|z_1, …, z_L). The W_l are learned linear maps to the
+    quantizers' `embedding_dim`; every d_{l+1} has the height and width of h_l.
+
+    An example's codes are one list, those of the coarsest grid first, each grid in raster order:
+    a prior that reads from left to right, such as the Transformer, is p(coarse) p(fine|coarse).
+
+    Source: Razavi, van den Oord and Vinyals 2019, "Generating diverse high-fidelity images with
+    VQ-VAE-2", sec. 3.1. There the decoder gets z_2 through a transposed convolution of its own,
+    here through d_2.
+
+    Args:
+        encoders: L Keras models, from the finest up; features `[B, h_l, w_l, channels]`.
+        quantizers: L quantizers, by name or as objects, of one codebook size, a code a vector; or
+            a name for all.
+        decoders: L Keras models, from the finest up; the first ends in the likelihood's parameters.
+        likelihood: as in `VQVAE`.
+        prior: as in `VQVAE`.
+        seed: with the step, decides all noise.
+
+    Raises:
+        InvalidArgument: numbers or shapes that do not fit together.
+    """
+
+    def __init__(
+        self, encoders, quantizers, decoders, likelihood="normal", prior=None, seed=0, **kwargs
+    ):
+        count = len(encoders)
+        codebooks = _codebooks(quantizers, count)
+        if count == 0 or len(decoders) != count or len(codebooks) != count:
+            raise InvalidArgument(
+                f"There are {count} encoders, {len(codebooks)} quantizers and {len(decoders)} "
+                "decoders; expected one of each for every grid."
+            )
+        super().__init__(codebooks, likelihood, prior, seed, **kwargs)
+        self.encoders = list(encoders)
+        self.decoders = list(decoders)
+        self.projections = [
+            keras.layers.Dense(q.embedding_dim, name=f"to_vectors_{number}")
+            for number, q in enumerate(codebooks, start=1)
+        ]
+        if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
+            self.build(encoders[0].input_shape)
+
+    @property
+    def decoder(self) -> keras.Model:
+        """The network that emits the likelihood's parameters."""
+        return self.decoders[0]
+
+    def connect(self):  # noqa: D102
+        features = [self.x_shape]
+        for number, encoder in enumerate(self.encoders, start=1):
+            features.append(_built(encoder, features[-1], f"encoder {number}"))
+        grids, above = [], 0
+        for level in reversed(range(len(self.encoders))):
+            *sites, channels = features[level + 1]
+            projection, quantizer = self.projections[level], self.codebooks[level]
+            if not projection.built:
+                projection.build((None, *sites, channels + above))
+            vectors = (*sites, quantizer.embedding_dim)
+            build_quantizer(quantizer, vectors, f"encoder {level + 1}")
+            grids.insert(0, tuple(sites))
+            latent_shape = (*sites, quantizer.embedding_dim + above)
+            if level:
+                shape = _built(self.decoders[level], latent_shape, f"decoder {level + 1}")
+                if shape[:-1] != tuple(features[level][:-1]):
+                    raise InvalidArgument(
+                        f"Decoder {level + 1} gives features of {shape[:-1]}, but the grid below "
+                        f"is {tuple(features[level][:-1])}; expected the same height and width."
+                    )
+                above = shape[-1]
+        self.grids = tuple(grids)
+        sizes = [math.prod(grid) for grid in grids]
+        return latent_shape, (sum(sizes),), sizes
+
+    def quantized(self, x, training=False):  # noqa: D102
+        features = self._features(x, training)
+        results, above = [], None
+        for level in reversed(range(len(features))):
+            vectors = self._vectors(level, features[level], above)
+            results.append(self.codebooks[level](vectors, training=training))
+            joined = _join(results[-1].vectors, above)
+            above = self.decoders[level](joined, training=training) if level else None
+        codes, losses = (
+            tf.concat([tf.reshape(part, [tf.shape(part)[0], -1]) for part in parts], axis=1)
+            for parts in ([r.codes for r in results], [r.loss for r in results])
+        )
+        return Quantized(joined, codes, losses)
+
+    def lookup(self, codes):  # noqa: D102
+        above = None
+        for level, part in reversed(list(enumerate(self.by_codebook(codes)))):
+            grid = tf.reshape(part, [-1, *self.grids[level]])
+            joined = _join(self.codebooks[level].lookup(grid), above)
+            above = self.decoders[level](joined) if level else None
+        return joined
+
+    def by_codebook(self, codes):  # noqa: D102
+        sizes = [math.prod(grid) for grid in self.grids]
+        return tf.split(codes, sizes[::-1], axis=1)[::-1]
+
+    def vectors_to_start(self, index, x):  # noqa: D102
+        features = self._features(x, False)
+        above = None
+        for level in reversed(range(index + 1, len(features))):
+            vectors = self._vectors(level, features[level], above)
+            above = self.decoders[level](_join(self.codebooks[level](vectors).vectors, above))
+        return self._vectors(index, features[index], above)
+
+    def get_config(self):
+        """Return the constructor arguments, serialized."""
+        parts = {
+            "encoders": list(self.encoders),
+            "quantizers": list(self.codebooks),
+            "decoders": list(self.decoders),
+            "likelihood": self.likelihood,
+            "prior": self.prior,
+        }
+        config = {"name": self.name, "seed": self.seed}
+        return config | {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+
+    def _features(self, x, training):
+        """Return h_1, …, h_L."""
+        features = []
+        for encoder in self.encoders:
+            x = encoder(x, training=training)
+            features.append(x)
+        return features
+
+    def _vectors(self, level, features, above):
+        """Return W_l [h_l, d_{l+1}]; `above` is d_{l+1}, None at the top."""
+        return self.projections[level](_join(features, above))
+
+
+def _join(values, above):
+    """Return [values, d_{l+1}] along the channels; the values alone at the top."""
+    if above is None:
+        return values
+    return tf.concat([values, tf.cast(above, values.dtype)], axis=-1)
+
+
+def _codebooks(given, count):
+    """Return the quantizers, checked: a name stands for one of that name in each grid."""
+    names = [given] * count if isinstance(given, str) else given
+    found = [quantizers.get(name) for name in names]
+    for quantizer in found:
+        if quantizer.codes_per_vector:
+            raise InvalidArgument(
+                f"{type(quantizer).__name__} gives {quantizer.codes_per_vector} codes a vector; "
+                "expected quantizers of one code a vector in every grid."
+            )
+    sizes = {quantizer.codebook_size for quantizer in found}
+    if len(sizes) > 1:
+        raise InvalidArgument(
+            f"The codebooks have {sorted(sizes)} codes; expected one size for all grids, so that "
+            "one prior covers them."
+        )
+    return found
+
+
+def _built(network, input_shape, role):
+    if not network.built:
+        network.build((None, *input_shape))
+    return networks.output_shape(network, (None, *input_shape), role)

@@ -1,0 +1,100 @@
+"""The vector-quantized autoencoder: a grid of indices into a table as the latent."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from tfvae import networks, quantizers
+from tfvae.models.code_model import CodeModel, build_quantizer
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class VQVAE(CodeModel):
+    """p(x) = Σ_codes p(x|codes) p(codes), with a deterministic encoder x → codes.
+
+    The encoder gives a vector z_e for every site, the quantizer its code and the vector z_q that
+    the table has there, the decoder the likelihood p(x|z_q). One example costs, in nats,
+
+        −log p(x|z_q(x)) + Σ_sites (‖sg[z_e] − e‖² + β‖z_e − sg[e]‖²),
+
+    the sum over sites being what `quantizer` adds (this is the usual one), sg the stop-gradient.
+    Nothing is averaged but over the batch, so the weight β of the commitment does not depend on the
+    sizes of image, grid or batch; it does trade against the scale of the likelihood. The gradient
+    at z_q is copied to z_e.
+
+    The prior p(codes) is uniform until one is fitted:
+
+        codes = model.encode(x)
+        prior = tfvae.code_priors.get("transformer", codebook_size=model.codebook_size)
+        prior.compile("adam")
+        prior.fit(codes)
+        model.prior = prior
+
+    Calling the model on x gives reconstructions, the mean of p(x|z_q(x)); so does `predict`.
+
+    Source: van den Oord et al. 2017, "Neural discrete representation learning", sec. 3.
+
+    Args:
+        encoder: Keras model, x `[B, *x_shape]` to vectors `[B, ..., D]`.
+        quantizer: "vq", "ema", "fsq", …, or a `tfvae.quantizers.Quantizer`; by name it is made
+            with the encoder's D as `embedding_dim`, where it has that argument.
+        decoder: Keras model, vectors `[B, ..., D]` to the likelihood's parameters.
+        likelihood: "bernoulli", "categorical", "normal", "discretized_logistic_mixture", or a
+            `tfvae.distributions.Likelihood`.
+        prior: a `tfvae.code_priors.CodePrior`; uniform if None.
+        seed: with the step, decides all noise.
+
+    Raises:
+        InvalidArgument: networks whose shapes do not fit each other, the quantizer or the
+            likelihood, or a prior over codes of another shape or codebook.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        quantizer,
+        decoder: keras.Model,
+        likelihood="normal",
+        prior=None,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__([quantizers.get(quantizer)], likelihood, prior, seed, **kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        if encoder.built and getattr(encoder, "input_shape", None) is not None:
+            self.build(encoder.input_shape)
+
+    @property
+    def quantizer(self) -> quantizers.Quantizer:
+        """The quantizer."""
+        return self.codebooks[0]
+
+    def connect(self):  # noqa: D102
+        if not self.encoder.built:
+            self.encoder.build((None, *self.x_shape))
+        shape = networks.output_shape(self.encoder, (None, *self.x_shape), "encoder")
+        build_quantizer(self.quantizer, shape, "encoder")
+        code_shape = self.quantizer.code_shape(shape)
+        count = math.prod(self.quantizer.codes_per_vector)
+        return shape, code_shape, [math.prod(code_shape) // count] * count
+
+    def quantized(self, x, training=False):  # noqa: D102
+        return self.quantizer(self.encoder(x, training=training), training=training)
+
+    def lookup(self, codes):  # noqa: D102
+        return self.quantizer.lookup(codes)
+
+    def by_codebook(self, codes):  # noqa: D102
+        return tf.unstack(codes, axis=-1) if self.quantizer.codes_per_vector else [codes]
+
+    def vectors_to_start(self, index, x):  # noqa: D102
+        return self.encoder(x)
+
+    def get_config(self):
+        """Return the constructor arguments, serialized."""
+        config = {"name": self.name, "seed": self.seed}
+        for name in ("encoder", "quantizer", "decoder", "likelihood", "prior"):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        return config

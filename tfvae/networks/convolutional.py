@@ -1,0 +1,74 @@
+"""Convolutional networks between images and latent vectors."""
+
+import math
+
+import keras
+from keras import layers
+
+from tfvae.networks.ends import from_latents, initial_bias, to_params
+
+
+def conv_encoder(
+    x_shape, params_size: int | tuple[int, ...], filters=(32, 64), units=256, activation="relu"
+) -> keras.Model:
+    """x `[B, H, W, C]` → stride-2 3×3 convolutions → dense → parameters `[B, params_size]`.
+
+    `params_size` may be a shape, as in `dense_encoder`.
+    """
+    return keras.Sequential(
+        [
+            keras.Input(x_shape),
+            *(
+                layers.Conv2D(n, 3, strides=2, padding="same", activation=activation)
+                for n in filters
+            ),
+            layers.Flatten(),
+            layers.Dense(units, activation=activation),
+            *to_params(params_size),
+        ],
+        name="encoder",
+    )
+
+
+def conv_decoder(
+    latent_size: int | tuple[int, ...],
+    output_shape,
+    filters=(32, 64),
+    units=256,
+    activation="relu",
+    bias=None,
+) -> keras.Model:
+    """The mirror of `conv_encoder`: z `[B, D]` → parameters `[B, H, W, C']`.
+
+    Heights and widths that the strides do not divide are grown beyond and cropped.
+
+    Args:
+        latent_size: D, or the shape of a latent, which is flattened first.
+        output_shape: `(H, W, likelihood.params_size(channels))`.
+        filters: of the convolutions of the encoder, outermost first.
+        units: width of the dense layer.
+        activation: of all layers but the last.
+        bias: initial value of the outputs' bias, one number for each output channel, or None.
+    """
+    height, width, channels = output_shape
+    stride = 2 ** len(filters)
+    rows, columns = math.ceil(height / stride), math.ceil(width / stride)
+    extra = rows * stride - height, columns * stride - width
+    crop = [(e // 2, e - e // 2) for e in extra]
+    return keras.Sequential(
+        [
+            *from_latents(latent_size),
+            layers.Dense(units, activation=activation),
+            layers.Dense(rows * columns * filters[-1], activation=activation),
+            layers.Reshape((rows, columns, filters[-1])),
+            *(
+                layers.Conv2DTranspose(n, 3, strides=2, padding="same", activation=activation)
+                for n in reversed(filters)
+            ),
+            *([layers.Cropping2D(crop)] if any(extra) else []),
+            layers.Conv2D(
+                channels, 3, padding="same", bias_initializer=initial_bias(bias), name="params"
+            ),
+        ],
+        name="decoder",
+    )

@@ -1,0 +1,59 @@
+"""What networks share at their ends: from latents, to parameters, the initial bias."""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def to_params(size):
+    """Return the last layers of an encoder, for so many parameters or for their shape."""
+    if isinstance(size, int):
+        return [layers.Dense(size, name="params")]
+    return [layers.Dense(math.prod(size), name="params"), layers.Reshape(size)]
+
+
+def from_latents(size):
+    """Return the first layers of a decoder, for so many latents or for their shape."""
+    if isinstance(size, int):
+        return [keras.Input((size,))]
+    return [keras.Input(size), layers.Flatten()]
+
+
+def initial_bias(bias):
+    """Return the initializer that starts a bias from given values; zeros for None."""
+    if bias is None:
+        return "zeros"
+    flat = [float(value) for value in np.ravel(bias)]
+    return _FixedBias(flat)
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class _FixedBias(keras.initializers.Initializer):
+    """Starts a bias from given numbers, which are saved with the weights and not in the config."""
+
+    def __init__(self, values=None):
+        self.values = values
+
+    def __call__(self, shape, dtype=None):
+        if self.values is None:  # a loaded layer: its weights replace these zeros
+            return keras.ops.zeros(shape, dtype)
+        return keras.ops.convert_to_tensor(np.reshape(self.values, shape), dtype)
+
+    def get_config(self):
+        return {}
+
+
+def logit_bias(x: np.ndarray, per_channel: bool = False) -> np.ndarray:
+    """Return logit(mean of x over examples), clipped to [0.001, 0.999]: a decoder's initial bias.
+
+    Source: Burda, Grosse and Salakhutdinov 2016, the authors' code.
+
+    Args:
+        x: training images `[N, H, W, C]` in [0, 1].
+        per_channel: average over pixels too and return `[C]`, as a convolution's bias needs.
+    """
+    axes = tuple(range(x.ndim - 1)) if per_channel else 0
+    mean = np.clip(np.mean(x, axis=axes, dtype=np.float64), 0.001, 0.999)
+    return np.log(mean / (1.0 - mean)).astype(np.float32)

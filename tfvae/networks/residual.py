@@ -1,0 +1,100 @@
+"""Fully convolutional residual networks between images and grids of latent vectors.
+
+Source: van den Oord et al. 2017, "Neural discrete representation learning", sec. 4.1.
+"""
+
+import keras
+from keras import layers
+
+from tfvae.errors import InvalidArgument
+from tfvae.networks.ends import initial_bias
+
+
+def residual_encoder(
+    x_shape,
+    embedding_dim: int | None,
+    filters: int = 128,
+    num_downsamplings: int = 2,
+    num_blocks: int = 2,
+    block_filters: int = 32,
+    name: str = "encoder",
+) -> keras.Model:
+    """x `[B, H, W, C]` → stride-2 4×4 convolutions → residual blocks → `[B, h, w, embedding_dim]`.
+
+    h = H / 2^num_downsamplings. With the defaults, the CIFAR-10 network of the paper: the first
+    convolution has half the filters.
+
+    Args:
+        x_shape: shape of one image, (H, W, C).
+        embedding_dim: channels of the output, by a 1×1 convolution; None to end in `filters`
+            features.
+        filters: channels of the hidden layers.
+        num_downsamplings: how often height and width are halved.
+        num_blocks: residual blocks.
+        block_filters: channels inside a residual block.
+        name: of the model.
+
+    Raises:
+        InvalidArgument: height or width cannot be halved so often.
+    """
+    height, width, _ = x_shape
+    factor = 2**num_downsamplings
+    if height % factor or width % factor:
+        raise InvalidArgument(
+            f"Images of {height}×{width} cannot be halved {num_downsamplings} times; expected "
+            f"height and width that {factor} divides. Use fewer downsamplings, or pad the images."
+        )
+    x = inputs = keras.Input(x_shape)
+    for level in range(num_downsamplings):
+        width = filters // 2 if level == 0 and num_downsamplings > 1 else filters
+        x = layers.Conv2D(width, 4, strides=2, padding="same", activation="relu")(x)
+    x = layers.Conv2D(filters, 3, padding="same")(x)
+    x = _residual_stack(x, filters, num_blocks, block_filters)
+    if embedding_dim is not None:
+        x = layers.Conv2D(embedding_dim, 1, name="embedding")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def residual_decoder(
+    latent_shape,
+    output_channels: int,
+    filters: int = 128,
+    num_upsamplings: int = 2,
+    num_blocks: int = 2,
+    block_filters: int = 32,
+    bias=None,
+    name: str = "decoder",
+) -> keras.Model:
+    """The mirror of `residual_encoder`: z `[B, h, w, D]` → `[B, H, W, output_channels]`.
+
+    Args:
+        latent_shape: (h, w, D).
+        output_channels: `likelihood.params_size(C)` for images of C channels.
+        filters: channels of the hidden layers.
+        num_upsamplings: how often height and width are doubled, by transposed convolutions.
+        num_blocks: residual blocks.
+        block_filters: channels inside a residual block.
+        bias: initial value of the outputs' bias, one number for each output channel, or None.
+        name: of the model.
+    """
+    x = inputs = keras.Input(latent_shape)
+    x = layers.Conv2D(filters, 3, padding="same")(x)
+    x = _residual_stack(x, filters, num_blocks, block_filters)
+    for level in range(num_upsamplings - 1, 0, -1):
+        width = filters // 2 if level == 1 else filters
+        x = layers.Conv2DTranspose(width, 4, strides=2, padding="same", activation="relu")(x)
+    last = {"padding": "same", "bias_initializer": initial_bias(bias), "name": "params"}
+    if num_upsamplings:
+        x = layers.Conv2DTranspose(output_channels, 4, strides=2, **last)(x)
+    else:
+        x = layers.Conv2D(output_channels, 3, **last)(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def _residual_stack(x, filters, num_blocks, block_filters):
+    for _ in range(num_blocks):
+        y = layers.Activation("relu")(x)
+        y = layers.Conv2D(block_filters, 3, padding="same", activation="relu")(y)
+        y = layers.Conv2D(filters, 1)(y)
+        x = layers.Add()([x, y])
+    return layers.Activation("relu")(x)

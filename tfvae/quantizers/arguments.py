@@ -1,0 +1,41 @@
+"""Checks of the constructor arguments that quantizers share; see also `tfvae.checks`."""
+
+import numbers
+
+from tfvae.checks import finite
+from tfvae.errors import InvalidArgument, unknown_name
+
+
+def not_negative(name: str, value) -> float:
+    """Return an argument that must be a finite number of at least 0."""
+    if finite(name, value) < 0:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number of at least 0.")
+    return value
+
+
+def decay(name: str, value) -> float:
+    """Return an argument that must be a number from 0 to below 1."""
+    if not 0 <= finite(name, value) < 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from 0 to below 1.")
+    return value
+
+
+def probability(name: str, value) -> float:
+    """Return an argument that must be a number from 0 to 1."""
+    if not 0 <= finite(name, value) <= 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from 0 to 1.")
+    return value
+
+
+def integer(name: str, value) -> int:
+    """Return an argument that must be a whole number, of any sign."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number.")
+    return int(value)
+
+
+def choice(name: str, value, valid) -> str:
+    """Return an argument that must be one of the names `valid`."""
+    if not isinstance(value, str) or value not in valid:
+        raise unknown_name(name, value, valid)
+    return value

@@ -1,0 +1,64 @@
+"""What the quantizers share that are made of several of one kind."""
+
+import keras
+
+from tfvae.errors import InvalidArgument
+from tfvae.quantizers import arguments
+from tfvae.quantizers.quantizer import REGISTRY, Quantizer
+
+
+class Composite(Quantizer):
+    """Q copies of a quantizer of one code a vector, each with weights of its own.
+
+    Args:
+        quantizer: the one to copy, or its name. It is left as it is.
+        count: Q.
+        seed: any integer; copy number q is made with seed + q, where it takes a seed.
+
+    Attributes:
+        parts: the copies.
+
+    Raises:
+        InvalidArgument: not a quantizer of one code a vector.
+    """
+
+    def __init__(self, quantizer, count: int, embedding_dim=None, seed: int = 0, **kwargs):
+        quantizer = REGISTRY.get(quantizer)
+        if not isinstance(quantizer, Quantizer) or quantizer.codes_per_vector:
+            raise InvalidArgument(
+                f"`quantizer` is {quantizer!r}; expected a quantizer of one code a vector, such as "
+                "'vq', 'ema' or 'fsq': residual and product quantizers do not nest."
+            )
+        seed = arguments.integer("seed", seed)
+        size = embedding_dim or quantizer.embedding_dim
+        super().__init__(size, quantizer.codebook_size, seed, **kwargs)
+        self.codes_per_vector = (count,)
+        self.parts = [_copy(quantizer, number, seed + number) for number in range(count)]
+
+    def build(self, input_shape):
+        """Build the copies."""
+        super().build(input_shape)
+        for part in self.parts:
+            part.ensure_built()
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a copy waits for `initialize`."""
+        return any(part.needs_data for part in self.parts)
+
+    def get_config(self):  # noqa: D102
+        # The first copy stands for all: its name and seed are replaced again.
+        quantizer = keras.saving.serialize_keras_object(self.parts[0])
+        return {**super().get_config(), "quantizer": quantizer}
+
+    @classmethod
+    def from_config(cls, config):  # noqa: D102
+        quantizer = keras.saving.deserialize_keras_object(config["quantizer"])
+        return super().from_config({**config, "quantizer": quantizer})
+
+
+def _copy(quantizer, number, seed):
+    config = {**quantizer.get_config(), "name": f"part_{number}"}
+    if "seed" in config:
+        config["seed"] = seed
+    return type(quantizer).from_config(config)

@@ -1,0 +1,100 @@
+"""Vector quantization with a table of moving averages."""
+
+import tensorflow as tf
+
+from tfvae.quantizers import arguments, usage
+from tfvae.quantizers.nearest import NearestCode
+from tfvae.quantizers.quantizer import REGISTRY, sum_over_replicas
+
+
+@REGISTRY.register("ema")
+class EMAVectorQuantizer(NearestCode):
+    """The nearest row of a table that follows the mean of the vectors that choose each row.
+
+    With n_k the vectors of a batch that choose k and s_k their sum, over all replicas, N̄_k and S̄_k
+    are their debiased moving averages (see `usage.rate`), and after each training call
+
+        e_k = S̄_k / ñ_k,   ñ_k = (N̄_k + ε)/(N̄ + K ε) · N̄,   N̄ = Σ_k N̄_k.
+
+    ñ_k is Laplace smoothing, which draws codes that are hardly used towards 0. A code that was
+    never used keeps its vector. The loss is β ‖z − sg[e]‖² alone; no gradient reaches the table.
+
+    Source: van den Oord, Vinyals and Kavukcuoglu 2017, "Neural discrete representation learning",
+    app. A.1; Razavi, van den Oord and Vinyals 2019, "Generating diverse high-fidelity images with
+    VQ-VAE-2", sec. 2.1.
+
+    Args:
+        num_embeddings: K.
+        embedding_dim: D.
+        commitment_cost: β.
+        decay: of the moving averages, from 0 to below 1.
+        epsilon: ε of the smoothing, at least 0.
+        initializer: as in `NearestCode`, and so the following.
+        threshold_ema_dead_code: its counts are the N̄_k.
+        similarity: with "cosine", the sums are of vectors of length 1.
+        gradient: "straight_through" or "rotation".
+        seed: any integer.
+
+    Raises:
+        InvalidArgument: a value that cannot be used.
+    """
+
+    trains_table = False
+    tracks_usage = True
+
+    def __init__(
+        self,
+        num_embeddings: int = 512,
+        embedding_dim: int = 64,
+        *,
+        commitment_cost: float = 0.25,
+        decay: float = 0.99,
+        epsilon: float = 1e-5,
+        initializer="uniform",
+        threshold_ema_dead_code: float = 0.0,
+        similarity: str = "euclidean",
+        gradient: str = "straight_through",
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(
+            num_embeddings,
+            embedding_dim,
+            commitment_cost=commitment_cost,
+            initializer=initializer,
+            threshold_ema_dead_code=threshold_ema_dead_code,
+            similarity=similarity,
+            gradient=gradient,
+            seed=seed,
+            **kwargs,
+        )
+        self.decay = arguments.decay("decay", decay)
+        self.epsilon = arguments.not_negative("epsilon", epsilon)
+
+    def build(self, input_shape):
+        """Add the table and the moving averages."""
+        super().build(input_shape)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self.sums = self.add_state("sums", shape, "zeros")
+
+    def moved(self, vectors, codes):
+        """Return the state of the codes after a batch, each vector the mean of its cell."""
+        counts, sums = sum_over_replicas(
+            [
+                usage.count(codes, self.num_embeddings),
+                tf.math.unsorted_segment_sum(vectors, codes, self.num_embeddings),
+            ]
+        )
+        rate = usage.rate(self.decay, self.step)
+        counts = self.counts + rate * (counts - self.counts)
+        sums = self.sums + rate * (sums - self.sums)
+        means = tf.math.divide_no_nan(sums, self._smoothed(counts)[:, tf.newaxis])
+        table = tf.where(counts[:, tf.newaxis] > 0, means, self.table)
+        return usage.CodeState(table, counts, sums)
+
+    def _smoothed(self, counts):
+        total = tf.reduce_sum(counts)
+        return (counts + self.epsilon) / (total + self.num_embeddings * self.epsilon) * total
+
+    def get_config(self):  # noqa: D102
+        return {**super().get_config(), "decay": self.decay, "epsilon": self.epsilon}

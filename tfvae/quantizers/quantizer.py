@@ -1,0 +1,192 @@
+"""The contract of a quantizer."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae import random
+from tfvae.checks import whole
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.quantizers import arguments
+from tfvae.registry import Registry
+
+REGISTRY = Registry("quantizer")
+get = REGISTRY.get
+
+
+class Quantized(NamedTuple):
+    """What a quantizer returns for vectors `[..., D]`.
+
+    Attributes:
+        vectors: `[..., D]` float32; the value is exactly `lookup(codes)`, the gradient is the
+            quantizer's.
+        codes: `[..., *codes_per_vector]` int32, from 0 to K − 1.
+        loss: `[...]` float32, what the quantizer adds to the loss for each vector. Summed over D
+            and averaged over nothing.
+    """
+
+    vectors: tf.Tensor
+    codes: tf.Tensor
+    loss: tf.Tensor
+
+
+class Quantizer(keras.layers.Layer):
+    """A Keras layer that replaces vectors `[..., D]` by ones that integers describe.
+
+    A subclass implements `quantize_flat` and `lookup`, and `update` if it has state that no
+    gradient trains. Leading axes are free, and `call` takes care of them.
+
+    Everything is computed in float32 whatever the global precision policy: a distance to a code in
+    half precision would choose other codes. Inputs of lower precision are cast.
+
+    State that no gradient trains changes in calls with `training=True` only, as in batch
+    normalization, by statistics summed over all replicas. So the vectors that such a call returns
+    are `lookup(codes)` of the state before it.
+
+    Args:
+        embedding_dim: D, the size of a vector.
+        codebook_size: K, the number of values that one code takes.
+        seed: with the step and the replica, decides all noise; None for a quantizer without.
+
+    Attributes:
+        codes_per_vector: `()` for one code a vector, `(Q,)` for Q.
+        needs_data: whether the codebook waits for `initialize`.
+        gradient: name in `gradients.GRADIENTS` of the function that passes the gradient through;
+            None where the vectors have a gradient of their own kind.
+
+    Raises:
+        InvalidArgument: a size below 1 or a seed that is not a whole number; at build and call,
+            vectors of another size than D.
+    """
+
+    codes_per_vector = ()
+    needs_data = False
+    gradient = None
+    step = None
+
+    def __init__(self, embedding_dim: int, codebook_size: int, seed: int | None = None, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.embedding_dim = whole("embedding_dim", embedding_dim)
+        self.codebook_size = codebook_size
+        self.seed = None if seed is None else arguments.integer("seed", seed)
+
+    def build(self, input_shape):
+        """Check the shape of the vectors; subclasses add their weights here."""
+        self._check_size(input_shape)
+        if self.seed is not None:
+            self.step = self.add_state("step", (), "zeros", dtype="int64")
+
+    def call(self, inputs, training=False) -> Quantized:
+        """Quantize vectors `[..., D]`; see `Quantized`."""
+        self._check_size(inputs.shape)
+        flat = tf.reshape(tf.cast(inputs, tf.float32), [-1, self.embedding_dim])
+        quantized = self.quantize_flat(flat, training)
+        if training:
+            self.update(flat, quantized.codes)
+        leading = keras.ops.shape(inputs)[:-1]
+        return Quantized(*(tf.reshape(part, [*leading, *part.shape[1:]]) for part in quantized))
+
+    def quantize_flat(self, vectors: tf.Tensor, training: bool) -> Quantized:
+        """Quantize vectors `[N, D]`, float32, without changing any state."""
+        raise NotImplementedError
+
+    def update(self, vectors: tf.Tensor, codes: tf.Tensor, active=True) -> None:
+        """Take in a training batch; called once a training call, after `quantize_flat`.
+
+        Args:
+            vectors: `[N, D]`.
+            codes: what they were quantized to, `[N, *codes_per_vector]`.
+            active: a boolean tensor; where False, nothing changes.
+        """
+        if self.step is not None:
+            self.step.assign_add(tf.cast(active, tf.int64))
+
+    def lookup(self, codes: tf.Tensor) -> tf.Tensor:
+        """Return the vectors `[..., D]` that codes `[..., *codes_per_vector]` stand for."""
+        raise NotImplementedError
+
+    def code_shape(self, latent_shape) -> tuple:
+        """Return the shape of the codes of vectors of shape `latent_shape`."""
+        return (*latent_shape[:-1], *self.codes_per_vector)
+
+    def initialize(self, vectors) -> None:
+        """Start from data, where `needs_data` says so; else do nothing. Eager, before training.
+
+        Args:
+            vectors: `[..., D]`, what an untrained encoder gives for a sample of the data.
+
+        Raises:
+            InvalidData: too few vectors, of the wrong size, or not finite.
+        """
+
+    def check_codes(self, codes: np.ndarray) -> None:
+        """Refuse an array that is not one of codes.
+
+        Raises:
+            InvalidData: not whole numbers, outside 0 to K − 1, or not Q to a vector.
+        """
+        codes = np.asarray(codes)
+        if not np.issubdtype(codes.dtype, np.integer):
+            raise InvalidData(
+                f"Codes are {codes.dtype}; expected whole numbers from 0 to "
+                f"{self.codebook_size - 1}. Cast them to int32."
+            )
+        per_vector = codes.shape[max(0, codes.ndim - len(self.codes_per_vector)) :]
+        if per_vector != self.codes_per_vector:
+            raise InvalidData(
+                f"Codes have the shape {codes.shape}; expected a last axis of "
+                f"{self.codes_per_vector[0]}, the codes of one vector."
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook_size:
+            raise InvalidData(
+                f"Codes go from {codes.min()} to {codes.max()}; expected 0 to "
+                f"{self.codebook_size - 1}. They belong to a quantizer with more codes, or are "
+                "not codes."
+            )
+
+    def get_config(self):  # noqa: D102
+        # Subclasses add their own arguments: not all of them take D and K.
+        seed = {} if self.seed is None else {"seed": self.seed}
+        return {**super().get_config(), **seed}
+
+    def add_state(self, name, shape, initializer, dtype="float32", trainable=False):
+        """Add a weight that calls may set, from values that are the same on every replica."""
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            dtype=dtype,
+            trainable=trainable,
+            # `lookup` is also called from layers of lower precision.
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+
+    def draw_seed(self) -> tf.Tensor:
+        """Return the `[2]` int32 seed of this training call on this replica."""
+        return random.stream_seed(self.seed, random.Stream.QUANTIZE, self.step)
+
+    def ensure_built(self) -> None:
+        """Add the weights, where no call has."""
+        if not self.built:
+            self.build((None, self.embedding_dim))
+
+    def _check_size(self, shape):
+        shape = tf.TensorShape(shape)
+        if shape.rank and shape[-1] == self.embedding_dim:
+            return
+        raise InvalidArgument(
+            f"{type(self).__name__} got vectors of shape {shape}; expected a last axis of "
+            f"embedding_dim = {self.embedding_dim}, known statically. Give the encoder "
+            f"{self.embedding_dim} output channels, or the quantizer another embedding_dim."
+        )
+
+
+def sum_over_replicas(tensors: list) -> list:
+    """Return the sums of tensors over all replicas that train together."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tensors
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)

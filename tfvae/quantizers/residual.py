@@ -1,0 +1,134 @@
+"""Several quantizers in a row, each for what the ones before it left over."""
+
+import functools
+import operator
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae import random
+from tfvae.checks import whole
+from tfvae.errors import InvalidArgument
+from tfvae.quantizers import arguments, gradients, noise
+from tfvae.quantizers.composite import Composite
+from tfvae.quantizers.quantizer import REGISTRY, Quantized
+
+
+@REGISTRY.register("residual")
+class ResidualQuantizer(Composite):
+    """z ≈ e_1 + … + e_Q, where level l quantizes the remainder r_l = z − sg[e_1 + … + e_{l−1}].
+
+    The loss is the sum of the levels'. Every commitment term pulls at the encoder, since the
+    remainder is less the values: less the straight-through vectors, whose gradient in z is 1, each
+    remainder after the first would have gradient 0. From the sum of all levels the gradient passes
+    to z once, in the way of the levels. Levels whose vectors have a gradient of their own kind
+    ("fsq", "gumbel") are differentiated through the whole chain instead.
+
+    With quantizer dropout, a training call keeps the first n levels alone, with probability
+    `dropout`, n uniform on 1, …, Q − 1, for the whole batch on all replicas: one codebook then
+    serves several rates. The levels left out get no update and no loss, and their codes are −1,
+    which `lookup` leaves out as well: `lookup(tf.where(tf.range(Q) < n, codes, -1))` decodes the
+    first n levels of any codes.
+
+    It suits levels that can follow the remainder to smaller scales, not vectors of a fixed length
+    (`similarity="cosine"`, "lfq").
+
+    Source: Zeghidour et al. 2021, "SoundStream: an end-to-end neural audio codec", sec. III-C; Lee
+    et al. 2022, "Autoregressive image generation using residual quantization", sec. 3.1.
+
+    Args:
+        quantizer: the one that every level is a copy of, of one code a vector, or its name.
+        num_quantizers: Q.
+        dropout: probability that a training call leaves levels out.
+        seed: any integer.
+
+    Raises:
+        InvalidArgument: a value that cannot be used, or dropout with a single level.
+    """
+
+    def __init__(
+        self, quantizer, num_quantizers: int, dropout: float = 0.0, seed: int = 0, **kwargs
+    ):
+        super().__init__(quantizer, whole("num_quantizers", num_quantizers), seed=seed, **kwargs)
+        self.num_quantizers = num_quantizers
+        self.gradient = self.parts[0].gradient
+        self.dropout = arguments.probability("dropout", dropout)
+        if dropout and num_quantizers == 1:
+            raise InvalidArgument(
+                f"`dropout` is {dropout} with num_quantizers=1; expected 0, since the first level "
+                "is always kept. Use dropout=0 or more levels."
+            )
+
+    def quantize_flat(self, vectors, training):  # noqa: D102
+        remainder, levels = vectors, []
+        for part, keep in zip(self.parts, self._kept(training), strict=True):
+            level = part.quantize_flat(remainder, training)
+            if self.gradient:
+                level = level._replace(vectors=tf.stop_gradient(level.vectors))
+            remainder = remainder - level.vectors
+            levels.append(_masked(level, keep))
+        total = _sum([level.vectors for level in levels])
+        if self.gradient:
+            total = gradients.GRADIENTS[self.gradient](vectors, total)
+        codes = tf.stack([level.codes for level in levels], axis=-1)
+        return Quantized(total, codes, _sum([level.loss for level in levels]))
+
+    def update(self, vectors, codes, active=True):
+        """Update the levels that were kept; see `Quantizer.update`."""
+        remainder = tf.stop_gradient(vectors)
+        kept = self._kept(training=True)
+        for part, keep, own in zip(self.parts, kept, tf.unstack(codes, axis=-1), strict=True):
+            # Before the update, which may change the table.
+            following = remainder - _lookup(part, own)
+            part.update(remainder, own, active & keep)
+            remainder = following
+        super().update(vectors, codes, active)
+
+    def lookup(self, codes):
+        """Return the sum of the vectors of all levels; a level whose code is −1 is left out."""
+        levels = tf.unstack(codes, num=self.num_quantizers, axis=-1)
+        return _sum([_lookup(part, own) for part, own in zip(self.parts, levels, strict=True)])
+
+    def initialize(self, vectors):
+        """Start every level from what the levels before it leave of the data."""
+        if not self.needs_data:
+            return
+        self._check_size(np.shape(vectors))
+        remainder = tf.convert_to_tensor(vectors, tf.float32)
+        for part in self.parts:
+            part.initialize(remainder)
+            remainder = remainder - part(remainder).vectors
+
+    def _kept(self, training):
+        """Return which levels count in this call, Q boolean scalars; the same on every replica."""
+        depth = self.num_quantizers
+        if training and self.dropout:
+            # Not `draw_seed`, in which every replica has a seed of its own: the averages over all
+            # replicas must be of the same levels.
+            seed = random.make_seed(self.seed)
+            seed = random.fold_in(seed, int(random.Stream.QUANTIZE), self.step)
+            drops, share = tf.unstack(noise.uniform([2], seed))
+            fewer = 1 + tf.cast(share * (self.num_quantizers - 1), tf.int32)
+            depth = tf.where(drops < self.dropout, fewer, self.num_quantizers)
+        return tf.unstack(tf.range(self.num_quantizers) < depth)
+
+    def get_config(self):  # noqa: D102
+        own = {"num_quantizers": self.num_quantizers, "dropout": self.dropout}
+        return {**super().get_config(), **own}
+
+
+def _masked(level, keep):
+    """Return what a level counts for, nothing where `keep` is False."""
+    factor = tf.cast(keep, tf.float32)
+    codes = tf.where(keep, level.codes, -1)
+    return Quantized(factor * level.vectors, codes, factor * level.loss)
+
+
+def _lookup(part, codes):
+    used = tf.cast(codes >= 0, tf.float32)[..., tf.newaxis]
+    return used * part.lookup(tf.maximum(codes, 0))
+
+
+def _sum(tensors):
+    # One after the other: `quantize_flat` and `lookup` must round in the same way.
+    return functools.reduce(operator.add, tensors)

@@ -1,0 +1,52 @@
+"""The nearest rows of a table, by one matrix product."""
+
+import tensorflow as tf
+
+# Tables from this size on are searched in blocks of vectors, so that no more than about
+# BLOCK_ELEMENTS distances are held at a time. A smaller table takes one plain product, which
+# LiteRT runs without a loop.
+LARGE_TABLE = 4096
+BLOCK_ELEMENTS = 2**24
+
+
+def nearest(vectors: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    """Return argmin_k ‖z − e_k‖² for each vector z; of equal distances, the lowest k.
+
+    The distances are compared by ‖e_k‖² − 2 z·e_k, since ‖z‖² is the same for every k: no
+    `[N, K, D]` tensor is made. There is no gradient.
+
+    Args:
+        vectors: `[N, D]` float32.
+        table: `[K, D]` float32, K known statically.
+
+    Returns:
+        `[N]` int32.
+    """
+    vectors, table = tf.stop_gradient(vectors), tf.stop_gradient(table)
+    squares = tf.reduce_sum(table**2, axis=-1)
+    if table.shape[0] < LARGE_TABLE:
+        return _nearest(vectors, table, squares)
+    return _in_blocks(
+        lambda block: _nearest(block, table, squares),
+        vectors,
+        max(1, BLOCK_ELEMENTS // table.shape[0]),
+    )
+
+
+def _nearest(vectors, table, squares):
+    scores = squares - 2.0 * tf.matmul(vectors, table, transpose_b=True)
+    return tf.argmin(scores, axis=-1, output_type=tf.int32)
+
+
+def _in_blocks(function, vectors, rows):
+    """Apply a function `[rows, D] -> [rows]` to blocks of `vectors`, one after the other."""
+    count = tf.shape(vectors)[0]
+    blocks = (count + rows - 1) // rows
+    padded = tf.pad(vectors, [[0, blocks * rows - count], [0, 0]])
+    codes = tf.map_fn(
+        function,
+        tf.reshape(padded, [blocks, rows, vectors.shape[-1]]),
+        fn_output_signature=tf.TensorSpec([rows], tf.int32),
+        parallel_iterations=1,  # blocks side by side would each hold their distances
+    )
+    return tf.reshape(codes, [-1])[:count]

@@ -1,0 +1,66 @@
+"""How often each code is used: moving averages, and new vectors for codes that no one uses."""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfvae.quantizers import noise
+
+
+class CodeState(NamedTuple):
+    """What is known of each code.
+
+    Attributes:
+        table: `[K, D]`, their vectors.
+        counts: `[K]`, moving average of how many vectors of a batch choose each.
+        sums: `[K, D]`, moving average of the sum of these vectors; None where no one needs it.
+    """
+
+    table: tf.Tensor
+    counts: tf.Tensor
+    sums: tf.Tensor | None = None
+
+
+def count(codes: tf.Tensor, size: int) -> tf.Tensor:
+    """Return how many of the codes `[N]` are 0, …, size − 1, `[size]` float32."""
+    return tf.math.unsorted_segment_sum(tf.ones_like(codes, tf.float32), codes, size)
+
+
+def rate(decay: float, step: tf.Tensor) -> tf.Tensor:
+    """Return the weight of a batch in a moving average that owes nothing to its start.
+
+    (1 − d)/(1 − d^t) at step t = 1, 2, …: m ← m + rate · (x − m) is then the average of all x so
+    far with weights d^age, which is the usual moving average from 0 after division by 1 − d^t.
+
+    Args:
+        decay: d, from 0 to below 1.
+        step: t − 1.
+    """
+    if decay == 0:
+        return tf.constant(1.0)
+    # expm1, since 1 − d^t in float32 would lose digits for d near 1.
+    seen = -tf.math.expm1((tf.cast(step, tf.float32) + 1.0) * math.log(decay))
+    return (1.0 - decay) / seen
+
+
+def revive(state: CodeState, vectors: tf.Tensor, threshold: float, seed: tf.Tensor) -> CodeState:
+    """Give codes whose count is below a threshold the place of a random vector of the batch.
+
+    Such a code starts as if it had been used as often as the average one: with its old count it
+    would be replaced again at once, and with its old sum an average would draw it back.
+
+    Args:
+        state: of all codes.
+        vectors: the batch, `[N, D]`; if empty, nothing changes.
+        threshold: in vectors per batch, over all replicas.
+        seed: `[2]` int32.
+    """
+    dead = (state.counts < threshold) & (tf.shape(vectors)[0] > 0)
+    start = tf.maximum(tf.reduce_mean(state.counts), threshold)
+    rows = noise.rows(vectors, state.table.shape[0], seed)
+    table = tf.where(dead[:, tf.newaxis], rows, state.table)
+    counts = tf.where(dead, start, state.counts)
+    if state.sums is None:
+        return CodeState(table, counts)
+    return CodeState(table, counts, tf.where(dead[:, tf.newaxis], start * rows, state.sums))

@@ -1,0 +1,240 @@
+"""From a configuration to a compiled model."""
+
+import inspect
+import itertools
+
+import keras
+
+from tfvae import data, distributions, estimators, networks, objectives, quantizers
+from tfvae.config import Config, ModelConfig, TrainingConfig
+from tfvae.errors import InvalidArgument
+from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE
+from tfvae.optimizers import Adam
+
+_SAMPLE_FOR_BIAS = 10_000
+
+
+def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
+    """Return the compiled model of a configuration, for images of the shape of `splits`.
+
+    Raises:
+        InvalidArgument: names, options or sizes that do not exist or do not go together.
+    """
+    training = config.training
+    keras.utils.set_random_seed(training.seed)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(training.precision)
+    try:
+        model = _MODELS[config.model.family](config, splits)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    model.compile(
+        _optimizer(training, splits),
+        steps_per_execution=training.steps_per_execution,
+        jit_compile=training.jit_compile,
+        **(_bound(training) if config.model.family == "vae" else {}),
+    )
+    return model
+
+
+def _bound(training: TrainingConfig) -> dict:
+    """Return the arguments of `compile` that a latent-variable model takes."""
+    estimator = None
+    if training.estimator:
+        estimator = _part(estimators.REGISTRY, training.estimator, training.estimator_options)
+    names = ("num_samples", "beta", "kl_warmup_steps", "kl", "free_bits")
+    return {
+        "objective": _part(objectives.REGISTRY, training.objective, training.objective_options),
+        "estimator": estimator,
+        **{name: getattr(training, name) for name in names},
+    }
+
+
+def _part(registry, name, options):
+    """Return a part by name; a part that is a plain function takes no options."""
+    part = registry.get(name, **options)
+    if options and inspect.isfunction(part):
+        raise InvalidArgument(f"The {registry.kind} {name!r} takes no options, but got {options}.")
+    return part
+
+
+def _vae(config, splits):
+    options = config.model
+    likelihood = distributions.LIKELIHOODS.get(options.likelihood, **options.likelihood_options)
+    posterior = distributions.POSTERIORS.get(options.posterior)
+    encoders, decoders = _networks(options, posterior, likelihood, splits)
+    common = {"likelihood": likelihood, "seed": config.training.seed}
+    common["prior"] = options.prior or None
+    if options.upper_latent_sizes:
+        return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
+    return VAE(*encoders, *decoders, posterior=posterior, **common)
+
+
+def _vqvae(config, splits):
+    options = config.model
+    likelihood = distributions.LIKELIHOODS.get(options.likelihood, **options.likelihood_options)
+    quantizer = _quantizer(options, config.training.seed)
+    network = dict(options.network_options)
+    encoder = _call(
+        networks.residual_encoder, splits.shape, quantizer.embedding_dim, options=network
+    )
+    decoder = _residual_decoder(encoder.output_shape[1:], network, likelihood, splits)
+    return VQVAE(encoder, quantizer, decoder, likelihood, seed=config.training.seed)
+
+
+def _vqvae2(config, splits):
+    options = config.model
+    likelihood = distributions.LIKELIHOODS.get(options.likelihood, **options.likelihood_options)
+    bottom, top = (_quantizer(options, config.training.seed + n) for n in range(2))
+    network = dict(options.network_options)
+    first = _call(networks.residual_encoder, splits.shape, None, options=network)
+    *grid, channels = first.output_shape[1:]
+    once = {**network, "num_downsamplings": 1}
+    second = _call(networks.residual_encoder, (*grid, channels), None, options=once)
+    upper = second.output_shape[1:3]
+    between = {**network, "num_upsamplings": 1}
+    between.pop("num_downsamplings", None)
+    above = _call(networks.residual_decoder, (*upper, top.embedding_dim), channels, options=between)
+    joined = (*grid, bottom.embedding_dim + channels)
+    decoder = _residual_decoder(joined, network, likelihood, splits)
+    return HierarchicalVQVAE(
+        [first, second], [bottom, top], [decoder, above], likelihood, seed=config.training.seed
+    )
+
+
+def _residual_decoder(latent_shape, network, likelihood, splits):
+    options = dict(network)
+    if "num_downsamplings" in options:
+        options["num_upsamplings"] = options.pop("num_downsamplings")
+    channels = likelihood.params_size(splits.shape[-1])
+    bias = _bias(likelihood, splits, per_channel=True)
+    return _call(networks.residual_decoder, latent_shape, channels, bias=bias, options=options)
+
+
+def _quantizer(options: ModelConfig, seed):
+    """Return the quantizer of a configuration, which gives it those of its arguments it takes."""
+    given = dict(options.quantizer_options)
+    if isinstance(given.get("quantizer"), dict):  # of a wrapper: {name = ..., options...}
+        inner = dict(given["quantizer"])
+        given["quantizer"] = _quantizer_of(inner.pop("name", "ema"), inner, options, seed)
+    return _quantizer_of(options.quantizer, given, options, seed)
+
+
+def _quantizer_of(name, given, options, seed):
+    defaults = {"embedding_dim": options.embedding_dim, "seed": seed}
+    if name in quantizers.REGISTRY.names():
+        takes = inspect.signature(quantizers.REGISTRY.part(name)).parameters
+        given = {k: v for k, v in defaults.items() if k in takes} | given
+    return quantizers.get(name, **given)
+
+
+def _call(function, *args, options, **kwargs):
+    """Call a network function with the options of a configuration, or say what it takes."""
+    try:
+        return function(*args, **kwargs, **options)
+    except TypeError:
+        known = list(inspect.signature(function).parameters)[2:]
+        raise InvalidArgument(
+            f"model.network_options is {options!r}; expected names among {', '.join(known)}."
+        ) from None
+
+
+def _networks(config: ModelConfig, posterior, likelihood, splits):
+    """Return encoders and decoders, one of each for a stochastic layer, from the bottom up."""
+    activation = _activation(config.activation)
+    shapes = [_latent_shape(config, size) for size in _latent_sizes(config)]
+    params = [_params_shape(posterior, shape) for shape in shapes]
+    x_params = _params_shape(likelihood, splits.shape)
+    bias = _bias(likelihood, splits, per_channel=config.network == "conv")
+    options = {"activation": activation}
+    if config.network == "conv":
+        options |= {"filters": config.hidden, "units": config.units}
+        make_encoder, make_decoder = networks.conv_encoder, networks.conv_decoder
+    else:
+        options |= {"hidden": config.hidden}
+        make_encoder, make_decoder = networks.dense_encoder, networks.dense_decoder
+    encoders = [make_encoder(splits.shape, _plain(params[0]), **options)]
+    decoders = [make_decoder(_plain(shapes[0]), x_params, bias=bias, **options)]
+    between = (config.upper_hidden, activation)
+    for below, above in itertools.pairwise(range(len(shapes))):
+        encoders.append(networks.dense_encoder(shapes[below], _plain(params[above]), *between))
+        decoders.append(networks.dense_decoder(_plain(shapes[above]), params[below], *between))
+    return encoders, decoders
+
+
+def _bias(likelihood, splits, per_channel):
+    """Return the initial bias of the decoder's output, None for zeros."""
+    if not isinstance(likelihood, distributions.Bernoulli):
+        return None
+    return networks.logit_bias(splits.train.numpy(0, _SAMPLE_FOR_BIAS), per_channel)
+
+
+def _latent_sizes(config):
+    return (config.latent_size, *config.upper_latent_sizes)
+
+
+def _latent_shape(config, size):
+    return (size, config.num_categories) if config.num_categories else (size,)
+
+
+def _params_shape(factory, shape):
+    return (*shape[:-1], factory.params_size(shape[-1]))
+
+
+def _plain(shape):
+    """Return a shape of one axis as a number, as the networks of vectors take it."""
+    return shape[0] if len(shape) == 1 else shape
+
+
+def _activation(name):
+    try:
+        return keras.activations.get(name)
+    except ValueError:
+        raise InvalidArgument(
+            f"Unknown activation {name!r}; expected one of Keras, such as 'tanh', 'relu', 'gelu' "
+            "or 'silu'."
+        ) from None
+
+
+def learning_rate(config: TrainingConfig, splits):
+    """Return the learning rate of every step, a number or a Keras schedule."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    steps = config.epochs * (len(splits.train) // config.batch_size)
+    if config.schedule == "iwae":
+        return _published_schedule(config.learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(config.learning_rate, max(1, steps))
+
+
+def _published_schedule(learning_rate, steps):
+    """Return the eight stages of Burda et al. 2016, sec. 5, over so many steps."""
+    ends = [round(steps * (3 ** (i + 1) - 1) / (3**8 - 1)) for i in range(7)]
+    rates = [learning_rate * 10 ** (-i / 7) for i in range(8)]
+    # Keras counts steps from 0, and a boundary is the last step of its stage.
+    return keras.optimizers.schedules.PiecewiseConstantDecay([end - 1 for end in ends], rates)
+
+
+def _optimizer(config: TrainingConfig, splits):
+    rate = learning_rate(config, splits)
+    if config.optimizer == "adam":
+        return Adam(rate, epsilon=config.epsilon)
+    try:
+        optimizer = keras.optimizers.get(
+            {"class_name": config.optimizer, "config": {"learning_rate": rate}}
+        )
+    except (ValueError, TypeError):
+        raise InvalidArgument(
+            f"Unknown optimizer {config.optimizer!r}; expected 'adam' or the name of a Keras "
+            "optimizer, such as 'sgd', 'rmsprop', 'adamw' or 'lion'."
+        ) from None
+    if config.epsilon != TrainingConfig.epsilon:
+        if not hasattr(optimizer, "epsilon"):
+            raise InvalidArgument(
+                f"training.epsilon is {config.epsilon!r}, but the optimizer {config.optimizer!r} "
+                f"has none; expected {TrainingConfig.epsilon!r}, the default."
+            )
+        optimizer.epsilon = config.epsilon
+    return optimizer
+
+
+_MODELS = {"vae": _vae, "vqvae": _vqvae, "vqvae2": _vqvae2}
