@@ -19,7 +19,7 @@ LAYERS = [
     ["exact"],
     ["estimators"],
     ["models"],
-    ["config", "evaluation", "data", "export", "ondevice", "images", "diagnosis"],
+    ["config", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
     ["recipes", "runs"],
     ["tools"],
 ]

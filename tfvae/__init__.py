@@ -31,6 +31,7 @@ _PUBLIC = {
     "diagnose": "tfvae.diagnosis",
     "fit_jointly": "tfvae.models",
     "code_priors": None,
+    "codec": None,
     "config": None,
     "data": None,
     "distributions": None,

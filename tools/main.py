@@ -17,6 +17,7 @@ from tfvae.tools.recipes import recipes
 from tfvae.tools.reconstruct import reconstruct
 from tfvae.tools.sample import sample
 from tfvae.tools.train import train
+from tfvae.tools.train_prior import train_prior
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,7 +29,18 @@ def cli():
     """
 
 
-for _verb in (demo, recipes, train, evaluate, diagnose, sample, reconstruct, export, decode):
+for _verb in (
+    demo,
+    recipes,
+    train,
+    train_prior,
+    evaluate,
+    diagnose,
+    sample,
+    reconstruct,
+    export,
+    decode,
+):
     cli.add_command(_verb)
 
 

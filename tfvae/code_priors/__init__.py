@@ -2,8 +2,9 @@
 
 from tfvae.code_priors.categorical import CategoricalCodePrior
 from tfvae.code_priors.code_prior import REGISTRY, CodePrior
-from tfvae.code_priors.uniform import UniformCodePrior
+from tfvae.code_priors.pixelcnn import PixelCNN
 from tfvae.code_priors.transformer import TransformerCodePrior
+from tfvae.code_priors.uniform import UniformCodePrior
 
 get = REGISTRY.get
 
@@ -11,7 +12,8 @@ __all__ = [
     "REGISTRY",
     "CategoricalCodePrior",
     "CodePrior",
-    "UniformCodePrior",
+    "PixelCNN",
     "TransformerCodePrior",
+    "UniformCodePrior",
     "get",
 ]

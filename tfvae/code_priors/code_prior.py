@@ -41,6 +41,9 @@ class CodePrior(MaximumLikelihood):
         InvalidArgument: sizes that cannot be used.
     """
 
+    # Keras would export a signature that calls the model on floats and without labels.
+    _default_save_signature = None
+
     def __init__(self, codebook_size: int, num_classes: int = 0, seed: int = 0, **kwargs):
         super().__init__(seed=seed, **kwargs)
         self.codebook_size = checks.whole("codebook_size", codebook_size)

@@ -19,8 +19,8 @@ class TransformerCodePrior(CodePrior):
 
     x ← x + attention(LN(x)),  x ← x + W₂ gelu(W₁ LN(x)),
 
-    the MLP being four times as wide as x, a last LayerNorm, and a linear map to logits. Dropout acts
-    on the first input and on what each branch adds.
+    the MLP being four times as wide as x, a last LayerNorm, and a linear map to logits. Dropout
+    acts on the first input and on what each branch adds.
 
     Sources: Vaswani et al. 2017, "Attention is all you need"; Radford et al. 2019, "Language models
     are unsupervised multitask learners", sec. 2.3 (this form); Xiong et al. 2020, "On layer

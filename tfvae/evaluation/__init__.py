@@ -1,6 +1,7 @@
 """Measures of a trained model, on their own path: nothing is shared with the loss but log w."""
 
 from tfvae.evaluation.annealed import AnnealedLogLikelihood, annealed_importance_sampling
+from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood, code_measures
 from tfvae.evaluation.exact import ExactLogLikelihood, exact_log_likelihood
 from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
 from tfvae.evaluation.gaps import AmortizationGap, amortization_gap
@@ -15,6 +16,7 @@ from tfvae.evaluation.information import (
 __all__ = [
     "AmortizationGap",
     "AnnealedLogLikelihood",
+    "CodeLogLikelihood",
     "ExactLogLikelihood",
     "FreePosterior",
     "LogLikelihood",
@@ -22,6 +24,8 @@ __all__ = [
     "active_units",
     "amortization_gap",
     "annealed_importance_sampling",
+    "code_log_likelihood",
+    "code_measures",
     "exact_log_likelihood",
     "fit_posterior",
     "log_likelihood",

@@ -10,7 +10,9 @@ import tensorflow_probability as tfp
 
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
+from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood
 from tfvae.evaluation.results import Measured, sampling_error
+from tfvae.models import CodeModel
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of decoder outputs: small enough for a CPU's cache, large enough for a GPU.
@@ -79,7 +81,8 @@ def log_likelihood(
     seed: int = 0,
     progress: bool = True,
     proposal: Callable[[tf.Tensor], tfp.distributions.Distribution] | None = None,
-) -> LogLikelihood:
+    condition=None,
+) -> LogLikelihood | CodeLogLikelihood:
     """Estimate log p(x) by importance sampling from q(z|x), or from another proposal.
 
     log p̂(x) = log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
@@ -88,10 +91,14 @@ def log_likelihood(
     or a chain of layers. The proposal must put mass wherever the posterior p(z|x) does; where it
     has lighter tails, the estimate is low and its effective sample size may not show it.
 
+    A `CodeModel` has no q(z|x) and samples nothing: its log p(x) is bounded by
+    log p(x|z_q(x)) + log p(codes of x), see `tfvae.evaluation.code_log_likelihood`, and
+    `num_samples` and `seed` have no effect.
+
     Source: Burda, Grosse and Salakhutdinov 2016, "Importance weighted autoencoders", sec. 5.
 
     Args:
-        model: a `LatentVariableModel`.
+        model: a `LatentVariableModel` or a `CodeModel`.
         x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
         num_samples: K; published results use 5000.
         seed: decides the samples.
@@ -100,15 +107,21 @@ def log_likelihood(
             `tfd.Distribution` over latents with batch shape `[B]` and event shape `latent_shape`,
             in nats and made of TensorFlow operations; by default the model's own q(z|x). Then
             `kl` and `elbo` are those of the proposal.
+        condition: labels `[N]` or one label for all, for a `CodeModel` whose prior has classes.
 
     Returns:
-        A `LogLikelihood`.
+        A `LogLikelihood`; of a `CodeModel`, a `CodeLogLikelihood`.
 
     Raises:
-        InvalidArgument: `num_samples` is below 1, or the proposal's shapes do not fit.
+        InvalidArgument: `num_samples` is below 1, the proposal's shapes do not fit, or the model
+            has no use for an argument.
         InvalidData: data that is empty or does not fit the model.
     """
     check_at_least(1, num_samples=num_samples)
+    if isinstance(model, CodeModel):
+        _refuse("proposal", proposal, "the codes of an example are its encoder's", model)
+        return code_log_likelihood(model, x, condition, progress)
+    _refuse("condition", condition, "only a prior over codes has classes", model)
     batch_size = min(_BATCH_SIZE, _rows(model))
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
     results = []
@@ -140,6 +153,14 @@ def log_weight_sums(model, proposal, given, x, seed, num_samples) -> list[np.nda
 
 def _rows(model):
     return max(1, _CHUNK_SIZE // sample_size(model))
+
+
+def _refuse(name, value, reason, model):
+    if value is not None:
+        raise InvalidArgument(
+            f"log_likelihood got `{name}`, which {type(model).__name__} has no use for: {reason}. "
+            "Leave it out."
+        )
 
 
 def _check_proposal(model, proposal, x):

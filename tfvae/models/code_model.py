@@ -109,6 +109,13 @@ class CodeModel(GenerativeModel):
             self._check_prior(prior)
         self._attached.hold(prior=prior)
 
+    def __setattr__(self, name, value):
+        """Set an attribute; Keras would track a prior here before the setter sees it."""
+        if name == "prior":
+            type(self).prior.fset(self, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def trainable_variables(self):
         """Everything but the prior, which has a `fit` of its own."""

@@ -170,6 +170,7 @@ class Attached(keras.layers.Layer):
 
     def hold(self, **layers):
         """Take layers in place of those before, whose weights Keras would go on tracking."""
+        self._tracker.unlock()  # a model that was loaded has locked this layer too
         for layer in list(self._layers):
             self._tracker.untrack(layer)
         for name, layer in layers.items():

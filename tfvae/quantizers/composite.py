@@ -22,7 +22,7 @@ class Composite(Quantizer):
         InvalidArgument: not a quantizer of one code a vector.
     """
 
-    def __init__(self, quantizer, count: int, embedding_dim=None, seed: int = 0, **kwargs):
+    def __init__(self, quantizer, count: int, seed: int = 0, **kwargs):
         quantizer = REGISTRY.get(quantizer)
         if not isinstance(quantizer, Quantizer) or quantizer.codes_per_vector:
             raise InvalidArgument(
@@ -30,8 +30,7 @@ class Composite(Quantizer):
                 "'vq', 'ema' or 'fsq': residual and product quantizers do not nest."
             )
         seed = arguments.integer("seed", seed)
-        size = embedding_dim or quantizer.embedding_dim
-        super().__init__(size, quantizer.codebook_size, seed, **kwargs)
+        super().__init__(quantizer.embedding_dim, quantizer.codebook_size, seed, **kwargs)
         self.codes_per_vector = (count,)
         self.parts = [_copy(quantizer, number, seed + number) for number in range(count)]
 

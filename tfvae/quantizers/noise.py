@@ -1,6 +1,7 @@
 """Random numbers that are the same in a graph and under XLA.
 
-TensorFlow's stateless float generators are not: these start from its integers, which are.
+TensorFlow's stateless generators of floats and of integers in a range are not: these start from its
+whole words, which are.
 """
 
 import tensorflow as tf
@@ -13,8 +14,9 @@ def uniform(shape, seed: tf.Tensor) -> tf.Tensor:
         shape: of the result.
         seed: `[2]` int32.
     """
-    bits = tf.random.stateless_uniform(shape, seed, minval=0, maxval=2**23, dtype=tf.int32)
-    return (tf.cast(bits, tf.float32) + 0.5) * 2.0**-23
+    words = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32)
+    upper = tf.bitwise.right_shift(words, tf.constant(9, tf.uint32))
+    return (tf.cast(upper, tf.float32) + 0.5) * 2.0**-23
 
 
 def gumbel(shape, seed: tf.Tensor) -> tf.Tensor:

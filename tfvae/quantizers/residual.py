@@ -49,7 +49,7 @@ class ResidualQuantizer(Composite):
     def __init__(
         self, quantizer, num_quantizers: int, dropout: float = 0.0, seed: int = 0, **kwargs
     ):
-        super().__init__(quantizer, whole("num_quantizers", num_quantizers), seed=seed, **kwargs)
+        super().__init__(quantizer, whole("num_quantizers", num_quantizers), seed, **kwargs)
         self.num_quantizers = num_quantizers
         self.gradient = self.parts[0].gradient
         self.dropout = arguments.probability("dropout", dropout)

@@ -1,6 +1,7 @@
 """Runs: from a configuration to a directory with a trained, measured and pictured model."""
 
 from tfvae.runs.build import build_model
+from tfvae.runs.code_prior import train_prior
 from tfvae.runs.directory import RunDirectory, load_model, open_model
 from tfvae.runs.evaluate import evaluate, held_out_examples, load_run
 from tfvae.runs.train import load_data, train
@@ -15,4 +16,5 @@ __all__ = [
     "load_run",
     "open_model",
     "train",
+    "train_prior",
 ]

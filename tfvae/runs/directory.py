@@ -15,8 +15,8 @@ class RunDirectory:
     """The files of one run.
 
     `config.toml`, `model.keras`, `history.csv`, `report.json`, `tensorboard/`, `checkpoints/`, the
-    pictures `curves.png`, `reconstructions.png`, `samples.png` and `latent.png`, and what
-    `tfvae export` writes.
+    pictures `curves.png`, `reconstructions.png`, `samples.png` and `latent.png` (of a VQ-VAE
+    `usage.png`), and what `tfvae train-prior` and `tfvae export` write.
     """
 
     def __init__(self, path: str | Path):
@@ -113,7 +113,7 @@ def load_model(path: str | Path):
     Raises:
         InvalidFile: the file is missing, damaged, or not a model of tfvae.
     """
-    from tfvae.models import LatentVariableModel
+    from tfvae.models import GenerativeModel
 
     path = Path(path)
     if not path.is_file():
@@ -130,9 +130,9 @@ def load_model(path: str | Path):
     except Exception as error:  # Keras and zipfile raise many kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InvalidFile(f"{path} cannot be loaded: {reason[0][:300]}") from None
-    if not isinstance(model, LatentVariableModel):
+    if not isinstance(model, GenerativeModel):
         raise InvalidFile(
-            f"{path} holds a {type(model).__name__}; expected a model of tfvae, such as VAE."
+            f"{path} holds a {type(model).__name__}; expected a model of tfvae, such as a VAE."
         )
     return model
 

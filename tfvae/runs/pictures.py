@@ -16,6 +16,7 @@ from matplotlib import pyplot as plt
 _NATS = "nats per example"
 _CURVES = {"elbo": _NATS, "reconstruction": _NATS, "kl": _NATS}
 _CODE_CURVES = {"reconstruction": _NATS, "quantization": _NATS, "perplexity": "codes"}
+PRIOR_CURVES = {"loss": _NATS, "bits_per_code": "bits per code"}
 _WHOLE_RANGE = ("kl", "perplexity")
 
 

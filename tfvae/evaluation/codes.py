@@ -1,0 +1,238 @@
+"""Models of codes, measured: a bound on log p(x), and what is left of images after the codes."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.code_priors.data import check_condition
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.evaluation.batches import batches, join, sample_size, track
+from tfvae.evaluation.results import Measured
+from tfvae.models.code_usage import CodeUsage
+
+# Numbers in one tensor of decoder outputs, or of the prior's logits: 32 MiB.
+_CHUNK_SIZE = 2**23
+_BATCH_SIZE = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeLogLikelihood(Measured):
+    """A lower bound on log p(x) of a model of codes; in nats per example, arrays of shape `[N]`.
+
+    Attributes:
+        reconstruction: −log p(x|z_q(x)).
+        rate: −log p(codes of x) under the model's prior.
+        uniform_rate: S log K, what any S codes of K values cost without a learned prior.
+        num_values: dimensions of x, what bits/dim divides by.
+    """
+
+    reconstruction: np.ndarray
+    rate: np.ndarray
+    uniform_rate: float
+    num_values: int
+
+    @property
+    def per_example(self) -> np.ndarray:
+        """log p(x|z_q(x)) + log p(codes of x), at most log p(x)."""
+        return -(self.reconstruction + self.rate)
+
+    @property
+    def uniform_mean(self) -> float:
+        """The mean over examples of the same bound with the uniform prior."""
+        return -float(self.reconstruction.mean()) - self.uniform_rate
+
+    @property
+    def uniform_bits_per_dim(self) -> float:
+        """−uniform_mean / (ln 2 · num_values)."""
+        return -self.uniform_mean / (math.log(2) * self.num_values)
+
+    def summary(self) -> dict:
+        """Return the means as a dictionary of plain numbers, for JSON.
+
+        The standard error of a single example is None.
+        """
+        return {
+            **super().summary(),
+            "reconstruction": float(self.reconstruction.mean()),
+            "rate": float(self.rate.mean()),
+            "uniform_log_likelihood": self.uniform_mean,
+            "uniform_bits_per_dim": self.uniform_bits_per_dim,
+        }
+
+    def __str__(self):
+        return (
+            f"log p(x) ≥ {self.mean:.3f} ± {self.standard_error:.3f} nats "
+            f"({self.bits_per_dim:.4f} bits/dim), reconstruction {self.reconstruction.mean():.3f}, "
+            f"rate {self.rate.mean():.3f} (uniform prior {self.uniform_rate:.3f}), "
+            f"{len(self.rate)} examples"
+        )
+
+
+def code_log_likelihood(model, x, condition=None, progress: bool = True) -> CodeLogLikelihood:
+    """Bound log p(x) of a model of codes from below, by one term of its sum.
+
+    log p(x) = log Σ_codes p(x|codes) p(codes) ≥ log p(x|z_q(x)) + log p(codes of x): the model makes
+    x from any codes, and the encoder's are among them. Nothing is sampled.
+
+    Source: van den Oord et al. 2017, "Neural discrete representation learning", sec. 3.2.
+
+    Args:
+        model: a `CodeModel`.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such, in a fixed order if
+            there are labels.
+        condition: labels `[N]` or one label for all, where the prior has classes; else None.
+        progress: whether to show a progress bar on standard error.
+
+    Returns:
+        A `CodeLogLikelihood`.
+
+    Raises:
+        InvalidArgument: the likelihood is a density, or labels are missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or labels that do not.
+    """
+    _check_discrete(model.likelihood)
+    per_code = math.prod(model.code_shape) * model.codebook_size
+    rows = max(1, _CHUNK_SIZE // max(sample_size(model), per_code))
+    parts, count = batches(model, x, min(_BATCH_SIZE, rows))
+    check_condition(condition, model.prior.num_classes, None if count is None else len(x))
+    results = [
+        # The prior is an argument: it can be replaced, and a graph keeps the one it was traced for.
+        [part.numpy() for part in _terms(model, model.prior, batch, labels)]
+        for batch, labels in _labelled(track(parts, count, "log p(x)", progress), condition)
+    ]
+    uniform_rate = math.prod(model.code_shape) * math.log(model.codebook_size)
+    return CodeLogLikelihood(*join(results), uniform_rate, math.prod(model.x_shape))
+
+
+def _check_discrete(likelihood):
+    if likelihood.num_levels is None:
+        raise InvalidArgument(
+            f"The {type(likelihood).__name__} likelihood is a density on the real line, so p(x) is "
+            "no probability of pixel values, and bits/dim mean nothing; expected a likelihood over "
+            "levels. Train with 'bernoulli', 'categorical' or 'discretized_logistic_mixture', or "
+            "measure this model with tfvae.evaluation.code_measures."
+        )
+
+
+def _labelled(parts, condition):
+    """Yield batches and their labels, `[B]` int32, or None without.
+
+    Raises:
+        InvalidData: there are more or fewer labels than examples.
+    """
+    labels, done = None if condition is None else np.asarray(condition, np.int32), 0
+    for batch in parts:
+        start, done = done, done + len(batch)
+        if labels is None:
+            yield batch, None
+        elif labels.ndim == 0:
+            yield batch, tf.fill([len(batch)], labels)
+        elif done > len(labels):
+            raise _wrong_count(labels, f"at least {done}")
+        else:
+            yield batch, tf.constant(labels[start:done])
+    if labels is not None and labels.ndim and done < len(labels):
+        raise _wrong_count(labels, done)
+
+
+def _wrong_count(labels, count):
+    return InvalidData(
+        f"There are {len(labels)} labels for {count} examples; expected one label for each."
+    )
+
+
+@tf.function(reduce_retracing=True)
+def _terms(model, prior, x, condition):
+    """Return −log p(x|z_q(x)) and −log p(codes), `[B]` each.
+
+    At module level, so that measuring one model again does not trace the graph again.
+    """
+    quantized = model.quantized(x)
+    reconstruction = -model.p_x_given_vectors(quantized.vectors).log_prob(x)
+    return reconstruction, -prior.log_prob(quantized.codes, condition)
+
+
+def code_measures(model, x) -> dict:
+    """Measure what a model of codes leaves of images, and how it uses its codes.
+
+    Args:
+        model: a `CodeModel`, with any likelihood.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+
+    Returns:
+        A dictionary of plain numbers, for JSON:
+
+        - `mse`, the mean over all values of (x − mean of p(x|z_q(x)))²;
+        - `mse_over_variance`, `mse` over the variance of all values of x: 1 for a model that knows
+          the mean of the data alone. None of data that is constant;
+        - `psnr`, −10 log10(mse of an image) in dB, averaged over images: the peak is 1. None if an
+          image is reproduced exactly, which has no finite one;
+        - `perplexity`, `code_usage`, `code_bits`: those of `fit`, over the whole of x; see
+          `tfvae.models.code_usage.CodeUsage`;
+        - `num_examples`.
+
+    Raises:
+        InvalidData: data that is empty or does not fit the model.
+    """
+    rows = max(1, _CHUNK_SIZE // sample_size(model))
+    parts, _ = batches(model, x, min(_BATCH_SIZE, rows))
+    moments, errors, usage = Moments(), [], None
+    for batch in parts:
+        squared_error, codes = _reconstruct(model, batch)
+        errors.append(squared_error.numpy())
+        moments.add(batch.numpy())
+        by_codebook = model.by_codebook(codes)
+        usage = usage or _start_usage(by_codebook, model.codebook_size)
+        usage.update_state(by_codebook)
+    errors = np.concatenate(errors).astype(np.float64)
+    mse, variance = float(errors.mean()), moments.variance
+    return {
+        "mse": mse,
+        "mse_over_variance": mse / variance if variance > 0 else None,
+        "psnr": float(np.mean(-10.0 * np.log10(errors))) if errors.all() else None,
+        **{name: float(value) for name, value in usage.result().items()},
+        "num_examples": len(errors),
+    }
+
+
+@tf.function(reduce_retracing=True)
+def _reconstruct(model, x):
+    """Return the mean squared error of each example, `[B]`, and its codes."""
+    quantized = model.quantized(x)
+    error = model.p_x_given_vectors(quantized.vectors).mean() - x
+    return tf.reduce_mean(error**2, axis=list(range(1, len(x.shape)))), quantized.codes
+
+
+def _start_usage(by_codebook, codebook_size):
+    usage = CodeUsage()
+    usage.start([math.prod(part.shape[1:]) for part in by_codebook], codebook_size)
+    return usage
+
+
+class Moments:
+    """The variance of all values of a stream of arrays.
+
+    Attributes:
+        variance: over all values so far; 0 before the first, and exactly so if all are equal.
+    """
+
+    def __init__(self):
+        self._shift, self._count, self._sum, self._squares = None, 0, 0.0, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in some more values."""
+        if self._shift is None:
+            # Relative to one of them, since the difference of two large sums would lose digits.
+            self._shift = float(values.flat[0])
+        shifted = values.astype(np.float64) - self._shift
+        self._count += shifted.size
+        self._sum += float(shifted.sum())
+        self._squares += float(np.square(shifted).sum())
+
+    @property
+    def variance(self) -> float:  # noqa: D102
+        if not self._count:
+            return 0.0
+        return self._squares / self._count - (self._sum / self._count) ** 2

@@ -1,0 +1,150 @@
+"""The signs of a vector as its code, without a table."""
+
+import math
+
+import tensorflow as tf
+
+from tfvae.checks import positive, whole
+from tfvae.errors import InvalidArgument
+from tfvae.quantizers import arguments, gradients, radix
+from tfvae.quantizers.nearest import squared_distance
+from tfvae.quantizers.quantizer import REGISTRY, Quantized, Quantizer
+
+# The joint entropy of this many bits is a sum over 2^18 codes, the largest codebook of the paper.
+EXACT_BITS = 18
+
+
+@REGISTRY.register("lfq")
+class LookupFreeQuantizer(Quantizer):
+    """q = sign(z), one bit an axis; K = 2^D codes, bit i being worth 2^i, and sign(0) = −1.
+
+    The gradient is straight-through. The loss of vector n is
+
+        β ‖z_n − sg[q_n]‖² + w (H[p(c|z_n)] − γ H[p̄(c)]),   p̄ = mean over n of p(c|z_n),
+
+    in nats, where p(c|z) ∝ exp(−‖z − c‖²/T) over all c in {−1, 1}^D. Its first entropy makes each
+    vector sure of its code, the second makes the batch use all of them. p(c|z) is a product of
+    independent bits with log-odds 4 z_i/T, so that the first entropy is exactly the sum of the
+    bits'. The second is exact for D up to 18; for larger D it is the sum of the entropies of the
+    mean bits, an upper bound that ignores their dependence.
+
+    The last term is the only one that depends on the other vectors of the batch, those of the
+    replica, and is the same for each: the mean over vectors of the loss is that of the paper.
+
+    Source: Yu et al. 2023, "Language model beats diffusion: tokenizer is key to visual generation"
+    (MAGVIT-v2), sec. 3.1.
+
+    Args:
+        embedding_dim: D, the number of bits, at most 30.
+        commitment_cost: β.
+        entropy_weight: w, of both entropies.
+        diversity_gamma: γ.
+        inverse_temperature: 1/T. At 1 a bit at z_i = ±1 is sure to 98 %, and the entropies have a
+            gradient wherever z is near its codes; at 100, only within some 0.01 of 0.
+
+    Raises:
+        InvalidArgument: a value that cannot be used.
+    """
+
+    gradient = "straight_through"
+
+    def __init__(
+        self,
+        embedding_dim: int = 10,
+        *,
+        commitment_cost: float = 0.25,
+        entropy_weight: float = 0.1,
+        diversity_gamma: float = 1.0,
+        inverse_temperature: float = 1.0,
+        **kwargs,
+    ):
+        if whole("embedding_dim", embedding_dim) > 30:
+            raise InvalidArgument(
+                f"`embedding_dim` is {embedding_dim}; expected at most 30, since codes are 32-bit "
+                "integers. Split the vectors with ProductQuantizer."
+            )
+        super().__init__(embedding_dim, 2**embedding_dim, **kwargs)
+        self.commitment_cost = arguments.not_negative("commitment_cost", commitment_cost)
+        self.entropy_weight = arguments.not_negative("entropy_weight", entropy_weight)
+        self.diversity_gamma = arguments.not_negative("diversity_gamma", diversity_gamma)
+        self.inverse_temperature = positive("inverse_temperature", inverse_temperature)
+
+    def quantize_flat(self, vectors, training):  # noqa: D102
+        bits = tf.cast(vectors > 0, tf.int32)
+        values = _signs(bits)
+        loss = self.commitment_cost * squared_distance(vectors, values)
+        if self.entropy_weight:
+            each, batch = self.entropies(vectors)
+            loss += self.entropy_weight * (each - self.diversity_gamma * batch)
+        passed = gradients.straight_through(vectors, values)
+        return Quantized(passed, radix.join(bits, self._bases), loss)
+
+    def lookup(self, codes):
+        """Return the signs, `[..., D]`, each −1 or 1."""
+        return _signs(radix.split(codes, self._bases))
+
+    def entropies(self, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return H[p(c|z_n)] of each vector, `[N]`, and H[p̄(c)], a scalar; in nats."""
+        log_odds = 4.0 * self.inverse_temperature * vectors
+        each = tf.reduce_sum(_bit_entropy(log_odds), axis=-1)
+        on, off = tf.sigmoid(log_odds), tf.sigmoid(-log_odds)
+        if self.embedding_dim <= EXACT_BITS:
+            return each, _entropy(_mean_joint(on, off))
+        mean = tf.stack([_mean(on), _mean(off)])
+        return each, _entropy(mean)
+
+    @property
+    def _bases(self):
+        return [2] * self.embedding_dim
+
+    def get_config(self):  # noqa: D102
+        own = {
+            "embedding_dim": self.embedding_dim,
+            "commitment_cost": self.commitment_cost,
+            "entropy_weight": self.entropy_weight,
+            "diversity_gamma": self.diversity_gamma,
+            "inverse_temperature": self.inverse_temperature,
+        }
+        return {**super().get_config(), **own}
+
+
+def _signs(bits):
+    return tf.cast(2 * bits - 1, tf.float32)
+
+
+def _bit_entropy(log_odds):
+    """Return the entropy of a bit, softplus(a) − a σ(a), which is even in a."""
+    size = tf.abs(log_odds)
+    return tf.math.softplus(-size) + size * tf.sigmoid(-size)
+
+
+def _entropy(probabilities):
+    return -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities))
+
+
+def _mean(values):
+    # A replica may have no vectors of the last batch.
+    count = tf.maximum(tf.cast(tf.shape(values)[0], tf.float32), 1.0)
+    return tf.reduce_sum(values, axis=0) / count
+
+
+def _mean_joint(on, off):
+    """Return the mean over n of the joint probabilities of all bits, 2^D numbers.
+
+    p(c|z_n) is the outer product of the probabilities of two halves of the bits, so that the mean
+    is a matrix product, and no `[N, 2^D]` tensor is made.
+    """
+    half = math.ceil(on.shape[-1] / 2)
+    first = _joint(on[:, :half], off[:, :half])
+    second = _joint(on[:, half:], off[:, half:])
+    count = tf.maximum(tf.cast(tf.shape(on)[0], tf.float32), 1.0)
+    return tf.matmul(first, second, transpose_a=True) / count
+
+
+def _joint(on, off):
+    """Return the probabilities of all states of independent bits, `[N, 2^bits]`."""
+    joint = tf.ones_like(on[:, :1]) if on.shape[-1] else tf.ones([tf.shape(on)[0], 1])
+    for bit in range(on.shape[-1]):
+        pair = tf.stack([off[:, bit], on[:, bit]], axis=-1)
+        joint = tf.reshape(pair[:, :, tf.newaxis] * joint[:, tf.newaxis, :], [-1, 2 ** (bit + 1)])
+    return joint
