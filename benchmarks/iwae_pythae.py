@@ -162,7 +162,7 @@ def train_tfvae(options):
     import tensorflow as tf
 
     from tfvae import recipes
-    from tfvae.runs.train import build_model
+    from tfvae.runs import build_model
 
     splits = load_data(options)
     config = recipes.load("iwae-mnist").override(

@@ -243,3 +243,581 @@ class TestEveryQuantizer:
         if quantizer.codes_per_vector:
             with pytest.raises(InvalidData, match="last axis"):
                 quantizer.check_codes(good[..., :1])
+
+
+def gradients_of(function, *sources):
+    """Return the gradients of a scalar function, 0 where it does not depend on a source."""
+    with tf.GradientTape() as tape:
+        for source in sources:
+            if isinstance(source, tf.Tensor):
+                tape.watch(source)
+        value = function()
+    zero = tf.UnconnectedGradients.ZERO
+    sources = [getattr(source, "value", source) for source in sources]
+    gradients = tape.gradient(value, sources, unconnected_gradients=zero)
+    return [tf.convert_to_tensor(g).numpy() for g in gradients]
+
+
+def filled(quantizer, rng, scale=1.0):
+    """Return a quantizer that is built, its table drawn from a normal distribution."""
+    quantizer.build((None, quantizer.embedding_dim))
+    quantizer.table.assign(scale * rng.normal(size=quantizer.table.shape))
+    return quantizer
+
+
+class TestGradients:
+    @pytest.mark.parametrize("name", ["vq", "ema", "simvq", "lfq", "residual", "product"])
+    def test_straight_through_copies_that_of_the_vectors(self, name, z, rng):
+        quantizer = CASES[name]()
+        z = tf.constant(z)
+        weights = tf.constant(rng.normal(size=z.shape), tf.float32)
+
+        def decoder(vectors):
+            return tf.reduce_sum(tf.sin(vectors) * weights)
+
+        at_input, *own = gradients_of(
+            lambda: decoder(quantizer(z).vectors), z, *quantizer.trainable_variables
+        )
+        values = tf.stop_gradient(quantizer(z).vectors)
+        (at_values,) = gradients_of(lambda: decoder(values), values)
+        np.testing.assert_array_equal(at_input, at_values)
+        quantizer(z)
+        for gradient in gradients_of(
+            lambda: decoder(quantizer(z).vectors), *quantizer.trainable_variables
+        ):
+            np.testing.assert_array_equal(gradient, 0)
+        assert not own
+
+    def test_rotation_turns_the_gradient_as_it_turns_the_vector(self, rng):
+        z, q, g = rng.normal(size=(3, 10, D))
+        z32, q32, g32 = (tf.constant(array, tf.float32) for array in (z, q, g))
+        np.testing.assert_array_equal(quantizers.rotation(z32, q32), q32)
+        actual = gradients_of(lambda: tf.reduce_sum(quantizers.rotation(z32, q32) * g32), z32, q32)
+        expected = [_rotation(*pair).T @ g_n for *pair, g_n in zip(z, q, g, strict=True)]
+        np.testing.assert_allclose(actual[0], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(actual[1], 0)
+
+    def test_rotation_of_opposite_and_of_no_directions(self):
+        z = tf.constant([[1.0, 2.0], [0.0, 0.0]])
+        q = tf.constant([[-2.0, -4.0], [1.0, 0.0]])
+        out = lambda: quantizers.rotation(z, q)  # noqa: E731
+        np.testing.assert_array_equal(out(), q)
+        (gradient,) = gradients_of(lambda: tf.reduce_sum(out() * q), z)
+        np.testing.assert_allclose(gradient, [[4.0, 8.0], [0.0, 0.0]], rtol=1e-5)
+
+    def test_terms_of_the_loss_reach_one_side_each(self, z, rng):
+        quantizer = filled(VectorQuantizer(7, D, commitment_cost=0.3), rng)
+        z = tf.constant(z)
+        values = quantizer.lookup(quantizer(z).codes)
+        to_z, to_table = gradients_of(lambda: tf.reduce_sum(quantizer(z).loss), z, quantizer.table)
+        np.testing.assert_allclose(to_z, 0.3 * 2 * (z - values), rtol=1e-5)
+        flat, codes = z.numpy().reshape(-1, D), quantizer(z).codes.numpy().ravel()
+        expected = np.zeros((7, D))
+        np.add.at(expected, codes, 2 * (values.numpy().reshape(-1, D) - flat))
+        np.testing.assert_allclose(to_table, expected, rtol=1e-4, atol=1e-5)
+        squares = np.sum((z - values) ** 2, axis=-1)
+        np.testing.assert_allclose(quantizer(z).loss, 1.3 * squares, rtol=1e-5)
+
+    def test_ema_has_commitment_alone(self, z, rng):
+        quantizer = filled(EMAVectorQuantizer(7, D), rng)
+        squares = np.sum((z - quantizer(z).vectors) ** 2, axis=-1)
+        np.testing.assert_allclose(quantizer(z).loss, 0.25 * squares, rtol=1e-5)
+        assert not quantizer.trainable_variables
+
+    def test_simvq_trains_its_map_alone(self, z, rng):
+        quantizer = filled(SimVQ(7, D), rng)
+        assert [w.path.rpartition("/")[2] for w in quantizer.trainable_variables] == ["map"]
+        table = quantizer.table.numpy()
+        np.testing.assert_array_equal(quantizer.codebook(), table)
+        quantizer.map.assign(rng.normal(size=(D, D)))
+        np.testing.assert_allclose(
+            quantizer.codebook(), table @ quantizer.map.numpy(), rtol=1e-4, atol=1e-5
+        )
+        z = tf.constant(z)
+        (actual,) = gradients_of(lambda: tf.reduce_sum(quantizer(z).loss), quantizer.map)
+        rows = table[quantizer(z).codes.numpy().ravel()]
+        off = quantizer(z).vectors.numpy().reshape(-1, D) - z.numpy().reshape(-1, D)
+        np.testing.assert_allclose(actual, 2 * rows.T @ off, rtol=1e-3, atol=1e-4)
+
+
+def _rotation(z, q):
+    """Return the matrix that turns and scales z into q, by two reflections in NumPy."""
+    start, end = z / np.linalg.norm(z), q / np.linalg.norm(q)
+    middle = (start + end) / np.linalg.norm(start + end)
+    reflect = lambda v: np.eye(len(v)) - 2 * np.outer(v, v)  # noqa: E731
+    matrix = reflect(middle) @ reflect(start)
+    np.testing.assert_allclose(matrix @ start, end, atol=1e-12)
+    return matrix * np.linalg.norm(q) / np.linalg.norm(z)
+
+
+class TestMovingAverages:
+    @pytest.mark.parametrize("epsilon", [0.0, 1e-5, 0.5])
+    def test_equal_a_recomputation(self, epsilon, rng):
+        size, decay, batches = 6, 0.9, 50
+        quantizer = filled(EMAVectorQuantizer(size, 3, decay=decay, epsilon=epsilon), rng)
+        # Far from everything: never used.
+        quantizer.table.assign(np.concatenate([quantizer.table[:-1], np.full((1, 3), 100.0)]))
+        table = quantizer.table.numpy().astype(np.float64)
+        counts, sums, debias = np.zeros(size), np.zeros((size, 3)), 0.0
+        train = tf.function(lambda z: quantizer(z, training=True))
+        for _ in range(batches):
+            z = rng.normal(size=(20, 3)).astype(np.float32)
+            hot = np.eye(size)[np.argmin(np.sum((z[:, None] - table) ** 2, -1), -1)]
+            codes = train(z).codes
+            np.testing.assert_array_equal(codes, np.argmax(hot, axis=-1))
+            counts = decay * counts + (1 - decay) * hot.sum(axis=0)
+            sums = decay * sums + (1 - decay) * hot.T @ z
+            debias = decay * debias + (1 - decay)
+            n = counts / debias
+            smoothed = (n + epsilon) / (n.sum() + size * epsilon) * n.sum()
+            used = n > 0
+            table[used] = (sums / debias)[used] / smoothed[used, None]
+        np.testing.assert_allclose(quantizer.counts, counts / debias, rtol=1e-4)
+        np.testing.assert_allclose(quantizer.sums, sums / debias, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(quantizer.table, table, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(quantizer.table[-1], 100.0)
+        assert quantizer.step == batches
+
+    @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9999])
+    def test_the_first_batch_counts_in_full(self, decay, z):
+        quantizer = EMAVectorQuantizer(7, D, decay=decay, epsilon=0.0)
+        quantizer(z, training=True)
+        np.testing.assert_allclose(np.sum(quantizer.counts), 60, rtol=1e-5)
+
+    @pytest.mark.parametrize("make", [VectorQuantizer, EMAVectorQuantizer])
+    def test_dead_codes_are_revived_and_do_not_relapse(self, make, rng):
+        size, batch = 64, 512
+        quantizer = filled(make(size, 8, threshold_ema_dead_code=1.0), rng, scale=0.01)
+        quantizer.table.assign_add(tf.fill(quantizer.table.shape, 50.0))
+        optimizer = keras.optimizers.SGD(1e-3)
+
+        @tf.function
+        def train(z):
+            with tf.GradientTape() as tape:
+                quantized = quantizer(z, training=True)
+                loss = tf.reduce_mean(quantized.loss)
+            if quantizer.trainable_variables:
+                gradients = tape.gradient(loss, quantizer.trainable_variables)
+                optimizer.apply_gradients(
+                    zip(gradients, quantizer.trainable_variables, strict=True)
+                )
+            return quantized.codes
+
+        used = [
+            len(np.unique(train(rng.normal(size=(batch, 8)).astype(np.float32)))) for _ in range(60)
+        ]
+        assert used[0] < 0.1 * size
+        assert min(used[1:]) > 0.9 * size
+
+    def test_a_revived_code_has_the_count_of_the_average(self, rng):
+        quantizer = filled(EMAVectorQuantizer(8, D, threshold_ema_dead_code=1.0), rng)
+        quantizer.table.assign(np.concatenate([np.zeros((1, D)), np.full((7, D), 50.0)]))
+        z = rng.normal(size=(40, D)).astype(np.float32)
+        quantizer(z, training=True)
+        np.testing.assert_allclose(quantizer.counts, [40.0, *[5.0] * 7])
+        np.testing.assert_allclose(quantizer.sums[1:], 5 * quantizer.table[1:])
+        distances = np.abs(quantizer.table.numpy()[1:, None] - z).max(axis=-1)
+        assert np.all(distances.min(axis=-1) == 0), "new vectors are of the batch"
+        assert len(np.unique(distances.argmin(axis=-1))) == 7, "and no two the same"
+
+    def test_revival_is_a_function_of_the_seed_and_the_step(self, z):
+        def tables(seed):
+            quantizer = VectorQuantizer(7, D, threshold_ema_dead_code=1e9, seed=seed)
+            result = []
+            for _ in range(2):
+                quantizer(z, training=True)
+                result.append(quantizer.table.numpy())
+            return result
+
+        first, again, other = tables(1), tables(1), tables(2)
+        np.testing.assert_array_equal(first, again)
+        assert np.any(first[0] != first[1])
+        assert np.any(first[0] != other[0])
+
+
+class TestInitialize:
+    def test_kmeans_finds_the_clusters(self, rng):
+        centres = 10 * np.eye(6, 5)
+        z = (np.repeat(centres, 30, axis=0) + 0.01 * rng.normal(size=(180, 5))).astype(np.float32)
+        quantizer = EMAVectorQuantizer(6, 5, initializer="kmeans")
+        assert quantizer.needs_data
+        quantizer.initialize(z.reshape(2, 90, 5))
+        assert not quantizer.needs_data
+        found = quantizer.table.numpy()
+        order = np.argmin(np.sum((found[:, None] - centres) ** 2, axis=-1), axis=0)
+        np.testing.assert_allclose(found[order], z.reshape(6, 30, 5).mean(axis=1), atol=1e-4)
+
+    def test_is_done_once_and_where_it_is_wanted(self, z):
+        quantizer = VectorQuantizer(7, D, initializer="kmeans")
+        quantizer.initialize(z)
+        start = quantizer.get_weights()
+        quantizer.initialize(2 * z)
+        np.testing.assert_array_equal(quantizer.table, start[0] if start[0].ndim else start[1])
+        plain = VectorQuantizer(7, D)
+        plain.build((None, D))
+        before = plain.get_weights()
+        assert not plain.needs_data
+        plain.initialize(z)
+        np.testing.assert_array_equal(plain.get_weights()[0], before[0])
+
+    def test_levels_start_from_what_is_left(self, z):
+        quantizer = ResidualQuantizer(EMAVectorQuantizer(7, D, initializer="kmeans"), 3)
+        assert quantizer.needs_data
+        quantizer.initialize(z)
+        assert not quantizer.needs_data
+        errors = _errors_by_level(quantizer, z)
+        assert np.all(np.diff(errors) < 0)
+        assert errors[2] < 0.2 * errors[0]
+
+    def test_heads_start_from_their_share(self, z):
+        quantizer = ProductQuantizer(VectorQuantizer(60, D // 2, initializer="kmeans"), 2)
+        quantizer.initialize(z)
+        np.testing.assert_allclose(quantizer(z).vectors, z, atol=1e-6)
+
+    @pytest.mark.parametrize("name", ["vq", "residual"])
+    def test_refuses_data_that_does_not_do(self, name, z):
+        quantizer = VectorQuantizer(7, D, initializer="kmeans")
+        if name == "residual":
+            quantizer = ResidualQuantizer(quantizer, 2)
+        with pytest.raises(InvalidData, match="6 vectors, 5 of them different; expected at least"):
+            quantizer.initialize(z.reshape(-1, D)[[0, 1, 2, 3, 4, 4]])
+        with pytest.raises(InvalidArgument, match="embedding_dim = 4"):
+            quantizer.initialize(z[..., :3])
+        with pytest.raises(InvalidData, match="not finite"):
+            quantizer.initialize(np.where(z > 1, np.nan, z))
+        assert quantizer.needs_data
+
+
+def _errors_by_level(quantizer, z):
+    """Return the mean squared error of the first 1, 2, … levels."""
+    codes = quantizer(z).codes
+    depths = range(1, quantizer.num_quantizers + 1)
+    level = np.arange(quantizer.num_quantizers)
+    return [
+        np.mean((quantizer.lookup(tf.where(level < depth, codes, -1)) - z) ** 2) for depth in depths
+    ]
+
+
+class TestResidual:
+    def test_every_level_commits_the_encoder(self, z):
+        quantizer = ResidualQuantizer(EMAVectorQuantizer(7, D), 3)
+        z = tf.constant(z)
+        (actual,) = gradients_of(lambda: tf.reduce_sum(quantizer(z).loss), z)
+        codes = tf.unstack(quantizer(z).codes, axis=-1)
+        remainder, expected = z, 0.0
+        for part, own in zip(quantizer.parts, codes, strict=True):
+            remainder = remainder - part.lookup(own)
+            expected += 2 * 0.25 * remainder
+            assert np.abs(remainder).max() > 0.1
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+    def test_more_levels_reconstruct_better(self, rng):
+        quantizer = ResidualQuantizer(EMAVectorQuantizer(16, D, decay=0.9), 4)
+        z = rng.normal(size=(400, D)).astype(np.float32)
+        train = tf.function(lambda: quantizer(z, training=True).loss)
+        for _ in range(30):
+            train()
+        errors = _errors_by_level(quantizer, z)
+        assert np.all(np.diff(errors) < 0)
+        assert errors[3] < 0.2 * errors[0]
+        np.testing.assert_allclose(errors[3], np.mean((quantizer(z).vectors - z) ** 2), rtol=1e-5)
+
+    def test_gradients_of_their_own_kind_go_through_the_chain(self, z):
+        quantizer = ResidualQuantizer(FiniteScalarQuantizer((3, 3, 3, 3)), 2)
+        z = tf.constant(z)
+        (actual,) = gradients_of(lambda: tf.reduce_sum(quantizer(z).vectors), z)
+        first = quantizer.parts[0].lookup(quantizer(z).codes[..., 0])
+        slope = [1 - np.tanh(z) ** 2, 1 - np.tanh(z - first) ** 2]
+        np.testing.assert_allclose(actual, slope[0] + slope[1] * (1 - slope[0]), rtol=1e-4)
+
+    def test_dropout_keeps_the_first_levels(self, z):
+        quantizer = ResidualQuantizer(EMAVectorQuantizer(7, D), 4, dropout=0.75, seed=2)
+        train = tf.function(lambda: quantizer(z, training=True))
+        depths = []
+        for _ in range(200):
+            before = [part.get_weights() for part in quantizer.parts]
+            codes = train().codes.numpy()
+            kept = np.all(codes >= 0, axis=(0, 1, 2))
+            depth = int(kept.sum())
+            np.testing.assert_array_equal(kept, np.arange(4) < depth)
+            assert np.all(codes[..., depth:] == -1)
+            for number, (part, weights) in enumerate(zip(quantizer.parts, before, strict=True)):
+                pairs = zip(part.get_weights(), weights, strict=True)
+                changed = any(np.any(a != b) for a, b in pairs)
+                assert changed == (number < depth)
+            depths.append(depth)
+        frequencies = np.bincount(depths, minlength=5)[1:] / 200
+        # Four standard errors of a frequency of 1/4 over 200 draws.
+        np.testing.assert_allclose(frequencies, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / 200))
+
+    def test_levels_that_are_left_out_cost_nothing(self, z):
+        quantizer = ResidualQuantizer(VectorQuantizer(7, D), 2, dropout=1.0)
+        quantized = quantizer(z, training=True)
+        alone = quantizer.parts[0](z)
+        np.testing.assert_array_equal(quantized.loss, alone.loss)
+        np.testing.assert_array_equal(quantized.vectors, alone.vectors)
+        table = quantizer.parts[1].table
+        (gradient,) = gradients_of(lambda: tf.reduce_sum(quantizer(z, training=True).loss), table)
+        np.testing.assert_array_equal(gradient, 0)
+
+    def test_levels_have_seeds_and_tables_of_their_own(self):
+        quantizer = ResidualQuantizer("vq", 3, seed=5)
+        quantizer.build((None, 64))
+        assert [part.seed for part in quantizer.parts] == [5, 6, 7]
+        assert np.any(quantizer.parts[0].table.numpy() != quantizer.parts[1].table.numpy())
+
+    def test_refuses_what_it_cannot_be_made_of(self):
+        with pytest.raises(InvalidArgument, match="do not nest"):
+            ResidualQuantizer(ProductQuantizer("vq", 2), 2)
+        with pytest.raises(InvalidArgument, match="first level"):
+            ResidualQuantizer("vq", 1, dropout=0.5)
+        with pytest.raises(InvalidArgument, match="num_quantizers"):
+            ResidualQuantizer("vq", 0)
+
+
+class TestFiniteScalar:
+    def test_codes_and_vectors_go_one_to_one(self):
+        quantizer = FiniteScalarQuantizer((3, 2, 5))
+        codes = np.arange(30)
+        vectors = quantizer.lookup(codes).numpy()
+        assert len(np.unique(vectors, axis=0)) == quantizer.codebook_size == 30
+        assert vectors.min() == -1
+        assert vectors.max() == 1
+        # The first axis counts least, and every axis is evenly spaced.
+        np.testing.assert_array_equal(vectors[:4, 0], [-1, 0, 1, -1])
+        np.testing.assert_array_equal(vectors[::6, 2], [-1, -0.5, 0, 0.5, 1])
+        inside = np.arctanh(np.clip(vectors, -0.99, 0.99))
+        np.testing.assert_array_equal(quantizer(inside).codes, codes)
+
+    def test_gradient_is_that_of_tanh(self, z):
+        quantizer = FiniteScalarQuantizer()
+        z = tf.constant(z)
+        (actual,) = gradients_of(lambda: tf.reduce_sum(quantizer(z).vectors), z)
+        np.testing.assert_allclose(actual, 1 - np.tanh(z) ** 2, rtol=1e-5)
+
+    def test_huge_inputs_stay_in_range(self):
+        quantizer = FiniteScalarQuantizer((8, 5))
+        codes = quantizer(np.array([[1e30, 1e30], [-1e30, -1e30]], np.float32)).codes
+        np.testing.assert_array_equal(codes, [39, 0])
+
+    @pytest.mark.parametrize("levels", [(), (8, 1), (2.5,), (2,) * 31, True, ("8",)])
+    def test_refuses_levels_that_say_nothing(self, levels):
+        with pytest.raises(InvalidArgument, match="levels"):
+            FiniteScalarQuantizer(levels)
+
+
+class TestLookupFree:
+    def test_bits_count_from_the_first(self):
+        quantizer = LookupFreeQuantizer(3)
+        np.testing.assert_array_equal(quantizer.lookup([1, 4]), [[1, -1, -1], [-1, -1, 1]])
+        np.testing.assert_array_equal(quantizer(np.array([[0.1, -2.0, 3.0]], "f4")).codes, [5])
+
+    @pytest.mark.parametrize("bits", [1, 5])
+    def test_entropies_are_those_of_all_codes(self, bits, rng):
+        quantizer = LookupFreeQuantizer(bits, inverse_temperature=0.3)
+        z = rng.normal(size=(20, bits)).astype(np.float32)
+        codes = quantizer.lookup(np.arange(2**bits)).numpy()
+        distances = np.sum((z[:, None] - codes) ** 2, axis=-1)
+        p = scipy.special.softmax(-0.3 * distances, axis=-1)
+        each, batch = quantizer.entropies(z)
+        np.testing.assert_allclose(each, scipy.special.entr(p).sum(axis=-1), rtol=1e-4)
+        mean = scipy.special.entr(p.mean(axis=0)).sum()
+        np.testing.assert_allclose(batch, mean, rtol=1e-5)
+        commitment = 0.25 * np.sum((z - np.sign(z)) ** 2, axis=-1)
+        expected = commitment + 0.1 * (each - mean)
+        np.testing.assert_allclose(quantizer(z).loss, expected, rtol=1e-4)
+
+    def test_many_bits_are_bounded_by_their_own_entropies(self, rng):
+        z = rng.normal(size=(10, 19)).astype(np.float32)
+        _, bound = LookupFreeQuantizer(19).entropies(z)
+        on = scipy.special.expit(4 * z).mean(axis=0)
+        expected = np.sum(scipy.special.entr(on) + scipy.special.entr(1 - on))
+        np.testing.assert_allclose(bound, expected, rtol=1e-5)
+        _, exact = LookupFreeQuantizer(18).entropies(z[:, :18])
+        assert exact < bound
+
+    def test_entropies_have_a_finite_gradient_where_bits_are_sure(self):
+        quantizer = LookupFreeQuantizer(4)
+        z = tf.constant([[0.0, 100.0, -100.0, 1e6]])
+        (gradient,) = gradients_of(lambda: tf.reduce_sum(quantizer(z).loss), z)
+        assert np.all(np.isfinite(gradient))
+
+    def test_refuses_more_bits_than_a_code_holds(self):
+        with pytest.raises(InvalidArgument, match="at most 30"):
+            LookupFreeQuantizer(31)
+
+
+class TestGumbel:
+    def test_codes_have_the_frequencies_of_the_softmax(self, rng):
+        quantizer = filled(GumbelSoftmaxQuantizer(6, 3, seed=4), rng)
+        z = rng.normal(size=(1, 3)).astype(np.float32)
+        draws = 20_000
+        codes = quantizer(np.repeat(z, draws, axis=0), training=True).codes.numpy()
+        p = scipy.special.softmax(-np.sum((z - quantizer.table.numpy()) ** 2, axis=-1))
+        off = np.bincount(codes, minlength=6) / draws - p
+        assert np.all(np.abs(off) < 4 * np.sqrt(p * (1 - p) / draws))
+        # Another step, other noise.
+        again = quantizer(np.repeat(z, draws, axis=0), training=True).codes.numpy()
+        assert np.mean(codes == again) < 0.9
+
+    def test_loss_is_the_divergence_from_uniform(self, z, rng):
+        quantizer = filled(GumbelSoftmaxQuantizer(6, D, kl_weight=0.3), rng)
+        logits = -np.sum((z[..., None, :] - quantizer.table.numpy()) ** 2, axis=-1)
+        p = scipy.special.softmax(logits, axis=-1)
+        expected = 0.3 * np.sum(scipy.special.rel_entr(p, 1 / 6), axis=-1)
+        for training in (False, True):
+            loss = quantizer(z, training=training).loss
+            np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
+
+    def test_gradient_is_that_of_the_relaxed_draw(self, z, rng):
+        """At a high temperature y is nearly uniform, whatever the noise: ∂/∂e_k is 1/K."""
+        quantizer = filled(GumbelSoftmaxQuantizer(6, D, temperature=1e5), rng)
+        z = tf.constant(z)
+        _, to_table = gradients_of(
+            lambda: tf.reduce_sum(quantizer(z, training=True).vectors), z, quantizer.table
+        )
+        np.testing.assert_allclose(to_table, 60 / 6, rtol=1e-3)
+        quantizer.temperature = 1.0
+        to_z, to_table = gradients_of(
+            lambda: tf.reduce_sum(quantizer(z, training=True).vectors), z, quantizer.table
+        )
+        assert np.all(np.any(to_z != 0, axis=-1))
+        assert np.all(to_table != 0)
+
+
+class TestSearch:
+    def test_blocks_give_what_one_product_gives(self, rng, mode, monkeypatch):
+        from tfvae.quantizers import search
+
+        table = tf.constant(rng.normal(size=(50, 3)), tf.float32)
+        for count in (0, 1, 23, 40):
+            z = tf.constant(rng.normal(size=(count, 3)), tf.float32)
+            expected = search.nearest(z, table)
+            with monkeypatch.context() as patch:
+                patch.setattr(search, "LARGE_TABLE", 10)
+                patch.setattr(search, "BLOCK_ELEMENTS", 50 * 7)
+                codes = mode(lambda z: search.nearest(z, table))(z)
+            np.testing.assert_array_equal(codes, expected)
+            assert codes.dtype == tf.int32
+
+    def test_of_equal_distances_the_first(self):
+        table = tf.constant([[2.0], [1.0], [1.0], [-1.0]])
+        np.testing.assert_array_equal(quantizers.nearest(tf.zeros((1, 1)), table), [1])
+
+    @pytest.mark.slow
+    def test_memory_of_a_large_table(self, run_python):
+        script = """
+import resource
+import tensorflow as tf
+from tfvae.quantizers import nearest
+z, table = tf.random.normal([32768, 64]), tf.random.normal([16384, 64])
+codes = tf.function(nearest)(z, table)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+        assert float(run_python(script)) < 3.0
+
+
+REPLICAS = """
+import json
+import keras, numpy as np, tensorflow as tf
+from tfvae import quantizers
+
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+z = tf.constant(np.random.default_rng(0).normal(size=(5, 40, 3)), tf.float32)
+results = {}
+for count in (1, 2):
+    strategy = tf.distribute.MirroredStrategy(
+        [f"cpu:{n}" for n in range(count)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        ema = quantizers.EMAVectorQuantizer(6, 3, decay=0.9)
+        residual = quantizers.ResidualQuantizer(
+            quantizers.EMAVectorQuantizer(6, 3), 3, dropout=0.7
+        )
+        revived = quantizers.VectorQuantizer(6, 3, threshold_ema_dead_code=5.0)
+        for layer in (ema, residual, revived):
+            layer.build((None, 3))
+
+    @tf.function
+    def train(z):
+        def step(z):
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            own = tf.reshape(z, [count, -1, 3])[replica]
+            return [layer(own, training=True).codes for layer in (ema, residual, revived)]
+        return strategy.run(step, args=(z,))
+
+    for batch in z:
+        codes = train(batch)
+    same = True
+    for layer in (ema, residual, revived):
+        for weight in layer.weights:
+            local = strategy.experimental_local_results(weight.value)
+            same = same and all(np.array_equal(value, local[0]) for value in local)
+    exact = [w.numpy().tolist() for layer in (ema, residual) for w in layer.weights]
+    results[count] = {
+        "weights": exact, "same": same, "steps": [int(l.step.numpy()) for l in (ema, residual, revived)]
+    }
+
+with strategy.scope():
+    inputs = keras.Input((3,))
+    quantized = quantizers.VectorQuantizer(6, 3, threshold_ema_dead_code=1.0)(inputs)
+    model = keras.Model(inputs, [keras.layers.Dense(3)(quantized.vectors), quantized.loss])
+    model.compile("adam", ["mse", lambda _, loss: tf.reduce_mean(loss)], steps_per_execution=2)
+# The last batch has one vector, so that one replica has none.
+x = tf.reshape(z, [-1, 3]).numpy()[:61]
+history = model.fit(x, [x, x[:, 0]], batch_size=20, epochs=2, verbose=0).history
+results["loss"] = history["loss"]
+results["step"] = int(model.layers[1].step.numpy())
+print(json.dumps(results))
+"""
+
+
+def test_two_replicas_give_the_state_of_one(run_python):
+    results = json.loads(run_python(REPLICAS).splitlines()[-1])
+    assert results["1"]["steps"] == results["2"]["steps"] == [5, 5, 5]
+    assert results["2"]["same"]
+    for one, two in zip(results["1"]["weights"], results["2"]["weights"], strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+    assert results["step"] == 8
+    assert np.all(np.isfinite(results["loss"]))
+
+
+class TestNames:
+    def test_every_quantizer_has_a_case(self):
+        covered = {type(make()) for make in CASES.values()}
+        registered = {quantizers.REGISTRY.part(name) for name in quantizers.REGISTRY.names()}
+        assert covered == registered
+
+    def test_by_name_with_options(self):
+        quantizer = quantizers.get("ema", num_embeddings=8, embedding_dim=2, decay=0.5)
+        assert (quantizer.codebook_size, quantizer.embedding_dim, quantizer.decay) == (8, 2, 0.5)
+        assert quantizers.get(quantizer) is quantizer
+        with pytest.raises(InvalidArgument, match="Did you mean 'num_embeddings'"):
+            quantizers.get("vq", num_embedding=8)
+
+    @pytest.mark.parametrize(
+        ("name", "options", "message"),
+        [
+            ("vq", {"num_embeddings": 0}, "num_embeddings"),
+            ("vq", {"embedding_dim": 0}, "embedding_dim"),
+            ("vq", {"commitment_cost": -1.0}, "commitment_cost"),
+            ("vq", {"similarity": "cosinus"}, "Did you mean 'cosine'"),
+            ("vq", {"gradient": "rotate"}, "rotation"),
+            ("vq", {"initializer": "k-means"}, "'kmeans'"),
+            ("vq", {"seed": 0.5}, "seed"),
+            ("vq", {"threshold_ema_dead_code": float("nan")}, "threshold"),
+            ("ema", {"decay": 1.0}, "decay"),
+            ("ema", {"epsilon": -1e-5}, "epsilon"),
+            ("residual", {"quantizer": "vq", "num_quantizers": 2, "dropout": 1.5}, "dropout"),
+            ("residual", {"quantizer": VectorQuantizer, "num_quantizers": 2}, "not a class"),
+            ("product", {"quantizer": "vq", "num_heads": 1.5}, "num_heads"),
+            ("gumbel", {"temperature": 0.0}, "temperature"),
+            ("simvq", {"threshold_ema_dead_code": 1.0}, "Unknown option"),
+        ],
+    )
+    def test_refuses_arguments_it_cannot_use(self, name, options, message):
+        with pytest.raises(InvalidArgument, match=message):
+            quantizers.get(name, **options)

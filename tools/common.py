@@ -81,22 +81,40 @@ def data_assignments(dataset, data_dir) -> dict:
 
 def table(values: dict) -> list[str]:
     """Return the measures of a model as lines of a short table."""
+    rows = [*_bound_rows(values), *(_code_rows(values) if "code_usage" in values else [])]
+    return [f"{name:<16}{value}" for name, value in rows]
+
+
+def _bound_rows(values):
+    if "log_likelihood" not in values:
+        return [("test log p(x)", "none: the likelihood is a density, not one of pixel values")]
     error = values["standard_error"]
     spread = "unknown" if error is None else f"{error:.3f}"
-    rows = [
-        (
-            "test log p(x)",
-            f"{values['log_likelihood']:.3f} ± {spread} nats"
-            f"   {values['bits_per_dim']:.4f} bits/dim",
-        ),
-        ("ELBO", f"{values['elbo']:.3f} nats"),
-        ("reconstruction", f"{values['reconstruction']:.3f} nats"),
-        ("KL", f"{values['kl']:.3f} nats"),
-        ("active units", f"{values['active_units']}"),
-        (
-            "measured with",
-            f"{values['num_samples']} samples (effective {values['effective_sample_size']:.0f}) "
-            f"for each of {values['num_examples']} images",
-        ),
+    bits = f"{values['bits_per_dim']:.4f} bits/dim"
+    rows = [("test log p(x)", f"{values['log_likelihood']:.3f} ± {spread} nats   {bits}")]
+    if "uniform_log_likelihood" in values:
+        uniform = f"{values['uniform_log_likelihood']:.3f} nats"
+        bits = f"{values['uniform_bits_per_dim']:.4f} bits/dim"
+        rows.append(("uniform prior", f"{uniform}   {bits}"))
+    names = {"elbo": "ELBO", "reconstruction": "reconstruction", "kl": "KL", "rate": "codes"}
+    rows += [(name, f"{values[key]:.3f} nats") for key, name in names.items() if key in values]
+    if "num_samples" in values:
+        effective = f"effective {values['effective_sample_size']:.0f}"
+        measured = f"{values['num_samples']} samples ({effective})"
+        rows += [
+            ("active units", f"{values['active_units']}"),
+            ("measured with", f"{measured} for each of {values['num_examples']} images"),
+        ]
+    return rows
+
+
+def _code_rows(values):
+    relative, psnr = values["mse_over_variance"], values["psnr"]
+    error = f"{values['mse']:.5f}"
+    error += "" if relative is None else f" ({relative:.4f} of the variance)"
+    error += "" if psnr is None else f", PSNR {psnr:.2f} dB"
+    return [
+        ("squared error", error),
+        ("perplexity", f"{values['perplexity']:.1f}, {values['code_usage']:.1%} of codes used"),
+        ("measured with", f"{values['num_examples']} images"),
     ]
-    return [f"{name:<16}{value}" for name, value in rows]

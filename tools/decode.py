@@ -1,17 +1,24 @@
-"""`tfvae decode`: images from a `.tflite`, with LiteRT and NumPy alone."""
+"""`tfvae decode`: images from a `.tflite`, with LiteRT and NumPy alone, or from a file of codes."""
 
 from pathlib import Path
 
 import click
 
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.tools.common import finish, image_lines, json_option, seed_option
+from tfvae.tools.common import finish, image_lines, json_option, load_training_part, seed_option
+
+_ON_DEVICE = ".tflite"
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--sample", "num", type=click.IntRange(min=1), help="Draw this many images.")
 @click.option("--latents", type=click.Path(path_type=Path), help="Decode the latents in an .npy.")
+@click.option(
+    "--codes",
+    type=click.Path(path_type=Path),
+    help="Decode an .npz of `tfvae encode` with its run, or codes in an .npy with a .tflite.",
+)
 @seed_option
 @click.option("--temperature", type=float, default=1.0, show_default=True)
 @click.option(
@@ -24,28 +31,76 @@ from tfvae.tools.common import finish, image_lines, json_option, seed_option
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @json_option
-def decode(model, num, latents, seed, temperature, output, threads, as_json):
+def decode(model, num, latents, codes, seed, temperature, output, threads, as_json):
     """Decode with MODEL, a .tflite file of `tfvae export` (or the run that holds it).
 
-    Needs no TensorFlow: pip install 'tfvae[decode]'.
+    Needs no TensorFlow: pip install 'tfvae[decode]'. A file of `tfvae encode` is the exception: its
+    entropy code needs the prior, so MODEL is the run (or .keras file) that it was written with.
     """
-    if (num is None) == (latents is None):
-        raise InvalidArgument("Give either --sample N or --latents FILE.npy.")
+    if sum(choice is not None for choice in (num, latents, codes)) != 1:
+        raise InvalidArgument(
+            "Give either --sample N, --latents FILE.npy or --codes FILE (.npz or .npy)."
+        )
+    if codes is not None and _is_compressed(model, codes):
+        images = _decompress(model, codes)
+    else:
+        images = _decode_on_device(model, num, latents, codes, seed, temperature, threads)
     from tfvae.images import save
+
+    save(images, output)
+    values = {"path": str(output), "num_images": len(images)}
+    finish(values, as_json, image_lines(values))
+
+
+def _is_compressed(model, codes):
+    """Whether codes are a file of `tfvae encode` and not an array, or refuse those of this model.
+
+    Raises:
+        InvalidArgument: the model cannot decode such a file.
+    """
+    on_device, compressed = model.suffix == _ON_DEVICE, codes.suffix == ".npz"
+    if codes.suffix not in (".npz", ".npy"):
+        raise InvalidArgument(
+            f"{codes} is no file of codes; expected an .npz of `tfvae encode`, or an .npy of whole "
+            "numbers."
+        )
+    if compressed and on_device:
+        raise InvalidArgument(
+            f"{codes} is entropy-coded with the prior, which {model} cannot repeat. Give the run "
+            "that it was written with: tfvae decode RUN --codes FILE.npz."
+        )
+    if not compressed and not on_device:
+        raise InvalidArgument(
+            f"{codes} holds codes as they are, which are decoded on the device. Give a .tflite "
+            f"file of `tfvae export` in place of {model}: tfvae decode decoder.tflite --codes "
+            "FILE.npy."
+        )
+    return compressed
+
+
+def _decompress(model, codes):
+    load_training_part()
+    from tfvae import codec
+    from tfvae.runs import open_model
+
+    return codec.decompress(open_model(model)[0], codes, progress=True)
+
+
+def _decode_on_device(model, num, latents, codes, seed, temperature, threads):
     from tfvae.ondevice import Decoder
     from tfvae.quiet import quiet_stderr
 
     with quiet_stderr():
         path = model / "decoder.tflite" if model.is_dir() else model
         decoder = Decoder.from_file(path, threads)
-        z = None if latents is None else _read_latents(latents)
-        images = decoder.decode(z) if num is None else decoder.sample(num, seed, temperature)
-    save(images, output)
-    values = {"path": str(output), "num_images": len(images)}
-    finish(values, as_json, image_lines(values))
+        if num is not None:
+            return decoder.sample(num, seed, temperature)
+        if latents is not None:
+            return decoder.decode(_read_array(latents))
+        return decoder.decode_codes(_read_array(codes))
 
 
-def _read_latents(path):
+def _read_array(path):
     import numpy as np
 
     try:

@@ -11,6 +11,7 @@ from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
 from tfvae.tools.decode import decode
 from tfvae.tools.demo import demo
 from tfvae.tools.diagnose import diagnose
+from tfvae.tools.encode import encode
 from tfvae.tools.evaluate import evaluate
 from tfvae.tools.export import export
 from tfvae.tools.recipes import recipes
@@ -38,6 +39,7 @@ for _verb in (
     diagnose,
     sample,
     reconstruct,
+    encode,
     export,
     decode,
 ):

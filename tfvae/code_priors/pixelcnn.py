@@ -13,7 +13,7 @@ from tfvae.errors import InvalidArgument
 
 @REGISTRY.register("pixelcnn")
 class PixelCNN(CodePrior):
-    """p(code_{r,c} | rows above, codes to the left) from gated convolutions; codes are grids (H, W).
+    """p(code_{r,c} | rows above, codes to the left) from gated convolutions, on grids (H, W).
 
     Two stacks of convolutions run over the embedded codes. The vertical one starts from the grid
     shifted down by a row and looks up and to both sides: it sees all rows above, and nothing of the
@@ -114,6 +114,7 @@ class PixelCNN(CodePrior):
         The vertical stack runs on one row, at its first column; the horizontal one on one position.
         """
         width = self.code_shape[1]
+        position = tf.convert_to_tensor(position, tf.int32)
         column = position % width
         # Before the first position the row above is all code 0; `_next_row` hides it.
         previous = tf.where(position == 0, 0, previous)

@@ -73,8 +73,8 @@ class CodeLogLikelihood(Measured):
 def code_log_likelihood(model, x, condition=None, progress: bool = True) -> CodeLogLikelihood:
     """Bound log p(x) of a model of codes from below, by one term of its sum.
 
-    log p(x) = log Σ_codes p(x|codes) p(codes) ≥ log p(x|z_q(x)) + log p(codes of x): the model makes
-    x from any codes, and the encoder's are among them. Nothing is sampled.
+    log p(x) = log Σ_codes p(x|codes) p(codes) ≥ log p(x|z_q(x)) + log p(codes of x), since the
+    model makes x from any codes, and the encoder's are among them. Nothing is sampled.
 
     Source: van den Oord et al. 2017, "Neural discrete representation learning", sec. 3.2.
 

@@ -12,32 +12,39 @@ import tensorflow as tf
 
 from tfvae.errors import ExportError, InvalidFile
 from tfvae.export import signatures
+from tfvae.export.contract import Signatures
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, update_report
-from tfvae.ondevice import FILE_IDENTIFIER, METADATA_NAME, Decoder, operators
+from tfvae.ondevice import FILE_IDENTIFIER, FORMAT_VERSION, METADATA_NAME, Decoder, operators
 from tfvae.quiet import quiet_stderr
 
-FORMAT_VERSION = 1
 
 
 def litert(model, path: str | Path, x: np.ndarray | None = None, tolerance: float = 1e-4) -> dict:
-    """Write a `.tflite` with the signatures `decode`, `encode` and `sample`, and verify it.
+    """Write a `.tflite` with the signatures of the model, and verify it.
 
-    Any batch size, float32. The file is loaded back into LiteRT and run against Keras before it
-    appears at `path`; it carries its own description, so `tfvae.ondevice.Decoder` needs no other
-    file. `report.json` beside it gets an entry of what is returned.
+    A `VAE` or `HierarchicalVAE` gets `decode`, `encode` and `sample`, a `VQVAE` or
+    `HierarchicalVQVAE` `decode_codes`, `encode` and `sample`; see `LatentSignatures` and
+    `CodeSignatures`. Any batch size; float32, and int32 codes. The file is loaded back into LiteRT
+    and run against Keras before it appears at `path`; it carries its own description, so
+    `tfvae.ondevice.Decoder` needs no other file. `report.json` beside it gets an entry of what is
+    returned.
+
+    A prior that LiteRT cannot draw from leaves the file without `sample`, and the reason in it.
 
     Args:
-        model: a trained `VAE`, of any precision; it is exported in float32.
+        model: trained, of any precision; it is exported in float32.
         path: file to write; what is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
         tolerance: see `tfvae.export.parity.check_parity`.
 
     Returns:
-        `path`, `bytes`, `max_abs_error`, `errors` by signature, `operators`, and
-        `decode_latency_ms`, the median of a batch of 1 on one thread of this machine.
+        `path`, `bytes`, what `check_parity` returns, `operators`, `left_out`, the reason for each
+        signature that is not there, and `decode_latency_ms`, the median of a batch of 1 on one
+        thread of this machine.
 
     Raises:
+        InvalidArgument: the model is of no kind that can be exported, or is not built.
         ExportError: the model needs an operator that LiteRT does not have, or the written file
             does not reproduce the model.
         InvalidFile: there is a folder at `path`.
@@ -45,47 +52,69 @@ def litert(model, path: str | Path, x: np.ndarray | None = None, tolerance: floa
     path = Path(path)
     if path.is_dir():
         raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
-    model = signatures.float32_copy(model)
-    content = _embed(_convert(model), describe(model))
+    offered = signatures.of(model)
+    content = _convert(offered)
+    content = _embed(content, describe(offered))
     with quiet_stderr():
         decoder = Decoder(content, name=str(path))
-        errors = check_parity(
-            model, lambda name, inputs: decoder.run(name, **inputs), x, tolerance, path
+        parity = check_parity(
+            offered, lambda name, inputs: decoder.run(name, **inputs), x, tolerance, path
         )
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     report = {
         "path": str(path),
         "bytes": len(content),
-        "max_abs_error": max(errors.values()),
-        "errors": errors,
+        **parity,
         "operators": operators(content),
+        "left_out": offered.left_out,
         "decode_latency_ms": decoder.decode_latency(),
     }
     update_report(path.parent, "exports", {path.name: report})
     return report
 
 
-def describe(model) -> dict:
-    """Return what a decoder must know of the model, as plain data."""
+def describe(offered: Signatures) -> dict:
+    """Return what a decoder must know of the model and its signatures, as plain data."""
+    model = offered.model
     likelihood = keras.saving.serialize_keras_object(model.likelihood)
     return {
         "format": FORMAT_VERSION,
         "tfvae_version": version("tfvae"),
         "model": type(model).__name__,
-        "latent_shape": list(model.latent_shape),
+        **offered.shapes(),
         "image_shape": list(model.x_shape),
         "image_range": [0.0, 1.0] if model.likelihood.num_levels else None,
         "likelihood": {"name": likelihood["class_name"], **likelihood["config"]},
-        "signatures": list(signatures.NAMES),
+        "signatures": list(offered.functions),
+        "left_out": offered.left_out,
     }
 
 
-def _convert(model) -> bytes:
+class _NotBuiltin(ExportError):
+    """LiteRT lacks operators; the message names them."""
+
+
+def _convert(offered: Signatures) -> bytes:
+    """Return the `.tflite`, without `sample` if that is what keeps the model from LiteRT."""
+    try:
+        return _converted(offered)
+    except _NotBuiltin as error:
+        offered.leave_out("sample", f"the prior needs {error}, which LiteRT does not have")
+    try:
+        return _converted(offered)
+    except _NotBuiltin as error:
+        raise ExportError(
+            f"The model cannot run on LiteRT: it needs {error}, which LiteRT does not have "
+            "as a builtin operator. Replace the layers that use it."
+        ) from None
+
+
+def _converted(offered):
     with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-        signatures.write_saved_model(model, folder)
+        signatures.write_saved_model(offered, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(signatures.NAMES)
+            folder, signature_keys=list(offered.functions)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
@@ -93,10 +122,7 @@ def _convert(model) -> bytes:
         except Exception as error:  # the converter's own class is private
             found = re.findall(r"\btf\.([A-Z]\w*)", str(error))
             names = ", ".join(sorted(set(found))) or str(error).strip().splitlines()[0]
-            raise ExportError(
-                f"The model cannot run on LiteRT: it needs {names}, which LiteRT does not have "
-                "as a builtin operator. Replace the layers that use it."
-            ) from None
+            raise _NotBuiltin(names) from None
 
 
 def _embed(content: bytes, description: dict) -> bytes:

@@ -14,43 +14,39 @@ from tfvae.files import atomic, update_report
 def saved_model(
     model, path: str | Path, x: np.ndarray | None = None, tolerance: float = 1e-4
 ) -> dict:
-    """Write a SavedModel with the signatures `decode`, `encode` and `sample`, and verify it.
+    """Write a SavedModel with the signatures of the model, and verify it.
 
-    It serves under plain `tf.saved_model.load`, without tfvae or Keras. `report.json` beside it
+    The signatures are those of `tfvae.export.litert`; the first is also `serving_default`. It serves under plain `tf.saved_model.load`, without tfvae or Keras. `report.json` beside it
     gets an entry of what is returned.
 
     Args:
-        model: a trained `VAE`, of any precision; it is exported in float32.
+        model: trained, of any precision; it is exported in float32.
         path: folder to write; a SavedModel that is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
         tolerance: see `tfvae.export.parity.check_parity`.
 
     Returns:
-        `path`, `bytes`, `max_abs_error`, and `errors` by signature.
+        `path`, `bytes`, and what `check_parity` returns.
 
     Raises:
+        InvalidArgument: the model is of no kind that can be exported, or is not built.
         ExportError: the written model does not reproduce the Keras one.
         InvalidFile: there is something else at `path`.
     """
     path = Path(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise InvalidFile(f"{path} is in the way: it is not a SavedModel. Choose another path.")
-    model = signatures.float32_copy(model)
+    offered = signatures.of(model)
     with atomic(path) as temporary:
-        signatures.write_saved_model(model, temporary)
+        signatures.write_saved_model(offered, temporary)
         loaded = tf.saved_model.load(str(temporary))
 
         def run(name, inputs):
             tensors = {key: tf.constant(value) for key, value in inputs.items()}
             return {k: v.numpy() for k, v in loaded.signatures[name](**tensors).items()}
 
-        errors = check_parity(model, run, x, tolerance, path)
+        parity = check_parity(offered, run, x, tolerance, path)
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
-    report = {
-        "path": str(path),
-        "bytes": size,
-        "max_abs_error": max(errors.values()),
-        "errors": errors,
-    }
+    report = {"path": str(path), "bytes": size, **parity}
     update_report(path.parent, "exports", {path.name: report})
     return report

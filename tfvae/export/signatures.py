@@ -1,12 +1,30 @@
-"""The named signatures that every export offers, and a float32 copy of a model to export."""
+"""The signatures of a model of any kind, a float32 copy of it, and the SavedModel of both."""
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from tfvae.random import make_seed
+from tfvae.errors import InvalidArgument
+from tfvae.export.code_signatures import CodeSignatures
+from tfvae.export.contract import Signatures
+from tfvae.export.latent_signatures import LatentSignatures
+from tfvae.models import CodeModel, LatentVariableModel
 
-NAMES = ("decode", "encode", "sample")
+# To export another kind of model, add its line here.
+_KINDS = ((LatentVariableModel, LatentSignatures), (CodeModel, CodeSignatures))
+
+
+def of(model) -> Signatures:
+    """Return the signatures of a model; in float32, so of a copy if it computes in another type.
+
+    Raises:
+        InvalidArgument: no model of a kind that can be exported, or one that is not built.
+    """
+    for kind, signatures in _KINDS:
+        if isinstance(model, kind):
+            _check_built(model)
+            return signatures(float32_copy(model))
+    raise InvalidArgument(
+        f"The model is {model!r}; expected one of tfvae, such as a VAE or a VQVAE."
+    )
 
 
 def float32_copy(model):
@@ -16,65 +34,23 @@ def float32_copy(model):
     return model.copy(_in_float32(model.get_config()))
 
 
-def functions(model) -> dict:
-    """Return {signature: (function, input specs)}.
-
-    - `decode(latents [B, *latent_shape])` → `image [B, *x_shape]`, the mean of p(x|z);
-    - `encode(image [B, *x_shape])` → `mean`, `stddev` of q(z|x);
-    - `sample(seed [2], index [B], temperature [])` → `image`, `latents`: the draws of these numbers
-      from the stream of the seed, with the generator inside the graph.
-    """
-
-    def decode(latents):
-        return {"image": model.decode(latents)}
-
-    def encode(image):
-        q = model.q_z_given_x(image)
-        return {"mean": q.mean(), "stddev": q.stddev()}
-
-    def sample(seed, index, temperature):
-        latents = model.prior.sample(seed, index, temperature)
-        return {"image": model.decode(latents), "latents": latents}
-
-    spec = tf.TensorSpec
-    return {
-        "decode": (decode, [spec((None, *model.latent_shape), tf.float32, "latents")]),
-        "encode": (encode, [spec((None, *model.x_shape), tf.float32, "image")]),
-        "sample": (
-            sample,
-            [
-                spec((2,), tf.int32, "seed"),
-                spec((None,), tf.int32, "index"),
-                spec((), tf.float32, "temperature"),
-            ],
-        ),
-    }
-
-
-def write_saved_model(model, path) -> None:
-    """Write a SavedModel with the signatures. `model` computes in float32."""
+def write_saved_model(signatures: Signatures, path) -> None:
+    """Write a SavedModel with the signatures."""
     # Keras's archive, not tf.saved_model.save: the latter leaves weights out of what is converted.
+    # Nor `archive.track(model)`: the archive finds the variables of its endpoints by itself, and
+    # would write those of a model that it tracks a second time.
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    for name, (function, specs) in functions(model).items():
+    for name, (function, specs) in signatures.functions.items():
         archive.add_endpoint(name, function, input_signature=specs)
     archive.write_out(str(path), verbose=False)
 
 
-def example_inputs(model, x: np.ndarray | None) -> dict:
-    """Return inputs for every signature, made from held-out examples, or from samples if None."""
-    x = model.sample(16, seed=1).numpy() if x is None else np.asarray(x[:64], np.float32)
-    q = model.q_z_given_x(tf.constant(x))
-    seed = make_seed(7)
-    return {
-        "decode": {"latents": q.sample(seed=seed).numpy()},
-        "encode": {"image": x},
-        "sample": {
-            "seed": seed.numpy(),
-            "index": np.arange(len(x), dtype=np.int32),
-            "temperature": np.float32(0.9),
-        },
-    }
+def _check_built(model):
+    if not model.built:
+        raise InvalidArgument(
+            "The model does not know the shape of its data yet, so there is nothing to export. "
+            "Train it, or load its weights; `model.build((None, 28, 28, 1))` builds one."
+        )
 
 
 def _in_float32(config):

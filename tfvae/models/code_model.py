@@ -1,19 +1,23 @@
 """What vector-quantized models share: training, usage of the codes, the prior over them."""
 
+import inspect
+import math
+import warnings
+
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae import code_priors, distributions, networks
-from tfvae.code_priors.data import check_codes
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.models.generative_model import GenerativeModel
 from tfvae.quantizers import Quantized, Quantizer
 from tfvae.training import unpack
 
-_MAX_VECTORS_FOR_START = 65_536
+_VECTORS_FOR_START = 65_536
+_BATCH_FOR_START = 100
 
 
 class CodeModel(GenerativeModel):
@@ -44,7 +48,7 @@ class CodeModel(GenerativeModel):
         self.codebooks = list(codebooks)
         self.likelihood = distributions.LIKELIHOODS.get(likelihood)
         self._usage = CodeUsage()
-        self._attached.hold(prior=prior or code_priors.UniformCodePrior(self.codebook_size))
+        self.prior = code_priors.UniformCodePrior(self.codebook_size) if prior is None else prior
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
@@ -52,6 +56,7 @@ class CodeModel(GenerativeModel):
             return
         self.x_shape = tuple(input_shape[1:])
         self.latent_shape, self.code_shape, sites = self.connect()
+        check_input(self.decoder, self.latent_shape, "decoder")
         networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
         self._usage.start(sites, self.codebook_size)
         self._check_prior(self.prior)
@@ -105,6 +110,11 @@ class CodeModel(GenerativeModel):
 
     @prior.setter
     def prior(self, prior):
+        if not isinstance(prior, code_priors.CodePrior):
+            raise InvalidArgument(
+                f"`prior` is {prior!r}; expected a tfvae.code_priors.CodePrior. Make one by name "
+                f'with code_priors.get("transformer", codebook_size={self.codebook_size}).'
+            )
         if self.built:
             self._check_prior(prior)
         self._attached.hold(prior=prior)
@@ -116,11 +126,27 @@ class CodeModel(GenerativeModel):
         else:
             super().__setattr__(name, value)
 
+    # The prior has a `fit` of its own: to the training of this model it is a constant.
+
     @property
     def trainable_variables(self):
-        """Everything but the prior, which has a `fit` of its own."""
-        of_prior = {id(variable) for variable in self.prior.variables}
-        return [v for v in super().trainable_variables if id(v) not in of_prior]
+        """What `fit` trains: networks and codebooks, not the prior."""
+        return _without(self.prior.variables, super().trainable_variables)
+
+    @property
+    def trainable_weights(self):
+        """As `trainable_variables`."""
+        return _without(self.prior.variables, super().trainable_weights)
+
+    @property
+    def non_trainable_variables(self):
+        """What `fit` does not train by gradients, the prior among it."""
+        return _without(self.trainable_variables, self.variables)
+
+    @property
+    def non_trainable_weights(self):
+        """As `non_trainable_variables`, without seeds."""
+        return _without(self.trainable_variables, self.weights)
 
     @property
     def metrics(self):
@@ -131,6 +157,11 @@ class CodeModel(GenerativeModel):
         together (see `CodeUsage`).
         """
         return [self._averages, self._usage]
+
+    @property
+    def code_counts(self) -> tf.Tensor:
+        """How often each code came up since the epoch began, `[codebooks, codebook_size]`."""
+        return self._usage.counts.value
 
     def p_x_given_vectors(self, vectors, training: bool = False) -> tfp.distributions.Distribution:
         """Return p(x|z_q), batch shape `[B]`, for vectors `[B, *latent_shape]`."""
@@ -149,7 +180,7 @@ class CodeModel(GenerativeModel):
         """Return the mean of p(x|codes), `[B, *x_shape]`; images in [0, 1].
 
         Raises:
-            InvalidData: an array of codes out of range or of another shape.
+            InvalidData: an array of codes out of range, of another shape, or not whole numbers.
         """
         if not tf.is_symbolic_tensor(codes):
             codes = self.check_codes(codes)
@@ -175,8 +206,25 @@ class CodeModel(GenerativeModel):
         Raises:
             InvalidData: not whole numbers of `[N, *code_shape]` in [0, codebook_size).
         """
-        check_codes(codes, self.codebook_size, self.code_shape)
-        return np.asarray(codes, np.int32)
+        codes = np.asarray(codes)
+        expected = f"expected whole numbers from 0 to {self.codebook_size - 1}"
+        if not np.issubdtype(codes.dtype, np.integer):
+            raise InvalidData(
+                f"The codes are {codes.dtype}; {expected}, as `encode` gives them. Cast whole "
+                'numbers with `.astype("int32")`.'
+            )
+        if codes.shape[1:] != self.code_shape or not codes.ndim:
+            raise InvalidData(
+                f"The codes have the shape {codes.shape}; expected "
+                f"[N, {', '.join(map(str, self.code_shape))}]. Give the codes of a single example "
+                "an axis of its own with `codes[None]`."
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook_size:
+            raise InvalidData(
+                f"The codes are from {codes.min()} to {codes.max()}; {expected}. They belong to a "
+                "model with another codebook, or are not codes."
+            )
+        return codes.astype(np.int32)
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
@@ -195,18 +243,28 @@ class CodeModel(GenerativeModel):
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
 
-        A codebook that starts from the data ("kmeans") does so here, from the encoder's output for
-        the first batches. A codebook of which hardly any code is used is warned about.
+        A codebook that starts from the data ("kmeans") does so here, once, from the encoder's
+        output for up to 65,536 vectors: of examples all over an array, of the first batches of a
+        dataset. A codebook of which hardly any code is used is warned about (`WarnOfCollapse`).
 
         Raises:
             InvalidData: as in `VAE.fit`, or too few examples to start the codebook from.
         """
-        self._prepare(x, "x")
-        self._start_codebooks(x)
-        callbacks = kwargs.pop("callbacks", None)
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*np.atleast_1d(callbacks or []), WarnOfCollapse()]
-        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+        # By name, wherever they stood: what is looked at below and in the base class.
+        options = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
+        options = {k: v for k, v in options.items() if k not in ("self", "x", "y")}
+        options["callbacks"] = _with_warning(options.get("callbacks"))
+        if any(quantizer.needs_data for quantizer in self.codebooks):
+            self._prepare(x, "x")
+            self._start_codebooks(x)
+        if self._has_fitted_prior():
+            warnings.warn(
+                "The prior was fitted on the codes that this model gives now. Training changes "
+                "them, and the prior stays as it is: fit it anew on `model.encode(x)` afterwards.",
+                TfvaeWarning,
+                stacklevel=2,
+            )
+        return super().fit(x, y, **options)
 
     def _terms(self, x, training):
         """Return the loss and its two terms, `[B]` each in nats, and the codes."""
@@ -224,15 +282,19 @@ class CodeModel(GenerativeModel):
         return self.get_metrics_result()
 
     def _check_prior(self, prior):
-        if not prior.built:
+        if not prior.built and prior.codebook_size == self.codebook_size:
             prior.build((None, *self.code_shape))
-        theirs = (tuple(prior.code_shape), prior.codebook_size)
-        if theirs != (tuple(self.code_shape), self.codebook_size):
+        shape = tuple(prior.code_shape) if prior.built else "any shape"
+        if (shape, prior.codebook_size) != (tuple(self.code_shape), self.codebook_size):
             raise InvalidArgument(
-                f"The prior is over codes of shape {theirs[0]} from a codebook of {theirs[1]}, but "
-                f"this model has codes of shape {tuple(self.code_shape)} from a codebook of "
+                f"The prior is over codes of {shape} from a codebook of {prior.codebook_size}, but "
+                f"this model has codes of {tuple(self.code_shape)} from a codebook of "
                 f"{self.codebook_size}. Fit a prior on `model.encode(x)` of this model."
             )
+
+    def _has_fitted_prior(self):
+        uniform = isinstance(self.prior, code_priors.UniformCodePrior)
+        return not uniform and int(self.prior.training_step) > 0
 
     def _start_codebooks(self, x):
         # From the last on: coarse codebooks decide what the finer ones below them are given.
@@ -240,13 +302,13 @@ class CodeModel(GenerativeModel):
             if not quantizer.needs_data:
                 continue
             vectors, count = [], 0
-            for batch in _batches(x):
-                part = np.asarray(self.vectors_to_start(index, tf.cast(batch, tf.float32)))
-                vectors.append(part.reshape(-1, part.shape[-1]).astype(np.float32))
+            for batch in _batches(x, math.ceil(_VECTORS_FOR_START / self._usage.sites[index])):
+                part = self.vectors_to_start(index, tf.cast(batch, tf.float32))
+                vectors.append(tf.reshape(tf.cast(part, tf.float32), [-1, part.shape[-1]]).numpy())
                 count += len(vectors[-1])
-                if count >= _MAX_VECTORS_FOR_START:
+                if count >= _VECTORS_FOR_START:
                     break
-            quantizer.initialize(np.concatenate(vectors)[:_MAX_VECTORS_FOR_START])
+            quantizer.initialize(np.concatenate(vectors)[:_VECTORS_FOR_START])
 
 
 def build_quantizer(quantizer: Quantizer, vectors_shape, role: str) -> None:
@@ -265,11 +327,50 @@ def build_quantizer(quantizer: Quantizer, vectors_shape, role: str) -> None:
         quantizer.build((None, *vectors_shape))
 
 
-def _batches(x):
+def check_input(network, shape, role: str) -> None:
+    """Refuse a network that was built for another input than it gets.
+
+    Raises:
+        InvalidArgument: with both shapes.
+    """
+    takes = getattr(network, "input_shape", None) if network.built else None
+    if takes is not None and tuple(takes[1:]) != tuple(shape):
+        raise InvalidArgument(
+            f"The {role} takes inputs of shape {tuple(takes[1:])}, but what comes before it gives "
+            f"{tuple(shape)}. Build the {role} for that shape."
+        )
+
+
+def _without(removed, variables):
+    removed = {id(variable) for variable in removed}
+    return [variable for variable in variables if id(variable) not in removed]
+
+
+def _with_warning(callbacks):
+    """Return callbacks, however they are given, with a warning of collapse among them."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    if any(isinstance(callback, WarnOfCollapse) for callback in callbacks):
+        return list(callbacks)
+    # First, so that no other callback resets the counts before it sees them.
+    return [WarnOfCollapse(), *callbacks]
+
+
+def _batches(x, count):
+    """Yield batches of about `count` examples from all over an array, or of a whole dataset."""
     if isinstance(x, tf.data.Dataset):
         for batch in x:
             yield batch[0] if isinstance(batch, tuple) else batch
         return
-    x = np.asarray(x)
-    for start in range(0, len(x), 100):
-        yield x[start : start + 100]
+    if not isinstance(x, (np.ndarray, tf.Tensor)):
+        raise InvalidArgument(
+            f"A codebook that starts from the data got {type(x).__name__}; expected an array or a "
+            "tf.data.Dataset. Start it first, with `model.quantizer.initialize(model.encoder(x))`."
+        )
+    chosen = np.asarray(x)[:: max(1, len(x) // count)]
+    for start in range(0, len(chosen), _BATCH_FOR_START):
+        yield chosen[start : start + _BATCH_FOR_START]

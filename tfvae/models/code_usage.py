@@ -20,7 +20,9 @@ class CodeUsage(keras.metrics.Metric):
     - `code_bits` = Σ_codebooks sites · H / ln 2, the bits an example takes if its codes are coded
       one by one with these frequencies.
 
-    Counted over the epoch, since the perplexity of a batch depends on how large the batch is.
+    Counted over the epoch, since the perplexity of a batch depends on how large the batch is. Every
+    example counts once, whatever its weight in the loss. Codes of −1, of the levels that quantizer
+    dropout leaves out, do not count.
     """
 
     def __init__(self, name: str = "code_usage", **kwargs):
@@ -50,8 +52,7 @@ class CodeUsage(keras.metrics.Metric):
     def result(self):
         """Return the three measures; 0 before the first batch."""
         counts = self.counts.value
-        p = tf.math.divide_no_nan(counts, tf.reduce_sum(counts, axis=1, keepdims=True))
-        entropy = -tf.reduce_sum(tf.math.xlogy(p, p), axis=1)
+        entropy = _entropy(counts)
         bits = tf.constant(self.sites, tf.float64) * entropy / math.log(2)
         seen = tf.cast(tf.reduce_sum(counts) > 0, tf.float64)
         values = {
@@ -62,32 +63,62 @@ class CodeUsage(keras.metrics.Metric):
         return {name: tf.cast(value, tf.float32) for name, value in values.items()}
 
 
+def _entropy(counts):
+    """Return H in nats of each row of counts."""
+    p = tf.math.divide_no_nan(counts, tf.reduce_sum(counts, axis=1, keepdims=True))
+    return -tf.reduce_sum(tf.math.xlogy(p, p), axis=1)
+
+
 class WarnOfCollapse(keras.callbacks.Callback):
-    """Warns, once, when an epoch used hardly any of the codes.
+    """Warns, once, when a training epoch used hardly any of the codes of a codebook.
+
+    The perplexity can be from 1 to M, the size of the codebook or, if that is smaller, the number
+    of codes in the epoch. Below 1 + threshold · (M − 1) it is a collapse. Each codebook counts by
+    itself: the average would hide one among several.
 
     Args:
-        threshold: fraction of the codebook; a perplexity below that is a collapse.
+        threshold: fraction of the way from one code to all of them.
         patience: epochs to wait for first.
     """
 
     def __init__(self, threshold: float = 0.05, patience: int = 3):
         super().__init__()
         self.threshold, self.patience = threshold, patience
-        self.epochs, self.warned = 0, False
+        self.epochs, self.warned, self._counts = 0, False, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Forget the counts of the epoch before."""
+        self._counts = None
+
+    def on_test_begin(self, logs=None):
+        """Take the counts of training, before validation starts its own."""
+        self._take_counts()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Look at the perplexity of the epoch."""
+        """Look at the codes of the epoch."""
         self.epochs += 1
-        perplexity = float((logs or {}).get("perplexity", np.inf))
-        size = self.model.codebook_size
-        if self.warned or self.epochs < self.patience or perplexity >= self.threshold * size:
+        if self.warned or self.epochs < self.patience:
+            return
+        self._take_counts()
+        size, totals = self._counts.shape[1], np.sum(self._counts, axis=1)
+        perplexities = np.exp(_entropy(self._counts))
+        reachable = np.minimum(size, totals)
+        collapsed = perplexities - 1 < self.threshold * (reachable - 1)
+        if not np.any(collapsed):
             return
         self.warned = True
+        number = int(np.argmax(collapsed))
+        which = f"Codebook {number + 1} of {len(totals)}" if len(totals) > 1 else "The codebook"
+        used = np.mean(self._counts[number] > 0)
         warnings.warn(
-            f"The codebook has collapsed: in epoch {epoch + 1} its perplexity was "
-            f"{perplexity:.1f} of {size} codes, {float(logs['code_usage']):.0%} of them used at "
-            "all. Use the quantizer 'ema' with threshold_ema_dead_code=1 and "
-            "initializer='kmeans', or 'fsq', or a smaller codebook.",
+            f"{which} has collapsed: in epoch {epoch + 1} its perplexity was "
+            f"{perplexities[number]:.1f} of {size} codes, {used:.0%} of them used at all. Use the "
+            "quantizer 'ema' with threshold_ema_dead_code=1 and initializer='kmeans', or 'fsq', or "
+            "a smaller codebook.",
             TfvaeWarning,
             stacklevel=2,
         )
+
+    def _take_counts(self):
+        if self._counts is None:
+            self._counts = np.asarray(self.model.code_counts)

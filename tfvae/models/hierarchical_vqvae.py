@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfvae import networks, quantizers
 from tfvae.errors import InvalidArgument
-from tfvae.models.code_model import CodeModel, build_quantizer
+from tfvae.models.code_model import CodeModel, build_quantizer, check_input
 from tfvae.quantizers import Quantized
 
 
@@ -18,7 +18,7 @@ class HierarchicalVQVAE(CodeModel):
     Up:    h_1 = encoder_1(x),  h_l = encoder_l(h_{l−1}).
     Down:  z_L = quantize_L(W_L h_L),  d_L = decoder_L(z_L),
            z_l = quantize_l(W_l [h_l, d_{l+1}]),  d_l = decoder_l([z_l, d_{l+1}]),
-    and d_1 holds the parameters of p(x|z_1, …, z_L). The W_l are learned linear maps to the
+    and d_1 holds the parameters of p(x|z_1, …, z_L). The W_l are learned affine maps to the
     quantizers' `embedding_dim`; every d_{l+1} has the height and width of h_l.
 
     An example's codes are one list, those of the coarsest grid first, each grid in raster order:
@@ -178,6 +178,8 @@ def _codebooks(given, count):
 
 
 def _built(network, input_shape, role):
+    """Build a network for an input, and return the shape of what it makes of it."""
+    check_input(network, input_shape, role)
     if not network.built:
         network.build((None, *input_shape))
     return networks.output_shape(network, (None, *input_shape), role)

@@ -61,6 +61,7 @@ class VQVAE(CodeModel):
         **kwargs,
     ):
         super().__init__([quantizers.get(quantizer)], likelihood, prior, seed, **kwargs)
+        self._takes_any_size = isinstance(quantizer, str)
         self.encoder = encoder
         self.decoder = decoder
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
@@ -75,6 +76,8 @@ class VQVAE(CodeModel):
         if not self.encoder.built:
             self.encoder.build((None, *self.x_shape))
         shape = networks.output_shape(self.encoder, (None, *self.x_shape), "encoder")
+        if self._takes_any_size:
+            self._resize_quantizer(shape[-1])
         build_quantizer(self.quantizer, shape, "encoder")
         code_shape = self.quantizer.code_shape(shape)
         count = math.prod(self.quantizer.codes_per_vector)
@@ -91,6 +94,13 @@ class VQVAE(CodeModel):
 
     def vectors_to_start(self, index, x):  # noqa: D102
         return self.encoder(x)
+
+    def _resize_quantizer(self, embedding_dim):
+        """Give the quantizer that was asked for by name the size of the encoder's vectors."""
+        config = self.quantizer.get_config()
+        if "embedding_dim" in config:
+            cls = type(self.codebooks.pop())
+            self.codebooks.append(cls.from_config({**config, "embedding_dim": embedding_dim}))
 
     def get_config(self):
         """Return the constructor arguments, serialized."""

@@ -21,8 +21,9 @@ def residual_encoder(
 ) -> keras.Model:
     """x `[B, H, W, C]` → stride-2 4×4 convolutions → residual blocks → `[B, h, w, embedding_dim]`.
 
-    h = H / 2^num_downsamplings. With the defaults, the CIFAR-10 network of the paper: the first
-    convolution has half the filters.
+    h = H / 2^num_downsamplings. Of several stride-2 convolutions the first has half the filters.
+    The defaults are those of the authors' example for CIFAR-10 (Sonnet, `vqvae_example`); in the
+    paper all layers have 256 filters.
 
     Args:
         x_shape: shape of one image, (H, W, C).
@@ -46,9 +47,9 @@ def residual_encoder(
         )
     x = inputs = keras.Input(x_shape)
     for level in range(num_downsamplings):
-        width = filters // 2 if level == 0 and num_downsamplings > 1 else filters
-        x = layers.Conv2D(width, 4, strides=2, padding="same", activation="relu")(x)
-    x = layers.Conv2D(filters, 3, padding="same")(x)
+        channels = filters // 2 if level == 0 and num_downsamplings > 1 else filters
+        x = layers.Conv2D(channels, 4, strides=2, padding="same", activation="relu")(x)
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
     x = _residual_stack(x, filters, num_blocks, block_filters)
     if embedding_dim is not None:
         x = layers.Conv2D(embedding_dim, 1, name="embedding")(x)
@@ -81,8 +82,8 @@ def residual_decoder(
     x = layers.Conv2D(filters, 3, padding="same")(x)
     x = _residual_stack(x, filters, num_blocks, block_filters)
     for level in range(num_upsamplings - 1, 0, -1):
-        width = filters // 2 if level == 1 else filters
-        x = layers.Conv2DTranspose(width, 4, strides=2, padding="same", activation="relu")(x)
+        channels = filters // 2 if level == 1 else filters
+        x = layers.Conv2DTranspose(channels, 4, strides=2, padding="same", activation="relu")(x)
     last = {"padding": "same", "bias_initializer": initial_bias(bias), "name": "params"}
     if num_upsamplings:
         x = layers.Conv2DTranspose(output_channels, 4, strides=2, **last)(x)

@@ -41,7 +41,7 @@ def _nearest(vectors, table, squares):
 def _in_blocks(function, vectors, rows):
     """Apply a function `[rows, D] -> [rows]` to blocks of `vectors`, one after the other."""
     count = tf.shape(vectors)[0]
-    blocks = (count + rows - 1) // rows
+    blocks = tf.maximum(1, (count + rows - 1) // rows)
     padded = tf.pad(vectors, [[0, blocks * rows - count], [0, 0]])
     codes = tf.map_fn(
         function,

@@ -7,8 +7,9 @@ import numpy as np
 from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
-from tfvae.evaluation import active_units, log_likelihood
+from tfvae.evaluation import active_units, code_measures, log_likelihood
 from tfvae.files import update_report
+from tfvae.models import CodeModel
 from tfvae.runs.directory import open_model
 from tfvae.runs.train import load_data
 
@@ -34,11 +35,19 @@ def evaluate(
         progress: whether to show a progress bar on standard error.
 
     Returns:
-        What `LogLikelihood.summary` has, and `active_units`, which counts over the whole split.
+        What `LogLikelihood.summary` has, and `active_units`, which counts over the whole split; of
+        a model of codes, what `code_measures` and `CodeLogLikelihood.summary` have, the latter
+        unless the likelihood is a density.
     """
     test = splits.test.numpy()
-    measured = log_likelihood(model, test[: num_examples or None], num_samples, seed, progress)
-    values = {**measured.summary(), "active_units": active_units(model, test)}
+    some = test[: num_examples or None]
+    if isinstance(model, CodeModel):
+        values = code_measures(model, some)
+        if model.likelihood.num_levels:
+            values |= log_likelihood(model, some, progress=progress).summary()
+    else:
+        measured = log_likelihood(model, some, num_samples, seed, progress)
+        values = {**measured.summary(), "active_units": active_units(model, test)}
     if run_dir is not None:
         update_report(run_dir, "evaluation", values)
     return values

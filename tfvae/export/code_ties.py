@@ -1,0 +1,65 @@
+"""Codes that differ between two computations of one model, and whether rounding explains it."""
+
+import numpy as np
+import tensorflow as tf
+
+# How far a vector may be moved to make a tie of it, as a share of the largest number in any vector
+# of the batch, by which rounding goes: some ten times what a convolutional encoder rounds off.
+_REACH = 1e-5
+
+
+def count_flips(model, x: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int]:
+    """Return how many codes of x differ, and how many of these are ties.
+
+    A code is a tie if Keras gives the other one too once the vector is moved towards that, by no
+    more than rounding moves it. That needs nothing of a quantizer but its contract, so that it
+    holds for tables, for rounding and for signs alike.
+
+    What follows from a code that differs is not counted: the later levels of a residual quantizer,
+    and of an image with several grids, the grids below.
+
+    Args:
+        model: a `CodeModel`.
+        x: examples, `[B, *x_shape]`.
+        ours: the codes in Keras, `[B, *code_shape]`.
+        theirs: the codes that are in question, `[B, *code_shape]`.
+    """
+    flips = ties = 0
+    same_above = np.ones(len(x), bool)
+    for index in reversed(range(len(model.codebooks))):  # coarse grids decide what is below them
+        quantizer = model.codebooks[index]
+        vectors = model.vectors_to_start(index, tf.constant(x))
+        pair = [_at_vectors(model, index, codes, vectors.shape) for codes in (ours, theirs)]
+        differ = np.any(pair[0] != pair[1], axis=-1) & same_above[:, np.newaxis]
+        flat = tf.reshape(vectors, [*differ.shape, vectors.shape[-1]])
+        is_tie = _are_ties(quantizer, flat[differ], *(codes[differ] for codes in pair))
+        flips, ties = flips + int(differ.sum()), ties + int(is_tie.sum())
+        same_above &= ~differ.any(axis=1)
+    return flips, ties
+
+
+def _at_vectors(model, index, codes, vectors_shape):
+    """Return the codes that one quantizer gives, `[B, sites, codes of a vector]`."""
+    if len(model.codebooks) > 1:
+        codes = model.by_codebook(tf.constant(codes))[index]
+    num_sites = int(np.prod(vectors_shape[1:-1]))
+    return np.reshape(codes, (len(codes), num_sites, -1))
+
+
+def _are_ties(quantizer, vectors, ours, theirs):
+    """Return which codes are ties, `[N]` bool, for vectors `[N, D]` and codes `[N, Q]`."""
+    if not len(ours):
+        return np.zeros(0, bool)
+    rows = np.arange(len(ours))
+    first = np.argmax(ours != theirs, axis=1)
+    # With only that code replaced: the later ones are of another remainder.
+    other = ours.copy()
+    other[rows, first] = theirs[rows, first]
+    shape = (-1, *quantizer.codes_per_vector)
+    towards = quantizer.lookup(other.reshape(shape)) - quantizer.lookup(ours.reshape(shape))
+    length = tf.norm(towards, axis=-1, keepdims=True)
+    reach = _REACH * tf.reduce_max(tf.abs(vectors))
+    moved = tf.cast(vectors, tf.float32) + reach * tf.math.divide_no_nan(towards, length)
+    codes = np.reshape(quantizer(moved).codes, ours.shape)
+    # Two codes of one vector are a tie wherever they are.
+    return (codes[rows, first] == theirs[rows, first]) | (np.ravel(length) == 0)

@@ -1,0 +1,85 @@
+"""The contract between the exporters and a kind of model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class Agreement(NamedTuple):
+    """Whether the codes that came out of an export are those of Keras.
+
+    Attributes:
+        rows: `[B]` bool, the examples with the same codes, whose images can be compared.
+        flips: how many codes came out as others that are as good.
+        problem: what is wrong, for an error message; None if the differences are as they may be.
+    """
+
+    rows: np.ndarray
+    flips: int = 0
+    problem: str | None = None
+
+
+class Signatures:
+    """What an export of a model offers: named functions of tensors. One subclass a kind of model.
+
+    Args:
+        model: built, and computing in float32.
+
+    Attributes:
+        functions: {signature: (function, input specs)}; the functions take tensors and return a
+            dictionary of tensors. Outputs named "codes" are integers, the others float32.
+        left_out: {signature: reason}, what a format could not take.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.functions: dict[str, tuple[Callable, list[tf.TensorSpec]]] = self.define()
+        self.left_out: dict[str, str] = {}
+
+    def define(self) -> dict:
+        """Return `functions`."""
+        raise NotImplementedError
+
+    def shapes(self) -> dict:
+        """Return what a decoder must know to call the functions, as plain data."""
+        raise NotImplementedError
+
+    def example_inputs(self, x: np.ndarray | None) -> dict:
+        """Return {signature: {input: array}} to compare with, made from x.
+
+        Args:
+            x: held-out examples, `[N, *x_shape]`; samples of the model if None.
+        """
+        raise NotImplementedError
+
+    def agreement(self, signature: str, inputs: dict, expected: dict, actual: dict) -> Agreement:
+        """Compare the codes among the outputs of Keras and of an export; only asked if there are.
+
+        Args:
+            signature: its name.
+            inputs: its inputs by name; so are the outputs.
+            expected: what Keras gives.
+            actual: what the export gives.
+        """
+        raise NotImplementedError
+
+    def leave_out(self, signature: str, reason: str) -> None:
+        """Do without a signature."""
+        del self.functions[signature]
+        self.left_out[signature] = reason
+
+
+def stream_specs() -> list[tf.TensorSpec]:
+    """Return the inputs of every `sample`: which draws of which stream, and how bold."""
+    return [
+        tf.TensorSpec((2,), tf.int32, "seed"),
+        tf.TensorSpec((None,), tf.int32, "index"),
+        tf.TensorSpec((), tf.float32, "temperature"),
+    ]
+
+
+def held_out(x: np.ndarray) -> np.ndarray:
+    """Return as many held-out examples as a comparison takes, float32."""
+    return np.asarray(x[:64], np.float32)

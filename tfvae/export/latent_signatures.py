@@ -1,0 +1,57 @@
+"""What an export of a model with continuous, binary or one-hot latents offers."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.export.contract import Signatures, held_out, stream_specs
+from tfvae.random import make_seed
+
+
+class LatentSignatures(Signatures):
+    """The signatures of a `LatentVariableModel`.
+
+    - `decode(latents [B, *latent_shape])` → `image [B, *x_shape]`, the mean of p(x|z);
+    - `encode(image [B, *x_shape])` → `mean`, `stddev` of q(z|x);
+    - `sample(seed [2], index [B], temperature [])` → `image`, `latents`: the draws of these numbers
+      from the stream of the seed, with the generator inside the graph.
+    """
+
+    def define(self):  # noqa: D102
+        model, spec = self.model, tf.TensorSpec
+        latents = spec((None, *model.latent_shape), tf.float32, "latents")
+        image = spec((None, *model.x_shape), tf.float32, "image")
+        return {
+            "decode": (self.decode, [latents]),
+            "encode": (self.encode, [image]),
+            "sample": (self.sample, stream_specs()),
+        }
+
+    def decode(self, latents):
+        """Return the images of latents."""
+        return {"image": self.model.decode(latents)}
+
+    def encode(self, image):
+        """Return the moments of q(z|x)."""
+        q = self.model.q_z_given_x(image)
+        return {"mean": q.mean(), "stddev": q.stddev()}
+
+    def sample(self, seed, index, temperature):
+        """Return images, and the latents that they are the images of."""
+        latents = self.model.prior.sample(seed, index, temperature)
+        return {"image": self.model.decode(latents), "latents": latents}
+
+    def shapes(self):  # noqa: D102
+        return {"latent_shape": list(self.model.latent_shape)}
+
+    def example_inputs(self, x):  # noqa: D102
+        x = self.model.sample(16, seed=1).numpy() if x is None else held_out(x)
+        seed = make_seed(7)
+        return {
+            "decode": {"latents": self.model.q_z_given_x(tf.constant(x)).sample(seed=seed).numpy()},
+            "encode": {"image": x},
+            "sample": {
+                "seed": seed.numpy(),
+                "index": np.arange(len(x), dtype=np.int32),
+                "temperature": np.float32(0.9),
+            },
+        }
