@@ -1,5 +1,4 @@
 import itertools
-import tempfile
 
 import keras
 import numpy as np
@@ -20,40 +19,33 @@ TINY = {
     "pixelcnn": {"num_filters": 6, "num_layers": 3, "kernel_size": 3},
     "transformer": {"num_layers": 2, "num_heads": 2, "hidden_size": 8},
 }
-NAMES = code_priors.REGISTRY.names()
 NETWORKS = sorted(TINY)  # those in which codes depend on each other
-LEARNED = [name for name in NAMES if name != "uniform"]
+LEARNED = ["categorical", *NETWORKS]
+NAMES = code_priors.REGISTRY.names()
 
 
-def make(name, num_classes=0, shape=SHAPE, codebook_size=K, scale=0.6, **options):
+def make(name, num_classes=0, shape=SHAPE, scale=1.5, **options):
     """Return a built prior; unless `scale` is 0, with weights drawn anew, biases included."""
-    options = TINY.get(name, {}) | options
-    prior = code_priors.get(
-        name, codebook_size=codebook_size, num_classes=num_classes, seed=3, **options
-    )
+    options = {"num_classes": num_classes, "seed": 3} | TINY.get(name, {}) | options
+    prior = code_priors.REGISTRY.part(name)(K, **options)
     prior.build((None, *shape))
-    if scale:
-        rng = np.random.default_rng(1)
-        for weight in prior.trainable_weights:
-            weight.assign(scale * rng.normal(size=weight.shape))
+    rng = np.random.default_rng(1)
+    for weight in prior.trainable_weights if scale else []:
+        fan_in = np.prod(weight.shape[:-1])
+        weight.assign(scale / np.sqrt(fan_in) * rng.normal(size=weight.shape))
     return prior
 
 
-def all_codes(codebook_size=K, shape=SHAPE):
-    states = itertools.product(range(codebook_size), repeat=int(np.prod(shape)))
+def all_codes(shape=SHAPE):
+    states = itertools.product(range(K), repeat=int(np.prod(shape)))
     return np.array(list(states), np.int32).reshape(-1, *shape)
-
-
-def labels_for(num_classes, count, label=1):
-    return np.full(count, label, np.int32) if num_classes else None
 
 
 def run_steps(prior, codes, condition=None):
     """Return the logits of all positions by `start` and `step`, `[B, positions, K]`."""
     flat = codes.reshape(len(codes), -1)
     state = prior.start(len(codes), condition)
-    # Before the first position the codes have no effect, whatever they are.
-    previous, logits = tf.fill([len(codes)], -1), []
+    previous, logits = tf.fill([len(codes)], -1), []  # at position 0 it may be anything
     for position in range(flat.shape[1]):
         here, state = prior.step(state, tf.constant(position), previous)
         logits.append(here.numpy())
@@ -64,156 +56,13 @@ def run_steps(prior, codes, condition=None):
 def numpy_choice(logits, temperature=1.0, top_k=None, top_p=None):
     """Return the probabilities of a choice from logits `[K]`, by plain NumPy."""
     order = sorted(range(len(logits)), key=lambda code: (-logits[code], code))[:top_k]
-    if temperature == 0:
-        return np.eye(len(logits))[order[0]]
-    mass = scipy.special.softmax(np.float64(logits)[order] / temperature)
+    mass = scipy.special.softmax(np.float64(logits)[order] / max(temperature, 1e-6))
     if top_p is not None:
         size = 1 + int(np.sum(np.cumsum(mass)[:-1] < top_p))
         order, mass = order[:size], mass[:size] / mass[:size].sum()
     probabilities = np.zeros(len(logits))
     probabilities[order] = mass
     return probabilities
-
-
-@pytest.fixture(params=NAMES)
-def name(request):
-    return request.param
-
-
-@pytest.fixture(params=[0, CLASSES], ids=["", "classes"])
-def num_classes(request):
-    return request.param
-
-
-class TestEveryPrior:
-    @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 2, 2)])
-    def test_shapes(self, name, shape):
-        if name == "pixelcnn" and len(shape) != 2:
-            pytest.skip("refused, see below")
-        prior = make(name, shape=shape)
-        codes = prior.sample(4)
-        assert codes.shape == (4, *shape)
-        assert codes.dtype == tf.int32
-        assert prior.logits(codes).shape == (4, *shape, K)
-        assert prior(codes).dtype == prior.log_prob(codes).dtype == tf.float32
-        assert prior.log_prob(codes).shape == (4,)
-
-    def test_probabilities_sum_to_one(self, name, num_classes):
-        prior, codes = make(name, num_classes), all_codes()
-        for label in range(max(num_classes, 1)):
-            log_p = prior.log_prob(codes, labels_for(num_classes, len(codes), label))
-            np.testing.assert_allclose(np.exp(log_p).sum(), 1, rtol=1e-4)
-
-    def test_steps_give_the_logits_of_the_full_pass(self, name, num_classes, rng):
-        prior = make(name, num_classes, shape=(4, 5))
-        codes = rng.integers(0, K, (7, 4, 5)).astype(np.int32)
-        condition = rng.integers(0, num_classes, 7) if num_classes else None
-        full = prior.logits(codes, condition).numpy().reshape(7, -1, K)
-        np.testing.assert_allclose(run_steps(prior, codes, condition), full, atol=1e-5)
-
-    def test_log_prob_is_the_sum_of_the_log_softmax_of_the_steps(self, name, num_classes):
-        prior, codes = make(name, num_classes), all_codes()
-        condition = labels_for(num_classes, len(codes))
-        log_p = scipy.special.log_softmax(run_steps(prior, codes, condition), axis=-1)
-        of_codes = np.take_along_axis(log_p, codes.reshape(len(codes), -1, 1), axis=-1)
-        expected = of_codes.sum(axis=(1, 2))
-        np.testing.assert_allclose(prior.log_prob(codes, condition), expected, atol=1e-5)
-
-    def test_a_class_has_a_distribution_of_its_own(self, name):
-        prior, codes = make(name, CLASSES), all_codes()
-        one, two = (prior.log_prob(codes, labels_for(CLASSES, len(codes), c)) for c in (0, 1))
-        differ = np.abs(one - two).max() > 0.1
-        assert differ == (name != "uniform")
-        both = prior.log_prob(np.stack([codes[5], codes[5]]), [0, 1])
-        np.testing.assert_allclose(both, [one[5], two[5]], atol=1e-5)
-        np.testing.assert_allclose(prior.log_prob(codes, 1), two, atol=1e-6)
-
-    def test_what_a_position_depends_on(self, name):
-        """Change one code at a time: exactly the logits of later positions change."""
-        shape, count = (4, 5), 20
-        prior = make(name, shape=shape, **({"num_layers": 4} if name == "pixelcnn" else {}))
-        changes = dependence(prior, shape)
-        later = np.triu(np.ones((count, count), bool), k=1)
-        np.testing.assert_array_equal(changes, later if name in NETWORKS else ~later & later)
-
-    @pytest.mark.parametrize(
-        "options",
-        [{}, {"temperature": 0.5}, {"top_k": 2}, {"temperature": 1.5, "top_k": 2, "top_p": 0.6}],
-        ids=str,
-    )
-    def test_frequencies_are_the_probabilities(self, name, options):
-        shape, draws = (2, 2), 4000
-        prior, codes = make(name, CLASSES, shape), all_codes(K, shape)
-        logits = prior.logits(codes, labels_for(CLASSES, len(codes))).numpy().reshape(-1, K)
-        each = np.array([numpy_choice(row, **options) for row in logits]).reshape(-1, 4, K)
-        of_codes = np.take_along_axis(each, codes.reshape(-1, 4, 1), axis=-1)
-        expected = of_codes.prod(axis=(1, 2))
-        drawn = prior.sample(draws, seed=5, condition=1, **options).numpy().reshape(draws, -1)
-        number = drawn @ K ** np.arange(4)[::-1]
-        frequencies = np.bincount(number, minlength=len(codes)) / draws
-        error = np.sqrt(expected * (1 - expected) / draws)
-        often = expected * draws >= 5
-        assert often.sum() > 5
-        assert np.all(np.abs(frequencies - expected)[often] <= 4 * error[often])
-        assert not np.any(frequencies[expected == 0])
-
-    def test_temperature_zero_takes_the_most_probable_code_each_time(self, name):
-        prior = make(name)
-        codes = prior.sample(3, seed=1, temperature=0).numpy()
-        np.testing.assert_array_equal(codes, prior.sample(3, seed=2, temperature=0))
-        np.testing.assert_array_equal(codes, prior.logits(codes).numpy().argmax(axis=-1))
-        np.testing.assert_array_equal(codes, prior.sample(3, seed=4, top_k=1))
-
-    def test_cached_sampling_gives_the_codes_of_uncached(self, name, num_classes):
-        prior = make(name, num_classes, shape=(4, 5))
-        options = {"seed": 2, "condition": labels_for(num_classes, 9), "temperature": 0.9}
-        codes = prior.sample(9, **options).numpy()
-        np.testing.assert_array_equal(codes, prior.sample(9, **options, cached=False))
-        assert len(np.unique(codes)) == K
-
-    def test_a_draw_depends_on_the_seed_and_its_index_only(self, name):
-        prior = make(name, shape=(4, 5))
-        codes = prior.sample(10, seed=5).numpy()
-        alone = prior.draw(make_seed(5), tf.constant([7]))
-        np.testing.assert_array_equal(alone[0], codes[7])
-        np.testing.assert_array_equal(prior.sample(3, seed=5), codes[:3])
-        other = prior.sample(10, seed=6).numpy()
-        assert len(np.unique(np.concatenate([codes, other]), axis=0)) == 20
-
-    def test_draws_are_the_same_in_every_mode(self, name, mode):
-        prior = make(name)
-        draw = mode(lambda seed, index: prior.draw(seed, index, 0.8, top_k=2, top_p=0.9))
-        expected = prior.sample(6, seed=5, temperature=0.8, top_k=2, top_p=0.9)
-        np.testing.assert_array_equal(draw(make_seed(5), tf.range(6)), expected)
-
-    def test_saved_and_loaded(self, name, num_classes, tmp_path):
-        prior = make(name, num_classes)
-        prior.save(tmp_path / "prior.keras")
-        loaded = keras.saving.load_model(tmp_path / "prior.keras")
-        assert type(loaded) is type(prior)
-        assert loaded.get_config() == prior.get_config()
-        assert loaded.code_shape == SHAPE
-        codes, condition = all_codes(), labels_for(num_classes, K**6)
-        expected = prior.log_prob(codes, condition)
-        np.testing.assert_allclose(loaded.log_prob(codes, condition), expected, atol=1e-6)
-
-    def test_half_precision_gives_logits_in_float32(self, name, rng):
-        prior = make(name, dtype="mixed_bfloat16")
-        codes = rng.integers(0, K, (4, *SHAPE)).astype(np.int32)
-        full = prior.logits(codes).numpy().reshape(4, -1, K)
-        assert full.dtype == np.float32
-        np.testing.assert_allclose(run_steps(prior, codes), full, atol=0.1)
-        np.testing.assert_allclose(
-            full, make(name).logits(codes).numpy().reshape(4, -1, K), atol=0.3
-        )
-
-
-def test_every_position_has_noise_of_its_own():
-    draws, positions = 2000, 16
-    codes = make("uniform", shape=(4, 4)).sample(draws, seed=8).numpy().reshape(draws, -1)
-    agree = (codes[:, :, None] == codes[:, None, :]).mean(axis=0)
-    agree = agree[np.triu_indices(positions, k=1)]
-    assert np.all(np.abs(agree - 1 / K) < 4 * np.sqrt(1 / K * (1 - 1 / K) / draws))
 
 
 def dependence(prior, shape):
@@ -226,82 +75,273 @@ def dependence(prior, shape):
     return np.abs(logits[1:] - logits[0]).max(axis=-1) > 1e-6
 
 
+@pytest.fixture(params=[0, CLASSES], ids=["", "classes"])
+def num_classes(request):
+    return request.param
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestProbabilities:
+    def test_shapes_and_types(self, name, rng):
+        for shape in [(2, 3)] if name == "pixelcnn" else [(5,), (2, 3), (2, 2, 2)]:
+            prior, codes = make(name, shape=shape), rng.integers(0, K, (4, *shape))
+            assert prior.logits(codes).shape == prior(codes).shape == (4, *shape, K)
+            assert prior.log_prob(codes.astype(np.uint16)).shape == (4,)
+            assert prior.logits(codes).dtype == prior.log_prob(codes).dtype == tf.float32
+
+    def test_they_sum_to_one(self, name, num_classes):
+        prior = make(name, num_classes)
+        for label in range(num_classes) if num_classes else [None]:
+            log_p = prior.log_prob(all_codes(), label)
+            np.testing.assert_allclose(np.exp(log_p).sum(), 1, rtol=1e-4)
+
+    def test_steps_give_the_logits_of_the_full_pass(self, name, num_classes, rng):
+        prior, codes = make(name, num_classes, (4, 5)), rng.integers(0, K, (7, 4, 5), np.int32)
+        condition = rng.integers(0, num_classes, 7) if num_classes else None
+        full = prior.logits(codes, condition).numpy().reshape(7, -1, K)
+        np.testing.assert_allclose(run_steps(prior, codes, condition), full, atol=1e-5)
+
+    def test_log_prob_is_the_sum_of_the_log_softmax_of_the_steps(self, name):
+        prior, codes = make(name, CLASSES), all_codes()
+        log_p = scipy.special.log_softmax(run_steps(prior, codes, 1), axis=-1)
+        of_codes = np.take_along_axis(log_p, codes.reshape(len(codes), -1, 1), axis=-1)
+        np.testing.assert_allclose(prior.log_prob(codes, 1), of_codes.sum(axis=(1, 2)), atol=1e-5)
+
+    def test_a_class_has_a_distribution_of_its_own(self, name):
+        prior, codes = make(name, CLASSES), all_codes()
+        zero, one = (prior.log_prob(codes, label).numpy() for label in range(CLASSES))
+        assert (np.abs(zero - one).max() > 0.1) == (name != "uniform")
+        both = prior.log_prob(codes[[5, 5]], [0, 1])
+        np.testing.assert_allclose(both, [zero[5], one[5]], atol=1e-5)
+
+    def test_a_position_depends_on_those_before_it_alone(self, name):
+        """All of them, for a network: there is no blind spot."""
+        deep = {"num_layers": 4} if name == "pixelcnn" else {}
+        changes = dependence(make(name, shape=(4, 5), **deep), (4, 5))
+        before = np.triu(np.ones((20, 20), bool), k=1)
+        np.testing.assert_array_equal(changes, before if name in NETWORKS else before & False)
+
+    def test_saved_and_loaded(self, name, num_classes, tmp_path):
+        prior, label = make(name, num_classes), 1 if num_classes else None
+        prior.save(tmp_path / "prior.keras")
+        loaded = keras.saving.load_model(tmp_path / "prior.keras")
+        assert type(loaded) is type(prior)
+        assert loaded.get_config() == prior.get_config()
+        assert loaded.code_shape == SHAPE
+        expected = prior.log_prob(all_codes(), label)
+        np.testing.assert_allclose(loaded.log_prob(all_codes(), label), expected, atol=1e-6)
+
+    def test_half_precision(self, name, rng):
+        prior, codes = make(name, dtype="mixed_bfloat16"), rng.integers(0, K, (4, *SHAPE), np.int32)
+        full = prior.logits(codes).numpy()
+        assert full.dtype == np.float32
+        np.testing.assert_allclose(full, make(name).logits(codes), atol=0.1)
+        np.testing.assert_allclose(run_steps(prior, codes), full.reshape(4, -1, K), atol=0.1)
+
+
 @pytest.mark.parametrize(("num_layers", "kernel_size"), [(1, 3), (2, 3), (1, 5)])
 def test_a_pixelcnn_sees_as_far_as_it_says(num_layers, kernel_size):
-    height, width = shape = (5, 7)
+    shape = (5, 7)
     prior = make("pixelcnn", shape=shape, num_layers=num_layers, kernel_size=kernel_size)
     reach = num_layers * (kernel_size // 2)
-    row, column = np.divmod(np.arange(height * width), width)
-    up, left = row - row[:, None], column - column[:, None]  # [j, i]: from j to i
-    above = (up >= 1) & (up <= reach + 1) & (np.abs(left) <= reach)
+    row, column = np.divmod(np.arange(35), 7)
+    up, left = row - row[:, None], column - column[:, None]  # [j, i]: the way from i to j
     beside = (up == 0) & (left >= 1) & (left <= reach + 1)
-    # Rows above are also seen from the positions to the left that are.
-    through = (up >= 1) & (up <= reach + 1) & (left >= 0) & (left <= 2 * reach + 1)
+    above = (up >= 1) & (up <= reach + 1) & (left >= -reach)
     changes = dependence(prior, shape)
-    assert np.all(changes[above | beside])
-    assert not np.any(changes[~(above | beside | through)])
+    assert np.all(changes[beside | (above & (left <= reach))])
+    assert not np.any(changes[~(beside | above)])
 
 
-class TestLearnedPriors:
-    @pytest.fixture(params=LEARNED)
-    def name(self, request):
-        return request.param
+@pytest.mark.parametrize("name", LEARNED)
+class TestSampling:
+    @pytest.mark.parametrize(
+        "options", [{}, {"temperature": 1.5, "top_k": 2, "top_p": 0.6}], ids=["plain", "filtered"]
+    )
+    def test_frequencies_are_the_probabilities(self, name, options):
+        prior, codes, count = make(name, CLASSES, (2, 2)), all_codes((2, 2)), 4000
+        each = [numpy_choice(row, **options) for row in np.reshape(prior.logits(codes, 1), (-1, K))]
+        of_codes = np.take_along_axis(np.reshape(each, (-1, 4, K)), codes.reshape(-1, 4, 1), -1)
+        expected = of_codes.prod(axis=(1, 2))
+        drawn = prior.sample(count, seed=5, condition=1, **options).numpy().reshape(count, -1)
+        number = drawn @ K ** np.arange(4)[::-1]
+        frequencies = np.bincount(number, minlength=len(codes)) / count
+        error = np.sqrt(expected * (1 - expected) / count)
+        often = expected * count >= 5
+        assert often.sum() > 5
+        assert np.all(np.abs(frequencies - expected)[often] <= 4 * error[often])
+        assert not np.any(frequencies[expected == 0])
 
-    def test_fit_reaches_the_entropy(self, name):
+    def test_temperature_zero_takes_the_most_probable_code_each_time(self, name):
+        prior = make(name)
+        codes = prior.sample(3, seed=1, temperature=0).numpy()
+        np.testing.assert_array_equal(codes, prior.sample(3, seed=2, temperature=0))
+        np.testing.assert_array_equal(codes, prior.logits(codes).numpy().argmax(axis=-1))
+        np.testing.assert_array_equal(codes, prior.sample(3, seed=4, top_k=1))
+
+    def test_cached_sampling_gives_the_codes_of_uncached(self, name):
+        prior, options = make(name, CLASSES, (4, 5)), {"seed": 2, "condition": [0, 1, 1]}
+        codes = prior.sample(3, **options).numpy()
+        np.testing.assert_array_equal(codes, prior.sample(3, **options, cached=False))
+        assert len(np.unique(codes)) == K
+
+    def test_a_draw_depends_on_the_seed_and_its_index_only(self, name):
+        prior = make(name, shape=(4, 5))
+        codes = prior.sample(10, seed=5)
+        assert codes.shape == (10, 4, 5)
+        assert codes.dtype == tf.int32
+        np.testing.assert_array_equal(prior.sample(3, seed=5), codes[:3])
+        np.testing.assert_array_equal(prior.draw(make_seed(5), tf.constant([7])), codes[7:8])
+        other = prior.sample(10, seed=6)
+        assert len(np.unique(np.concatenate([codes, other]), axis=0)) == 20
+
+    def test_draws_are_the_same_in_every_mode(self, name, mode):
+        prior = make(name)
+        draw = mode(lambda seed, index: prior.draw(seed, index, 0.8, top_k=2, top_p=0.9))
+        expected = prior.sample(6, seed=5, temperature=0.8, top_k=2, top_p=0.9)
+        np.testing.assert_array_equal(draw(make_seed(5), tf.range(6)), expected)
+
+    def test_a_device_draws_the_codes_of_keras(self, name, tmp_path):
+        """As a `.tflite` of builtin operators, and as a SavedModel."""
+        prior = make(name, CLASSES)
+        signatures = {
+            "draw": lambda *inputs: {"codes": prior.draw(*inputs)},
+            "filtered": lambda *inputs: {"codes": prior.draw(*inputs, top_k=2, top_p=0.8)},
+        }
+        saved, device = export(prior, signatures, tmp_path)
+        for signature, count in itertools.product(signatures, (1, 40)):
+            inputs = {
+                "seed": np.array([3, -4], np.int32),
+                "index": np.arange(5, 5 + count, dtype=np.int32),
+                "temperature": np.float32(0.8),
+                "condition": np.arange(count, dtype=np.int32) % CLASSES,
+            }
+            expected = signatures[signature](*inputs.values())["codes"]
+            on_device = device.get_signature_runner(signature)(**inputs)
+            np.testing.assert_array_equal(on_device["codes"], expected)
+            tensors = {key: tf.constant(value) for key, value in inputs.items()}
+            np.testing.assert_array_equal(saved.signatures[signature](**tensors)["codes"], expected)
+
+
+def export(prior, signatures, folder):
+    """Return functions of (seed, index, temperature, condition) as a SavedModel and in LiteRT."""
+    archive = keras.export.ExportArchive()
+    archive.track(prior)
+    inputs = [
+        tf.TensorSpec([2], tf.int32, "seed"),
+        tf.TensorSpec([None], tf.int32, "index"),
+        tf.TensorSpec([], tf.float32, "temperature"),
+        tf.TensorSpec([None], tf.int32, "condition"),
+    ]
+    for name, function in signatures.items():
+        archive.add_endpoint(name, function, input_signature=inputs)
+    archive.write_out(str(folder), verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(folder), signature_keys=list(signatures)
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return tf.saved_model.load(str(folder)), Interpreter(model_content=converter.convert())
+
+
+def test_every_position_has_noise_of_its_own():
+    draws, positions = 2000, 16
+    codes = make("uniform", shape=(4, 4)).sample(draws, seed=8).numpy().reshape(draws, -1)
+    agree = (codes[:, :, None] == codes[:, None, :]).mean(axis=0)
+    agree = agree[np.triu_indices(positions, k=1)]
+    assert np.all(np.abs(agree - 1 / K) < 4 * np.sqrt(1 / K * (1 - 1 / K) / draws))
+
+
+class TestChoices:
+    """`choose` against plain NumPy, ties included."""
+
+    LOGITS = np.array([[0.0, 2.0, 1.0, 2.0, -1.0], [0.0, 0.0, 0.0, 0.0, 0.0]], np.float32)
+
+    @pytest.mark.parametrize("k", [1, 2, 3, 5])
+    def test_top_k(self, k):
+        kept = sampling.most_probable(tf.constant(self.LOGITS), k)
+        expected = [numpy_choice(row, top_k=k) > 0 for row in self.LOGITS]
+        np.testing.assert_array_equal(kept, expected)
+
+    @pytest.mark.parametrize("p", [1e-6, 0.3, 0.5, 0.9, 0.999])
+    @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 3.0])
+    def test_top_p(self, p, temperature):
+        kept = sampling.nucleus(tf.constant(self.LOGITS), p, temperature)
+        expected = [numpy_choice(row, temperature, top_p=p) > 0 for row in self.LOGITS]
+        np.testing.assert_array_equal(kept, expected)
+
+    def test_a_choice_follows_the_probabilities(self, assert_mean):
+        noise = sampling.gumbel(make_seed(1), tf.range(20_000), 5)
+        options = {"temperature": 0.7, "top_k": 4, "top_p": 0.9}
+        for row in self.LOGITS:
+            chosen = sampling.choose(tf.tile(row[None], [20_000, 1]), noise, **options)
+            assert_mean(np.eye(5)[chosen], numpy_choice(row, **options))
+
+    def test_gumbel_noise_has_the_moments_of_gumbel_noise(self, assert_mean):
+        noise = sampling.gumbel(make_seed(1), tf.range(20_000), 3).numpy()
+        assert_mean(noise, np.euler_gamma)
+        assert_mean((noise - np.euler_gamma) ** 2, np.pi**2 / 6)
+
+
+def markov_chain(codes):
+    """Return the probabilities of the states of a Markov chain in raster order."""
+    flat = codes.reshape(len(codes), -1)
+    first = np.array([0.5, 0.3, 0.2])
+    then = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1]])
+    return first[flat[:, 0]] * then[flat[:, :-1], flat[:, 1:]].prod(axis=1)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+class TestTraining:
+    def test_reaches_the_entropy(self, name):
         """On all states of a Markov chain, weighted by their probability: there is no noise."""
-        codes, log_p = all_codes(), markov_chain(all_codes())
-        p = np.exp(log_p)
-        entropy = -np.sum(p * log_p)
-        if name == "categorical":  # knows the positions alone
-            flat = np.eye(K)[codes.reshape(-1, 6)]
-            marginals = np.tensordot(p, flat, axes=1)
+        codes, p = all_codes(), markov_chain(all_codes())
+        entropy = -np.sum(p * np.log(p))
+        if name == "categorical":  # the best there is without dependence
+            marginals = np.tensordot(p, np.eye(K)[codes.reshape(-1, 6)], axes=1)
             entropy = -np.sum(marginals * np.log(marginals))
         prior = make(name, scale=0)
+        assert np.sum(p * -prior.log_prob(codes).numpy()) > entropy + 0.2
         prior.compile(keras.optimizers.Adam(0.03))
-        weights = (p * len(codes)).astype(np.float32)
-        options = {"batch_size": len(codes), "verbose": 0, "shuffle": False}
-        losses = prior.fit(codes, sample_weight=weights, epochs=150, **options).history["loss"]
-        assert losses[0] > entropy + 0.5
-        assert entropy - 1e-4 < losses[-1] < entropy + 0.05
-        learned = np.sum(p * -prior.log_prob(codes).numpy())
-        assert entropy - 1e-4 < learned < entropy + 0.05
+        unused = np.zeros(len(codes))  # where a dataset has its labels
+        batch = tf.data.Dataset.from_tensors((codes, unused, p * len(codes)))
+        prior.fit(batch.repeat(), steps_per_epoch=150, verbose=0)
+        assert entropy - 1e-4 < np.sum(p * -prior.log_prob(codes).numpy()) < entropy + 0.05
 
-    def test_fit_learns_classes(self, name):
-        codes = np.repeat([[[0, 0, 1]], [[2, 1, 2]]], 20, axis=0).repeat(2, axis=1)
-        labels = np.repeat([0, 1], 20)
+    def test_learns_classes(self, name):
+        two = np.array([[[0, 0, 1], [0, 0, 1]], [[2, 1, 2], [2, 1, 2]]])
+        codes, labels = np.tile(two, (320, 1, 1)), np.tile([0, 1], 320)
         prior = make(name, CLASSES, scale=0)
         prior.compile(keras.optimizers.Adam(0.05))
-        prior.fit(codes, labels, epochs=40, validation_data=(codes, labels), verbose=0)
-        assert np.exp(prior.log_prob(codes, labels)).min() > 0.5
-        assert np.exp(prior.log_prob(codes, 1 - labels)).max() < 0.01
+        prior.fit(codes, labels, batch_size=16, validation_data=(two, np.arange(2)), verbose=0)
+        assert np.exp(prior.log_prob(two, [0, 1])).min() > 0.5
+        assert np.exp(prior.log_prob(two, [1, 0])).max() < 0.01
 
     def test_metrics_are_means_over_the_examples(self, name, rng):
-        prior = make(name)
+        prior, codes, weights = make(name), rng.integers(0, K, (10, *SHAPE)), rng.random(10)
         prior.compile()
-        codes, weights = rng.integers(0, K, (10, *SHAPE)), rng.random(10)
         expected = np.average(-prior.log_prob(codes), weights=weights)
         logs = prior.evaluate(codes, sample_weight=weights, batch_size=4, verbose=0)
         np.testing.assert_allclose(logs, [expected, expected / (6 * np.log(2))], rtol=1e-5)
 
-    def test_datasets(self, name, num_classes, rng):
+    def test_a_dataset_builds_the_prior(self, name, num_classes, rng):
         codes = rng.integers(0, K, (10, *SHAPE)).astype(np.uint16)
         labels = rng.integers(0, num_classes, 10) if num_classes else None
-        options = TINY.get(name, {})
-        prior = code_priors.get(name, codebook_size=K, num_classes=num_classes, **options)
+        options = {"codebook_size": K, "num_classes": num_classes} | TINY.get(name, {})
+        prior = code_priors.get(name, **options)
         prior.compile(tfvae.optimizers.Adam(1e-3))
         data = tf.data.Dataset.from_tensor_slices((codes, labels) if num_classes else codes)
         prior.fit(data.batch(4), validation_data=data.batch(5), verbose=0)
         assert prior.code_shape == SHAPE
-        from_arrays = prior.evaluate(codes, labels, verbose=0)
-        np.testing.assert_allclose(prior.evaluate(data.batch(3), verbose=0), from_arrays, rtol=1e-5)
+        expected = prior.evaluate(codes, labels, verbose=0)
+        np.testing.assert_allclose(prior.evaluate(data.batch(3), verbose=0), expected, rtol=1e-5)
 
     def test_a_prior_inside_another_model(self, name, tmp_path):
-        holder = Holder(trained(make(name)))
+        holder = Holder(train(make(name)))
         holder.save(tmp_path / "holder.keras")
         inner = keras.saving.load_model(tmp_path / "holder.keras").prior
-        np.testing.assert_array_equal(inner.sample(4, seed=1), holder.prior.sample(4, seed=1))
         assert int(inner.training_step) == int(holder.prior.training_step) == 2
-        assert_same_weights(inner.optimizer.variables, holder.prior.optimizer.variables)
+        assert_same(inner.weights, holder.prior.weights)
+        assert_same(inner.optimizer.variables, holder.prior.optimizer.variables)
 
 
 @keras.saving.register_keras_serializable("test_code_priors")
@@ -321,26 +361,18 @@ class Holder(keras.Model):
         return cls(keras.saving.deserialize_keras_object(config["prior"]))
 
 
-def markov_chain(codes):
-    """Return log p of the states of a chain in raster order, whose next code is mostly code + 1."""
-    flat = codes.reshape(len(codes), -1)
-    first = np.log([0.5, 0.3, 0.2])
-    then = np.log(0.8 * np.roll(np.eye(K), 1, axis=1) + 0.2 / K)
-    return first[flat[:, 0]] + then[flat[:, :-1], flat[:, 1:]].sum(axis=1)
-
-
-def trained(prior, steps=2, **options):
-    """Train on the same few batches, one after the other; `options` go to `compile`."""
+def train(prior, steps=2, **options):
+    """Make the next steps of a training run of four; `options` go to `compile`."""
     if not prior.compiled:
         prior.compile(keras.optimizers.Adam(0.01), **options)
-    codes = np.random.default_rng(6).integers(0, K, (4, 8, *SHAPE))
+    batches = np.random.default_rng(6).integers(0, K, (4, 8, *SHAPE))
     done = int(prior.training_step)
-    batches = codes[done : done + steps].reshape(-1, *SHAPE)
-    prior.fit(batches, batch_size=8, shuffle=False, verbose=0)
+    codes = batches[done : done + steps].reshape(-1, *SHAPE)
+    prior.fit(codes, batch_size=8, shuffle=False, verbose=0)
     return prior
 
 
-def assert_same_weights(ours, theirs, atol=1e-6):
+def assert_same(ours, theirs, atol=1e-6):
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=atol)
 
@@ -348,131 +380,44 @@ def assert_same_weights(ours, theirs, atol=1e-6):
 @pytest.mark.parametrize("name", NETWORKS)
 class TestDropout:
     def test_training_resumes_exactly(self, name, tmp_path):
-        whole = trained(make(name, dropout=0.4), steps=4)
-        trained(make(name, dropout=0.4)).save(tmp_path / "half.keras")
+        whole = train(make(name, dropout=0.4), steps=4)
+        train(make(name, dropout=0.4)).save(tmp_path / "half.keras")
         resumed = keras.saving.load_model(tmp_path / "half.keras")
         assert resumed.get_compile_config() == whole.get_compile_config()
-        trained(resumed)
-        assert_same_weights(resumed.weights, whole.weights)
-        assert_same_weights(resumed.optimizer.variables, whole.optimizer.variables)
+        train(resumed)
+        assert_same(resumed.weights, whole.weights)
+        assert_same(resumed.optimizer.variables, whole.optimizer.variables)
 
     def test_the_noise_is_that_of_the_step(self, name):
         prior, codes = make(name, dropout=0.4), all_codes()[:5]
-        first, again = (prior.logits(codes, training=True).numpy() for _ in range(2))
-        np.testing.assert_array_equal(first, again)
+        first = prior.logits(codes, training=True).numpy()
+        np.testing.assert_array_equal(prior.logits(codes, training=True), first)
+        assert np.abs(prior.logits(codes) - first).max() > 0.01
         prior.training_step.assign_add(1)
         assert np.abs(prior.logits(codes, training=True) - first).max() > 0.01
-        assert np.abs(prior.logits(codes) - first).max() > 0.01
 
-    def test_a_step_under_xla_is_the_same(self, name):
-        plain, compiled = (
-            trained(make(name, dropout=0.4), jit_compile=jit) for jit in (False, True)
-        )
-        # Adam divides by the root of a squared gradient: where that is 0 it magnifies rounding.
-        assert_same_weights(compiled.trainable_weights, plain.trainable_weights, atol=1e-4)
-
-    def test_a_step_run_eagerly_is_the_same(self, name):
-        plain, eager = (trained(make(name, dropout=0.4), run_eagerly=e) for e in (False, True))
-        assert_same_weights(eager.trainable_weights, plain.trainable_weights, atol=1e-4)
+    @pytest.mark.parametrize("options", [{"jit_compile": True}, {"run_eagerly": True}], ids=str)
+    def test_a_step_is_the_same_in_every_mode(self, name, options):
+        plain = train(make(name, dropout=0.4), jit_compile=False)
+        other = train(make(name, dropout=0.4), **options)
+        # Adam divides by the root of a squared gradient: near 0 it magnifies rounding.
+        assert_same(other.trainable_weights, plain.trainable_weights, atol=1e-4)
 
 
-def test_dropout_keeps_the_mean_and_the_share(assert_mean):
-    x = tf.ones([20_000])
-    dropped = Dropout(0.3, lambda number: make_seed(number))
-    once, twice = dropped(x).numpy(), dropped(x).numpy()
-    assert_mean(once, 1.0)
+def test_dropout_keeps_the_mean_and_masks_every_call_anew(assert_mean):
+    dropout = Dropout(0.3, make_seed)
+    once, twice = (dropout(tf.ones([20_000])).numpy() for _ in range(2))
     np.testing.assert_allclose(np.unique(once), [0, 1 / 0.7], rtol=1e-6)
+    assert_mean(once, 1.0)
     assert_mean((once > 0) & (twice > 0), 0.7**2)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-12, 0.9999999999])
 def test_the_ends_of_dropout_rates(rate):
-    assert keep_mask([100], rate, make_seed(1)).numpy().mean() == round(1 - rate)
+    assert np.mean(keep_mask([100], rate, make_seed(1))) == round(1 - rate)
 
 
-class TestChoices:
-    """`choose` against plain NumPy, ties included."""
-
-    LOGITS = np.array([[0.0, 2.0, 1.0, 2.0, -1.0], [0.0, 0.0, 0.0, 0.0, 0.0]], np.float32)
-
-    @pytest.mark.parametrize("k", [1, 2, 3, 5])
-    def test_top_k(self, k):
-        kept = sampling.most_probable(tf.constant(self.LOGITS), k)
-        expected = [numpy_choice(row, top_k=k) > 0 for row in self.LOGITS]
-        np.testing.assert_array_equal(kept, expected)
-
-    @pytest.mark.parametrize("p", [1e-6, 0.3, 0.5, 0.9, 0.999])
-    @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 3.0])
-    def test_top_p(self, p, temperature):
-        kept = sampling.nucleus(tf.constant(self.LOGITS), p, temperature).numpy()
-        expected = [numpy_choice(r, temperature or 1e-6, top_p=p) > 0 for r in self.LOGITS]
-        np.testing.assert_array_equal(kept, expected)
-
-    def test_a_choice_follows_the_probabilities(self, assert_mean):
-        index = tf.range(20_000)
-        noise = sampling.gumbel(make_seed(1), index, 5)
-        options = {"temperature": 0.7, "top_k": 4, "top_p": 0.9}
-        for row in self.LOGITS:
-            chosen = sampling.choose(tf.tile(row[None], [20_000, 1]), noise, **options)
-            assert_mean(np.eye(5)[chosen], numpy_choice(row, **options))
-
-    def test_gumbel_noise_has_the_moments_of_gumbel_noise(self, assert_mean):
-        noise = sampling.gumbel(make_seed(1), tf.range(20_000), 3).numpy()
-        assert_mean(noise, np.euler_gamma)
-        assert_mean((noise - np.euler_gamma) ** 2, np.pi**2 / 6)
-
-
-class Exported:
-    """A class-conditional prior as a `.tflite` of builtin operators, and as a SavedModel."""
-
-    def __init__(self, name):
-        self.prior = make(name, CLASSES)
-        self.folder = tempfile.mkdtemp()
-        archive = keras.export.ExportArchive()
-        archive.track(self.prior)
-        spec = tf.TensorSpec
-        signature = [
-            spec([2], tf.int32, "seed"),
-            spec([None], tf.int32, "index"),
-            spec([], tf.float32, "temperature"),
-            spec([None], tf.int32, "condition"),
-        ]
-        archive.add_endpoint("draw", self.draw, input_signature=signature)
-        archive.add_endpoint("filtered", self.filtered, input_signature=signature)
-        archive.write_out(self.folder, verbose=False)
-
-    def draw(self, seed, index, temperature, condition):
-        return {"codes": self.prior.draw(seed, index, temperature, condition)}
-
-    def filtered(self, seed, index, temperature, condition):
-        codes = self.prior.draw(seed, index, temperature, condition, top_k=2, top_p=0.8)
-        return {"codes": codes}
-
-    def litert(self):
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            self.folder, signature_keys=["draw", "filtered"]
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        return Interpreter(model_content=converter.convert())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_device_draws_the_codes_of_keras(name):
-    exported = Exported(name)
-    saved, device = tf.saved_model.load(exported.folder), exported.litert()
-    for signature in ("draw", "filtered"):
-        on_device = device.get_signature_runner(signature)
-        for count in (1, 40):
-            inputs = {
-                "seed": np.array([3, -4], np.int32),
-                "index": np.arange(5, 5 + count, dtype=np.int32),
-                "temperature": np.float32(0.8),
-                "condition": np.arange(count, dtype=np.int32) % CLASSES,
-            }
-            expected = getattr(exported, signature)(**inputs)["codes"]
-            np.testing.assert_array_equal(on_device(**inputs)["codes"], expected)
-            tensors = {key: tf.constant(value) for key, value in inputs.items()}
-            np.testing.assert_array_equal(saved.signatures[signature](**tensors)["codes"], expected)
+GOOD = np.zeros((2, *SHAPE), np.int32)
 
 
 class TestRefusals:
@@ -491,53 +436,53 @@ class TestRefusals:
     def test_codes(self, codes, message):
         prior = make("categorical")
         prior.compile()
-        with pytest.raises(InvalidData, match=message):
-            prior.check_codes(codes)
-        with pytest.raises(InvalidData, match=message):
-            prior.fit(codes, verbose=0)
-        good = np.zeros((4, 2, 3), int)
-        with pytest.raises(InvalidData, match="validation_data"):
-            prior.fit(good, validation_data=(codes, None), verbose=0)
+        for use in (
+            lambda: prior.check_codes(codes),
+            lambda: prior.fit(codes, verbose=0),
+            lambda: prior.fit(GOOD, validation_data=(codes, None), verbose=0),
+            lambda: prior.evaluate(codes, verbose=0),
+        ):
+            with pytest.raises(InvalidData, match=message):
+                use()
 
     def test_codes_that_logits_cannot_take(self):
         prior = make("categorical")
         with pytest.raises(InvalidData, match="float32"):
-            prior.logits(np.zeros((4, 2, 3), np.float32))
+            prior.logits(GOOD.astype(np.float32))
         with pytest.raises(InvalidData, match=r"\(3, 2\)"):
-            prior.log_prob(np.zeros((4, 3, 2), int))
+            prior.log_prob(GOOD.reshape(2, 3, 2))
 
     @pytest.mark.parametrize(
         ("labels", "error", "message"),
         [
             (None, InvalidArgument, "got no labels"),
-            ([0.0, 1.0], InvalidData, "float64"),
-            ([0, 1, 1], InvalidData, r"shape \(3,\); expected \[2\]"),
-            ([[0], [1]], InvalidData, "shape"),
-            ([0, 2], InvalidData, "from 0 to 2; expected 0 to 1"),
+            (np.array([0.0, 1.0]), InvalidData, "float64"),
+            (np.array([0, 1, 1]), InvalidData, r"shape \(3,\); expected \[2\]"),
+            (np.array([[0], [1]]), InvalidData, "shape"),
+            (np.array([0, 2]), InvalidData, "from 0 to 2; expected 0 to 1"),
         ],
     )
     def test_labels(self, labels, error, message):
-        prior, codes = make("categorical", CLASSES), np.zeros((2, *SHAPE), int)
+        prior = make("categorical", CLASSES)
         prior.compile()
-        labels = None if labels is None else np.array(labels)
         for use in (
-            lambda: prior.log_prob(codes, labels),
+            lambda: prior.log_prob(GOOD, labels),
             lambda: prior.sample(2, condition=labels),
             lambda: prior.start(2, labels),
-            lambda: prior.fit(codes, labels, verbose=0),
+            lambda: prior.fit(GOOD, labels, verbose=0),
         ):
             with pytest.raises(error, match=message):
                 use()
 
     def test_labels_that_are_not_wanted(self):
-        prior, codes, labels = make("categorical"), np.zeros((2, *SHAPE), int), np.array([0, 1])
+        prior, labels = make("categorical"), np.array([0, 1])
         prior.compile()
-        data = tf.data.Dataset.from_tensor_slices((codes, labels)).batch(2)
+        data = tf.data.Dataset.from_tensor_slices((GOOD, labels)).batch(2)
         for use in (
-            lambda: prior.log_prob(codes, labels),
+            lambda: prior.log_prob(GOOD, labels),
             lambda: prior.sample(2, condition=1),
-            lambda: prior.fit(codes, labels, verbose=0),
-            lambda: prior.fit(codes, labels, sample_weight=np.ones(2), verbose=0),
+            lambda: prior.fit(GOOD, labels, verbose=0),
+            lambda: prior.fit(GOOD, labels, sample_weight=np.ones(2), verbose=0),
             lambda: prior.fit(data, verbose=0),
         ):
             with pytest.raises(InvalidArgument, match="has no classes"):
@@ -546,39 +491,38 @@ class TestRefusals:
     def test_a_dataset_without_the_labels_it_needs(self):
         prior = make("categorical", CLASSES)
         prior.compile()
-        data = tf.data.Dataset.from_tensor_slices(np.zeros((2, *SHAPE), int)).batch(2)
         with pytest.raises(InvalidArgument, match="got no labels"):
-            prior.fit(data, verbose=0)
+            prior.fit(tf.data.Dataset.from_tensor_slices(GOOD).batch(2), verbose=0)
 
     @pytest.mark.parametrize(
-        "options",
+        ("option", "value"),
         [
-            {"temperature": -0.1},
-            {"temperature": float("nan")},
-            {"temperature": float("inf")},
-            {"top_k": 0},
-            {"top_k": K + 1},
-            {"top_k": 1.5},
-            {"top_p": 0.0},
-            {"top_p": 1.1},
-            {"top_p": "all"},
+            ("temperature", -0.1),
+            ("temperature", float("nan")),
+            ("temperature", float("inf")),
+            ("top_k", 0),
+            ("top_k", K + 1),
+            ("top_k", 1.5),
+            ("top_p", 0.0),
+            ("top_p", 1.1),
+            ("top_p", "all"),
         ],
-        ids=str,
     )
-    def test_options_of_a_choice(self, options):
+    def test_options_of_a_choice(self, option, value):
         prior = make("categorical")
-        (option,) = options
-        with pytest.raises(InvalidArgument, match=f"`{option}` is"):
-            prior.sample(2, **options)
-        with pytest.raises(InvalidArgument, match=f"`{option}` is"):
-            prior.draw(make_seed(0), tf.range(2), **options)
+        for use in (
+            lambda: prior.sample(2, **{option: value}),
+            lambda: prior.draw(make_seed(0), tf.range(2), **{option: value}),
+        ):
+            with pytest.raises(InvalidArgument, match=f"`{option}` is {value!r}"):
+                use()
 
     @pytest.mark.parametrize(
         ("name", "options", "message"),
         [
             ("categorical", {"codebook_size": 0}, "`codebook_size` is 0"),
             ("categorical", {"num_classes": -1}, "`num_classes` is -1"),
-            ("transformer", {"num_heads": 3, "hidden_size": 8}, "expected a multiple, such as 9"),
+            ("transformer", {"num_heads": 3, "hidden_size": 8}, "expected a multiple.* 9"),
             ("transformer", {"dropout": 1.0}, "`dropout` is 1.0"),
             ("transformer", {"num_layers": 0}, "`num_layers` is 0"),
             ("pixelcnn", {"kernel_size": 4}, "`kernel_size` is 4; expected an odd number"),
@@ -592,13 +536,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize("shape", [(6,), (2, 2, 2)])
     def test_a_pixelcnn_of_what_is_no_grid(self, shape):
-        with pytest.raises(InvalidArgument, match="takes grids.*'transformer'"):
+        with pytest.raises(InvalidArgument, match=r"takes grids.*'transformer'"):
             make("pixelcnn", shape=shape)
 
-    def test_a_shape_that_is_not_known(self):
-        for shape in ((None,), (None, None, 3), (None, 0)):
-            with pytest.raises(InvalidArgument, match="known sizes"):
-                code_priors.CategoricalCodePrior(K).build(shape)
+    @pytest.mark.parametrize("shape", [(None,), (None, None, 3), (None, 0)])
+    def test_a_shape_that_is_not_known(self, shape):
+        with pytest.raises(InvalidArgument, match="known sizes"):
+            code_priors.CategoricalCodePrior(K).build(shape)
 
     def test_use_before_the_shape_is_known(self):
         prior = code_priors.CategoricalCodePrior(K)

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 import tfvae
 from tfvae import export
-from tfvae.errors import ExportError, InvalidFile
+from tfvae.errors import ExportError, InvalidArgument, InvalidFile
 from tfvae.export import signatures
+from tfvae.export.latent_signatures import LatentSignatures
 from tfvae.ondevice import Decoder, operators, read_description
 
 LATENTS = 3
@@ -90,7 +91,7 @@ class Exported:
         if kind == "saved_model":
             outputs = self.loaded.signatures[signature](**tensors)
         else:
-            outputs = signatures.functions(self.keras)[signature][0](**tensors)
+            outputs = signatures.of(self.keras).functions[signature](**tensors)
         return {key: value.numpy() for key, value in outputs.items()}
 
 
@@ -147,6 +148,7 @@ def test_the_report_beside_the_exports_says_what_was_returned(exported):
     tflite = report["exports"]["tflite"]
     assert tflite["bytes"] == (exported.folder / "tflite").stat().st_size
     assert 0 < tflite["decode_latency_ms"] < 1000
+    assert tflite["left_out"] == {}
     files = [f for f in (exported.folder / "saved_model").rglob("*") if f.is_file()]
     assert report["exports"]["saved_model"]["bytes"] == sum(f.stat().st_size for f in files)
 
@@ -167,6 +169,7 @@ def test_the_file_describes_the_model(exported):
         "image_range": [0.0, 1.0] if likelihood.num_levels else None,
         "likelihood": {"name": type(likelihood).__name__, **likelihood.get_config()},
         "signatures": ["decode", "encode", "sample"],
+        "left_out": {},
     }
 
 
@@ -245,13 +248,13 @@ def test_a_saved_model_serves_without_tfvae(simple, tmp_path, run_python, rng):
 
 def test_given_examples_are_what_is_compared(simple, tmp_path, monkeypatch, rng):
     seen = {}
-    example_inputs = signatures.example_inputs
+    example_inputs = LatentSignatures.example_inputs
 
-    def watched(model, x):
-        seen.update(example_inputs(model, x))
+    def watched(self, x):
+        seen.update(example_inputs(self, x))
         return seen
 
-    monkeypatch.setattr(signatures, "example_inputs", watched)
+    monkeypatch.setattr(LatentSignatures, "example_inputs", watched)
     x = rng.integers(0, 2, (5, *GREY)).astype("f4")
     export.saved_model(simple, tmp_path / "saved_model", x)
     np.testing.assert_array_equal(seen["encode"]["image"], x)
@@ -264,7 +267,7 @@ def test_an_export_that_differs_is_refused_and_the_old_one_kept(
     path = earlier_export(tmp_path, kind)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     write = signatures.write_saved_model
-    other = build(*MODELS["bernoulli"], seed=1)
+    other = signatures.of(build(*MODELS["bernoulli"], seed=1))
     monkeypatch.setattr(signatures, "write_saved_model", lambda _, folder: write(other, folder))
     with pytest.raises(
         ExportError, match=r"differs from Keras by 0\.\d+; expected at most 0\.0001"
@@ -319,6 +322,53 @@ def test_the_message_is_all_that_a_refusal_prints(unsupported, tmp_path, capfd):
 
 def test_what_litert_lacks_can_be_a_saved_model(unsupported, tmp_path):
     assert export.saved_model(unsupported, tmp_path / "saved_model")["max_abs_error"] < 1e-4
+
+
+@keras.saving.register_keras_serializable("test_export")
+class ErfinvPrior(tfvae.priors.StandardNormal):
+    """A prior that LiteRT cannot draw from."""
+
+    def sample(self, seed, index, temperature=1.0):
+        return tf.math.erfinv(0.9 * tf.tanh(super().sample(seed, index, temperature)))
+
+
+def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path):
+    prior, path = ErfinvPrior(), tmp_path / "decoder.tflite"
+    encoder = tfvae.networks.dense_encoder(GREY, 2 * LATENTS, (8,))
+    model = tfvae.VAE(encoder, tfvae.networks.dense_decoder(LATENTS, GREY, (8,)), prior=prior)
+    report = export.litert(model, path)
+    reason = "the prior needs Erfinv, which LiteRT does not have as a builtin operator"
+    assert report["left_out"] == {"sample": reason}
+    assert set(report["errors"]) == {"decode", "encode"}
+    decoder = Decoder.from_file(path)
+    assert decoder.description["left_out"] == report["left_out"]
+    assert decoder.decode(np.zeros((2, LATENTS))).shape == (2, *GREY)
+    with pytest.raises(InvalidArgument, match=f"no signature 'sample'.* since {reason}"):
+        decoder.sample(2)
+
+
+def test_a_saved_model_holds_every_weight_once(tmp_path):
+    encoder = tfvae.networks.dense_encoder((28, 28, 1), 2 * LATENTS, (100,))
+    model = tfvae.VAE(encoder, tfvae.networks.dense_decoder(LATENTS, (28, 28, 1), (100,)))
+    model.compile("adam")
+    model.fit(np.zeros((1, 28, 28, 1)), verbose=0)
+    export.saved_model(model, tmp_path / "saved_model")
+    written = (tmp_path / "saved_model/variables/variables.data-00000-of-00001").stat().st_size
+    weights = 4 * sum(np.prod(weight.shape) for weight in model.trainable_variables)
+    assert weights <= written < 1.05 * weights
+
+
+@pytest.mark.parametrize("model", [None, "decoder.keras", keras.Sequential([keras.Input((2,))])])
+def test_what_is_no_model_of_tfvae_is_refused(tmp_path, model):
+    for write in WRITERS.values():
+        with pytest.raises(InvalidArgument, match="expected one of tfvae, such as a VAE"):
+            write(model, tmp_path / "export")
+
+
+def test_a_model_that_is_not_built_is_refused(tmp_path):
+    networks = [keras.Sequential([keras.layers.Dense(2)]) for _ in range(2)]
+    with pytest.raises(InvalidArgument, match="does not know the shape of its data"):
+        export.litert(tfvae.VAE(*networks), tmp_path / "decoder.tflite")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

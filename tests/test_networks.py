@@ -122,3 +122,78 @@ def test_a_bias_is_saved_with_the_weights_and_not_in_the_config(tmp_path, rng):
     restored = keras.saving.load_model(tmp_path / "decoder.keras")
     z = rng.normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_array_equal(restored(z), network(z))
+
+
+class TestResidual:
+    @pytest.mark.parametrize(
+        ("halvings", "x_shape"), [(0, (5, 6, 1)), (1, (6, 4, 3)), (3, (16, 8, 1))]
+    )
+    def test_from_images_to_a_grid_and_back(self, halvings, x_shape, rng):
+        height, width, _ = x_shape
+        grid = height // 2**halvings, width // 2**halvings
+        options = {"filters": 8, "num_blocks": 1, "block_filters": 4}
+        encoder = networks.residual_encoder(x_shape, 5, num_downsamplings=halvings, **options)
+        decoder = networks.residual_decoder((*grid, 5), 2, num_upsamplings=halvings, **options)
+        assert (encoder.input_shape, encoder.output_shape) == ((None, *x_shape), (None, *grid, 5))
+        assert decoder.output_shape == (None, height, width, 2)
+        x = rng.normal(size=(3, *x_shape)).astype(np.float32)
+        z = encoder(x)
+        assert np.all(np.ptp(z, axis=0) > 0)
+        assert np.all(np.isfinite(decoder(z)))
+
+    def test_the_defaults_are_the_network_of_the_authors(self):
+        """Kernels of Sonnet's vqvae_example, in its order, for CIFAR-10 and 64 numbers a vector."""
+        block = [(3, 3, 128, 32), (1, 1, 32, 128)]
+        down = [(4, 4, 3, 64), (4, 4, 64, 128), (3, 3, 128, 128)]
+        encoder = networks.residual_encoder((32, 32, 3), 64)
+        assert kernels(encoder) == [*down, *block, *block, (1, 1, 128, 64)]
+        decoder = networks.residual_decoder((8, 8, 64), 3)
+        up = [(4, 4, 64, 128), (4, 4, 3, 64)]  # a transposed kernel has its outputs first
+        assert kernels(decoder) == [(3, 3, 64, 128), *block, *block, *up]
+
+    def test_it_computes_what_it_says(self, rng):
+        """The same by NumPy: 1×1 images, on which a 3×3 kernel is its middle."""
+        encoder = networks.residual_encoder(
+            (1, 1, 3), 2, filters=4, num_downsamplings=0, num_blocks=2, block_filters=3
+        )
+        encoder.set_weights([rng.normal(size=w.shape) for w in encoder.weights])
+        weights = [w.numpy().astype(np.float64) for w in encoder.weights]
+        pairs = [
+            (kernel[kernel.shape[0] // 2, kernel.shape[1] // 2], bias)
+            for kernel, bias in zip(weights[::2], weights[1::2], strict=True)
+        ]
+
+        def layer(h):
+            kernel, bias = pairs.pop(0)
+            return h @ kernel + bias
+
+        x = rng.normal(size=(5, 1, 1, 3)).astype(np.float32)
+        h = np.maximum(layer(x), 0)
+        for _ in range(2):
+            h = h + layer(np.maximum(layer(np.maximum(h, 0)), 0))
+        np.testing.assert_allclose(encoder(x), layer(np.maximum(h, 0)), rtol=1e-4, atol=1e-5)
+
+    def test_it_may_end_in_features(self):
+        encoder = networks.residual_encoder((8, 8, 1), None, filters=8, num_downsamplings=1)
+        assert encoder.output_shape == (None, 4, 4, 8)
+        assert np.min(encoder(np.random.default_rng(0).normal(size=(2, 8, 8, 1)))) == 0
+
+    @pytest.mark.parametrize("x_shape", [(6, 8, 1), (8, 6, 1)])
+    def test_sizes_that_cannot_be_halved_are_refused(self, x_shape):
+        with pytest.raises(InvalidArgument, match=r"cannot be halved 2 times.*that 4 divides"):
+            networks.residual_encoder(x_shape, 2)
+
+    @pytest.mark.parametrize("upsamplings", [0, 1, 2])
+    def test_an_untrained_decoder_starts_from_its_bias(self, upsamplings):
+        decoder = networks.residual_decoder(
+            (2, 2, 3), 2, filters=4, num_upsamplings=upsamplings, bias=[0.5, -1.0]
+        )
+        layer = decoder.get_layer("params")
+        layer.kernel.assign(np.zeros(layer.kernel.shape))
+        size = 2 * 2**upsamplings
+        expected = np.broadcast_to([0.5, -1.0], (1, size, size, 2))
+        np.testing.assert_allclose(decoder(np.ones((1, 2, 2, 3))), expected, rtol=1e-6)
+
+
+def kernels(network):
+    return [w.shape for w in network.weights if w.path.endswith("kernel")]

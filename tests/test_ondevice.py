@@ -117,6 +117,7 @@ def test_lists_are_decoded(decoder):
 def test_the_file_describes_itself(decoder, content):
     assert decoder.description == read_description(content)
     assert decoder.latent_shape == (2,)
+    assert decoder.code_shape is decoder.codebook_size is None
     assert decoder.image_shape == (4, 4, 1)
 
 
@@ -154,6 +155,13 @@ def test_latents_that_do_not_fit_are_refused(decoder, z, message):
         decoder.decode(z)
 
 
+def test_codes_and_labels_have_no_place_in_a_file_with_latents(decoder):
+    with pytest.raises(InvalidArgument, match=r"decodes latents of shape \(2,\).*`decode`"):
+        decoder.decode_codes(np.zeros((1, 2), np.int32))
+    with pytest.raises(InvalidArgument, match="no classes and got labels"):
+        decoder.sample(2, condition=1)
+
+
 def test_images_that_do_not_fit_are_refused(decoder):
     with pytest.raises(InvalidData, match=r"images.*\(2, 4, 4\).*\(N, 4, 4, 1\)"):
         decoder.encode(np.zeros((2, 4, 4)))
@@ -163,6 +171,11 @@ def test_images_that_do_not_fit_are_refused(decoder):
 def test_no_samples_are_refused(decoder, n):
     with pytest.raises(InvalidArgument, match=f"n={n} .*at least 1"):
         decoder.sample(n)
+
+
+def test_an_infinite_temperature_is_refused(decoder):
+    with pytest.raises(InvalidArgument, match="temperature=inf; expected .*finite"):
+        decoder.sample(2, temperature=float("inf"))
 
 
 @pytest.mark.parametrize("temperature", [-0.5, float("nan")])
@@ -198,7 +211,19 @@ def test_a_foreign_file_is_refused(tmp_path, junk):
     [
         (without_description, "no tfvae description"),
         (lambda content: with_description(content, "{"), "damaged"),
-        (lambda content: with_description(content, "[]"), "lacks format, image_shape"),
+        (lambda content: with_description(content, "[]"), "lacks format, image_shape, latent_s"),
+        (
+            lambda content: with_description(
+                content, '{"format": 1, "image_shape": [4, 4, 1], "code_shape": [2]}'
+            ),
+            "lacks codebook_size",
+        ),
+        (
+            lambda content: with_description(
+                content, '{"format": 2, "image_shape": [4, 4, 1], "latent_shape": [2]}'
+            ),
+            "format 2; .*reads format 1. Update tfvae",
+        ),
         (
             lambda content: with_description(content, '{"format": 1, "latent_shape": [2]}'),
             "lacks i",

@@ -5,8 +5,8 @@ A `CodeModel` with a prior is a lossy image codec. An ideal entropy coder writes
 
 Decoding repeats the prior's arithmetic and must arrive at the same bits. At both ends the prior
 runs a position at a time, in batches of one size, in a graph that is traced for that size alone.
-Another machine (its processor, its number of threads, its TensorFlow) may still round differently:
-a checksum of the codes in the file finds that out, so that it is an error and never a wrong image.
+Another machine (its processor, its build of TensorFlow) may still round differently: a checksum of
+the codes in the file finds that out, so that it is an error and never a wrong image.
 
 Sources: Martin 1979, "Range encoding: an algorithm for removing redundancy from a digitised
 message"; Bamler 2022, "Understanding entropy coding with asymmetric numeral systems (ANS): a
@@ -104,9 +104,9 @@ def compress(
         InvalidFile: the file cannot be written.
     """
     _check(model, path, batch_size)
-    encode = tf.function(model.encode, reduce_retracing=True)
     parts, count = batches(model, x, batch_size)
-    codes = [encode(part).numpy() for part in track(parts, count, "encoding", progress)]
+    check_condition(condition, model.prior.num_classes, None if count is None else len(x))
+    codes = [_encode(model, part).numpy() for part in track(parts, count, "encoding", progress)]
     return compress_codes(model, np.concatenate(codes), path, condition, batch_size, progress)
 
 
@@ -121,6 +121,7 @@ def compress_codes(
         InvalidFile: the file cannot be written.
     """
     _check(model, path, batch_size)
+    _check_built(model)
     codes = model.check_codes(codes)
     labels = _checked_labels(model.prior, condition, len(codes))
     walk = _Walk(model.prior, _even(len(codes), batch_size))
@@ -164,6 +165,7 @@ def decompress(model, file, progress: bool = False) -> np.ndarray:
 def decompress_codes(model, file, progress: bool = False) -> np.ndarray:
     """Return the codes in a file, `[N, *code_shape]` int32; see `decompress`."""
     _check(model)
+    _check_built(model)
     name, content = _read(file)
     header, stream, labels = _unpack(content, name)
     _check_belongs(header, model, name)
@@ -235,6 +237,12 @@ def fingerprint(model) -> str:
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()[:16]
+
+
+@tf.function(reduce_retracing=True)
+def _encode(model, x):
+    """Return the codes of a batch; at module level, so as not to trace the graph at every call."""
+    return model.encode(x)
 
 
 class _Walk:
@@ -362,7 +370,7 @@ def _pack(header, stream, labels) -> bytes:
 
 
 def _unpack(content, name):
-    """Return the header, the stream uint32, and the labels or None.
+    """Return the header, the stream, and the labels or None.
 
     Raises:
         InvalidFile: the content is not what `_pack` returns, or of another format.
@@ -371,26 +379,29 @@ def _unpack(content, name):
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         fields = json.loads(arrays["header"].tobytes())
-        if fields["format"] != FORMAT:
-            raise InvalidFile(
-                f"{name} has the format {fields['format']} of files of codes; this tfvae reads "
-                f"{FORMAT}. Install a version that reads it."
-            )
-        header = _Header(**fields)
-        stream, labels = arrays["stream"].astype(np.uint32, casting="safe"), arrays.get("labels")
-        if labels is not None:
-            labels = labels.astype(np.int64, casting="safe")
-        whole("num_images", header.num_images)
-        whole("batch_size", header.batch_size)
-        if stream.ndim != 1 or (labels is not None and labels.shape != (header.num_images,)):
-            raise ValueError("arrays of other shapes")
-    except InvalidFile:
-        raise
+        written_as = fields["format"]
+        parts = _parts(fields, arrays) if written_as == FORMAT else None
     except Exception:  # NumPy, zipfile and zlib raise many kinds on a damaged file
         raise InvalidFile(
             f"{name} holds no codes, or is damaged or truncated. Expected an .npz that `tfvae "
             "encode` or tfvae.codec.compress wrote. Copy or write it again."
         ) from None
+    if parts is None:
+        raise InvalidFile(
+            f"{name} is a file of codes of format {written_as}; this tfvae reads format {FORMAT}. "
+            "Install a version that reads it."
+        )
+    return parts
+
+
+def _parts(fields, arrays):
+    """Return what `_unpack` does, or raise an error of any kind."""
+    header = _Header(**fields)
+    whole("num_images", header.num_images)
+    whole("batch_size", header.batch_size)
+    stream, labels = arrays["stream"].astype(np.uint32, casting="safe"), arrays.get("labels")
+    if stream.ndim != 1 or (labels is not None and labels.shape != (header.num_images,)):
+        raise ValueError("arrays of other shapes")
     return header, stream, labels
 
 
@@ -415,8 +426,8 @@ def _wrong_codes(name):
     return InvalidFile(
         f"{name} cannot be decoded: its codes have another checksum. Either it is damaged, or the "
         "prior's arithmetic differs on this machine from that where it was written (processor, "
-        "number of threads, version of TensorFlow); expected one that rounds alike. Decode it "
-        "there, or write it again here."
+        "version or settings of TensorFlow); expected one that rounds alike. Decode it there, or "
+        "write it again here."
     )
 
 
@@ -452,7 +463,15 @@ def _check(model, path=None, batch_size=1):
             f"The codec got {type(model).__name__}; expected a model of codes, VQVAE or "
             "HierarchicalVQVAE, whose latents are integers that can be written."
         )
-    if path is not None and Path(path).suffix != _ENDING:
+    if path is not None and Path(path).suffix.lower() != _ENDING:
         raise InvalidArgument(
             f"Cannot write codes to {path}; expected a name that ends in {_ENDING}."
+        )
+
+
+def _check_built(model):
+    if not model.built:
+        raise InvalidArgument(
+            f"{model.name} has no weights yet, since it waits for the shape of its data; expected "
+            "the model that encodes or has encoded the images. Fit it or load it first."
         )

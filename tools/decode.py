@@ -7,8 +7,6 @@ import click
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.tools.common import finish, image_lines, json_option, load_training_part, seed_option
 
-_ON_DEVICE = ".tflite"
-
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -58,8 +56,9 @@ def _is_compressed(model, codes):
     Raises:
         InvalidArgument: the model cannot decode such a file.
     """
-    on_device, compressed = model.suffix == _ON_DEVICE, codes.suffix == ".npz"
-    if codes.suffix not in (".npz", ".npy"):
+    on_device, ending = model.suffix.lower() == ".tflite", codes.suffix.lower()
+    compressed = ending == ".npz"
+    if ending not in (".npz", ".npy"):
         raise InvalidArgument(
             f"{codes} is no file of codes; expected an .npz of `tfvae encode`, or an .npy of whole "
             "numbers."

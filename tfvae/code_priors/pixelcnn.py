@@ -72,7 +72,7 @@ class PixelCNN(CodePrior):
                 "'transformer', which takes any shape."
             )
         self.embedding.build()
-        features = (None, *self.code_shape, self.num_filters)
+        features = (None, None, None, self.num_filters)
         for layer in (*self.vertical, *self.horizontal, self.hidden, self.head):
             layer.build(features)
 

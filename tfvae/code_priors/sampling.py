@@ -21,6 +21,8 @@ from tfvae.errors import InvalidArgument
 _COLDEST = 1e-6
 
 
+# There is no Python control flow on tensors here: AutoGraph would only add seconds to a trace.
+@tf.autograph.experimental.do_not_convert
 def generate(
     step: Callable,
     state,

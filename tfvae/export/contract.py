@@ -28,18 +28,21 @@ class Signatures:
         model: built, and computing in float32.
 
     Attributes:
-        functions: {signature: (function, input specs)}; the functions take tensors and return a
-            dictionary of tensors. Outputs named "codes" are integers, the others float32.
+        functions: {signature: function}, each a `tf.function` that takes tensors by name and
+            returns a dictionary of tensors. Outputs named "codes" are integers, the others float32.
         left_out: {signature: reason}, what a format could not take.
     """
 
     def __init__(self, model):
         self.model = model
-        self.functions: dict[str, tuple[Callable, list[tf.TensorSpec]]] = self.define()
+        self.functions = {
+            name: tf.function(function, input_signature=specs, autograph=False)
+            for name, (function, specs) in self.define().items()
+        }
         self.left_out: dict[str, str] = {}
 
-    def define(self) -> dict:
-        """Return `functions`."""
+    def define(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
+        """Return {signature: (function, its inputs)}."""
         raise NotImplementedError
 
     def shapes(self) -> dict:

@@ -19,7 +19,6 @@ from tfvae.ondevice import FILE_IDENTIFIER, FORMAT_VERSION, METADATA_NAME, Decod
 from tfvae.quiet import quiet_stderr
 
 
-
 def litert(model, path: str | Path, x: np.ndarray | None = None, tolerance: float = 1e-4) -> dict:
     """Write a `.tflite` with the signatures of the model, and verify it.
 
@@ -91,22 +90,21 @@ def describe(offered: Signatures) -> dict:
     }
 
 
-class _NotBuiltin(ExportError):
-    """LiteRT lacks operators; the message names them."""
+class _NotConverted(ExportError):
+    """The converter refused; the message is what a sentence about the model goes on with."""
 
 
 def _convert(offered: Signatures) -> bytes:
     """Return the `.tflite`, without `sample` if that is what keeps the model from LiteRT."""
     try:
         return _converted(offered)
-    except _NotBuiltin as error:
-        offered.leave_out("sample", f"the prior needs {error}, which LiteRT does not have")
+    except _NotConverted as error:
+        offered.leave_out("sample", f"the prior {error}")
     try:
         return _converted(offered)
-    except _NotBuiltin as error:
+    except _NotConverted as error:
         raise ExportError(
-            f"The model cannot run on LiteRT: it needs {error}, which LiteRT does not have "
-            "as a builtin operator. Replace the layers that use it."
+            f"The model cannot run on LiteRT: it {error}. Replace the layers that use it."
         ) from None
 
 
@@ -120,9 +118,12 @@ def _converted(offered):
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class is private
-            found = re.findall(r"\btf\.([A-Z]\w*)", str(error))
-            names = ", ".join(sorted(set(found))) or str(error).strip().splitlines()[0]
-            raise _NotBuiltin(names) from None
+            names = ", ".join(sorted(set(re.findall(r"\btf\.([A-Z]\w*)", str(error)))))
+            if names:
+                reason = f"needs {names}, which LiteRT does not have as a builtin operator"
+            else:
+                reason = f"does not convert: {str(error).strip().splitlines()[0]}"
+            raise _NotConverted(reason) from None
 
 
 def _embed(content: bytes, description: dict) -> bytes:

@@ -16,8 +16,9 @@ def saved_model(
 ) -> dict:
     """Write a SavedModel with the signatures of the model, and verify it.
 
-    The signatures are those of `tfvae.export.litert`; the first is also `serving_default`. It serves under plain `tf.saved_model.load`, without tfvae or Keras. `report.json` beside it
-    gets an entry of what is returned.
+    They are those of `tfvae.export.litert`, the first one being the default too. It serves under
+    plain `tf.saved_model.load`, without tfvae or Keras. `report.json` beside it gets an entry of
+    what is returned.
 
     Args:
         model: trained, of any precision; it is exported in float32.

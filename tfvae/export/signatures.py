@@ -40,8 +40,9 @@ def write_saved_model(signatures: Signatures, path) -> None:
     # Nor `archive.track(model)`: the archive finds the variables of its endpoints by itself, and
     # would write those of a model that it tracks a second time.
     archive = keras.export.ExportArchive()
-    for name, (function, specs) in signatures.functions.items():
-        archive.add_endpoint(name, function, input_signature=specs)
+    for name, function in signatures.functions.items():
+        function.get_concrete_function()  # the archive takes what has been traced
+        archive.add_endpoint(name, function)
     archive.write_out(str(path), verbose=False)
 
 

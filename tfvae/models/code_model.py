@@ -41,6 +41,7 @@ class CodeModel(GenerativeModel):
         seed: with the step, decides all noise.
     """
 
+    _decoder_role = "decoder"
     _instead_of_loss = "Choose the `likelihood` and the quantizer's `commitment_cost` instead."
 
     def __init__(self, codebooks: list[Quantizer], likelihood, prior, seed: int, **kwargs):
@@ -56,10 +57,18 @@ class CodeModel(GenerativeModel):
             return
         self.x_shape = tuple(input_shape[1:])
         self.latent_shape, self.code_shape, sites = self.connect()
-        check_input(self.decoder, self.latent_shape, "decoder")
+        if not self.code_shape:
+            raise InvalidArgument(
+                f"The encoder gives one vector an example, of shape {self.latent_shape}, and so a "
+                "single code; expected a grid of them, [B, ..., D]. End it in "
+                f"keras.layers.Reshape((1, {self.latent_shape[-1]})) to have one of size 1."
+            )
+        check_input(self.decoder, self.latent_shape, self._decoder_role)
         networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
         self._usage.start(sites, self.codebook_size)
         self._check_prior(self.prior)
+        # Else Keras would build the model again, by a symbolic call, in every `fit` and `evaluate`.
+        self._attached.built = True
         self.built = True
 
     def connect(self) -> tuple[tuple[int, ...], tuple[int, ...], list[int]]:
@@ -266,6 +275,17 @@ class CodeModel(GenerativeModel):
             )
         return super().fit(x, y, **options)
 
+    def _minimize(self, tape, scaled_loss):
+        """Make the gradient step of dense gradients, and count it.
+
+        The gradient of a table is sparse, with an entry for each vector that chose a row, and
+        Keras's optimizers square entries where they should square the sum of those of a row.
+        """
+        variables = self.trainable_variables
+        gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.step.assign_add(1)
+
     def _terms(self, x, training):
         """Return the loss and its two terms, `[B]` each in nats, and the codes."""
         x = tf.cast(x, tf.float32)
@@ -339,6 +359,10 @@ def check_input(network, shape, role: str) -> None:
             f"The {role} takes inputs of shape {tuple(takes[1:])}, but what comes before it gives "
             f"{tuple(shape)}. Build the {role} for that shape."
         )
+
+
+def _dense(gradient):
+    return tf.convert_to_tensor(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def _without(removed, variables):

@@ -41,6 +41,8 @@ class HierarchicalVQVAE(CodeModel):
         InvalidArgument: numbers or shapes that do not fit together.
     """
 
+    _decoder_role = "decoder 1"
+
     def __init__(
         self, encoders, quantizers, decoders, likelihood="normal", prior=None, seed=0, **kwargs
     ):
@@ -168,6 +170,11 @@ def _codebooks(given, count):
                 f"{type(quantizer).__name__} gives {quantizer.codes_per_vector} codes a vector; "
                 "expected quantizers of one code a vector in every grid."
             )
+    if len({id(quantizer) for quantizer in found}) < len(found):
+        raise InvalidArgument(
+            "Two grids have the same quantizer, and so one table; expected one for each grid. Make "
+            "as many as there are encoders."
+        )
     sizes = {quantizer.codebook_size for quantizer in found}
     if len(sizes) > 1:
         raise InvalidArgument(

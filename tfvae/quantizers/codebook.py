@@ -84,7 +84,8 @@ class Codebook(Quantizer):
     def initialize(self, vectors):
         """Set the table to the centres of k-means, where the initializer is "kmeans".
 
-        k-means++ and Lloyd's iterations, from the quantizer's seed. The second call does nothing.
+        k-means++ and up to 50 of Lloyd's iterations, from the quantizer's seed. A second call does
+        nothing.
 
         Args:
             vectors: `[..., D]`, at least K different ones; 50 K give good centres.
@@ -137,5 +138,5 @@ def _centres(vectors, count, seed):
             f"k-means got {len(vectors)} vectors, {distinct} of them different; expected at least "
             f"num_embeddings = {count}. Give `initialize` more data, or use fewer codes."
         )
-    kmeans = KMeans(count, init="k-means++", n_init=1, random_state=seed % 2**32)
+    kmeans = KMeans(count, init="k-means++", n_init=1, max_iter=50, random_state=seed % 2**32)
     return kmeans.fit(vectors).cluster_centers_

@@ -76,4 +76,4 @@ def _checked(levels):
             f"`levels` are {levels}, which makes {math.prod(levels)} codes; expected at least one "
             "axis and fewer than 2^31 codes. Use fewer axes or levels."
         )
-    return levels
+    return tuple(int(level) for level in levels)

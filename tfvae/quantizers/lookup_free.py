@@ -1,7 +1,5 @@
 """The signs of a vector as its code, without a table."""
 
-import math
-
 import tensorflow as tf
 
 from tfvae.checks import positive, whole
@@ -39,8 +37,8 @@ class LookupFreeQuantizer(Quantizer):
         commitment_cost: β.
         entropy_weight: w, of both entropies.
         diversity_gamma: γ.
-        inverse_temperature: 1/T. At 1 a bit at z_i = ±1 is sure to 98 %, and the entropies have a
-            gradient wherever z is near its codes; at 100, only within some 0.01 of 0.
+        inverse_temperature: 1/T. At 10, a bit is sure to 98 % from |z_i| = 0.1 on, and the
+            entropies have a gradient below that; at 1, from |z_i| = 1 on, where the codes are.
 
     Raises:
         InvalidArgument: a value that cannot be used.
@@ -55,7 +53,7 @@ class LookupFreeQuantizer(Quantizer):
         commitment_cost: float = 0.25,
         entropy_weight: float = 0.1,
         diversity_gamma: float = 1.0,
-        inverse_temperature: float = 1.0,
+        inverse_temperature: float = 10.0,
         **kwargs,
     ):
         if whole("embedding_dim", embedding_dim) > 30:
@@ -90,8 +88,8 @@ class LookupFreeQuantizer(Quantizer):
         on, off = tf.sigmoid(log_odds), tf.sigmoid(-log_odds)
         if self.embedding_dim <= EXACT_BITS:
             return each, _entropy(_mean_joint(on, off))
-        mean = tf.stack([_mean(on), _mean(off)])
-        return each, _entropy(mean)
+        means = tf.reduce_sum(tf.stack([on, off]), axis=1) / _count(on)
+        return each, _entropy(means)
 
     @property
     def _bases(self):
@@ -122,10 +120,9 @@ def _entropy(probabilities):
     return -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities))
 
 
-def _mean(values):
+def _count(values):
     # A replica may have no vectors of the last batch.
-    count = tf.maximum(tf.cast(tf.shape(values)[0], tf.float32), 1.0)
-    return tf.reduce_sum(values, axis=0) / count
+    return tf.maximum(tf.cast(tf.shape(values)[0], tf.float32), 1.0)
 
 
 def _mean_joint(on, off):
@@ -134,16 +131,15 @@ def _mean_joint(on, off):
     p(c|z_n) is the outer product of the probabilities of two halves of the bits, so that the mean
     is a matrix product, and no `[N, 2^D]` tensor is made.
     """
-    half = math.ceil(on.shape[-1] / 2)
+    half = on.shape[-1] // 2
     first = _joint(on[:, :half], off[:, :half])
     second = _joint(on[:, half:], off[:, half:])
-    count = tf.maximum(tf.cast(tf.shape(on)[0], tf.float32), 1.0)
-    return tf.matmul(first, second, transpose_a=True) / count
+    return tf.matmul(first, second, transpose_a=True) / _count(on)
 
 
 def _joint(on, off):
     """Return the probabilities of all states of independent bits, `[N, 2^bits]`."""
-    joint = tf.ones_like(on[:, :1]) if on.shape[-1] else tf.ones([tf.shape(on)[0], 1])
+    joint = tf.ones([tf.shape(on)[0], 1])
     for bit in range(on.shape[-1]):
         pair = tf.stack([off[:, bit], on[:, bit]], axis=-1)
         joint = tf.reshape(pair[:, :, tf.newaxis] * joint[:, tf.newaxis, :], [-1, 2 ** (bit + 1)])

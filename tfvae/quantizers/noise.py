@@ -1,7 +1,8 @@
-"""Random numbers that are the same in a graph and under XLA.
+"""Random numbers that are the same in a graph and under XLA, given the same seed.
 
-TensorFlow's stateless generators of floats and of integers in a range are not: these start from its
-whole words, which are.
+TensorFlow's stateless generators are so for whole words alone, not for floats or for integers in a
+range, and for seeds without a negative word alone: XLA extends the sign of a word, the kernels of a
+graph do not.
 """
 
 import tensorflow as tf
@@ -14,8 +15,7 @@ def uniform(shape, seed: tf.Tensor) -> tf.Tensor:
         shape: of the result.
         seed: `[2]` int32.
     """
-    words = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32)
-    upper = tf.bitwise.right_shift(words, tf.constant(9, tf.uint32))
+    upper = tf.bitwise.right_shift(_words(shape, seed), tf.constant(9, tf.uint32))
     return (tf.cast(upper, tf.float32) + 0.5) * 2.0**-23
 
 
@@ -30,8 +30,12 @@ def rows(vectors: tf.Tensor, count: int, seed: tf.Tensor) -> tf.Tensor:
     Of no vectors (a replica may have no examples of the last batch), zeros.
     """
     size = tf.shape(vectors)[0]
-    keys = tf.random.stateless_uniform([size], seed, minval=None, maxval=None, dtype=tf.int32)
     # One more entry at the end, which only the empty batch reaches.
-    order = tf.pad(tf.argsort(keys), [[0, 1]])
+    order = tf.pad(tf.argsort(uniform([size], seed)), [[0, 1]])
     chosen = tf.gather(order, tf.range(count) % tf.maximum(size, 1))
     return tf.gather(tf.pad(vectors, [[0, 1], [0, 0]]), chosen)
+
+
+def _words(shape, seed):
+    seed = tf.bitwise.bitwise_and(seed, 0x7FFFFFFF)
+    return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32)

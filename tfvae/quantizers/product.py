@@ -31,8 +31,8 @@ class ProductQuantizer(Composite):
 
     def __init__(self, quantizer, num_heads: int, seed: int = 0, **kwargs):
         super().__init__(quantizer, whole("num_heads", num_heads), seed, **kwargs)
-        self.num_heads = num_heads
-        self.embedding_dim = num_heads * self.parts[0].embedding_dim
+        self.num_heads = len(self.parts)
+        self.embedding_dim = self.num_heads * self.parts[0].embedding_dim
 
     def quantize_flat(self, vectors, training):  # noqa: D102
         pieces = tf.split(vectors, self.num_heads, axis=-1)

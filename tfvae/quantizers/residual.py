@@ -50,10 +50,10 @@ class ResidualQuantizer(Composite):
         self, quantizer, num_quantizers: int, dropout: float = 0.0, seed: int = 0, **kwargs
     ):
         super().__init__(quantizer, whole("num_quantizers", num_quantizers), seed, **kwargs)
-        self.num_quantizers = num_quantizers
+        self.num_quantizers = len(self.parts)
         self.gradient = self.parts[0].gradient
         self.dropout = arguments.probability("dropout", dropout)
-        if dropout and num_quantizers == 1:
+        if dropout and self.num_quantizers == 1:
             raise InvalidArgument(
                 f"`dropout` is {dropout} with num_quantizers=1; expected 0, since the first level "
                 "is always kept. Use dropout=0 or more levels."
