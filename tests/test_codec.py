@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 import tfvae as library
-from tfvae import code_priors, codec, ondevice, recipes, runs
+from tfvae import code_priors, codec, export, recipes, runs
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import main
@@ -351,6 +351,7 @@ def trained(tmp_path_factory):
     run = RunDirectory.create(tmp_path_factory.mktemp("codec") / "run", config)
     model = runs.build_model(config, runs.load_data(config))
     model.prior = make_prior("categorical", model.code_shape, model.codebook_size)
+    model.optimizer.build(model.trainable_variables)
     model.save(run.model_file)
     return run
 
@@ -456,21 +457,16 @@ def test_use_that_cannot_be_is_refused(tfvae, run, make_vae, tmp_path, case):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_codes_in_an_array_are_decoded_on_the_device(tfvae, tmp_path, monkeypatch):
-    class Decoder:
-        """Stands in for one that was exported, and gives the codes themselves back."""
-
-        @classmethod
-        def from_file(cls, path, threads):
-            assert (str(path), threads) == ("a.tflite", 1)
-            return cls()
-
-        def decode_codes(self, codes):
-            return codes[..., None] / 10
-
-    monkeypatch.setattr(ondevice, "Decoder", Decoder)
-    codes = np.arange(8).reshape(2, 2, 2)
+def test_codes_in_an_array_are_decoded_on_the_device(tfvae, trained, tmp_path):
+    model = trained.load_model()
+    export.litert(model, tmp_path / "a.tflite")
+    codes = np.arange(3 * 16).reshape(3, 4, 4) % model.codebook_size
     np.save(tmp_path / "codes.npy", codes)
     done = tfvae("decode", "a.tflite", "--codes", "codes.npy", "-o", "a.npy")
     assert done.status == 0, done.err
-    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), codes[..., None] / 10)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), model.decode(codes), atol=1e-5)
+    np.save(tmp_path / "codes.npy", codes[:, 1:])
+    done = tfvae("decode", "a.tflite", "--codes", "codes.npy", "-o", "b.npy")
+    assert done.status == 1
+    assert "(3, 3, 4)" in done.err
+    assert not (tmp_path / "b.npy").exists()

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import tfvae
-from tfvae import distributions, estimators, objectives, priors
+from tfvae import code_priors, distributions, estimators, objectives, priors, quantizers
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -26,6 +26,8 @@ REGISTRIES = [
     distributions.POSTERIORS,
     distributions.LIKELIHOODS,
     priors.PRIORS,
+    quantizers.REGISTRY,
+    code_priors.REGISTRY,
 ]
 # As they were before any page added its own.
 NAMES = {registry.kind: registry.names() for registry in (objectives.REGISTRY, estimators.REGISTRY)}

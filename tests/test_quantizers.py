@@ -163,9 +163,9 @@ class TestEveryQuantizer:
         indirect=True,
     )
     def test_training_under_xla_is_the_same(self, make, z, monkeypatch):
-        # `tf.random.fold_in` is not, where a word of the seed is negative.
+        # `tf.random.fold_in` is not, where a word of the seed is negative; the noise is.
         monkeypatch.setattr(
-            random, "fold_in", lambda _, *data: tf.stack([9, tf.cast(data[-1], tf.int32)])
+            random, "fold_in", lambda _, *data: tf.stack([-9, tf.cast(data[-1], tf.int32)])
         )
         quantizer, other = make(), make()
         call = tf.function(lambda z: quantizer(z, training=True), jit_compile=True)
@@ -175,13 +175,15 @@ class TestEveryQuantizer:
         assert_same_weights(quantizer, other, rtol=1e-5, atol=1e-6)
 
     def test_half_precision_gives_the_codes_of_float32(self, make, z):
+        reference = make()
         keras.config.set_dtype_policy("mixed_bfloat16")
         quantizer = make()
-        half = tf.cast(z, tf.bfloat16)
-        quantized = quantizer(half)
-        for actual, expected in zip(quantized, quantizer(tf.cast(half, "float32")), strict=True):
-            np.testing.assert_array_equal(actual, expected)
-        assert quantized.vectors.dtype == quantized.loss.dtype == tf.float32
+        for inputs in (tf.cast(z, tf.bfloat16), z):
+            quantized = quantizer(inputs)
+            expected = reference(tf.cast(inputs, tf.float32))
+            for actual, wanted in zip(quantized, expected, strict=True):
+                np.testing.assert_array_equal(actual, wanted)
+                assert actual.dtype == wanted.dtype
         assert {w.dtype for w in quantizer.weights} <= {"float32", "int64", "int32"}
 
     def test_lookup_inside_a_layer_of_half_precision(self, make, z):
@@ -479,6 +481,15 @@ class TestInitialize:
         order = np.argmin(np.sum((found[:, None] - centres) ** 2, axis=-1), axis=0)
         np.testing.assert_allclose(found[order], z.reshape(6, 30, 5).mean(axis=1), atol=1e-4)
 
+    def test_kmeans_of_directions(self, rng):
+        lengths = rng.uniform(0.1, 10, size=(180, 1))
+        z = lengths * np.repeat(np.eye(6, 6), 30, axis=0)
+        z += 0.01 * lengths * rng.normal(size=z.shape)
+        quantizer = VectorQuantizer(6, 6, initializer="kmeans", similarity="cosine")
+        quantizer.initialize(z)
+        found = quantizer.codebook().numpy()
+        np.testing.assert_allclose(found[found.argmax(axis=0)], np.eye(6), atol=0.02)
+
     def test_is_done_once_and_where_it_is_wanted(self, z):
         quantizer = VectorQuantizer(7, D, initializer="kmeans")
         quantizer.initialize(z)
@@ -541,6 +552,15 @@ class TestResidual:
             expected += 2 * 0.25 * remainder
             assert np.abs(remainder).max() > 0.1
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+    def test_every_level_follows_what_the_ones_before_it_left(self, z):
+        quantizer = ResidualQuantizer(EMAVectorQuantizer(7, D), 2)
+        first, second = np.moveaxis(quantizer(z).codes.numpy().reshape(-1, 2), -1, 0)
+        left = z.reshape(-1, D) - quantizer.parts[0].lookup(first).numpy()
+        quantizer(z, training=True)
+        expected = np.zeros((7, D))
+        np.add.at(expected, second, left)
+        np.testing.assert_allclose(quantizer.parts[1].sums, expected, rtol=1e-4, atol=1e-5)
 
     def test_more_levels_reconstruct_better(self, rng):
         quantizer = ResidualQuantizer(EMAVectorQuantizer(16, D, decay=0.9), 4)
@@ -613,6 +633,20 @@ class TestResidual:
             ResidualQuantizer("vq", 1, dropout=0.5)
         with pytest.raises(InvalidArgument, match="num_quantizers"):
             ResidualQuantizer("vq", 0)
+
+
+class TestProduct:
+    def test_loss_is_the_sum_of_the_heads(self, z):
+        quantizer = ProductQuantizer(EMAVectorQuantizer(7, D // 2), 2)
+        quantized = quantizer(z)
+        expected = 0.25 * np.sum((z - quantized.vectors) ** 2, axis=-1)
+        np.testing.assert_allclose(quantized.loss, expected, rtol=1e-5)
+
+    def test_heads_have_seeds_and_tables_of_their_own(self):
+        quantizer = ProductQuantizer("vq", 2, seed=5)
+        quantizer.build((None, 128))
+        assert [part.seed for part in quantizer.parts] == [5, 6]
+        assert np.any(quantizer.parts[0].table.numpy() != quantizer.parts[1].table.numpy())
 
 
 class TestFiniteScalar:

@@ -96,7 +96,7 @@ def _register_with_keras():
             )
             if module is None or midway:
                 return
-        for name in ("models", "optimizers", "networks", "estimators"):
+        for name in ("models", "optimizers", "networks", "estimators", "quantizers", "code_priors"):
             importlib.import_module(f"tfvae.{name}")
 
     for name in ("keras", "tensorflow"):

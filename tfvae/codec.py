@@ -222,7 +222,7 @@ def quality(x, images) -> dict:
         pair = x[start : start + _BATCH_SIZE], images[start : start + _BATCH_SIZE]
         psnr.append(tf.image.psnr(*pair, 1.0))
         ssim.append(tf.image.ssim(*pair, 1.0, filter_size=size))
-    means = {"psnr": float(np.mean(np.concatenate(psnr))), "ssim": np.mean(np.concatenate(ssim))}
+    means = {"psnr": np.mean(np.concatenate(psnr)), "ssim": np.mean(np.concatenate(ssim))}
     return {name: float(v) if math.isfinite(v) else None for name, v in means.items()}
 
 

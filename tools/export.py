@@ -24,7 +24,7 @@ _DEFAULT_NAMES = {"tflite": "decoder.tflite", "saved_model": "saved_model"}
 def export(run, format_name, output, tolerance, as_json):
     """Export a RUN (or a .keras file) with the signatures decode, encode and sample.
 
-    The file is loaded back and run against Keras on test images before it appears. Writes an entry
+    A model with codes has decode_codes in place of decode. The file is loaded back and run against Keras on test images before it appears. Writes an entry
     into report.json beside it.
     """
     load_training_part()
@@ -35,8 +35,15 @@ def export(run, format_name, output, tolerance, as_json):
     output = output or (run if run.is_dir() else run.parent) / _DEFAULT_NAMES[format_name]
     write = library.litert if format_name == "tflite" else library.saved_model
     values = write(model, output, held_out_examples(config), tolerance)
+    finish(values, as_json, _lines(values))
+
+
+def _lines(values):
     lines = [
         f"{values['path']}: {values['bytes']:,} bytes, "
         f"largest error against Keras {values['max_abs_error']:.2g}"
     ]
-    finish(values, as_json, lines)
+    if values.get("code_flips"):
+        lines.append(f"codes decided by rounding: {values['code_flips']}")
+    left_out = values.get("left_out", {}).items()
+    return lines + [f"without {name}: {reason}" for name, reason in left_out]
