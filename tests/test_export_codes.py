@@ -14,6 +14,7 @@ from tfvae.export import signatures
 from tfvae.export.code_ties import count_flips
 from tfvae.export.parity import check_parity
 from tfvae.ondevice import Decoder, operators, read_description
+from tfvae.tools.main import cli
 
 K = 16
 GREY, COLOUR = (8, 8, 1), (8, 8, 3)
@@ -377,13 +378,16 @@ class ErfinvPrior(code_priors.UniformCodePrior):
         return tf.math.erfinv(tf.tanh(logits)), state
 
 
-def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path):
+def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path, capsys):
     model = tiny_model(ErfinvPrior(codebook_size=3))
-    report = export.litert(model, tmp_path / "a.tflite")
+    model.save(tmp_path / "model.keras")
+    cli.main(["export", str(tmp_path / "model.keras")], standalone_mode=False)
     reason = "the prior needs Erfinv, which LiteRT does not have as a builtin operator"
+    assert f"without sample: {reason}" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())["exports"]["decoder.tflite"]
     assert report["left_out"] == {"sample": reason}
     assert set(report["errors"]) == {"decode_codes", "encode"}
-    decoder = Decoder.from_file(tmp_path / "a.tflite")
+    decoder = Decoder.from_file(tmp_path / "decoder.tflite")
     assert decoder.description["left_out"] == report["left_out"]
     assert decoder.description["signatures"] == ["decode_codes", "encode"]
     with pytest.raises(InvalidArgument, match=f"no signature 'sample' in .*, since {reason}"):

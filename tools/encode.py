@@ -22,7 +22,7 @@ def encode(run, images, num, output, as_json):
     `tfvae decode RUN --codes FILE`.
     """
     load_training_part()
-    from tfvae import codec
+    from tfvae import codec, data
     from tfvae.runs import load_data, open_model
 
     model, config = open_model(run)
@@ -30,7 +30,7 @@ def encode(run, images, num, output, as_json):
         raise InvalidArgument(
             f"{run} is a model without a run, hence without data. Name the IMAGES to encode."
         )
-    x = (load_data(config).test if images is None else _read(images)).numpy(0, num)
+    x = (load_data(config).test if images is None else data.read_images(images)).numpy(0, num)
     output = output or (run if run.is_dir() else run.parent) / "codes.npz"
     compressed = codec.compress(model, x, output, progress=True)
     values = {
@@ -39,41 +39,6 @@ def encode(run, images, num, output, as_json):
         **codec.quality(x, codec.decode(model, compressed.codes)),
     }
     finish(values, as_json, _lines(values))
-
-
-def _read(path):
-    """Return all images at a path, none of them split off."""
-    from tfvae.data import Images, local
-
-    if path.is_dir():
-        pixels = local._read_folder(path)
-    else:
-        pixels = local._as_images(_read_array(path), str(path))
-    return Images(pixels, local.stored_maximum(pixels))
-
-
-def _read_array(path):
-    import numpy as np
-
-    from tfvae.errors import InvalidData
-
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        arrays = {key: loaded[key] for key in loaded.files}
-    except FileNotFoundError:
-        raise InvalidData(f"There is no file or folder {path}.") from None
-    except Exception as error:  # NumPy, zipfile and zlib raise many kinds on a damaged file
-        raise InvalidData(
-            f"{path} cannot be read as an array: {error}. Expected a folder of images, or an .npy "
-            "or .npz file of one array."
-        ) from None
-    if len(arrays) != 1:
-        raise InvalidData(
-            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; expected one array of images."
-        )
-    return next(iter(arrays.values()))
 
 
 def _lines(values):

@@ -24,8 +24,8 @@ _DEFAULT_NAMES = {"tflite": "decoder.tflite", "saved_model": "saved_model"}
 def export(run, format_name, output, tolerance, as_json):
     """Export a RUN (or a .keras file) with the signatures decode, encode and sample.
 
-    A model with codes has decode_codes in place of decode. The file is loaded back and run against Keras on test images before it appears. Writes an entry
-    into report.json beside it.
+    A model with codes has decode_codes in place of decode. The file is loaded back and run against
+    Keras on test images before it appears. Writes an entry into report.json beside it.
     """
     load_training_part()
     from tfvae import export as library

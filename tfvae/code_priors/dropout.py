@@ -43,7 +43,8 @@ class Dropout:
 def keep_mask(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Return Booleans of a shape, each True with probability 1 − rate, to within 2^-32."""
     words = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
-    return words >= round(rate * 2**32) - 2**31
+    threshold = min(round(rate * 2**32), 2**32 - 1) - 2**31
+    return words >= threshold
 
 
 def check_rate(rate) -> float:

@@ -8,5 +8,6 @@ run that is resumed sees what it would have seen.
 
 from tfvae.data.images import Images, Splits
 from tfvae.data.loading import BINARIZATIONS, load
+from tfvae.data.local import read_images
 
-__all__ = ["BINARIZATIONS", "Images", "Splits", "load"]
+__all__ = ["BINARIZATIONS", "Images", "Splits", "load", "read_images"]

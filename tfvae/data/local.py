@@ -36,6 +36,31 @@ def load_arrays(path: Path, seed: int) -> Splits:
     Raises:
         InvalidData: the file is missing or damaged, or holds something else than images.
     """
+    return _join_splits(str(path), _read_arrays(path), seed)
+
+
+def read_images(path: str | Path) -> Images:
+    """Read all images of a folder, or of an `.npy` or `.npz` file of one array, without splitting.
+
+    Those of a folder come in the order of their names.
+
+    Raises:
+        InvalidData: there is no such path, or it holds something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        pixels = _read_folder(path)
+    else:
+        arrays = _read_arrays(path)
+        if len(arrays) != 1:
+            names = ", ".join(sorted(arrays)) or "nothing"
+            raise InvalidData(f"{path} holds {names}; expected one array of images.")
+        (pixels,) = arrays.values()
+    return Images(pixels, stored_maximum(pixels))
+
+
+def _read_arrays(path):
+    """Return the arrays in an `.npy` or `.npz` file by name, as images."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -45,8 +70,7 @@ def load_arrays(path: Path, seed: int) -> Splits:
         raise InvalidData(f"There is no file {path}.") from None
     except Exception as error:  # NumPy, zipfile and zlib raise many kinds on a damaged file
         raise InvalidData(f"{path} cannot be read as an array: {error}") from None
-    arrays = {key: _as_images(array, f"{path}[{key}]") for key, array in arrays.items()}
-    return _join_splits(str(path), arrays, seed)
+    return {key: _as_images(array, f"{path}[{key}]") for key, array in arrays.items()}
 
 
 def _join_splits(name, arrays, seed):
