@@ -8,7 +8,7 @@ from tfvae.config import Config, from_dict, load_config, parse_assignment
 from tfvae.errors import InvalidArgument, InvalidFile
 
 DEFAULTS = Config()
-SECTIONS = ("data", "model", "training", "evaluation")
+SECTIONS = ("data", "model", "training", "code_prior", "evaluation")
 
 
 def test_the_recipes_are_those_that_are_documented():
@@ -21,6 +21,10 @@ def test_the_recipes_are_those_that_are_documented():
         "sbn-mnist-nonlinear",
         "vae-digits",
         "vae-mnist",
+        "vqvae-cifar10",
+        "vqvae-digits",
+        "vqvae-mnist",
+        "vqvae2-cifar10",
     ]
 
 

@@ -56,7 +56,6 @@ MODELS = {
     "hierarchical": (("vq", "ema"), "transformer", 0, ("bernoulli", {}), GREY, "float32"),
 }
 QUANTIZERS = ["vq", "ema", "fsq", "residual", "product", "lfq", "simvq", "gumbel"]
-REGISTERED = {*quantizers.REGISTRY.names(), *code_priors.REGISTRY.names()}
 
 
 def build(quantizer, prior, num_classes, likelihood, x_shape, policy):
@@ -130,10 +129,6 @@ class Exported:
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request, tmp_path_factory):
-    quantizer, prior, *_ = MODELS[request.param]
-    missing = {*np.atleast_1d(quantizer), prior} - REGISTERED
-    if missing:
-        pytest.skip(f"not registered: {missing}")
     return Exported(request.param, tmp_path_factory.mktemp("export"))
 
 
@@ -424,7 +419,7 @@ def test_a_code_at_a_boundary_is_a_tie(name, rng):
     randomize(model)
     for _ in range(3):
         x, ours, theirs = boundary(model, rng)
-        assert count_flips(model, x, ours, theirs) == (1, 1)
+        assert count_flips(model, x, ours, theirs, 1e-4) == (1, 1)
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
@@ -434,8 +429,8 @@ def test_a_code_away_from_a_boundary_is_no_tie(name, rng):
     x = rng.normal(size=(50, *model.x_shape)).astype("f4")
     ours = np.asarray(model.encode(x))
     theirs = (ours + 1) % model.codebook_size
-    assert count_flips(model, x, ours, theirs) == (50 * 4, 0)
-    assert count_flips(model, x, ours, ours) == (0, 0)
+    assert count_flips(model, x, ours, theirs, 1e-4) == (50 * 4, 0)
+    assert count_flips(model, x, ours, ours, 1e-4) == (0, 0)
 
 
 def test_two_codes_of_one_vector_are_a_tie():
@@ -443,7 +438,7 @@ def test_two_codes_of_one_vector_are_a_tie():
     model.quantizer.table.assign(np.ones((3, 2)))
     x = np.full((1, 2, 2, 2), 7.0, "f4")
     ours = np.asarray(model.encode(x))
-    assert count_flips(model, x, ours, ours + 1) == (4, 4)
+    assert count_flips(model, x, ours, ours + 1, 1e-4) == (4, 4)
 
 
 def test_what_follows_from_a_coarse_code_is_not_counted(rng):
@@ -456,7 +451,7 @@ def test_what_follows_from_a_coarse_code_is_not_counted(rng):
     theirs[0, coarse:] += 1
     theirs[1, coarse:] += 1
     theirs %= K
-    assert count_flips(model, x, ours, theirs) == (1 + fine, 0)
+    assert count_flips(model, x, ours, theirs, 1e-4) == (1 + fine, 0)
 
 
 @pytest.fixture

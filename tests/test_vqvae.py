@@ -42,13 +42,13 @@ QUANTIZERS = {
 
 def networks(likelihood, built=True):
     """Return an encoder of 4×4 images to a 2×2 grid, and its decoder."""
-    spread = keras.initializers.RandomNormal(stddev=1.0, seed=1)
+    spread, narrow = (keras.initializers.RandomNormal(stddev=s, seed=1) for s in (1.0, 0.3))
     encoder = [
         keras.layers.Conv2D(6, 2, strides=2, activation="tanh", kernel_initializer=spread),
         keras.layers.Conv2D(D, 1, kernel_initializer=spread),
     ]
     size = likelihood.params_size(1)
-    decoder = [keras.layers.Conv2DTranspose(size, 2, strides=2, kernel_initializer=spread)]
+    decoder = [keras.layers.Conv2DTranspose(size, 2, strides=2, kernel_initializer=narrow)]
     if built:
         encoder, decoder = [keras.Input((4, 4, 1)), *encoder], [keras.Input((2, 2, D)), *decoder]
     return keras.Sequential(encoder), keras.Sequential(decoder)
@@ -72,7 +72,7 @@ def scatter(model):
     vectors = model.encoder(rng.integers(0, 2, (9, *model.x_shape)).astype(np.float32)).numpy()
     for weight in model.quantizer.weights:
         if weight.path.endswith("/table"):
-            rows = rng.choice(vectors.reshape(-1, weight.shape[1]), weight.shape[0], replace=False)
+            rows = rng.permutation(vectors.reshape(-1, weight.shape[1]))[: weight.shape[0]]
             weight.assign(rows + 0.3 * rng.normal(size=weight.shape))
 
 
@@ -92,8 +92,8 @@ def measure(model, x, **options):
 
 
 def in_order(model, x, compiled=None, **options):
-    """Train on batches in order, by gradient steps of 0.05, and return the state."""
-    model.compile(**{"optimizer": keras.optimizers.SGD(0.05), **(compiled or {})})
+    """Train on batches in order, by gradient steps of 0.02, and return the state."""
+    model.compile(**{"optimizer": keras.optimizers.SGD(0.02), **(compiled or {})})
     fit(model, x, shuffle=False, epochs=2, **options)
     return state(model)
 
@@ -212,7 +212,7 @@ class TestLoss:
         weighted = in_order(make(), images, eager, **options)
         np.testing.assert_array_equal(in_order(make(), others, eager, **options), weighted)
         # Half of the batch with weights of 3, over 12 examples, is the mean over 6, times 1.5.
-        longer = {**eager, "optimizer": keras.optimizers.SGD(0.075)}
+        longer = {**eager, "optimizer": keras.optimizers.SGD(0.03)}
         alone = in_order(make(), images[:6], longer, batch_size=6)
         np.testing.assert_allclose(weighted, alone, rtol=0, atol=2e-6)
 
@@ -414,11 +414,11 @@ class TestTraining:
         names = ["loss", "reconstruction", "quantization", "perplexity", "code_usage", "code_bits"]
         assert set(history) == {*names, *(f"val_{name}" for name in names)}
         metrics = measure(model, images)
-        assert list(metrics) == names
+        assert set(metrics) == set(names)
         assert metrics["loss"] == pytest.approx(
             metrics["reconstruction"] + metrics["quantization"], rel=1e-6
         )
-        assert model.evaluate(images, verbose=0) == list(metrics.values())
+        assert model.evaluate(images, verbose=0) == [metrics[name] for name in names]
 
     def test_evaluation_changes_nothing(self, images):
         model = make(quantizer="ema")
@@ -514,7 +514,7 @@ for name, quantizer in {
         )
         model.compile(tfvae.optimizers.Adam(1e-2))
     history = model.fit(
-        x, epochs=4, batch_size=20, shuffle=False, verbose=0, validation_data=x[:7]
+        x, epochs=4, batch_size=20, shuffle=False, verbose=0, validation_data=x[:10]
     ).history
     weights = [np.asarray(w).tolist() for w in model.weights]
     results[name] = {"history": history, "weights": weights, "step": int(np.asarray(model.step))}
@@ -765,9 +765,9 @@ class TestKMeans:
         assert measure(model, x)["quantization"] < 1e-8
 
     def test_too_little_data_is_refused(self, images):
-        model = make(quantizer=VectorQuantizer(49, D, initializer="kmeans"))
+        model = make(quantizer=VectorQuantizer(30, D, initializer="kmeans"))
         model.compile(run_eagerly=True)
-        with pytest.raises(InvalidData, match="num_embeddings = 49"):
+        with pytest.raises(InvalidData, match="num_embeddings = 30"):
             model.fit(images, verbose=0)
 
     def test_data_that_can_be_read_only_once_is_refused(self, images):

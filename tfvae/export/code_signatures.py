@@ -73,13 +73,14 @@ class CodeSignatures(Signatures):
             },
         }
 
-    def agreement(self, signature, inputs, expected, actual):  # noqa: D102
+    def agreement(self, signature, inputs, expected, actual, tolerance):  # noqa: D102
         ours, theirs = expected["codes"], actual["codes"]
         rows = np.all(ours == theirs, axis=tuple(range(1, ours.ndim)))
         if rows.all():
             return Agreement(rows)
         if signature == "encode":
-            return _encoded(rows, *count_flips(self.model, inputs["image"], ours, theirs))
+            counts = count_flips(self.model, inputs["image"], ours, theirs, tolerance)
+            return _encoded(rows, *counts)
         return _sampled(rows)
 
     def _labels(self, count):

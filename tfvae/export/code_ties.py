@@ -3,17 +3,15 @@
 import numpy as np
 import tensorflow as tf
 
-# How far a vector may be moved to make a tie of it, as a share of the largest number in any vector
-# of the batch, by which rounding goes: some ten times what a convolutional encoder rounds off.
-_REACH = 1e-5
 
-
-def count_flips(model, x: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[int, int]:
+def count_flips(
+    model, x: np.ndarray, ours: np.ndarray, theirs: np.ndarray, tolerance: float
+) -> tuple[int, int]:
     """Return how many codes of x differ, and how many of these are ties.
 
-    A code is a tie if Keras gives the other one too once the vector is moved towards that, by no
-    more than rounding moves it. That needs nothing of a quantizer but its contract, so that it
-    holds for tables, for rounding and for signs alike.
+    A code is a tie if Keras gives the other one too once the vector is moved towards that, by as
+    little as other floats of an export may be off. That needs nothing of a quantizer but its
+    contract, so that it holds for tables, for rounding and for signs alike.
 
     What follows from a code that differs is not counted: the later levels of a residual quantizer,
     and of an image with several grids, the grids below.
@@ -23,6 +21,7 @@ def count_flips(model, x: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> t
         x: examples, `[B, *x_shape]`.
         ours: the codes in Keras, `[B, *code_shape]`.
         theirs: the codes that are in question, `[B, *code_shape]`.
+        tolerance: how far a vector is moved, relative to the largest number in the vectors of x.
     """
     flips = ties = 0
     same_above = np.ones(len(x), bool)
@@ -32,7 +31,8 @@ def count_flips(model, x: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> t
         pair = [_at_vectors(model, index, codes, vectors.shape) for codes in (ours, theirs)]
         differ = np.any(pair[0] != pair[1], axis=-1) & same_above[:, np.newaxis]
         flat = tf.reshape(vectors, [*differ.shape, vectors.shape[-1]])
-        is_tie = _are_ties(quantizer, flat[differ], *(codes[differ] for codes in pair))
+        reach = tolerance * tf.reduce_max(tf.abs(flat))
+        is_tie = _are_ties(quantizer, flat[differ], *(codes[differ] for codes in pair), reach)
         flips, ties = flips + int(differ.sum()), ties + int(is_tie.sum())
         same_above &= ~differ.any(axis=1)
     return flips, ties
@@ -46,7 +46,7 @@ def _at_vectors(model, index, codes, vectors_shape):
     return np.reshape(codes, (len(codes), num_sites, -1))
 
 
-def _are_ties(quantizer, vectors, ours, theirs):
+def _are_ties(quantizer, vectors, ours, theirs, reach):
     """Return which codes are ties, `[N]` bool, for vectors `[N, D]` and codes `[N, Q]`."""
     if not len(ours):
         return np.zeros(0, bool)
@@ -58,8 +58,7 @@ def _are_ties(quantizer, vectors, ours, theirs):
     shape = (-1, *quantizer.codes_per_vector)
     towards = quantizer.lookup(other.reshape(shape)) - quantizer.lookup(ours.reshape(shape))
     length = tf.norm(towards, axis=-1, keepdims=True)
-    reach = _REACH * tf.reduce_max(tf.abs(vectors))
-    moved = tf.cast(vectors, tf.float32) + reach * tf.math.divide_no_nan(towards, length)
+    moved = vectors + reach * tf.math.divide_no_nan(towards, length)
     codes = np.reshape(quantizer(moved).codes, ours.shape)
     # Two codes of one vector are a tie wherever they are.
     return (codes[rows, first] == theirs[rows, first]) | (np.ravel(length) == 0)

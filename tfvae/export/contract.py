@@ -57,7 +57,9 @@ class Signatures:
         """
         raise NotImplementedError
 
-    def agreement(self, signature: str, inputs: dict, expected: dict, actual: dict) -> Agreement:
+    def agreement(
+        self, signature: str, inputs: dict, expected: dict, actual: dict, tolerance: float
+    ) -> Agreement:
         """Compare the codes among the outputs of Keras and of an export; only asked if there are.
 
         Args:
@@ -65,6 +67,7 @@ class Signatures:
             inputs: its inputs by name; so are the outputs.
             expected: what Keras gives.
             actual: what the export gives.
+            tolerance: see `tfvae.export.parity.check_parity`.
         """
         raise NotImplementedError
 

@@ -17,9 +17,10 @@ def check_parity(
     Images, latents and moments may differ by the tolerance. Codes are integers and must be equal,
     but for rounding, which decides between two codes that are as good as equal:
 
-    - in `encode`, a vector as near to one code as to the other (see `code_ties`);
-    - in `sample`, one draw in fifty, the images of which are not compared: a draw goes on from its
-      first other code.
+    - in `encode`, vectors that have the other code too once they are moved by the tolerance (see
+      `code_ties`);
+    - in `sample`, one draw in fifty. The images of such draws are not compared: after its first
+      other code a draw goes on as another one.
 
     Args:
         signatures: of what was exported.
@@ -42,7 +43,9 @@ def check_parity(
         actual = run(name, inputs[name])
         rows = slice(None)
         if "codes" in expected:
-            rows, count, problem = signatures.agreement(name, inputs[name], expected, actual)
+            rows, count, problem = signatures.agreement(
+                name, inputs[name], expected, actual, tolerance
+            )
             if problem is not None:
                 raise _not_reproduced(
                     path, f"in signature {name!r}, {problem}", "Report the model's layers."

@@ -67,7 +67,7 @@ class CodeModel(GenerativeModel):
         networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
         self._usage.start(sites, self.codebook_size)
         self._check_prior(self.prior)
-        # Else Keras would build the model again, by a symbolic call, in every `fit` and `evaluate`.
+        # Else Keras calls the model once more to build it, in every `fit` under a strategy.
         self._attached.built = True
         self.built = True
 

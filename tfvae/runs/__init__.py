@@ -1,7 +1,7 @@
 """Runs: from a configuration to a directory with a trained, measured and pictured model."""
 
 from tfvae.runs.build import build_model
-from tfvae.runs.code_prior import train_prior
+from tfvae.runs.code_prior import encode_all, train_prior
 from tfvae.runs.directory import RunDirectory, load_model, open_model
 from tfvae.runs.evaluate import evaluate, held_out_examples, load_run
 from tfvae.runs.train import load_data, train
@@ -9,6 +9,7 @@ from tfvae.runs.train import load_data, train
 __all__ = [
     "RunDirectory",
     "build_model",
+    "encode_all",
     "evaluate",
     "held_out_examples",
     "load_data",

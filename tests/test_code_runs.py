@@ -1,0 +1,222 @@
+"""Runs of models of codes: trained, given a prior, measured and resumed."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfvae import recipes, runs
+from tfvae.code_priors import CategoricalCodePrior, UniformCodePrior
+from tfvae.data import Images, Splits
+from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss
+from tfvae.models import VQVAE, HierarchicalVQVAE
+from tfvae.runs import RunDirectory
+
+K, SITES, EPOCHS, STEPS = 8, 16, 2, 7
+NETWORK = {"filters": 8, "num_downsamplings": 1, "num_blocks": 1, "block_filters": 4}
+CONFIG = recipes.load("vqvae-digits").override(
+    {
+        "model.network_options": NETWORK,
+        "model.quantizer_options": {"num_embeddings": K, "initializer": "kmeans"},
+        "model.embedding_dim": 4,
+        "training.epochs": EPOCHS,
+        "training.batch_size": 200,
+        "training.steps_per_execution": STEPS,
+        "code_prior.name": "categorical",
+        "code_prior.options": {},
+        "code_prior.epochs": 3,
+        "code_prior.batch_size": 500,
+        "code_prior.learning_rate": 0.3,
+    }
+)
+PICTURES = {"curves.png", "reconstructions.png", "samples.png", "usage.png"}
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return runs.load_data(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, splits):
+    """A finished run with a fitted prior; not to be changed."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    run = runs.train(CONFIG, path, progress=False, splits=splits)
+    run.files_of_training = {file.name for file in path.iterdir()}
+    run.codes_before = runs.encode_all(run.load_model(), splits.train)
+    run.fitted = runs.train_prior(path, progress=False, splits=splits)
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return run.load_model()
+
+
+def assert_same_weights(a, b):
+    for left, right in zip(a.weights, b.weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_run_of_codes_holds_the_files_of_any_run_and_the_usage_of_the_codes(run):
+    expected = {"config.toml", "model.keras", "history.csv", "report.json", "checkpoints"}
+    assert run.files_of_training == expected | PICTURES | {"tensorboard"}
+    for name in PICTURES:
+        assert np.asarray(Image.open(run.path / name)).std() > 0
+
+
+def test_the_history_has_the_terms_of_the_loss_and_the_usage(run):
+    rows = runs.callbacks.read_history(run)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        for prefix in ("", "val_"):
+            terms = row[prefix + "reconstruction"] + row[prefix + "quantization"]
+            assert row[prefix + "loss"] == pytest.approx(terms, rel=1e-5)
+            assert 1 <= row[prefix + "perplexity"] <= K
+            assert 0 < row[prefix + "code_usage"] <= 1
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, run, splits):
+    interrupted = runs.train(
+        CONFIG.override({"training.epochs": 1, "training.schedule": "constant"}),
+        tmp_path / "a",
+        progress=False,
+        splits=splits,
+    )
+    constant = CONFIG.override({"training.schedule": "constant"})
+    resumed = runs.train(constant, interrupted.path, True, progress=False, splits=splits)
+    whole = runs.train(constant, tmp_path / "b", progress=False, splits=splits)
+    assert_same_weights(resumed.load_model(), whole.load_model())
+
+
+def test_a_prior_is_fitted_to_the_codes_of_the_training_images(run, model, splits):
+    codes = runs.encode_all(model, splits.train)
+    np.testing.assert_array_equal(codes, run.codes_before)
+    frequencies = np.stack([(codes == k).mean(axis=0) for k in range(K)], axis=-1)
+    entropy = -np.sum(frequencies * np.log(np.maximum(frequencies, 1e-30)))
+    assert isinstance(model.prior, CategoricalCodePrior)
+    # The best that independent codes can do, which nine steps come near to.
+    nats = -float(np.mean(model.prior.log_prob(codes)))
+    assert entropy <= nats < entropy + 0.1 * (SITES * math.log(K) - entropy)
+
+
+def test_what_is_reported_of_a_prior_is_its_loss_on_the_validation_images(run, model, splits):
+    codes = runs.encode_all(model, splits.validation)
+    values = json.loads((run.path / "report.json").read_text())["code_prior"]
+    assert values == run.fitted
+    assert values["val_loss"] == pytest.approx(-np.mean(model.prior.log_prob(codes)), rel=1e-5)
+    assert values["uniform"] == pytest.approx(SITES * math.log(K))
+    bits = values["val_loss"] / SITES / math.log(2)
+    assert values["bits_per_code"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_fitting_a_prior_leaves_the_rest_of_the_model_as_it_was(run, model):
+    trained = RunDirectory(run.path).last_checkpoint()[1]
+    for name in ("encoder", "quantizer", "decoder"):
+        assert_same_weights(getattr(model, name), getattr(trained, name))
+    assert isinstance(trained.prior, UniformCodePrior)
+
+
+def test_the_pictures_of_a_prior_are_written(run):
+    names = {file.name for file in run.path.glob("*.png")}
+    assert names == PICTURES | {"samples-uniform.png", "prior-curves.png"}
+
+
+def test_a_model_of_codes_is_measured_with_its_prior_and_the_uniform_one(run, model, splits):
+    values = runs.evaluate(model, splits, 1, run_dir=run.path, progress=False)
+    assert values["num_examples"] == len(splits.test)
+    gain = values["log_likelihood"] - values["uniform_log_likelihood"]
+    assert gain == pytest.approx(SITES * math.log(K) - values["rate"], rel=1e-4)
+    assert gain > 0
+    x = splits.test.numpy()
+    error = np.mean((model.predict(x, verbose=0) - x) ** 2)
+    assert values["mse"] == pytest.approx(error, rel=1e-4)
+    assert json.loads((run.path / "report.json").read_text())["evaluation"] == values
+
+
+def test_a_density_is_measured_without_a_log_likelihood(splits):
+    normal = {"model.likelihood": "normal", "model.likelihood_options": {}}
+    model = runs.build_model(CONFIG.override(normal), splits)
+    values = runs.evaluate(model, splits, 1, 20, progress=False)
+    assert "log_likelihood" not in values
+    assert values["mse_over_variance"] > 0
+
+
+def test_a_prior_of_a_run_without_codes_is_refused(tmp_path):
+    config = recipes.load("vae-digits").override({"training.epochs": 1, "model.hidden": [8]})
+    run = runs.train(config, tmp_path / "vae", progress=False)
+    with pytest.raises(InvalidArgument, match="VAE, whose latents are not codes"):
+        runs.train_prior(run.path, progress=False)
+
+
+def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(tmp_path, run, splits):
+    before = run.model_file.read_bytes()
+    config = CONFIG.override({"code_prior.learning_rate": 1e38})
+    with pytest.raises(NonFiniteLoss, match="Lower the learning rate"):
+        runs.train_prior(run.path, config, progress=False, splits=splits)
+    assert run.model_file.read_bytes() == before
+
+
+def test_a_prior_for_no_run_is_refused(tmp_path):
+    with pytest.raises(InvalidFile, match="not a run"):
+        runs.train_prior(tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "options"),
+    [
+        ("fsq", {"levels": [4, 3]}),
+        ("residual", {"quantizer": {"name": "ema", "num_embeddings": 8}, "num_quantizers": 2}),
+        ("vq", {"num_embeddings": 8, "gradient": "rotation"}),
+    ],
+)
+def test_a_configuration_names_any_quantizer(splits, quantizer, options):
+    settings = {"model.quantizer": quantizer, "model.quantizer_options": options}
+    model = runs.build_model(CONFIG.override(settings), splits)
+    assert isinstance(model, VQVAE)
+    assert model.predict(splits.test.numpy(0, 2), verbose=0).shape == (2, 8, 8, 1)
+    assert model.quantizer.embedding_dim == (2 if quantizer == "fsq" else 4)
+
+
+def test_two_grids_are_built_from_one_configuration(splits):
+    model = runs.build_model(CONFIG.override({"model.family": "vqvae2"}), splits)
+    assert isinstance(model, HierarchicalVQVAE)
+    assert model.grids == ((4, 4), (2, 2))
+    assert model.code_shape == (20,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model.network": "dense"}, "model.network is 'dense' with family = 'vqvae'"),
+        ({"model.family": "vqvae3"}, "Unknown model.family 'vqvae3'"),
+        ({"model.quantizer": "emma"}, "Unknown quantizer 'emma'"),
+        ({"model.network_options": {"width": 3}}, "network_options.*expected names among filters"),
+        ({"model.network_options": {"num_downsamplings": 4}}, "cannot be halved 4 times"),
+        ({"code_prior.epochs": 0}, "code_prior.epochs is 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(splits, settings, message):
+    with pytest.raises(InvalidArgument, match=message):
+        runs.build_model(CONFIG.override(settings), splits)
+
+
+def test_images_of_another_kind_than_a_picture_are_trained_on_all_the_same(tmp_path):
+    pixels = np.random.default_rng(0).random((40, 8, 8, 2)).astype(np.float32)
+    parts = [Images(pixels[i : i + 20]) for i in (0, 10, 20)]
+    settings = {
+        "model.likelihood": "normal",
+        "model.likelihood_options": {},
+        "training.batch_size": 20,
+        "training.epochs": 1,
+        "training.steps_per_execution": 1,
+    }
+    run = runs.train(
+        CONFIG.override(settings), tmp_path / "run", progress=False, splits=Splits("two", *parts)
+    )
+    assert not (run.path / "samples.png").exists()
+    assert (run.path / "usage.png").exists()
+    assert keras.saving.load_model(run.model_file).x_shape == (8, 8, 2)
