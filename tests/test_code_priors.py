@@ -575,6 +575,12 @@ class TestRefusals:
         with pytest.raises(InvalidArgument, match="`loss`"):
             make("categorical").compile("adam", loss="mse")
 
+    def test_a_prior_with_nothing_to_learn(self):
+        prior = make("uniform")
+        prior.compile()
+        with pytest.raises(InvalidArgument, match="nothing to learn"):
+            prior.fit(GOOD, verbose=0)
+
     def test_no_draws(self):
         with pytest.raises(InvalidArgument, match="`n` is 0"):
             make("categorical").sample(0)

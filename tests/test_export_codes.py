@@ -474,10 +474,11 @@ def compare(offered, change, x=None):
     return check_parity(offered, run, x, 1e-4, "a.tflite")
 
 
-def test_a_wrong_code_is_an_error(offered, rng):
+@pytest.mark.parametrize("wrong", [lambda code: (code + 1) % 3, lambda code: 3, lambda code: -1])
+def test_a_wrong_code_is_an_error(offered, rng, wrong):
     def change(name, outputs):
         if name == "encode":
-            outputs["codes"][0, 0, 0] = (outputs["codes"][0, 0, 0] + 1) % 3
+            outputs["codes"][0, 0, 0] = wrong(outputs["codes"][0, 0, 0])
 
     x = rng.normal(size=(4, 2, 2, 2)).astype("f4")
     with pytest.raises(

@@ -174,7 +174,7 @@ def test_no_samples_are_refused(decoder, n):
 
 
 def test_an_infinite_temperature_is_refused(decoder):
-    with pytest.raises(InvalidArgument, match="temperature=inf; expected .*finite"):
+    with pytest.raises(InvalidArgument, match=r"temperature=inf; expected .*finite"):
         decoder.sample(2, temperature=float("inf"))
 
 

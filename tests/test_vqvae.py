@@ -326,14 +326,12 @@ class TestTraining:
         actual = in_order(make(), images, compiled)
         np.testing.assert_allclose(actual, baseline, rtol=0, atol=2e-5)
 
-    def test_noise_is_the_same_under_xla(self, rng):
-        """That of quantizer dropout, and of codes that start anew; without ties between them."""
-        x = rng.normal(size=(12, 4, 4, 1)).astype(np.float32)
+    def test_moving_averages_are_the_same_under_xla(self, images):
         eager, xla = (
-            in_order(make("normal", "residual"), x, compiled)
+            in_order(make(quantizer=EMAVectorQuantizer(K, D)), images, compiled)
             for compiled in ({"run_eagerly": True}, {"jit_compile": True})
         )
-        np.testing.assert_allclose(xla, eager, rtol=0, atol=2e-4)
+        np.testing.assert_allclose(xla, eager, rtol=0, atol=1e-4)
 
     @pytest.mark.parametrize("form", ["labels", "tensor", "dataset with labels"])
     def test_data_in_any_form_trains_alike(self, images, baseline, form):
@@ -498,7 +496,7 @@ strategy = tf.distribute.MirroredStrategy(
     [f"cpu:{n}" for n in range(replicas)],
     cross_device_ops=tf.distribute.ReductionToOneDevice(),
 )
-x = np.random.default_rng(0).integers(0, 2, (41, 4, 6)).astype("f4")
+x = np.random.default_rng(0).integers(0, 2, (40, 4, 6)).astype("f4")
 results = {}
 for name, quantizer in {
     "vq": lambda: VectorQuantizer(5, 3),
@@ -518,21 +516,22 @@ for name, quantizer in {
     ).history
     weights = [np.asarray(w).tolist() for w in model.weights]
     results[name] = {"history": history, "weights": weights, "step": int(np.asarray(model.step))}
+    # A last batch of one, so that a replica has none.
+    ragged = model.fit(x[:21], batch_size=20, verbose=0).history
+    results[name]["ragged"] = {k: float(v[0]) for k, v in ragged.items()}
 print(json.dumps(results))
 """
 
 
 def test_two_replicas_train_as_one_device(run_python):
-    """Of 41 examples the last batch has one, so that a replica has none.
-
-    The networks are dense: TensorFlow has no gradient of a convolution of no examples on a CPU.
-    """
+    """Dense networks: on a CPU, TensorFlow has no gradient of a convolution of no examples."""
     with ThreadPoolExecutor() as pool:
         runs = pool.map(lambda n: run_python(STRATEGY, n), (1, 2))
         one, two = (json.loads(run.splitlines()[-1]) for run in runs)
     assert list(one) == ["vq", "ema"]
     for name, expected in one.items():
-        assert expected["step"] == two[name]["step"] == 12
+        assert expected["step"] == two[name]["step"] == 8
+        assert np.all(np.isfinite(list(two[name]["ragged"].values())))
         for a, b in zip(expected["weights"], two[name]["weights"], strict=True):
             np.testing.assert_allclose(b, a, rtol=0, atol=1e-5)
         for measure, values in expected["history"].items():

@@ -42,7 +42,7 @@ class CausalSelfAttention(keras.layers.Layer):
     def step(self, x: tf.Tensor, cache, position: tf.Tensor):
         """Return what `call` has at one position, `[B, 1, D]` for x `[B, 1, D]`, and the cache."""
         query, *new = self._heads(x)
-        keys, values = (write(old, position, x) for old, x in zip(cache, new, strict=True))
+        keys, values = (write(old, position, y) for old, y in zip(cache, new, strict=True))
         seen = tf.range(keys.shape[2]) <= position
         return self._attend(query, keys, values, seen), (keys, values)
 

@@ -1,5 +1,6 @@
 """The contract of a prior over codes."""
 
+import functools
 import math
 
 import tensorflow as tf
@@ -36,10 +37,13 @@ class CodePrior(MaximumLikelihood):
     Attributes:
         code_shape: shape of the codes of one example, known once built.
         num_positions: how many codes that is.
+        dropout: share of the values that `network` drops in training; subclasses set it.
 
     Raises:
         InvalidArgument: sizes that cannot be used.
     """
+
+    dropout = 0.0
 
     # Keras would export a signature that calls the model on floats and without labels.
     _default_save_signature = None
@@ -47,7 +51,7 @@ class CodePrior(MaximumLikelihood):
     def __init__(self, codebook_size: int, num_classes: int = 0, seed: int = 0, **kwargs):
         super().__init__(seed=seed, **kwargs)
         self.codebook_size = checks.whole("codebook_size", codebook_size)
-        self.num_classes = num_classes and checks.whole("num_classes", num_classes)
+        self.num_classes = checks.whole("num_classes", num_classes) if num_classes else 0
         self._compiled_draw = tf.function(self.draw, reduce_retracing=True)
 
     def build(self, input_shape):
@@ -82,7 +86,8 @@ class CodePrior(MaximumLikelihood):
     def step(self, state, position: tf.Tensor, previous: tf.Tensor):
         """Return the logits of one position, given those before; the cost is that of one position.
 
-        Positions come in order, from 0, each once.
+        Positions come in order, from 0, each once. It is traced into the loop of `draw`: operators
+        that LiteRT has, no Python control flow on tensors.
 
         Args:
             state: what `start` or the step before returned.
@@ -118,8 +123,8 @@ class CodePrior(MaximumLikelihood):
             InvalidArgument: labels are missing or not wanted.
         """
         codes = self._tensor(codes)
-        classes = self._classes(condition, tf.shape(codes)[0], codes.shape[0])
-        dropout = Dropout(getattr(self, "dropout", 0.0), self._dropout_seed if training else None)
+        classes = self._classes(condition, tf.shape(codes)[0])
+        dropout = Dropout(self.dropout, self._dropout_seed if training else None)
         return tf.cast(self.network(codes, classes, dropout), tf.float32)
 
     def log_prob(self, codes, condition=None, training: bool = False) -> tf.Tensor:
@@ -169,16 +174,11 @@ class CodePrior(MaximumLikelihood):
         self._check_built()
         sampling.check_options(temperature, top_k, top_p, self.codebook_size)
         state, step = self._cached(index, condition) if cached else self._whole(index, condition)
+        choice = functools.partial(
+            sampling.choose, temperature=temperature, top_k=top_k, top_p=top_p
+        )
         codes = sampling.generate(
-            step,
-            state,
-            seed,
-            index,
-            self.num_positions,
-            self.codebook_size,
-            temperature,
-            top_k,
-            top_p,
+            step, state, seed, index, self.num_positions, self.codebook_size, choice
         )
         return tf.reshape(codes, [-1, *self.code_shape])
 
@@ -262,14 +262,11 @@ class CodePrior(MaximumLikelihood):
         data.check_code_shape(codes.shape[1:], self.code_shape)
         return tf.ensure_shape(tf.cast(codes, tf.int32), [None, *self.code_shape])
 
-    def _classes(self, condition, batch_size, count=None):
+    def _classes(self, condition, batch_size):
         """Return classes `[B]` int32, all 0 for a prior without classes: then there is one."""
-        if count is None and isinstance(batch_size, int):
-            count = batch_size
-        data.check_condition(condition, self.num_classes, count)
-        return tf.broadcast_to(
-            tf.cast(0 if condition is None else condition, tf.int32), [batch_size]
-        )
+        data.check_condition(condition, self.num_classes, tf.get_static_value(batch_size))
+        labels = tf.cast(0 if condition is None else condition, tf.int32)
+        return tf.broadcast_to(labels, [batch_size])
 
     def _dropout_seed(self, number):
         return stream_seed(self.seed, Stream.TRAIN, number, self.training_step)

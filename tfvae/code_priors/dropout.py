@@ -1,7 +1,8 @@
 """Dropout whose masks are functions of a seed: training resumes exactly.
 
 Keras's Dropout keeps its generator's state in a variable that no file holds. Masks are made from
-integer draws because those, unlike float draws, are the same with and without XLA.
+integer draws because those, unlike float draws, are the same with and without XLA where the seed
+is: TensorFlow's are, as long as no word of a seed is negative.
 
 Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
 """

@@ -30,9 +30,7 @@ def generate(
     index: tf.Tensor,
     num_positions: int,
     codebook_size: int,
-    temperature=1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    choice: Callable,
 ) -> tf.Tensor:
     """Return draws number `index` of the stream `seed`, `[N, num_positions]` int32.
 
@@ -46,17 +44,14 @@ def generate(
         index: `[N]` int32.
         num_positions: codes in a draw.
         codebook_size: K.
-        temperature: see `choose`; so are `top_k` and `top_p`.
-        top_k: int or None.
-        top_p: float or None.
+        choice: (logits `[N, K]`, noise `[N, K]`) → codes `[N]` int32; see `choose`.
     """
-    temperature = tf.cast(temperature, tf.float32)
     seeds = position_seeds(seed, num_positions)
 
     def body(position, codes, previous, state):
         logits, state = step(state, position, previous)
         noise = gumbel(seeds[position], index, codebook_size)
-        code = choose(logits, noise, temperature, top_k, top_p)
+        code = choice(logits, noise)
         return position + 1, place(codes, position, code), code, state
 
     none_yet = tf.zeros_like(index)
@@ -90,7 +85,13 @@ def gumbel(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
     return -tf.math.log(-tf.math.log(random.uniform(seed, index, size)))
 
 
-def choose(logits: tf.Tensor, noise: tf.Tensor, temperature, top_k=None, top_p=None) -> tf.Tensor:
+def choose(
+    logits: tf.Tensor,
+    noise: tf.Tensor,
+    temperature=1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> tf.Tensor:
     """Return the code with the largest logits + T·g among those that pass the filters.
 
     For Gumbel noise g that is a draw from softmax(logits / T), cut to these codes.
@@ -106,6 +107,7 @@ def choose(logits: tf.Tensor, noise: tf.Tensor, temperature, top_k=None, top_p=N
     Returns:
         `[N]` int32.
     """
+    temperature = tf.cast(temperature, tf.float32)
     if top_k is not None:
         logits = _without(logits, most_probable(logits, top_k))
     if top_p is not None and top_p < 1:
@@ -139,27 +141,26 @@ def check_options(temperature, top_k, top_p, codebook_size: int) -> None:
     Raises:
         InvalidArgument: with what was expected.
     """
-    if not tf.is_tensor(temperature) and not _number(temperature, 0, math.inf):
+    if not (tf.is_tensor(temperature) or (_number(temperature) and 0 <= temperature < math.inf)):
         raise InvalidArgument(
             f"`temperature` is {temperature!r}; expected a finite number of at least 0: 1 draws "
             "from the prior, 0 takes the most probable code."
         )
-    whole = isinstance(top_k, numbers.Integral)
-    if top_k is not None and not (whole and _number(top_k, 1, codebook_size + 1)):
+    whole = _number(top_k) and isinstance(top_k, numbers.Integral)
+    if top_k is not None and not (whole and 1 <= top_k <= codebook_size):
         raise InvalidArgument(
             f"`top_k` is {top_k!r}; expected a whole number of codes to choose from, 1 to "
             f"{codebook_size}, or None for all."
         )
-    if top_p is not None and not (_number(top_p, 0, 1.5) and 0 < top_p <= 1):
+    if top_p is not None and not (_number(top_p) and 0 < top_p <= 1):
         raise InvalidArgument(
             f"`top_p` is {top_p!r}; expected the probability to keep, above 0 and at most 1, or "
             "None for all."
         )
 
 
-def _number(value, low, high):
-    """Whether a value is a number in [low, high)."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value < high
+def _number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _without(logits, kept):

@@ -6,15 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.code_priors import data
+from tfvae.code_priors.data import check_condition
 from tfvae.errors import InvalidArgument
-from tfvae.training import Averages, flat_weights, weighted_mean
+from tfvae.training import OwnLoss, flat_weights
 
 METRICS = ("loss", "bits_per_code")
-_COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
 
 
-class MaximumLikelihood(keras.Model):
+class MaximumLikelihood(OwnLoss):
     """A model trained on  loss = −mean over the batch of log p(codes), in nats per example.
 
     Subclasses implement `log_prob(codes, condition, training)` and `check_codes(codes, name)`, and
@@ -25,19 +24,12 @@ class MaximumLikelihood(keras.Model):
     """
 
     def __init__(self, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.seed = seed
-        # A variable of the model, not the optimizer's counter: it survives a new `compile`, counts
-        # every batch under gradient accumulation, and is saved and resumed with the weights.
-        self.training_step = self.add_weight(
-            shape=(),
-            initializer="zeros",
-            dtype="int64",
-            trainable=False,
-            name="training_step",
-            aggregation="only_first_replica",
-        )
-        self._averages = Averages(METRICS)
+        super().__init__(METRICS, "training_step", seed, **kwargs)
+
+    @property
+    def training_step(self) -> keras.Variable:
+        """How many training steps were made, int64."""
+        return self._counter
 
     @property
     def metrics(self):
@@ -55,45 +47,20 @@ class MaximumLikelihood(keras.Model):
         Raises:
             InvalidArgument: `loss` or `metrics`, which a prior has by itself.
         """
-        for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
-            if kwargs.get(name) is not None:
-                raise InvalidArgument(
-                    f"`compile` got `{name}`, but {type(self).__name__} is trained on −log p "
-                    f"and reports {', '.join(METRICS)} by itself. Leave it out."
-                )
-        super().compile(optimizer=optimizer, **kwargs)
-        self._compile_options = {k: kwargs[k] for k in _COMPILE_OPTIONS if k in kwargs}
+        super().compile(optimizer, **kwargs)
 
-    def get_compile_config(self):
-        """Return what `compile_from_config` needs to compile a loaded model in the same way."""
-        if not self.compiled:
-            return None
-        config = {"optimizer": self.optimizer, **self._compile_options}
-        return {k: keras.saving.serialize_keras_object(v) for k, v in config.items()}
-
-    def compile_from_config(self, config):
-        """Compile from the result of `get_compile_config`, the optimizer's variables included."""
-        self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def train_step(self, data):
+    def train_step(self, batch):
         """Make one gradient step; nothing here waits for the host."""
-        codes, condition, sample_weight = self._unpack(data)
-        variables = self.trainable_variables
+        codes, condition, sample_weight = self._unpack(batch)
         with tf.GradientTape() as tape:
             nats = -self.log_prob(codes, condition, training=True)
-            loss = weighted_mean(nats, sample_weight) + sum(self.losses)
-            loss = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled_loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled_loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self.training_step.assign_add(1)
+            scaled_loss = self._scaled_loss(nats, sample_weight)
+        self._minimize(tape, scaled_loss)
         return self._update_metrics(nats, sample_weight)
 
-    def test_step(self, data):
+    def test_step(self, batch):
         """Measure one batch, without dropout."""
-        codes, condition, sample_weight = self._unpack(data)
+        codes, condition, sample_weight = self._unpack(batch)
         return self._update_metrics(-self.log_prob(codes, condition), sample_weight)
 
     def fit(self, x=None, y=None, *args, **kwargs):
@@ -108,9 +75,13 @@ class MaximumLikelihood(keras.Model):
         Raises:
             InvalidData: codes of another shape, not integers, or out of range; so for labels.
                 The values in a dataset are not looked at.
-            InvalidArgument: labels are missing or not wanted.
+            InvalidArgument: labels are missing or not wanted, or there is nothing to learn.
         """
         self._prepare(x, y, "x")
+        if self.built and not self.trainable_variables:
+            raise InvalidArgument(
+                f"{type(self).__name__} has nothing to learn. Use it as it is, or another prior."
+            )
         validation = kwargs.get("validation_data")
         if validation is not None:
             self._prepare(*_split(validation), "validation_data")
@@ -132,7 +103,7 @@ class MaximumLikelihood(keras.Model):
         """Check arrays, and build the model if it waits for the shape of the data."""
         if isinstance(x, (np.ndarray, tf.Tensor)):
             self.check_codes(x, name)
-            data.check_condition(y, self.num_classes, len(x))
+            check_condition(y, self.num_classes, len(x))
             shape = x.shape
         elif isinstance(x, tf.data.Dataset):
             spec = x.element_spec
@@ -140,7 +111,8 @@ class MaximumLikelihood(keras.Model):
         else:
             return
         if not self.built:
-            self.build((None, *shape[1:]))
+            with self.distribute_strategy.scope():
+                self.build((None, *shape[1:]))
 
     def _labels(self, y, options):
         """Keras passes sample weights on only beside labels: without, let weights stand in."""
@@ -150,12 +122,13 @@ class MaximumLikelihood(keras.Model):
         """Return codes, labels `[B]` or None, and weights `[B]` or None."""
         codes, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         if not self.num_classes and sample_weight is not None:
-            labels = None  # what stood in for them
+            labels = None  # the weights that stood in for them
+        # Labels get a last axis of size 1 where weights do.
         return codes, flat_weights(labels, codes), flat_weights(sample_weight, codes)
 
 
 def _split(validation):
     """Return the codes and the labels, or None, of validation data."""
-    if not isinstance(validation, tuple):
+    if not isinstance(validation, (tuple, list)):
         return validation, None
     return (*validation, None)[:2]

@@ -50,15 +50,15 @@ def _are_ties(quantizer, vectors, ours, theirs, reach):
     """Return which codes are ties, `[N]` bool, for vectors `[N, D]` and codes `[N, Q]`."""
     if not len(ours):
         return np.zeros(0, bool)
-    rows = np.arange(len(ours))
-    first = np.argmax(ours != theirs, axis=1)
+    first = np.arange(len(ours)), np.argmax(ours != theirs, axis=1)
     # With only that code replaced: the later ones are of another remainder.
     other = ours.copy()
-    other[rows, first] = theirs[rows, first]
+    known = (theirs[first] >= 0) & (theirs[first] < quantizer.codebook_size)
+    other[first] = np.where(known, theirs[first], ours[first])
     shape = (-1, *quantizer.codes_per_vector)
     towards = quantizer.lookup(other.reshape(shape)) - quantizer.lookup(ours.reshape(shape))
     length = tf.norm(towards, axis=-1, keepdims=True)
     moved = vectors + reach * tf.math.divide_no_nan(towards, length)
     codes = np.reshape(quantizer(moved).codes, ours.shape)
     # Two codes of one vector are a tie wherever they are.
-    return (codes[rows, first] == theirs[rows, first]) | (np.ravel(length) == 0)
+    return known & ((codes[first] == theirs[first]) | (np.ravel(length) == 0))

@@ -43,19 +43,17 @@ def check_parity(
         actual = run(name, inputs[name])
         rows = slice(None)
         if "codes" in expected:
-            rows, count, problem = signatures.agreement(
-                name, inputs[name], expected, actual, tolerance
-            )
-            if problem is not None:
-                raise _not_reproduced(
-                    path, f"in signature {name!r}, {problem}", "Report the model's layers."
-                )
-            flips.append(count)
+            found = signatures.agreement(name, inputs[name], expected, actual, tolerance)
+            if found.problem is not None:
+                problem = f"in signature {name!r}, {found.problem}"
+                raise _not_reproduced(path, problem, "Report the model's layers.")
+            flips.append(found.flips)
+            rows = found.rows
+        floats = {key: value for key, value in expected.items() if key != "codes"}
         errors[name] = max(
             (
-                _error(path, name, output, actual[output][rows], value[rows], tolerance)
-                for output, value in expected.items()
-                if output != "codes"
+                _error(path, name, key, actual[key][rows], value[rows], tolerance)
+                for key, value in floats.items()
             ),
             default=0.0,
         )

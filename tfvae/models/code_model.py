@@ -42,7 +42,7 @@ class CodeModel(GenerativeModel):
     """
 
     _decoder_role = "decoder"
-    _instead_of_loss = "Choose the `likelihood` and the quantizer's `commitment_cost` instead."
+    instead_of_loss = "Choose the `likelihood` and the quantizer's `commitment_cost` instead."
 
     def __init__(self, codebooks: list[Quantizer], likelihood, prior, seed: int, **kwargs):
         super().__init__(("loss", "reconstruction", "quantization"), seed, **kwargs)

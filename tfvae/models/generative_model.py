@@ -4,13 +4,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.training import Averages, weighted_mean
-
-_COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
+from tfvae.errors import InvalidData
+from tfvae.training import OwnLoss
 
 
-class GenerativeModel(keras.Model):
+class GenerativeModel(OwnLoss):
     """A model p(x) whose decoder gives a likelihood p(x|·), trained by its own `train_step`.
 
     Subclasses set `likelihood`, a `tfvae.distributions.Likelihood`, and `x_shape` once built, and
@@ -22,63 +20,13 @@ class GenerativeModel(keras.Model):
     """
 
     def __init__(self, averages: tuple[str, ...], seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.seed = seed
-        # A variable of the model, not the optimizer's counter: it survives a new `compile`, counts
-        # every batch under gradient accumulation, and is saved and resumed with the weights.
-        self.step = self.add_weight(
-            shape=(),
-            initializer="zeros",
-            dtype="int64",
-            trainable=False,
-            name="step",
-            aggregation="only_first_replica",
-        )
-        self._averages = Averages(averages)
+        super().__init__(averages, "step", seed, **kwargs)
         self._attached = Attached()
 
     @property
-    def metrics(self):
-        """What `fit` and `evaluate` report, averaged over the examples, in nats per example."""
-        return [self._averages]
-
-    def compile_arguments(self) -> dict:
-        """Return the arguments of `compile`, as objects, but for the optimizer and Keras's own."""
-        return {}
-
-    def compile(self, optimizer, **kwargs):
-        """Hand the optimizer and Keras's own options on, and remember them for saving.
-
-        Raises:
-            InvalidArgument: `loss` or `metrics`, which these models have by themselves.
-        """
-        for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
-            if kwargs.get(name) is not None:
-                raise InvalidArgument(
-                    f"`compile` got `{name}`, but {type(self).__name__} has a loss of its own and "
-                    f"reports {', '.join(self._averages.names)} by itself. {self._instead_of_loss}"
-                )
-        super().compile(optimizer=optimizer, **kwargs)
-        self._compile_options = {k: kwargs[k] for k in _COMPILE_OPTIONS if k in kwargs}
-
-    _instead_of_loss = "Leave it out."
-
-    def get_compile_config(self):
-        """Return what `compile_from_config` needs to compile a loaded model in the same way."""
-        if not self.compiled:
-            return None
-        config = {
-            "optimizer": self.optimizer,
-            **self.compile_arguments(),
-            **self._compile_options,
-        }
-        return {k: keras.saving.serialize_keras_object(v) for k, v in config.items()}
-
-    def compile_from_config(self, config):
-        """Compile from the result of `get_compile_config`, the optimizer's variables included."""
-        self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+    def step(self) -> keras.Variable:
+        """How many training steps were made, int64."""
+        return self._counter
 
     @classmethod
     def from_config(cls, config):
@@ -150,19 +98,6 @@ class GenerativeModel(keras.Model):
             spec = x.element_spec if isinstance(x, tf.data.Dataset) else x
             spec = spec[0] if isinstance(spec, tuple) else spec
             self.build((None, *spec.shape[1:]))
-
-    def _scaled_loss(self, per_example, sample_weight):
-        """Return the loss to differentiate, for `[B]` in nats: the last line of every loss."""
-        # `losses` holds what layers add, weight decay by `kernel_regularizer` among it.
-        loss = weighted_mean(per_example, sample_weight) + sum(self.losses)
-        return self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
-
-    def _minimize(self, tape, scaled_loss):
-        """Make the gradient step, and count it."""
-        variables = self.trainable_variables
-        gradients = tape.gradient(scaled_loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self.step.assign_add(1)
 
 
 class Attached(keras.layers.Layer):

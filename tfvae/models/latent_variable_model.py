@@ -32,7 +32,7 @@ class LatentVariableModel(GenerativeModel):
         seed: with the step, decides all noise of training and evaluation.
     """
 
-    _instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
+    instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
 
     def __init__(self, seed: int = 0, **kwargs):
         super().__init__(METRICS, seed, **kwargs)

@@ -1,1 +1,0 @@
-from tfvae.training import Averages  # noqa
