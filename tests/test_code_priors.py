@@ -310,7 +310,7 @@ def test_training_reaches_the_entropy(name):
         entropy = -np.sum(p * np.log(p * CLASSES))
     prior = make(name, CLASSES, (2, 2), scale=0, **SHALLOW.get(name, {}))
     assert np.sum(p * -prior.log_prob(codes, labels)) > entropy + 0.2
-    prior.compile(keras.optimizers.Adam(0.02))
+    prior.compile(tfvae.optimizers.Adam(0.02))
     batch = tf.data.Dataset.from_tensors((codes, labels, p * len(codes)))
     prior.fit(batch.repeat(), steps_per_epoch=250, shuffle=False, verbose=0)
     assert entropy - 1e-4 < np.sum(p * -prior.log_prob(codes, labels)) < entropy + 0.03
@@ -330,11 +330,11 @@ def test_a_dataset_builds_the_prior(num_classes, rng):
     options = {"num_classes": num_classes} | TINY["transformer"] | SHALLOW["transformer"]
     prior = code_priors.get("transformer", codebook_size=K, **options)
     prior.compile(tfvae.optimizers.Adam(1e-3))
-    data = tf.data.Dataset.from_tensor_slices((codes, labels) if num_classes else codes)
-    prior.fit(data.batch(4), validation_data=data.batch(5), shuffle=False, verbose=0)
+    data = tf.data.Dataset.from_tensor_slices((codes, labels) if num_classes else codes).batch(5)
+    prior.fit(data, validation_data=data, shuffle=False, verbose=0)
     assert prior.code_shape == SHAPE
-    expected = prior.evaluate(codes, labels, verbose=0)
-    np.testing.assert_allclose(prior.evaluate(data.batch(3), verbose=0), expected, rtol=1e-5)
+    expected = prior.evaluate(codes, labels, batch_size=5, verbose=0)
+    np.testing.assert_allclose(prior.evaluate(data, verbose=0), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -370,7 +370,7 @@ class Holder(keras.Model):
 def train(prior, steps=2, optimizer=None, **options):
     """Make the next steps of a training run of four; `options` go to `compile`."""
     if not prior.compiled:
-        prior.compile(optimizer or keras.optimizers.Adam(0.01), **options)
+        prior.compile(optimizer or tfvae.optimizers.Adam(0.01), **options)
     batches = np.random.default_rng(6).integers(0, K, (4, 8, *SHAPE))
     done = int(prior.training_step)
     codes = batches[done : done + steps].reshape(-1, *SHAPE)

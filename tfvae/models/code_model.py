@@ -24,10 +24,11 @@ class CodeModel(GenerativeModel):
     """p(x) = Σ_codes p(x|codes) p(codes), with a deterministic encoder x → codes.
 
     One example costs, in nats,  −log p(x|z_q(x)) + Σ_sites quantizer's loss.  Nothing is averaged
-    but over the batch, so the loss does not depend on the sizes of grid and batch.
+    but over the batch, so the loss of an example is the same in any batch, and no size of image,
+    grid or vectors stands before one of its terms.
 
-    Subclasses set `decoder` and `codebooks`, the list of their quantizers, all of one codebook
-    size, before they call this constructor's `build`, and implement
+    Subclasses give this constructor `codebooks`, the list of their quantizers, all of one codebook
+    size, set `decoder` before they call `build`, and implement
 
     - `connect()`: build the networks for `x_shape`; return the decoder's input shape, the shape of
       the codes, and how many codes an example has of each codebook;
@@ -36,9 +37,10 @@ class CodeModel(GenerativeModel):
     - `vectors_to_start(index, x)`: what the quantizer number `index` is given for x.
 
     Args:
+        codebooks: the quantizers.
         likelihood: by name, or a `tfvae.distributions.Likelihood`.
         prior: a `tfvae.code_priors.CodePrior`; uniform if None.
-        seed: with the step, decides all noise.
+        seed: with the step, decides all noise of training; quantizers have seeds of their own.
     """
 
     _decoder_role = "decoder"
@@ -385,7 +387,7 @@ def _with_warning(callbacks):
 
 
 def _batches(x, count):
-    """Yield batches of about `count` examples from all over an array, or of a whole dataset."""
+    """Yield batches: of up to `count` examples from all over an array, or of a whole dataset."""
     if isinstance(x, tf.data.Dataset):
         for batch in x:
             yield batch[0] if isinstance(batch, tuple) else batch
@@ -393,8 +395,8 @@ def _batches(x, count):
     if not isinstance(x, (np.ndarray, tf.Tensor)):
         raise InvalidArgument(
             f"A codebook that starts from the data got {type(x).__name__}; expected an array or a "
-            "tf.data.Dataset. Start it first, with `model.quantizer.initialize(model.encoder(x))`."
+            "tf.data.Dataset. Give `fit` one of these, or call the quantizer's `initialize` first."
         )
-    chosen = np.asarray(x)[:: max(1, len(x) // count)]
+    chosen = np.asarray(x)[:: math.ceil(len(x) / count)]
     for start in range(0, len(chosen), _BATCH_FOR_START):
         yield chosen[start : start + _BATCH_FOR_START]
