@@ -1,8 +1,8 @@
 """Dropout whose masks are functions of a seed: training resumes exactly.
 
 Keras's Dropout keeps its generator's state in a variable that no file holds. Masks are made from
-integer draws because those, unlike float draws, are the same with and without XLA where the seed
-is: TensorFlow's are, as long as no word of a seed is negative.
+integer draws, which for a given seed are the same with and without XLA; float draws are not. (Where
+a word of the seed is negative, with TensorFlow 2.21, integer draws are not either.)
 
 Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
 """

@@ -55,8 +55,9 @@ class VerticalLayer(GatedLayer):
     """
 
     def __init__(self, num_filters: int, kernel_size: int, num_classes: int, **kwargs):
-        self.reach = kernel_size // 2
-        super().__init__(num_filters, (self.reach + 1, kernel_size), num_classes, **kwargs)
+        reach = kernel_size // 2
+        super().__init__(num_filters, (reach + 1, kernel_size), num_classes, **kwargs)
+        self.reach = reach
         self.across = keras.layers.Dense(2 * num_filters, dtype=self.dtype_policy)
 
     def build(self, input_shape):  # noqa: D102
@@ -85,8 +86,9 @@ class HorizontalLayer(GatedLayer):
     """
 
     def __init__(self, num_filters: int, kernel_size: int, num_classes: int, **kwargs):
-        self.reach = kernel_size // 2
-        super().__init__(num_filters, (1, self.reach + 1), num_classes, **kwargs)
+        reach = kernel_size // 2
+        super().__init__(num_filters, (1, reach + 1), num_classes, **kwargs)
+        self.reach = reach
         self.mix = keras.layers.Dense(num_filters, dtype=self.dtype_policy)
 
     def build(self, input_shape):  # noqa: D102
