@@ -85,9 +85,13 @@ class OwnLoss(keras.Model):
         return self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
 
     def _minimize(self, tape, scaled_loss):
-        """Make the gradient step, and count it."""
+        """Make the gradient step of dense gradients, and count it.
+
+        The gradient of a table is sparse, with an entry for each time a row was looked up, and
+        Keras's optimizers square entries where they should square the sum of those of a row.
+        """
         variables = self.trainable_variables
-        gradients = tape.gradient(scaled_loss, variables)
+        gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._counter.assign_add(1)
 
@@ -146,3 +150,7 @@ def weighted_mean(values, sample_weight):
         values = values * tf.cast(sample_weight, values.dtype)
     # A replica may get no examples of the last batch.
     return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
+
+
+def _dense(gradient):
+    return tf.convert_to_tensor(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient

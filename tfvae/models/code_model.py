@@ -277,17 +277,6 @@ class CodeModel(GenerativeModel):
             )
         return super().fit(x, y, **options)
 
-    def _minimize(self, tape, scaled_loss):
-        """Make the gradient step of dense gradients, and count it.
-
-        The gradient of a table is sparse, with an entry for each vector that chose a row, and
-        Keras's optimizers square entries where they should square the sum of those of a row.
-        """
-        variables = self.trainable_variables
-        gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self.step.assign_add(1)
-
     def _terms(self, x, training):
         """Return the loss and its two terms, `[B]` each in nats, and the codes."""
         x = tf.cast(x, tf.float32)
@@ -361,10 +350,6 @@ def check_input(network, shape, role: str) -> None:
             f"The {role} takes inputs of shape {tuple(takes[1:])}, but what comes before it gives "
             f"{tuple(shape)}. Build the {role} for that shape."
         )
-
-
-def _dense(gradient):
-    return tf.convert_to_tensor(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def _without(removed, variables):
