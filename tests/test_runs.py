@@ -25,6 +25,12 @@ from tfvae.evaluation import active_units, log_likelihood
 from tfvae.runs import RunDirectory, callbacks, pictures
 
 EPOCHS, STEPS = 3, 7  # 1,437 training digits in batches of 200
+CODE_SHAPES = {
+    "vqvae-cifar10": (8, 8),
+    "vqvae-digits": (4, 4),
+    "vqvae-mnist": (7, 7),
+    "vqvae2-cifar10": (8 * 8 + 4 * 4,),
+}
 PICTURES = {"curves.png", "reconstructions.png", "samples.png", "latent.png"}
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 CONFIG = recipes.load("vae-digits").override(
@@ -312,12 +318,17 @@ def test_training_leaves_the_precision_of_the_process_as_it_was(mixed):
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_makes_a_model(name):
-    side = 8 if name == "vae-digits" else 28
-    images = Images(np.zeros((1000, side, side, 1), np.uint8))
     config = recipes.load(name)
+    shapes = {"digits": (8, 8, 1), "cifar10_jpeg": (32, 32, 3)}
+    shape = shapes.get(config.data.name, (28, 28, 1))
+    images = Images(np.zeros((1000, *shape), np.uint8))
     model = runs.build_model(config, Splits(config.data.name, images, images, images))
-    sizes = (config.model.latent_size, *config.model.upper_latent_sizes)
-    assert model.layer_shapes == tuple((size,) for size in sizes)
+    if config.model.family == "vae":
+        sizes = (config.model.latent_size, *config.model.upper_latent_sizes)
+        assert model.layer_shapes == tuple((size,) for size in sizes)
+    else:
+        assert model.code_shape == CODE_SHAPES[name]
+        assert model.codebook_size == config.model.quantizer_options["num_embeddings"]
     assert model.optimizer is not None
     assert float(model.optimizer.learning_rate) == pytest.approx(config.training.learning_rate)
 
