@@ -574,3 +574,10 @@ def test_the_loss_of_iwae_is_the_log_of_the_mean_weight(make_vae, images):
     relative_error = np.exp(log_weights - expected).std(axis=0) / np.sqrt(2000)
     tolerance = 4 * np.sqrt(2 * np.sum(relative_error**2)) / len(images)
     np.testing.assert_allclose(measure(model, images)["loss"], -expected.mean(), atol=tolerance)
+
+
+def test_validation_data_is_checked_wherever_it_stands_in_the_call(make_vae, images):
+    model = make_vae()
+    model.compile("adam")
+    with pytest.raises(InvalidData, match="validation_data"):
+        model.fit(images, None, 4, 1, 0, None, 0.0, (images[:, :2],))

@@ -1,6 +1,5 @@
 """What vector-quantized models share: training, usage of the codes, the prior over them."""
 
-import inspect
 import math
 import warnings
 
@@ -12,7 +11,7 @@ import tensorflow_probability as tfp
 from tfvae import code_priors, distributions, networks
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
-from tfvae.models.generative_model import GenerativeModel
+from tfvae.models.generative_model import GenerativeModel, fit_options
 from tfvae.quantizers import Quantized, Quantizer
 from tfvae.training import unpack
 
@@ -261,9 +260,7 @@ class CodeModel(GenerativeModel):
         Raises:
             InvalidData: as in `VAE.fit`, or too few examples to start the codebook from.
         """
-        # By name, wherever they stood: what is looked at below and in the base class.
-        options = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
-        options = {k: v for k, v in options.items() if k not in ("self", "x", "y")}
+        options = fit_options(*args, **kwargs)
         options["callbacks"] = _with_warning(options.get("callbacks"))
         if any(quantizer.needs_data for quantizer in self.codebooks):
             self._prepare(x, "x")

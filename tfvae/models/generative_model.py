@@ -1,5 +1,7 @@
 """What all models share: checked data, a step counter, averages as metrics, saving and copying."""
 
+import inspect
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -77,11 +79,12 @@ class GenerativeModel(OwnLoss):
                 outside the range that the likelihood gives a meaning to.
         """
         self._prepare(x, "x")
-        validation = kwargs.get("validation_data")
+        options = fit_options(*args, **kwargs)
+        validation = options.get("validation_data")
         if validation is not None:
             first = validation[0] if isinstance(validation, (tuple, list)) else validation
             self._prepare(first, "validation_data")
-        return super().fit(x, _labels(y, kwargs), *args, **kwargs)
+        return super().fit(x, _labels(y, options), **options)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Average the metrics over data; see `keras.Model.evaluate`, and `tfvae.log_likelihood`."""
@@ -110,6 +113,12 @@ class Attached(keras.layers.Layer):
             self._tracker.untrack(layer)
         for name, layer in layers.items():
             setattr(self, name, layer)
+
+
+def fit_options(*args, **kwargs) -> dict:
+    """Return what stands behind x and y in a call of `fit`, by name, wherever it stood."""
+    bound = inspect.signature(keras.Model.fit).bind(None, None, None, *args, **kwargs).arguments
+    return {name: value for name, value in bound.items() if name not in ("self", "x", "y")}
 
 
 def _labels(y, options):
