@@ -1,10 +1,12 @@
 """The contract between the exporters and a kind of model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+SINGLE = "_1"  # behind the name of a signature: for a batch of exactly one
 
 
 class Agreement(NamedTuple):
@@ -26,6 +28,9 @@ class Signatures:
 
     Args:
         model: built, and computing in float32.
+        singles: whether each signature but `parameters` is there a second time, under its name with
+            "_1" behind it, for a batch of exactly one. Kernels that must know their sizes beforehand
+            run only in these, and so does LiteRT in a browser.
 
     Attributes:
         functions: {signature: function}, each a `tf.function` that takes tensors by name and
@@ -33,12 +38,13 @@ class Signatures:
         left_out: {signature: reason}, what a format could not take.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, singles: bool = False):
         self.model = model
-        self.functions = {
-            name: tf.function(function, input_signature=specs, autograph=False)
-            for name, (function, specs) in self.define().items()
-        }
+        self.functions = {}
+        for name, (function, specs) in self.define().items():
+            self.functions[name] = _traced(function, specs)
+            if singles and name != "parameters":
+                self.functions[name + SINGLE] = _traced(function, map(_of_one, specs))
         self.left_out: dict[str, str] = {}
 
     def define(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
@@ -71,10 +77,38 @@ class Signatures:
         """
         raise NotImplementedError
 
+    def inputs(self, x: np.ndarray | None) -> dict:
+        """Return `example_inputs` for every function, those of one example included."""
+        inputs = self.example_inputs(x)
+        for name in self.functions:
+            if name.endswith(SINGLE):
+                batch = name.removesuffix(SINGLE)
+                inputs[name] = {
+                    spec.name: inputs[batch][spec.name][:1]
+                    if _has_batch(spec)
+                    else inputs[batch][spec.name]
+                    for spec in self.functions[batch].input_signature
+                }
+        return {name: inputs[name] for name in self.functions}
+
     def leave_out(self, signature: str, reason: str) -> None:
-        """Do without a signature."""
+        """Do without a signature, and without its twin for one example."""
+        self.functions.pop(signature + SINGLE, None)
         del self.functions[signature]
         self.left_out[signature] = reason
+
+
+def _traced(function, specs: Iterable[tf.TensorSpec]):
+    return tf.function(function, input_signature=list(specs), autograph=False)
+
+
+def _has_batch(spec):
+    return bool(spec.shape.rank) and spec.shape[0] is None
+
+
+def _of_one(spec):
+    shape = [1, *spec.shape[1:]] if _has_batch(spec) else spec.shape
+    return tf.TensorSpec(shape, spec.dtype, spec.name)
 
 
 def stream_specs() -> list[tf.TensorSpec]:

@@ -13,7 +13,8 @@ class LatentSignatures(Signatures):
     - `decode(latents [B, *latent_shape])` → `image [B, *x_shape]`, the mean of p(x|z);
     - `encode(image [B, *x_shape])` → `mean`, `stddev` of q(z|x);
     - `sample(seed [2], index [B], temperature [])` → `image`, `latents`: the draws of these numbers
-      from the stream of the seed, with the generator inside the graph.
+      from the stream of the seed, with the generator inside the graph;
+    - `parameters(latents [B, *latent_shape])` → `parameters`: what `likelihood` makes p(x|z) of.
     """
 
     def define(self):  # noqa: D102
@@ -24,6 +25,7 @@ class LatentSignatures(Signatures):
             "decode": (self.decode, [latents]),
             "encode": (self.encode, [image]),
             "sample": (self.sample, stream_specs()),
+            "parameters": (self.parameters, [latents]),
         }
 
     def decode(self, latents):
@@ -40,14 +42,20 @@ class LatentSignatures(Signatures):
         latents = self.model.prior.sample(seed, index, temperature)
         return {"image": self.model.decode(latents), "latents": latents}
 
+    def parameters(self, latents):
+        """Return the decoder's output for latents."""
+        return {"parameters": self.model.x_parameters(latents)}
+
     def shapes(self):  # noqa: D102
         return {"latent_shape": list(self.model.latent_shape)}
 
     def example_inputs(self, x):  # noqa: D102
         x = self.model.sample(16, seed=1).numpy() if x is None else held_out(x)
         seed = make_seed(7)
+        latents = self.model.q_z_given_x(tf.constant(x)).sample(seed=seed).numpy()
         return {
-            "decode": {"latents": self.model.q_z_given_x(tf.constant(x)).sample(seed=seed).numpy()},
+            "decode": {"latents": latents},
+            "parameters": {"latents": latents},
             "encode": {"image": x},
             "sample": {
                 "seed": seed.numpy(),

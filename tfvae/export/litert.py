@@ -1,6 +1,5 @@
 """Export to LiteRT (`.tflite`), with builtin operators only and a description inside."""
 
-import json
 import re
 import tempfile
 from importlib.metadata import version
@@ -15,7 +14,8 @@ from tfvae.export import signatures
 from tfvae.export.contract import Signatures
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, update_report
-from tfvae.ondevice import FILE_IDENTIFIER, FORMAT_VERSION, METADATA_NAME, Decoder, operators
+from tfvae.ondevice import Decoder, operators
+from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
 from tfvae.quiet import quiet_stderr
 
 
@@ -51,9 +51,9 @@ def litert(model, path: str | Path, x: np.ndarray | None = None, tolerance: floa
     path = Path(path)
     if path.is_dir():
         raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
-    offered = signatures.of(model)
+    offered = signatures.of(model, on_device=True)
     content = _convert(offered)
-    content = _embed(content, describe(offered))
+    content = embed(content, describe(offered))
     with quiet_stderr():
         decoder = Decoder(content, name=str(path))
         parity = check_parity(
@@ -124,21 +124,3 @@ def _converted(offered):
             else:
                 reason = f"does not convert: {str(error).strip().splitlines()[0]}"
             raise _NotConverted(reason) from None
-
-
-def _embed(content: bytes, description: dict) -> bytes:
-    """Return the file with `description` as JSON in a metadata entry of its own."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(json.dumps(description).encode(), np.uint8)
-    model.buffers.append(buffer)
-    entry = schema.MetadataT()
-    entry.name = METADATA_NAME.decode()
-    entry.buffer = len(model.buffers) - 1
-    model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-    return bytes(builder.Output())

@@ -6,14 +6,20 @@ from tfvae.errors import InvalidArgument
 from tfvae.export.code_signatures import CodeSignatures
 from tfvae.export.contract import Signatures
 from tfvae.export.latent_signatures import LatentSignatures
+from tfvae.export.subpixel import SubpixelConv2D
 from tfvae.models import CodeModel, LatentVariableModel
 
 # To export another kind of model, add its line here.
 _KINDS = ((LatentVariableModel, LatentSignatures), (CodeModel, CodeSignatures))
 
 
-def of(model) -> Signatures:
+def of(model, on_device: bool = False) -> Signatures:
     """Return the signatures of a model; in float32, so of a copy if it computes in another type.
+
+    Args:
+        model: built.
+        on_device: whether they are for LiteRT: with singles, and transposed convolutions in the
+            form that runs fastest there.
 
     Raises:
         InvalidArgument: no model of a kind that can be exported, or one that is not built.
@@ -21,10 +27,18 @@ def of(model) -> Signatures:
     for kind, signatures in _KINDS:
         if isinstance(model, kind):
             _check_built(model)
-            return signatures(float32_copy(model))
+            return signatures(device_copy(model) if on_device else float32_copy(model), on_device)
     raise InvalidArgument(
         f"The model is {model!r}; expected one of tfvae, such as a VAE or a VQVAE."
     )
+
+
+def device_copy(model):
+    """Return a float32 copy of the model with every transposed convolution that can be rewritten.
+
+    See `SubpixelConv2D`. Networks that are classes of their own are left as they are.
+    """
+    return model.copy(_with_subpixels(_in_float32(model.get_config())))
 
 
 def float32_copy(model):
@@ -52,6 +66,19 @@ def _check_built(model):
             "The model does not know the shape of its data yet, so there is nothing to export. "
             "Train it, or load its weights; `model.build((None, 28, 28, 1))` builds one."
         )
+
+
+def _with_subpixels(config):
+    """Replace the transposed convolutions in a Keras config; their weights stay the same."""
+    if isinstance(config, dict):
+        is_layer = config.get("registered_name") is None
+        if is_layer and config.get("class_name") == "Conv2DTranspose":
+            if SubpixelConv2D.replaces(config["config"]):
+                return {**config, **SubpixelConv2D.address()}
+        return {key: _with_subpixels(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_subpixels(value) for value in config)
+    return config
 
 
 def _in_float32(config):

@@ -182,6 +182,10 @@ class CodeModel(GenerativeModel):
         quantized = self.quantized(tf.cast(x, tf.float32), training)
         return self.p_x_given_vectors(quantized.vectors, training).mean()
 
+    def x_parameters(self, codes) -> tf.Tensor:
+        """Return the parameters of p(x|codes), as `likelihood` takes them."""
+        return self.decoder(self.lookup(codes))
+
     def encode(self, x) -> tf.Tensor:
         """Return the codes of x, `[B, *code_shape]` int32."""
         return self.quantized(tf.cast(x, tf.float32)).codes

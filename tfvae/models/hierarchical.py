@@ -122,10 +122,19 @@ class HierarchicalVAE(LatentVariableModel):
     def p_x_given_z(self, z: tf.Tensor, training: bool = False) -> tfd.Distribution:
         """Return p(x|z_1), with the leading axes of z as its batch: `[B]` or `[K, B]`."""
         shape = self.layer_shapes[0]
+        given = networks.conditional(self.decoder, self.likelihood, shape, training)
+        return given(self._lowest(z))
+
+    def x_parameters(self, z: tf.Tensor) -> tf.Tensor:
+        """Return the parameters of p(x|z_1), as `likelihood` takes them, for z `[B, D]`."""
+        return self.decoder(self._lowest(z))
+
+    def _lowest(self, z):
+        shape = self.layer_shapes[0]
         lowest = z[..., : math.prod(shape)]
         if len(shape) > 1:
             lowest = tf.reshape(lowest, tf.concat([tf.shape(z)[:-1], shape], 0))
-        return networks.conditional(self.decoder, self.likelihood, shape, training)(lowest)
+        return lowest
 
     def exact_kl(self, q):
         """Refuse: the KL between chains has no closed form.

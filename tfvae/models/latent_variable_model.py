@@ -21,6 +21,7 @@ class LatentVariableModel(GenerativeModel):
     Subclasses set `prior`, a `tfvae.priors.Prior`, and `likelihood`, and implement
 
     - `q_z_given_x(x, training)`, `p_x_given_z(z, training)`: the distributions;
+    - `x_parameters(z)`: the decoder's output;
     - `exact_kl(q)`: KL(q‖p) of each latent unit, `[B, U]`, where it is known in closed form;
     - `latent_kinds`: the kind of each stochastic layer, "continuous", "bernoulli", "categorical";
     - `layer_shapes`: the shape of each stochastic layer;

@@ -82,6 +82,10 @@ class VAE(LatentVariableModel):
         given = networks.conditional(self.decoder, self.likelihood, self.latent_shape, training)
         return given(z)
 
+    def x_parameters(self, z: tf.Tensor) -> tf.Tensor:
+        """Return the parameters of p(x|z), as `likelihood` takes them, for z `[B, *latent_shape]`."""
+        return self.decoder(z)
+
     @property
     def latent_kinds(self) -> tuple[str, ...]:
         """The kind of the latent, for the one stochastic layer."""

@@ -1,34 +1,31 @@
-"""Decoding on a device: LiteRT and NumPy, never TensorFlow.
+"""The decoder in a `.tflite` file that tfvae wrote, on LiteRT."""
 
-A `.tflite` file written by `tfvae.export.litert` describes itself, so a `Decoder` needs no other
-file.
-"""
-
-import json
 import math
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
 
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, MissingDependency
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.ondevice import flatfile
+from tfvae.ondevice.benchmark import timed
 
-METADATA_NAME = b"tfvae"
-FILE_IDENTIFIER = b"TFL3"
-FORMAT_VERSION = 1  # of the description; more keys do not change it
 _MAX_BATCH = 256
 
 
 class Decoder:
-    """A decoder on LiteRT. Not thread-safe: make one for each thread.
+    """A decoder on LiteRT.
+
+    Calls from several threads take turns, so that a decoder may be shared; to decode in parallel,
+    make one for each thread.
 
     A file holds a model with latents, which `decode` takes, or one with codes, which
     `decode_codes` takes.
 
     Args:
         content: the bytes of a `.tflite` file that `tfvae.export.litert` wrote.
-        num_threads: threads of the interpreter.
         name: what to call the content in error messages.
+        num_threads: threads of the interpreter.
 
     Attributes:
         description: what the file says of itself.
@@ -42,20 +39,22 @@ class Decoder:
         InvalidFile: the content is not such a file, or is damaged.
     """
 
-    def __init__(self, content: bytes, num_threads: int = 1, name: str = "the model"):
+    def __init__(self, content: bytes, name: str = "the model", num_threads: int = 1):
         self._name = name
-        self.description = read_description(content, name)
+        self.description = flatfile.read_description(content, name)
         self.image_shape = tuple(self.description["image_shape"])
         self.latent_shape = _shape(self.description.get("latent_shape"))
         self.code_shape = _shape(self.description.get("code_shape"))
         self.codebook_size = self.description.get("codebook_size")
         self.num_classes = self.description.get("num_classes", 0)
+        self._lock = threading.Lock()
         try:
-            self._interpreter = _litert().Interpreter(
+            self._interpreter = flatfile.litert_part("interpreter").Interpreter(
                 model_content=content, num_threads=num_threads
             )
             signatures = self._interpreter.get_signature_list()
             self._runners = {s: self._interpreter.get_signature_runner(s) for s in signatures}
+            self._integers = {s: _integers(runner) for s, runner in self._runners.items()}
         except (ValueError, RuntimeError) as error:
             raise InvalidFile(f"{name} is damaged: LiteRT says {error}. Export it again.") from None
 
@@ -66,11 +65,7 @@ class Decoder:
         Raises:
             InvalidFile: the file is missing, foreign or damaged.
         """
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise InvalidFile(f"Cannot read {path}: {error.strerror}.") from None
-        return cls(content, num_threads, str(path))
+        return cls(*flatfile.read(path), num_threads=num_threads)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Return images `[N, *image_shape]`, the mean of p(x|z), for latents `[N, *latent_shape]`.
@@ -143,6 +138,9 @@ class Decoder:
     def run(self, signature: str, **inputs) -> dict[str, np.ndarray]:
         """Run one signature as it stands in the file.
 
+        Where the file has integers in place of real numbers, as after `--quantize int8 --io
+        integer`, real numbers go in and come out all the same.
+
         Raises:
             InvalidArgument: the file has no such signature.
             InvalidFile: the interpreter cannot run it.
@@ -154,28 +152,25 @@ class Decoder:
                 f"There is no signature {signature!r} in {self._name}; it has "
                 f"{', '.join(sorted(self._runners))}.{because}"
             )
+        inward, outward = self._integers[signature]
+        inputs = {name: _to_integer(value, inward.get(name)) for name, value in inputs.items()}
         try:
-            return self._runners[signature](**inputs)
-        except RuntimeError as error:
+            with self._lock:
+                outputs = self._runners[signature](**inputs)
+        except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InvalidFile(
                 f"{self._name} is damaged, or does not take these inputs: LiteRT says {reason}"
             ) from None
+        return {name: _to_real(value, outward.get(name)) for name, value in outputs.items()}
 
-    def decode_latency(self, batch_size: int = 1, repeats: int = 200) -> float:
+    def decode_latency(self, batch_size: int = 1) -> float:
         """Return the median time of decoding a batch on this machine, in milliseconds."""
         if self.code_shape is None:
-            signature, shape, dtype = "decode", self.latent_shape, np.float32
-        else:
-            signature, shape, dtype = "decode_codes", self.code_shape, np.int32
-        (name,) = self._runners[signature].get_input_details()
-        inputs = {name: np.zeros((batch_size, *shape), dtype)}
-        seconds = []
-        for _ in range(repeats + 10):
-            start = time.perf_counter()
-            self.run(signature, **inputs)
-            seconds.append(time.perf_counter() - start)
-        return 1e3 * float(np.median(seconds[10:]))
+            z = np.zeros((batch_size, *self.latent_shape), np.float32)
+            return timed(lambda: self._run_batch("decode", {"latents": z})).median
+        codes = np.zeros((batch_size, *self.code_shape), np.int32)
+        return timed(lambda: self._run_batch("decode_codes", {"codes": codes})).median
 
     def _in_batches(self, signature, output, same=None, **rows):
         """Return one output for `rows`, arrays of one length, a part of them at a time."""
@@ -183,8 +178,15 @@ class Decoder:
         parts = []
         for start in range(0, count, _MAX_BATCH):
             batch = {name: array[start : start + _MAX_BATCH] for name, array in rows.items()}
-            parts.append(self.run(signature, **batch, **(same or {}))[output])
+            parts.append(self._run_batch(signature, batch, same or {})[output])
         return np.concatenate(parts)
+
+    def _run_batch(self, signature, batch, same=None):
+        """Run a signature on a batch; a single row takes the faster graph for one, if there is."""
+        single = f"{signature}_1"
+        is_one = len(next(iter(batch.values()))) == 1
+        name = single if is_one and single in self._runners else signature
+        return self.run(name, **batch, **(same or {}))
 
     def _has_classes(self, condition):
         """Whether the prior has classes; labels are needed where it has, and only there."""
@@ -200,61 +202,31 @@ class Decoder:
         return bool(self.num_classes)
 
 
-def read_description(content: bytes, name: str = "the model") -> dict:
-    """Return the description that `tfvae.export.litert` embedded.
-
-    Raises:
-        InvalidFile: the content is not a `.tflite`, is truncated, or was not written by tfvae.
-    """
-    if len(content) < 8 or content[4:8] != FILE_IDENTIFIER:
-        raise InvalidFile(
-            f"{name} is not a .tflite file. Expected a file written by `tfvae export`."
-        )
-    _litert()
-    from ai_edge_litert import schema_py_generated as schema
-
-    try:
-        model = schema.Model.GetRootAs(content)
-        for i in range(model.MetadataLength()):
-            if model.Metadata(i).Name() == METADATA_NAME:
-                data = model.Buffers(model.Metadata(i).Buffer()).DataAsNumpy()
-                return _checked_description(json.loads(bytes(data)), name)
-    except InvalidFile:
-        raise
-    except Exception:  # a damaged flatbuffer fails anywhere in the generated reader
-        raise InvalidFile(f"{name} is damaged or truncated. Export or copy it again.") from None
-    raise InvalidFile(
-        f"{name} carries no tfvae description. Expected a file written by `tfvae export`."
+def _integers(runner):
+    """Return (type, scale, zero point) of the inputs and of the outputs that stand for reals."""
+    return tuple(
+        {
+            name: (detail["dtype"], *detail["quantization"])
+            for name, detail in details.items()
+            if detail["quantization"][0]
+        }
+        for details in (runner.get_input_details(), runner.get_output_details())
     )
 
 
-def operators(content: bytes) -> list[str]:
-    """Return the names of the operators in a `.tflite`, sorted; custom ones by their own name."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
-    model = schema.Model.GetRootAs(content)
-    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
-    found = set()
-    for code in codes:
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        custom = number == schema.BuiltinOperator.CUSTOM
-        found.add(code.CustomCode().decode() if custom else names[number])
-    return sorted(found)
+def _to_integer(values, how):
+    if how is None:
+        return values
+    dtype, scale, zero_point = how
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
 
 
-def _checked_description(description, name):
-    has_codes = "code_shape" in description
-    needed = {"code_shape", "codebook_size"} if has_codes else {"latent_shape"}
-    missing = (needed | {"image_shape", "format"}) - set(description)
-    if missing:
-        raise InvalidFile(f"The description in {name} lacks {', '.join(sorted(missing))}.")
-    if description["format"] > FORMAT_VERSION:
-        raise InvalidFile(
-            f"{name} has a description of format {description['format']}; this version of tfvae "
-            f"reads format {FORMAT_VERSION}. Update tfvae."
-        )
-    return description
+def _to_real(values, how):
+    if how is None:
+        return values
+    _, scale, zero_point = how
+    return np.float32(scale) * (values.astype(np.float32) - zero_point)
 
 
 def _shape(sizes):
@@ -303,13 +275,3 @@ def _check_range(values, size, what):
             f"The {what} are from {values.min()} to {values.max()}; expected 0 to {size - 1}. They "
             "belong to another model."
         )
-
-
-def _litert():
-    try:
-        from ai_edge_litert import interpreter
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"Decoding needs the package {error.name!r}: pip install 'tfvae[decode]'."
-        ) from error
-    return interpreter

@@ -1,0 +1,241 @@
+"""How fast a `.tflite` file is on this machine, and how much memory it takes."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
+from tfvae.ondevice import flatfile
+
+_SECONDS = 0.25  # for one cell of the table
+_FEWEST, _MOST = 5, 1000  # calls timed for it
+_TIMEOUT = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Times of one call of a signature, in milliseconds: inputs copied in, outputs copied out.
+
+    Attributes:
+        median: half of the calls were faster.
+        p95: 95% of the calls were faster.
+        calls: how many were timed.
+    """
+
+    median: float
+    p95: float
+    calls: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """What `benchmark` measured.
+
+    Attributes:
+        bytes: size of the file.
+        latency_ms: {signature: {batch size: {threads: Latency}}}. A signature of fixed sizes is
+            there with its own batch size, which is 0 where none of its inputs has a batch.
+        arena_bytes: {signature: {batch size: bytes}}, what its values take at the most at one time,
+            weights not counted, in LiteRT's own arena: without delegates, and of loops only what is
+            around them.
+        failed: {signature: reason}, what this machine could not run.
+    """
+
+    bytes: int
+    latency_ms: dict[str, dict[int, dict[int, Latency]]]
+    arena_bytes: dict[str, dict[int, int]]
+    failed: dict[str, str]
+
+    def as_dict(self) -> dict:
+        """Return it all as plain data."""
+        return dataclasses.asdict(self)
+
+
+def benchmark(
+    file: str | Path | bytes,
+    signatures: tuple[str, ...] = (),
+    batch_sizes: tuple[int, ...] = (1, 16),
+    num_threads: tuple[int, ...] = (1, 2),
+    seconds: float = _SECONDS,
+) -> Benchmark:
+    """Time the signatures of any `.tflite`, in a process of its own.
+
+    LiteRT ends the process on some damaged files; here that is an error like any other.
+
+    Args:
+        file: a path, or the bytes of a file.
+        signatures: which ones; all if empty.
+        batch_sizes: of those that take any.
+        num_threads: of the interpreter.
+        seconds: how long one signature is timed at one batch size with so many threads, for 5 to
+            1,000 calls.
+
+    Raises:
+        InvalidFile: the file cannot be read, is damaged, or LiteRT cannot run any of it.
+        InvalidArgument: a signature that is not there, a batch size or number of threads below 1.
+    """
+    content, name = flatfile.read(file)
+    info = flatfile.inspect(content if name == "the model" else file)
+    _check(info, name, signatures, batch_sizes, num_threads)
+    options = {
+        "signatures": list(signatures or info.signatures),
+        "batch_sizes": list(batch_sizes),
+        "num_threads": list(num_threads),
+        "seconds": seconds,
+    }
+    answer = _in_a_child(content, options, name)
+    latency = {
+        signature: {
+            int(batch): {int(threads): Latency(**cell) for threads, cell in row.items()}
+            for batch, row in rows.items()
+        }
+        for signature, rows in answer["latency_ms"].items()
+    }
+    if not any(latency.values()):
+        reasons = "; ".join(f"{key}: {why}" for key, why in answer["failed"].items())
+        raise InvalidFile(f"LiteRT cannot run {name}. {reasons}")
+    arena = {
+        signature: {int(batch): size for batch, size in sizes.items()}
+        for signature, sizes in answer["arena_bytes"].items()
+    }
+    return Benchmark(len(content), latency, arena, answer["failed"])
+
+
+def timed(call: Callable, seconds: float = _SECONDS) -> Latency:
+    """Return how long a call takes; the first ones, which warm up, do not count."""
+    start = time.perf_counter()
+    call()
+    first = time.perf_counter() - start
+    calls = int(np.clip(seconds / max(first, 1e-6), _FEWEST, _MOST))
+    for _ in range(calls // 10):
+        call()
+    times = np.empty(calls)
+    for number in range(calls):
+        start = time.perf_counter()
+        call()
+        times[number] = time.perf_counter() - start
+    median, p95 = 1e3 * np.percentile(times, [50, 95])
+    return Latency(float(median), float(p95), calls)
+
+
+def example_inputs(signature: flatfile.SignatureInfo, batch_size: int) -> dict[str, np.ndarray]:
+    """Return zeros for the inputs of a signature, of this batch size where it takes any."""
+    return {
+        tensor.name: np.zeros([batch_size if n < 0 else n for n in tensor.shape], tensor.dtype)
+        for tensor in signature.inputs
+    }
+
+
+def _check(info, name, signatures, batch_sizes, num_threads):
+    if not info.signatures:
+        raise InvalidFile(
+            f"{name} has no signatures, so there is nothing to call by name. Convert it anew from "
+            "a SavedModel with signatures."
+        )
+    for signature in signatures:
+        if signature not in info.signatures:
+            raise unknown_name("signature", signature, info.signatures)
+    for what, values in (("batch_sizes", batch_sizes), ("num_threads", num_threads)):
+        if not values or min(values) < 1:
+            raise InvalidArgument(f"`{what}` is {values}; expected numbers of at least 1.")
+
+
+def _in_a_child(content, options, name):
+    command = [sys.executable, "-m", __name__, json.dumps(options)]
+    try:
+        done = subprocess.run(
+            command, input=content, capture_output=True, timeout=_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise InvalidFile(
+            f"LiteRT did not finish with {name} in {_TIMEOUT} s. Time fewer signatures, or smaller "
+            "batches."
+        ) from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        how = f"by signal {-done.returncode}" if done.returncode < 0 else f"with {lines[-1]!r}"
+        raise InvalidFile(f"{name} is damaged: LiteRT ended {how}. Export or copy it again.")
+    return json.loads(done.stdout.decode().splitlines()[-1])
+
+
+def _measure(content, options):
+    """Return the answer of the child, as plain data."""
+    info = flatfile.inspect(content)
+    latency, arena, failed = {}, {}, {}
+    for name in options["signatures"]:
+        signature = info.signatures[name]
+        takes_any = any(n < 0 for tensor in signature.inputs for n in tensor.shape)
+        batch_sizes = options["batch_sizes"] if takes_any else [_own_batch(signature)]
+        try:
+            latency[name] = {
+                batch: _by_threads(content, signature, name, batch, options)
+                for batch in batch_sizes
+            }
+            arena[name] = {
+                batch: _arena(content, example_inputs(signature, batch), name)
+                for batch in batch_sizes
+            }
+        except (RuntimeError, ValueError) as error:
+            failed[name] = (str(error).strip().splitlines() or ["unknown"])[0]
+    return {"latency_ms": latency, "arena_bytes": arena, "failed": failed}
+
+
+def _own_batch(signature):
+    sizes = [tensor.shape[0] for tensor in signature.outputs if tensor.shape]
+    return sizes[0] if sizes else 0
+
+
+def _by_threads(content, signature, name, batch, options):
+    interpreter = flatfile.litert_part("interpreter").Interpreter
+    inputs = example_inputs(signature, batch)
+    cells = {}
+    for threads in options["num_threads"]:
+        engine = interpreter(model_content=content, num_threads=threads)
+        runner = engine.get_signature_runner(name)
+        cells[threads] = dataclasses.asdict(
+            timed(lambda runner=runner: runner(**inputs), options["seconds"])
+        )
+    return cells
+
+
+def _arena(content, inputs, name):
+    """Return how many bytes the values of a signature take in memory, where they lie after a run.
+
+    The arena gives one place to values that are not needed at the same time, so it is the union of
+    the places of all.
+    """
+    module = flatfile.litert_part("interpreter")
+    plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    engine = module.Interpreter(model_content=content, experimental_op_resolver_type=plain)
+    runner = engine.get_signature_runner(name)
+    runner(**inputs)
+    wrapper, graph = engine._interpreter, runner._subgraph_index
+    places = []
+    # Not the temporary ones that kernels add behind these: LiteRT does not survive the question.
+    for tensor in flatfile.variables(content, graph):
+        try:
+            array = wrapper.tensor(engine, tensor, graph)
+        except ValueError:  # never computed: folded away, or of no type that NumPy has
+            continue
+        start = array.__array_interface__["data"][0]
+        places.append((start, start + array.nbytes))
+    return _union(places)
+
+
+def _union(places):
+    """Return the length of a union of intervals."""
+    total, reached = 0, 0
+    for start, end in sorted(places):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(sys.stdin.buffer.read(), json.loads(sys.argv[1]))))
