@@ -1,10 +1,15 @@
-"""`tfvae export`: a SavedModel or a LiteRT file, verified against Keras."""
+"""`tfvae export`: a file for LiteRT, C, TensorFlow or ONNX, verified against Keras."""
+
+import tempfile
+from pathlib import Path
 
 import click
 
+from tfvae.errors import InvalidArgument
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
 
-_DEFAULT_NAMES = {"tflite": "decoder.tflite", "saved_model": "saved_model"}
+_ENDINGS = {"tflite": ".tflite", "c-header": ".h", "saved_model": "", "onnx": ".onnx"}
+_QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
 
 
 @click.command()
@@ -12,30 +17,103 @@ _DEFAULT_NAMES = {"tflite": "decoder.tflite", "saved_model": "saved_model"}
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(list(_DEFAULT_NAMES)),
+    type=click.Choice(list(_ENDINGS)),
     default="tflite",
     show_default=True,
 )
-@output_option("RUN/decoder.tflite or RUN/saved_model")
+@click.option(
+    "--quantize",
+    type=click.Choice(_QUANTIZATIONS),
+    default="none",
+    show_default=True,
+    help="Smaller numbers, in a tflite or c-header.",
+)
+@click.option(
+    "--calibration",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Training images that set the ranges of int8 and int16x8.",
+)
+@click.option(
+    "--io",
+    type=click.Choice(["float", "integer"]),
+    default="float",
+    show_default=True,
+    help="What int8 and int16x8 take and give.",
+)
+@click.option("--signature", help="The function in an ONNX file; default: the one that decodes.")
+@output_option("RUN/decoder.tflite, RUN/decoder-int8.tflite, RUN/saved_model, ...")
 @click.option(
     "--tolerance", type=float, default=1e-4, show_default=True, help="Allowed error against Keras."
 )
+@click.option(
+    "--report/--no-report",
+    default=True,
+    show_default=True,
+    help="Measure a tflite, and write RUN/decoder.md with a picture.",
+)
 @json_option
-def export(run, format_name, output, tolerance, as_json):
-    """Export a RUN (or a .keras file) with the signatures decode, encode and sample.
+def export(
+    run, format_name, quantize, calibration, io, signature, output, tolerance, report, as_json
+):
+    """Export a RUN (or a .keras file) with the signatures decode, encode, sample, parameters.
 
     A model with codes has decode_codes in place of decode. The file is loaded back and run against
     Keras on test images before it appears. Writes an entry into report.json beside it.
     """
+    _check(format_name, quantize, signature)
     load_training_part()
     from tfvae import export as library
-    from tfvae.runs import held_out_examples, open_model
+    from tfvae.runs import export_examples, open_model
 
     model, config = open_model(run)
-    output = output or (run if run.is_dir() else run.parent) / _DEFAULT_NAMES[format_name]
-    write = library.litert if format_name == "tflite" else library.saved_model
-    values = write(model, output, held_out_examples(config), tolerance)
+    output = output or _default_output(run, format_name, quantize, signature)
+    test, training = export_examples(config, 200, calibration)
+    if format_name == "saved_model":
+        values = library.saved_model(model, output, test, tolerance)
+    elif format_name == "onnx":
+        values = library.onnx(model, output, test, tolerance, signature)
+    else:
+        options = (test, tolerance, quantize, training, io == "integer")
+        write = _write_header if format_name == "c-header" else _write_tflite
+        values = write(library, model, output, options, report)
     finish(values, as_json, _lines(values))
+
+
+def _check(format_name, quantize, signature):
+    if quantize != "none" and format_name not in ("tflite", "c-header"):
+        raise InvalidArgument(
+            f"--quantize is for the formats tflite and c-header; {format_name} holds float32."
+        )
+    if signature is not None and format_name != "onnx":
+        raise InvalidArgument(
+            f"--signature chooses the function of an ONNX file; {format_name} holds them all."
+        )
+
+
+def _default_output(run, format_name, quantize, signature):
+    folder = run if run.is_dir() else run.parent
+    if format_name == "saved_model":
+        return folder / "saved_model"
+    stem = "encoder" if signature == "encode" else "decoder"
+    return folder / f"{stem}{'' if quantize == 'none' else f'-{quantize}'}{_ENDINGS[format_name]}"
+
+
+def _write_tflite(library, model, output, options, report):
+    values = library.litert(model, output, *options)
+    if report:
+        x = options[0] if options[0] is not None else model.sample(64).numpy()
+        values = library.report(model, output, x, values)
+    return values
+
+
+def _write_header(library, model, output, options, report):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "decoder.tflite"
+        values = library.litert(model, file, *options)
+        library.c_header(file, output)
+    return {**values, "path": str(output)}
 
 
 def _lines(values):
@@ -44,6 +122,17 @@ def _lines(values):
         f"largest error against Keras {values['max_abs_error']:.2g}"
     ]
     if values.get("code_flips"):
-        lines.append(f"codes decided by rounding: {values['code_flips']}")
+        lines.append(f"codes that are others than in Keras: {values['code_flips']}")
+    if "quality" in values:
+        lines += _quality_lines(values)
     left_out = values.get("left_out", {}).items()
     return lines + [f"without {name}: {reason}" for name, reason in left_out]
+
+
+def _quality_lines(values):
+    found = values["quality"]
+    change = found["psnr_change"]
+    yield f"log p(x) {found['log_likelihood']:.3f} nats, {found['log_likelihood_change']:+.4f}"
+    yield "reconstruction PSNR " + ("the same" if change is None else f"{change:+.2f} dB")
+    yield f"decode latency {values['decode_latency_ms']:.3f} ms (batch 1, one thread)"
+    yield f"report in {Path(values['path']).with_suffix('.md')}"

@@ -8,12 +8,14 @@ import click
 
 import tfvae
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
+from tfvae.tools.benchmark import benchmark
 from tfvae.tools.decode import decode
 from tfvae.tools.demo import demo
 from tfvae.tools.diagnose import diagnose
 from tfvae.tools.encode import encode
 from tfvae.tools.evaluate import evaluate
 from tfvae.tools.export import export
+from tfvae.tools.inspect import inspect
 from tfvae.tools.recipes import recipes
 from tfvae.tools.reconstruct import reconstruct
 from tfvae.tools.sample import sample
@@ -41,6 +43,8 @@ for _verb in (
     reconstruct,
     encode,
     export,
+    inspect,
+    benchmark,
     decode,
 ):
     cli.add_command(_verb)

@@ -80,6 +80,20 @@ class CodeSignatures(Signatures):
             },
         }
 
+    def calibration_inputs(self, x):  # noqa: D102
+        model = self.model
+        if x is None:
+            x = model.sample(100, seed=2, **self._labels(100)).numpy()
+        x = np.asarray(x, np.float32)
+        drawn = model.prior.sample(len(x), seed=3, **self._labels(len(x)))
+        # What is decoded comes from an encoder, or from the prior.
+        decoded = {"codes": tf.concat([model.encode(tf.constant(x)), drawn], axis=0).numpy()}
+        return {"decode_codes": decoded, "parameters": decoded, "encode": {"image": x}}
+
+    def searches(self):
+        """Return the names of the quantizers."""
+        return tuple(quantizer.name for quantizer in self.model.codebooks)
+
     def agreement(self, signature, inputs, expected, actual, tolerance):  # noqa: D102
         ours, theirs = expected["codes"], actual["codes"]
         rows = np.all(ours == theirs, axis=tuple(range(1, ours.ndim)))

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 SINGLE = "_1"  # behind the name of a signature: for a batch of exactly one
+_CALIBRATION_BATCH = 50
 
 
 class Agreement(NamedTuple):
@@ -28,9 +29,9 @@ class Signatures:
 
     Args:
         model: built, and computing in float32.
-        singles: whether each signature but `parameters` is there a second time, under its name with
-            "_1" behind it, for a batch of exactly one. Kernels that must know their sizes beforehand
-            run only in these, and so does LiteRT in a browser.
+        singles: whether each signature but `parameters` is there a second time, with "_1" behind
+            its name, for a batch of exactly one. Kernels that must know their sizes beforehand run
+            only in these, and so does LiteRT in a browser.
 
     Attributes:
         functions: {signature: function}, each a `tf.function` that takes tensors by name and
@@ -63,6 +64,20 @@ class Signatures:
         """
         raise NotImplementedError
 
+    def calibration_inputs(self, x: np.ndarray | None) -> dict:
+        """Return {signature: {input: array}} whose values a quantized file will meet.
+
+        Not of `sample`, which is not calibrated.
+
+        Args:
+            x: training examples, `[N, *x_shape]`; samples of the model if None.
+        """
+        raise NotImplementedError
+
+    def searches(self) -> tuple[str, ...]:
+        """Return the names of the layers that search a table of codes."""
+        return ()
+
     def agreement(
         self, signature: str, inputs: dict, expected: dict, actual: dict, tolerance: float
     ) -> Agreement:
@@ -90,6 +105,21 @@ class Signatures:
                     for spec in self.functions[batch].input_signature
                 }
         return {name: inputs[name] for name in self.functions}
+
+    def calibration(self, x: np.ndarray | None) -> dict[str, list[dict]]:
+        """Return `calibration_inputs` in batches; one by one for the functions of one example."""
+        arrays = self.calibration_inputs(x)
+        batches = {}
+        for name in self.functions:
+            rows = arrays.get(name.removesuffix(SINGLE))
+            if rows is not None:
+                size = 1 if name.endswith(SINGLE) else _CALIBRATION_BATCH
+                count = len(next(iter(rows.values())))
+                batches[name] = [
+                    {key: array[start : start + size] for key, array in rows.items()}
+                    for start in range(0, count, size)
+                ]
+        return batches
 
     def leave_out(self, signature: str, reason: str) -> None:
         """Do without a signature, and without its twin for one example."""

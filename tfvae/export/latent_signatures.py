@@ -63,3 +63,17 @@ class LatentSignatures(Signatures):
                 "temperature": np.float32(0.9),
             },
         }
+
+    def calibration_inputs(self, x):  # noqa: D102
+        x = self.model.sample(100, seed=2).numpy() if x is None else np.asarray(x, np.float32)
+        seed = make_seed(8)
+        # What is decoded comes from an encoder, or from the prior.
+        latents = tf.concat(
+            [
+                self.model.q_z_given_x(tf.constant(x)).sample(seed=seed),
+                self.model.prior.sample(seed, tf.range(len(x))),
+            ],
+            axis=0,
+        ).numpy()
+        decoded = {"latents": latents}
+        return {"decode": decoded, "parameters": decoded, "encode": {"image": x}}

@@ -9,7 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import ExportError, InvalidFile
+from tfvae.errors import (
+    ExportError,
+    InvalidArgument,
+    InvalidFile,
+    MissingDependency,
+    unknown_name,
+)
 from tfvae.export import signatures
 from tfvae.export.contract import Signatures
 from tfvae.export.parity import check_parity
@@ -18,52 +24,79 @@ from tfvae.ondevice import Decoder, operators
 from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
 from tfvae.quiet import quiet_stderr
 
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
+_BY_QUANTIZER = ("dynamic", "int8", "int16x8", "int4")
+_CALIBRATED = ("int8", "int16x8")
 
-def litert(model, path: str | Path, x: np.ndarray | None = None, tolerance: float = 1e-4) -> dict:
+
+def litert(
+    model,
+    path: str | Path,
+    x: np.ndarray | None = None,
+    tolerance: float = 1e-4,
+    quantize: str = "none",
+    calibration: np.ndarray | None = None,
+    integer_io: bool = False,
+) -> dict:
     """Write a `.tflite` with the signatures of the model, and verify it.
 
-    A `VAE` or `HierarchicalVAE` gets `decode`, `encode` and `sample`, a `VQVAE` or
-    `HierarchicalVQVAE` `decode_codes`, `encode` and `sample`; see `LatentSignatures` and
-    `CodeSignatures`. Any batch size; float32, and int32 codes. The file is loaded back into LiteRT
-    and run against Keras before it appears at `path`; it carries its own description, so
-    `tfvae.ondevice.Decoder` needs no other file. `report.json` beside it gets an entry of what is
-    returned.
+    A `VAE` or `HierarchicalVAE` gets `decode`, `encode`, `sample` and `parameters`, a `VQVAE` or
+    `HierarchicalVQVAE` `decode_codes` in place of `decode`; see `LatentSignatures` and
+    `CodeSignatures`. They take any batch size; but for `parameters` each is there once more, with
+    "_1" behind its name, for a batch of one. The file is loaded back into LiteRT and run against
+    Keras before it appears at `path`; it carries its own description, so `tfvae.ondevice.Decoder`
+    needs no other file. `report.json` beside it gets an entry of what is returned.
 
     A prior that LiteRT cannot draw from leaves the file without `sample`, and the reason in it.
 
     Args:
-        model: trained, of any precision; it is exported in float32.
+        model: trained, of any precision; what is not quantized is exported in float32.
         path: file to write; what is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
-        tolerance: see `tfvae.export.parity.check_parity`.
+        tolerance: see `tfvae.export.parity.check_parity`. A quantized file has none: it is refused
+            if its images are below 20 dB of PSNR against those of Keras.
+        quantize: "none"; "float16", which halves the constants; "dynamic", "int8", "int16x8" or
+            "int4", see `tfvae.export.quantization`.
+        calibration: training examples `[N, *x_shape]` whose values set the ranges of "int8" and
+            "int16x8"; samples of the model if None. Half of what is decoded for it is drawn from
+            q(z|x) of these, the other half from the prior.
+        integer_io: whether these two take and give integers in place of real numbers.
 
     Returns:
-        `path`, `bytes`, what `check_parity` returns, `operators`, `left_out`, the reason for each
-        signature that is not there, and `decode_latency_ms`, the median of a batch of 1 on one
-        thread of this machine.
+        `path`, `bytes`, `quantize`, what `check_parity` returns, `operators`, `left_out`, the
+        reason for each signature that is not there, and `decode_latency_ms`, the median of a batch
+        of 1 on one thread of this machine.
 
     Raises:
-        InvalidArgument: the model is of no kind that can be exported, or is not built.
-        ExportError: the model needs an operator that LiteRT does not have, or the written file
-            does not reproduce the model.
+        InvalidArgument: the model is of no kind that can be exported, or is not built; no such
+            quantization; integers in and out of one that has none.
+        InvalidData: calibration examples that the model does not take.
+        ExportError: the model needs an operator that LiteRT does not have, the quantizer does not
+            take it, or the written file does not reproduce the model.
         InvalidFile: there is a folder at `path`.
     """
     path = Path(path)
     if path.is_dir():
         raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+    _check_options(quantize, integer_io)
     offered = signatures.of(model, on_device=True)
-    content = _convert(offered)
-    content = embed(content, describe(offered))
+    if calibration is not None:
+        model.check_data(calibration, "calibration")
+    content = _convert(offered, half=quantize == "float16")
+    if quantize in _BY_QUANTIZER:
+        content = _quantized(offered, content, quantize, calibration, integer_io)
+    content = embed(content, {**describe(offered), "quantize": quantize})
     with quiet_stderr():
-        decoder = Decoder(content, name=str(path))
+        decoder = Decoder(content, str(path))
         parity = check_parity(
-            offered, lambda name, inputs: decoder.run(name, **inputs), x, tolerance, path
+            offered, _runner(decoder, path), x, tolerance if quantize == "none" else None, path
         )
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     report = {
         "path": str(path),
         "bytes": len(content),
+        "quantize": quantize,
         **parity,
         "operators": operators(content),
         "left_out": offered.left_out,
@@ -90,31 +123,70 @@ def describe(offered: Signatures) -> dict:
     }
 
 
+def _check_options(quantize, integer_io):
+    if quantize not in QUANTIZATIONS:
+        raise unknown_name("quantization", quantize, QUANTIZATIONS)
+    if integer_io and quantize not in _CALIBRATED:
+        raise InvalidArgument(
+            f"Integers in and out go with the quantizations {' and '.join(_CALIBRATED)}, whose "
+            f"ranges are known; got {quantize!r}."
+        )
+
+
+def _quantized(offered, content, name, calibration, integer_io):
+    try:
+        from tfvae.export.quantization import quantize  # takes seconds to import
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"Quantization needs the package {error.name!r}, which is not installed. Install tfvae "
+            "with its training part: pip install 'tfvae[train]'."
+        ) from error
+    examples = offered.calibration(calibration) if name in _CALIBRATED else {}
+    return quantize(content, name, examples, offered.searches(), integer_io)
+
+
+def _runner(decoder, path):
+    """Return the function that runs a signature of a file that is not to be kept if it fails."""
+
+    def run(name, inputs):
+        try:
+            return decoder.run(name, **inputs)
+        except InvalidFile as error:
+            raise ExportError(
+                f"{path} was not kept: LiteRT cannot run its signature {name!r}. {error}"
+            ) from None
+
+    return run
+
+
 class _NotConverted(ExportError):
     """The converter refused; the message is what a sentence about the model goes on with."""
 
 
-def _convert(offered: Signatures) -> bytes:
+def _convert(offered: Signatures, half: bool) -> bytes:
     """Return the `.tflite`, without `sample` if that is what keeps the model from LiteRT."""
     try:
-        return _converted(offered)
+        return _converted(offered, half)
     except _NotConverted as error:
         offered.leave_out("sample", f"the prior {error}")
     try:
-        return _converted(offered)
+        return _converted(offered, half)
     except _NotConverted as error:
         raise ExportError(
             f"The model cannot run on LiteRT: it {error}. Replace the layers that use it."
         ) from None
 
 
-def _converted(offered):
+def _converted(offered, half):
     with tempfile.TemporaryDirectory() as folder, quiet_stderr():
         signatures.write_saved_model(offered, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(offered.functions)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if half:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class is private

@@ -6,11 +6,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import ExportError
-from tfvae.export.contract import SINGLE, Signatures
+from tfvae.export.contract import SINGLE, Agreement, Signatures
+
+# An export in smaller numbers whose images are further from Keras's than this has lost the model.
+LOWEST_PSNR = 20.0
 
 
 def check_parity(
-    signatures: Signatures, run: Callable, x: np.ndarray | None, tolerance: float, path
+    signatures: Signatures, run: Callable, x: np.ndarray | None, tolerance: float | None, path
 ) -> dict:
     """Run every signature of an export on held-out inputs and compare with Keras.
 
@@ -26,26 +29,28 @@ def check_parity(
         signatures: of what was exported.
         run: (signature, inputs) → outputs by name, from the exported file.
         x: held-out examples, or None to use samples.
-        tolerance: allowed error, absolute for values up to 1 and relative beyond.
+        tolerance: allowed error, absolute for values up to 1 and relative beyond. None for an
+            export in smaller numbers: what is lost is measured, and refused only if the images of
+            `decode` are under 20 dB of PSNR.
         path: of the export, for the message.
 
     Returns:
         `errors`, the largest absolute error of each signature, `max_abs_error`, the largest of all,
-        and, where there are codes, `code_flips`, how many were decided by rounding.
+        where images are decoded `mean_abs_error` and `psnr` of these (in dB; None if they are the
+        same), and, where there are codes, `code_flips`, how many are others
+        than in Keras.
 
     Raises:
         ExportError: an output differs by more, with the figures.
     """
-    errors, flips = {}, []
+    errors, flips, images = {}, [], None
     inputs = signatures.inputs(x)
     for name, function in signatures.functions.items():
         expected = _in_keras(function, inputs[name])
         actual = run(name, inputs[name])
         rows = slice(None)
         if "codes" in expected:
-            found = signatures.agreement(
-                name.removesuffix(SINGLE), inputs[name], expected, actual, tolerance
-            )
+            found = _agreement(signatures, name, inputs[name], expected, actual, tolerance)
             if found.problem is not None:
                 problem = f"in signature {name!r}, {found.problem}"
                 raise _not_reproduced(path, problem, "Report the model's layers.")
@@ -59,8 +64,44 @@ def check_parity(
             ),
             default=0.0,
         )
+        if images is None and "image" in expected:  # of the first one, which decodes
+            images = actual["image"], expected["image"]
     report = {"max_abs_error": max(errors.values()), "errors": errors}
+    if images is not None:
+        report |= _image_errors(*images)
+    if tolerance is None and report["psnr"] is not None and report["psnr"] < LOWEST_PSNR:
+        raise _not_reproduced(
+            path,
+            f"its images have a PSNR of {report['psnr']:.1f} dB against those of Keras; expected "
+            f"at least {LOWEST_PSNR:.0f}",
+            "Use a quantization of more bits, or more examples to calibrate with.",
+        )
     return {**report, "code_flips": sum(flips)} if flips else report
+
+
+def psnr(mean_squared_error: float, peak: float = 1.0) -> float | None:
+    """Return the peak signal-to-noise ratio in dB; None if there is no error."""
+    if mean_squared_error == 0:
+        return None
+    return float(10 * np.log10(peak**2 / mean_squared_error))
+
+
+def _image_errors(actual, expected):
+    """Return mean absolute error and PSNR; the peak is 1, or the range of images beyond [0, 1]."""
+    difference = actual.astype(np.float64) - expected
+    peak = max(1.0, float(np.ptp(expected)))
+    return {
+        "mean_abs_error": float(np.mean(np.abs(difference))),
+        "psnr": psnr(np.mean(difference**2), peak),
+    }
+
+
+def _agreement(signatures, name, inputs, expected, actual, tolerance):
+    if tolerance is not None:
+        batched = name.removesuffix(SINGLE)
+        return signatures.agreement(batched, inputs, expected, actual, tolerance)
+    same = expected["codes"] == actual["codes"]
+    return Agreement(np.all(same, axis=tuple(range(1, same.ndim))), int(np.sum(~same)))
 
 
 def _in_keras(function, inputs):
@@ -73,8 +114,10 @@ def _in_keras(function, inputs):
 
 def _error(path, signature, output, actual, expected, tolerance):
     """Return the largest error of an output, if it is small enough."""
-    error = float(np.max(np.abs(actual - expected)))
-    limit = tolerance * max(1.0, float(np.abs(expected).max()))
+    error = float(np.max(np.abs(actual - expected), initial=0.0))
+    limit = np.inf
+    if tolerance is not None:
+        limit = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
     if not error <= limit:  # also when it is not a number
         raise _not_reproduced(
             path,

@@ -10,6 +10,7 @@ from tfvae.export.subpixel import SubpixelConv2D
 from tfvae.models import CodeModel, LatentVariableModel
 
 # To export another kind of model, add its line here.
+_TRANSPOSED = ("Conv2DTranspose", None)  # class and registered name of Keras's own layer
 _KINDS = ((LatentVariableModel, LatentSignatures), (CodeModel, CodeSignatures))
 
 
@@ -71,10 +72,9 @@ def _check_built(model):
 def _with_subpixels(config):
     """Replace the transposed convolutions in a Keras config; their weights stay the same."""
     if isinstance(config, dict):
-        is_layer = config.get("registered_name") is None
-        if is_layer and config.get("class_name") == "Conv2DTranspose":
-            if SubpixelConv2D.replaces(config["config"]):
-                return {**config, **SubpixelConv2D.address()}
+        names = config.get("class_name"), config.get("registered_name")
+        if names == _TRANSPOSED and SubpixelConv2D.replaces(config["config"]):
+            return {**config, **SubpixelConv2D.address()}
         return {key: _with_subpixels(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
         return type(config)(_with_subpixels(value) for value in config)

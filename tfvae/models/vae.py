@@ -83,7 +83,7 @@ class VAE(LatentVariableModel):
         return given(z)
 
     def x_parameters(self, z: tf.Tensor) -> tf.Tensor:
-        """Return the parameters of p(x|z), as `likelihood` takes them, for z `[B, *latent_shape]`."""
+        """Return the parameters of p(x|z), as `likelihood` takes them, for a batch of z."""
         return self.decoder(z)
 
     @property

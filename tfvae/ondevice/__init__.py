@@ -6,6 +6,7 @@ file. `inspect` and `benchmark` take any `.tflite`.
 
 from tfvae.ondevice.benchmark import benchmark
 from tfvae.ondevice.decoder import Decoder
-from tfvae.ondevice.flatfile import inspect, operators, read_description
+from tfvae.ondevice.flatfile import read_description
+from tfvae.ondevice.inspection import inspect, operators
 
 __all__ = ["Decoder", "benchmark", "inspect", "operators", "read_description"]

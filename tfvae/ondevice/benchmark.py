@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
-from tfvae.ondevice import flatfile
+from tfvae.ondevice import flatfile, inspection
 
 _SECONDS = 0.25  # for one cell of the table
 _FEWEST, _MOST = 5, 1000  # calls timed for it
@@ -81,7 +81,7 @@ def benchmark(
         InvalidArgument: a signature that is not there, a batch size or number of threads below 1.
     """
     content, name = flatfile.read(file)
-    info = flatfile.inspect(content if name == "the model" else file)
+    info = inspection.inspect(file)
     _check(info, name, signatures, batch_sizes, num_threads)
     options = {
         "signatures": list(signatures or info.signatures),
@@ -124,7 +124,7 @@ def timed(call: Callable, seconds: float = _SECONDS) -> Latency:
     return Latency(float(median), float(p95), calls)
 
 
-def example_inputs(signature: flatfile.SignatureInfo, batch_size: int) -> dict[str, np.ndarray]:
+def example_inputs(signature: inspection.SignatureInfo, batch_size: int) -> dict[str, np.ndarray]:
     """Return zeros for the inputs of a signature, of this batch size where it takes any."""
     return {
         tensor.name: np.zeros([batch_size if n < 0 else n for n in tensor.shape], tensor.dtype)
@@ -166,7 +166,7 @@ def _in_a_child(content, options, name):
 
 def _measure(content, options):
     """Return the answer of the child, as plain data."""
-    info = flatfile.inspect(content)
+    info = inspection.inspect(content)
     latency, arena, failed = {}, {}, {}
     for name in options["signatures"]:
         signature = info.signatures[name]
@@ -218,7 +218,7 @@ def _arena(content, inputs, name):
     wrapper, graph = engine._interpreter, runner._subgraph_index
     places = []
     # Not the temporary ones that kernels add behind these: LiteRT does not survive the question.
-    for tensor in flatfile.variables(content, graph):
+    for tensor in inspection.variables(content, graph):
         try:
             array = wrapper.tensor(engine, tensor, graph)
         except ValueError:  # never computed: folded away, or of no type that NumPy has

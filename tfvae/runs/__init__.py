@@ -3,7 +3,7 @@
 from tfvae.runs.build import build_model
 from tfvae.runs.code_prior import encode_all, train_prior
 from tfvae.runs.directory import RunDirectory, load_model, open_model
-from tfvae.runs.evaluate import evaluate, held_out_examples, load_run
+from tfvae.runs.evaluate import evaluate, export_examples, load_run
 from tfvae.runs.train import load_data, train
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "build_model",
     "encode_all",
     "evaluate",
-    "held_out_examples",
+    "export_examples",
     "load_data",
     "load_model",
     "load_run",

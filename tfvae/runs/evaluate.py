@@ -2,8 +2,6 @@
 
 import warnings
 
-import numpy as np
-
 from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
@@ -74,16 +72,20 @@ def load_run(path, assignments: dict):
     return model, config, splits
 
 
-def held_out_examples(config: Config | None) -> np.ndarray | None:
-    """Return test images to verify an export with; None where the data cannot be had."""
+def export_examples(config: Config | None, num_test: int, num_training: int):
+    """Return (test images to verify an export with, training images to calibrate it with).
+
+    Both are None where the data cannot be had.
+    """
     if config is None:
-        return None
+        return None, None
     try:
-        return load_data(config).test.numpy(0, 64)
+        splits = load_data(config)
     except TfvaeError as error:
         warnings.warn(
             f"The run's data cannot be loaded, so the export is verified on samples: {error}",
             TfvaeWarning,
             stacklevel=2,
         )
-        return None
+        return None, None
+    return splits.test.numpy(0, num_test), splits.train.numpy(0, num_training)

@@ -1,0 +1,75 @@
+"""A `.tflite` file as a C array, for builds without a file system."""
+
+import re
+from pathlib import Path
+
+from tfvae.errors import InvalidFile
+from tfvae.files import atomic
+from tfvae.ondevice import flatfile, inspect
+
+_PER_LINE = 16
+
+
+def c_header(file: str | Path | bytes, path: str | Path) -> int:
+    """Write the bytes of a `.tflite` as a C header, with its signatures in comments.
+
+    The array is named after the header: `decoder.h` has `decoder_tflite` and `decoder_tflite_len`.
+    It is aligned to 16 bytes, as LiteRT for Microcontrollers wants it, and is C11 and C++11.
+
+    Args:
+        file: a path, or the bytes of a file.
+        path: the header; what is there is replaced.
+
+    Returns:
+        The size of the header in bytes.
+
+    Raises:
+        InvalidFile: it is no `.tflite`, or the header cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+    content, _ = flatfile.read(file)
+    text = _header(content, inspect(file), path.stem)
+    with atomic(path) as temporary:
+        temporary.write_text(text)
+    return len(text)
+
+
+def _header(content, info, stem):
+    name = re.sub(r"\W", "_", stem)
+    name = f"_{name}" if name[:1].isdigit() else name
+    guard = f"{name.upper()}_TFLITE_H_"
+    lines = [content[i : i + _PER_LINE] for i in range(0, len(content), _PER_LINE)]
+    return "\n".join(
+        [
+            f"// {len(content):,} bytes of a LiteRT model.",
+            *_comments(info),
+            f"#ifndef {guard}",
+            f"#define {guard}",
+            "",
+            "#ifdef __cplusplus",
+            "#define TFVAE_ALIGNED alignas(16)",
+            "#else",
+            "#define TFVAE_ALIGNED _Alignas(16)",
+            "#endif",
+            "",
+            f"TFVAE_ALIGNED static const unsigned char {name}_tflite[] = {{",
+            *(f"    {', '.join(f'0x{byte:02x}' for byte in line)}," for line in lines),
+            "};",
+            f"static const unsigned int {name}_tflite_len = {len(content)};",
+            "",
+            "#undef TFVAE_ALIGNED",
+            f"#endif  // {guard}",
+            "",
+        ]
+    )
+
+
+def _comments(info):
+    yield "//"
+    for name, signature in info.signatures.items():
+        yield f"// {name}"
+        for word, tensors in (("takes", signature.inputs), ("gives", signature.outputs)):
+            for tensor in tensors:
+                yield f"//   {word} {tensor}"

@@ -1,0 +1,124 @@
+"""Export of a decoder or an encoder to ONNX, by Keras's own exporter."""
+
+import contextlib
+import tempfile
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tfvae.errors import ExportError, InvalidFile, MissingDependency, unknown_name
+from tfvae.export import signatures
+from tfvae.export.parity import check_parity
+from tfvae.files import atomic, update_report
+from tfvae.quiet import quiet_stderr
+
+# Noise is made of integer operators that the exporter does not know.
+_LEFT_OUT = ("sample",)
+
+
+def onnx(
+    model,
+    path: str | Path,
+    x: np.ndarray | None = None,
+    tolerance: float = 1e-4,
+    signature: str | None = None,
+) -> dict:
+    """Write one signature of the model as an ONNX file, and verify it with ONNX Runtime.
+
+    An ONNX file holds one function: by default the one that decodes. Its inputs and outputs have
+    the names of `tfvae.export.litert`, and any batch size. There is no `sample`.
+
+    Args:
+        model: trained, of any precision; it is exported in float32.
+        path: file to write; what is there is replaced.
+        x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
+        tolerance: see `tfvae.export.parity.check_parity`.
+        signature: "decode" or "decode_codes", "encode" or "parameters".
+
+    Returns:
+        `path`, `bytes`, `signature`, and what `check_parity` returns.
+
+    Raises:
+        InvalidArgument: a model that cannot be exported, or a signature that it has not.
+        ExportError: the exporter does not know an operator, or the written file does not reproduce
+            the model.
+        InvalidFile: there is a folder at `path`.
+        MissingDependency: `tf2onnx` or `onnxruntime` is not installed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+    runtime = _runtime()
+    offered = signatures.of(model)
+    names = [name for name in offered.functions if name not in _LEFT_OUT]
+    signature = names[0] if signature is None else signature
+    if signature not in names:
+        raise unknown_name("signature of an ONNX file", signature, names)
+    for other in set(offered.functions) - {signature}:
+        offered.leave_out(other, "an ONNX file holds one function")
+    content = _written(offered, signature)
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+
+    def run(_, inputs):
+        return dict(zip(outputs, session.run(None, inputs), strict=True))
+
+    parity = check_parity(offered, run, x, tolerance, path)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+    report = {"path": str(path), "bytes": len(content), "signature": signature, **parity}
+    update_report(path.parent, "exports", {path.name: report})
+    return report
+
+
+class _Network(keras.Model):
+    """A function of one tensor as a model, which is what Keras exports."""
+
+    def __init__(self, model, function):
+        super().__init__()
+        self.model = model  # so that its weights are found
+        self.function = function
+        self.built = True
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def _written(offered, signature):
+    function = offered.functions[signature]
+    (spec,) = function.input_signature
+    network = _Network(offered.model, function.python_function)
+    inputs = [keras.InputSpec(shape=spec.shape, dtype=spec.dtype.name, name=spec.name)]
+    with tempfile.TemporaryDirectory() as folder, quiet_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = Path(folder) / "model.onnx"
+        try:
+            with contextlib.redirect_stdout(None):
+                network.export(file, format="onnx", verbose=False, input_signature=inputs)
+        except ImportError as error:
+            raise _missing(error) from error
+        except Exception as error:  # tf2onnx raises many kinds
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ExportError(
+                f"The signature {signature!r} cannot be written as ONNX: {reason}. Replace the "
+                "layers that use it, or export to LiteRT."
+            ) from None
+        return file.read_bytes()
+
+
+def _runtime():
+    try:
+        import onnxruntime
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise _missing(error) from error
+    return onnxruntime
+
+
+def _missing(error):
+    return MissingDependency(
+        f"Export to ONNX needs the package {error.name!r}, which is not installed: "
+        "pip install 'tfvae[onnx]'."
+    )

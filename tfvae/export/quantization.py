@@ -1,0 +1,221 @@
+"""Integers in a `.tflite`: its weights, and where that is asked for what flows between the layers.
+
+`ai-edge-quantizer` does the arithmetic. What stands here is what of our graphs is quantized, and
+how:
+
+| name | weights | values between the layers |
+|---|---|---|
+| "dynamic" | int8, a scale for each channel | float32, rounded to int8 inside a layer |
+| "int4" | int4, a scale for each channel or for 32 weights | likewise |
+| "int8" | int8, a scale for each channel | int8, in ranges seen on examples |
+| "int16x8" | int8, a scale for each channel | int16, likewise |
+
+The last two leave `sample` as "dynamic" does, for which the weights are the same: the generator
+of the noise would lose its precision, and loops cannot be calibrated. The search for the nearest
+code is done as "dynamic" does it, too: distances rounded in one range choose other codes. Dense
+layers have one scale for all their channels, which every runtime takes.
+"""
+
+import contextlib
+import logging
+import re
+import warnings
+
+import numpy as np
+from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
+from ai_edge_quantizer.utils import qsv_utils
+
+from tfvae.errors import ExportError
+from tfvae.ondevice import flatfile
+from tfvae.quiet import quiet_stderr
+
+BITS = {"int8": 8, "int16x8": 16}  # of the values between the layers, where there are ranges
+
+_KINDS = qtyping.TFLOperationName
+_WITH_WEIGHTS = ("FULLY_CONNECTED", "CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D")
+_FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")
+_BETWEEN = (
+    "ADD",
+    "AVERAGE_POOL_2D",
+    "CONCATENATION",
+    "GELU",
+    "LOGISTIC",
+    "MAX_POOL_2D",
+    "MEAN",
+    "PAD",
+    "RELU",
+    "RESHAPE",
+    "STRIDED_SLICE",
+    "TANH",
+    "TRANSPOSE",
+)
+_BLOCK = 32  # weights that share a scale, in "int4"
+_OF_NETWORKS = "^(?:decode|encode|parameters)"
+
+
+def quantize(
+    content: bytes,
+    name: str,
+    examples: dict[str, list[dict]],
+    searches: tuple[str, ...] = (),
+    integer_io: bool = False,
+) -> bytes:
+    """Return a `.tflite` in integers.
+
+    Args:
+        content: of float32.
+        name: see the table above.
+        examples: {signature: inputs}, for "int8" and "int16x8"; the ranges of all values are the
+            widest that come up. Signatures that are not there keep float32 between their layers.
+        searches: names of layers that search a table of codes.
+        integer_io: whether "int8" and "int16x8" take and give integers.
+
+    Raises:
+        ExportError: the quantizer does not take a graph, with its reason.
+    """
+    with _quiet():
+        content = _with_scopes(content)
+        recipes = recipe_manager.RecipeManager()
+        _fill(recipes, content, name, searches, integer_io)
+        try:
+            ranges = _ranges(content, recipes, examples) if name in BITS else None
+            worker = quantizer.Quantizer(bytearray(content), recipes.get_quantization_recipe())
+            return _with_shapes_of(content, bytes(worker.quantize(ranges).quantized_model))
+        except Exception as error:  # the quantizer and LiteRT raise many kinds
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ExportError(
+                f"The model cannot be quantized to {name!r}: {reason} Use another quantization, "
+                "or replace the layers that use it."
+            ) from None
+
+
+def _fill(recipes, content, name, searches, integer_io):
+    """Say how each operator is quantized, by its kind and by the name of its graph and layer.
+
+    Of several entries that match an operator, the last counts.
+    """
+    for kind in _WITH_WEIGHTS:
+        recipes.add_dynamic_config(".*", _KINDS[kind], 8, _granularity(kind))
+    if name == "int4":
+        _add_int4(recipes, content)
+    elif name in BITS:
+        _add_static(recipes, BITS[name], integer_io)
+    for layer in searches:
+        dense, sizes = _KINDS.FULLY_CONNECTED, qtyping.QuantGranularity
+        recipes.add_dynamic_config(re.escape(layer), dense, 8, sizes.CHANNELWISE)
+
+
+def _granularity(kind):
+    sizes = qtyping.QuantGranularity
+    return sizes.TENSORWISE if kind == "FULLY_CONNECTED" else sizes.CHANNELWISE
+
+
+def _add_static(recipes, bits, integer_io):
+    kinds = (*_WITH_WEIGHTS, *_BETWEEN, *(("INPUT", "OUTPUT") if integer_io else ()))
+    for kind in kinds:
+        recipes.add_static_config(_OF_NETWORKS, _KINDS[kind], bits, 8, _granularity(kind))
+    # The ranges of tables are known, so also in loops.
+    recipes.add_static_config(".*", _KINDS.GATHER, bits, 8)
+
+
+def _add_int4(recipes, content):
+    """Four bits where there are kernels for them; blocks where they fit."""
+    for kind in _FOUR_BITS:
+        recipes.add_dynamic_config(".*", _KINDS[kind], 4)
+    for scope in _divisible(content, _BLOCK):
+        blocks = qtyping.QuantGranularity.BLOCKWISE_32
+        recipes.add_dynamic_config(f"^{re.escape(scope)}", _KINDS.FULLY_CONNECTED, 4, blocks)
+
+
+def _divisible(content, size):
+    """Return the scopes of the dense layers whose number of inputs a size divides."""
+    model, schema = flatfile.parse(content)
+    dense = schema.BuiltinOperator.FULLY_CONNECTED
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if model.operatorCodes[operator.opcodeIndex].builtinCode == dense:
+                weights = graph.tensors[operator.inputs[1]]
+                if weights.shape[-1] % size == 0:
+                    yield flatfile.text(graph.tensors[operator.outputs[0]].name)
+
+
+def _with_scopes(content):
+    """Return the file with the name of a graph before those of its values."""
+    model, _ = flatfile.parse(content)
+    names = {s.subgraphIndex: flatfile.text(s.signatureKey) for s in model.signatureDefs}
+    for number, graph in enumerate(model.subgraphs):
+        scope = names.get(number, "sample")  # the only ones with loops
+        for tensor in graph.tensors:
+            tensor.name = f"{scope}/{flatfile.text(tensor.name)}"
+    return flatfile.pack(model, keep_names=True)
+
+
+def _ranges(content, recipes, examples):
+    """Return the smallest and the largest of all values over examples, as the quantizer has it."""
+    watcher = calibrator.Calibrator(
+        bytearray(content), num_threads=2, qsv_update_func=qsv_utils.min_max_update
+    )
+    watcher.calibrate(examples, recipes)
+    ranges = watcher.get_model_qsvs() | _ranges_of_tables(content)
+    for found in ranges.values():
+        for key, towards in (("min", np.floor), ("max", np.ceil)):
+            if found.get(key) is not None:
+                found[key] = _outward(found[key], towards)
+    return ranges
+
+
+def _ranges_of_tables(content):
+    """Return the ranges of what is looked up in constant tables, in loops too: the tables' own."""
+    model, schema = flatfile.parse(content)
+    ranges = {}
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if (
+                model.operatorCodes[operator.opcodeIndex].builtinCode
+                != schema.BuiltinOperator.GATHER
+            ):
+                continue
+            table, found = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
+            data = model.buffers[table.buffer].data
+            if data is not None and table.type == schema.TensorType.FLOAT32:
+                values = np.frombuffer(np.ascontiguousarray(data), np.float32)
+                for tensor in (table, found):
+                    ends = np.float32([values.min(), values.max()]).reshape(
+                        2, *[1] * len(tensor.shape)
+                    )
+                    ranges[flatfile.text(tensor.name)] = {"min": ends[0], "max": ends[1]}
+    return ranges
+
+
+def _with_shapes_of(before, after):
+    """Say again which sizes of inputs and outputs are free: the quantizer takes them for fixed."""
+    old, new = flatfile.parse(before)[0], flatfile.parse(after)[0]
+    for was, now in zip(old.signatureDefs, new.signatureDefs, strict=True):
+        graphs = old.subgraphs[was.subgraphIndex], new.subgraphs[now.subgraphIndex]
+        shapes = {m.name: graphs[0].tensors[m.tensorIndex] for m in (*was.inputs, *was.outputs)}
+        for entry in (*now.inputs, *now.outputs):
+            graphs[1].tensors[entry.tensorIndex].shapeSignature = shapes[entry.name].shapeSignature
+    return flatfile.pack(new)
+
+
+def _outward(values, towards):
+    """Round the ends of a range to 8 bits.
+
+    The graphs of one network, for any batch and for one, then have the same ranges in spite of
+    rounding, and so the same constants, which the file holds once.
+    """
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(towards(256 * mantissa) / 256, exponent).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep progress bars, warnings and sizes off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with quiet_stderr(), contextlib.redirect_stdout(None), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,168 @@
+"""The report of an exported `.tflite`: what is in it, how fast it is, and what was lost."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tfvae.export.quality import quality
+from tfvae.files import atomic, update_report
+from tfvae.images import save_grid
+from tfvae.ondevice import Decoder, benchmark, inspect
+
+_QUALITY_EXAMPLES = 200
+_COLUMNS = 16
+
+
+def report(model, path: str | Path, x: np.ndarray, exported: dict | None = None) -> dict:
+    """Measure a `.tflite` and write about it, in words and pictures, beside it.
+
+    `decoder.tflite` gets `decoder.md` and, if its images are grey or RGB, `decoder.png`; its entry
+    in `report.json` gets what is returned.
+
+    Args:
+        model: that the file was made from.
+        path: of the file.
+        x: test examples, `[N, *x_shape]`; the first 200 count.
+        exported: what `tfvae.export.litert` returned, for the page.
+
+    Returns:
+        What `exported` has, and `quality` (see `tfvae.export.quality`), `latency_ms`, `arena_bytes`
+        and `failed` (see `tfvae.ondevice.benchmark`), and `signatures` and `weights` (see
+        `tfvae.ondevice.inspect`).
+
+    Raises:
+        InvalidFile: the file cannot be read or run.
+        InvalidData: examples that the model does not take.
+    """
+    path = Path(path)
+    model.check_data(x, "x")
+    x = np.asarray(x[:_QUALITY_EXAMPLES], np.float32)
+    decoder = Decoder.from_file(path)
+    info, timed = inspect(path), benchmark(path)
+    values = {
+        **(exported or {}),
+        "quality": quality(model, decoder, x),
+        **{k: v for k, v in timed.as_dict().items() if k != "bytes"},
+        "signatures": info.as_dict()["signatures"],
+        "weights": info.weights,
+    }
+    picture = None
+    if x.shape[-1] in (1, 3):
+        picture = path.with_suffix(".png")
+        _draw(model, decoder, x[:_COLUMNS], picture)
+    with atomic(path.with_suffix(".md")) as temporary:
+        temporary.write_text(_page(path, info, timed, values, picture))
+    update_report(path.parent, "exports", {path.name: values})
+    return values
+
+
+def latency_rows(latency_ms: dict) -> list[list[str]]:
+    """Return the rows of a table: signature, batch, threads, median and 95% in milliseconds."""
+    return [
+        [name, str(batch), str(threads), f"{cell.median:.3f}", f"{cell.p95:.3f}"]
+        for name, batches in latency_ms.items()
+        for batch, cells in batches.items()
+        for threads, cell in cells.items()
+    ]
+
+
+def _draw(model, decoder, x, path):
+    """Draw test images, Keras's reconstructions, the file's, and ten times their difference."""
+    decode = decoder.decode if decoder.code_shape is None else decoder.decode_codes
+    keras, own = model(x, training=False).numpy(), decode(decoder.encode(x))
+    rows = np.concatenate([x, keras, own, 0.5 + 10 * (own - keras)])
+    save_grid(rows, path, columns=len(x))
+
+
+def _page(path, info, timed, values, picture):
+    parts = [
+        f"# {path.name}",
+        _facts(info, values),
+        "## What is lost\n\n" + _losses(values),
+        "## Time\n\nMilliseconds of one call on this machine, inputs and outputs copied.\n\n"
+        + _table(
+            ["signature", "batch", "threads", "median", "95%"], latency_rows(timed.latency_ms)
+        ),
+        "## Memory\n\nBytes for the values of one call, beside the weights.\n\n"
+        + _table(
+            ["signature", "batch", "bytes"],
+            [
+                [name, str(batch), f"{size:,}"]
+                for name, sizes in timed.arena_bytes.items()
+                for batch, size in sizes.items()
+            ],
+        ),
+        "## Signatures\n\n" + "\n".join(_signature_lines(info)),
+    ]
+    if picture is not None:
+        parts.insert(
+            3,
+            f"![Test images and reconstructions]({picture.name})\n\n"
+            "Row by row: test images, their reconstructions in Keras and from the file, and ten "
+            "times the difference of the two around grey.",
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(info, values):
+    description = info.description or {}
+    rows = [
+        ["model", str(description.get("model"))],
+        ["numbers", str(description.get("quantize"))],
+        ["size", f"{info.bytes:,} bytes"],
+        ["constants", ", ".join(f"{n:,} bytes {kind}" for kind, n in info.weights.items())],
+        ["operators", ", ".join(f"{name} {n}" for name, n in info.operators.items())],
+    ]
+    if "max_abs_error" in values:
+        rows += [
+            ["largest error against Keras, all signatures", f"{values['max_abs_error']:.2g}"],
+            ["mean error of decoded images", f"{values['mean_abs_error']:.2g}"],
+            ["PSNR of decoded images against Keras", _decibels(values["psnr"])],
+        ]
+    left_out = description.get("left_out", {}).items()
+    rows += [[f"without `{name}`", reason] for name, reason in left_out]
+    rows += [[f"`{name}` failed", reason] for name, reason in values["failed"].items()]
+    return _table(["", ""], rows)
+
+
+def _losses(values):
+    found = values["quality"]
+    error = found["standard_error"]
+    spread = "" if error is None else f" ± {error:.3f}"
+    own, change = found["log_likelihood"], found["log_likelihood_change"]
+    rows = [
+        ["log p(x), nats", f"{own - change:.3f}", f"{own:.3f}", f"{change:+.4f}{spread}"],
+        [
+            "reconstruction error",
+            f"{found['mse_keras']:.6f}",
+            f"{found['mse']:.6f}",
+            f"{found['mse'] - found['mse_keras']:+.6f}",
+        ],
+        [
+            "reconstruction PSNR",
+            _decibels(found["psnr_keras"]),
+            _decibels(found["psnr"]),
+            _decibels(found["psnr_change"], "+.2f"),
+        ],
+    ]
+    table = _table(["", "Keras", "this file", "change"], rows)
+    note = f"\n\nOf {found['num_examples']} test images."
+    if "code_agreement" in found:
+        note += f" {found['code_agreement']:.1%} of their codes are those of Keras."
+    return table + note
+
+
+def _decibels(value, form=".2f"):
+    return "the same" if value is None else f"{value:{form}} dB"
+
+
+def _signature_lines(info):
+    for name, signature in info.signatures.items():
+        inputs = "; ".join(map(str, signature.inputs))
+        outputs = "; ".join(map(str, signature.outputs))
+        yield f"- `{name}`: {inputs} → {outputs}"
+
+
+def _table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
