@@ -77,7 +77,7 @@ class _Network(keras.Model):
     """A function of one tensor as a model, which is what Keras exports."""
 
     def __init__(self, model, function):
-        super().__init__()
+        super().__init__(name="network")
         self.model = model  # so that its weights are found
         self.function = function
         self.built = True

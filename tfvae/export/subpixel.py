@@ -1,27 +1,32 @@
-"""Strided transposed convolutions as a convolution and depth-to-space: the same numbers, faster.
+"""Strided transposed convolutions as convolutions and depth-to-space: the same numbers, faster.
 
 LiteRT runs a transposed convolution of any batch size outside its fast kernels (the shape of the
 output is computed), and a fixed one on a single thread. What stands here in its place is delegated
 whole.
 """
 
+import itertools
 import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+# From so many output channels on, a residue fills the vectors of a processor by itself.
+_WIDE = 16
+
 
 @keras.saving.register_keras_serializable("tfvae")
 class SubpixelConv2D(keras.layers.Conv2DTranspose):
-    """`Conv2DTranspose` of equal strides s, for export: its kernel becomes a constant of the graph.
+    """`Conv2DTranspose` of equal strides s, for export: its kernel becomes constants of the graph.
 
     With o the place of an output, p what the padding cuts off at the start, and o + p = s·q + r,
 
-        y[o] = Σ_j w[s·j + r] x[q − j],   j = 0, …, m − 1,   m = ⌈kernel_size / s⌉,
+        y[o] = Σ_j w[s·j + r] x[q − j],   j = 0, …, ⌈(kernel_size − r) / s⌉ − 1,
 
-    so each of the s² residues r is a convolution of x with m² taps: one convolution to s² times the
-    channels, whose outputs are laid side by side by depth-to-space.
+    so the outputs of each of the s² residues r are a convolution of x. Depth-to-space lays them
+    side by side. Many channels take a convolution for each residue, which costs as much as the
+    transposed one; few channels take one convolution for all residues.
 
     Source: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?".
     """
@@ -48,45 +53,85 @@ class SubpixelConv2D(keras.layers.Conv2DTranspose):
         }
 
     def call(self, inputs):  # noqa: D102
-        stride = self.strides[0]
         sizes = inputs.shape[1:3]
         if None in sizes:
             return super().call(inputs)
+        stride = self.strides[0]
         axes = [_Axis(*a, stride, self.padding) for a in zip(sizes, self.kernel_size, strict=True)]
         with tf.init_scope():
-            kernel = rearranged(np.asarray(self.kernel), stride)
-        paddings = [[0, 0], *(axis.padding for axis in axes), [0, 0]]
-        y = tf.nn.conv2d(inputs, tf.constant(kernel), strides=1, padding=paddings)
-        if self.use_bias:
-            y = tf.nn.bias_add(y, tf.tile(tf.convert_to_tensor(self.bias), [stride**2]))
-        y = self.activation(y)  # before the pixels move, so that LiteRT fuses it
+            kernel = np.asarray(self.kernel)
+        if self.filters >= _WIDE and min(self.kernel_size) >= stride:  # else a residue has no taps
+            y, starts = self._by_residue(inputs, kernel, axes), (0, 0)
+        else:
+            y, starts = self._at_once(inputs, kernel, axes), [axis.start for axis in axes]
         if stride > 1:
             y = tf.nn.depth_to_space(y, stride)
-        (top, height), (left, width) = (axis.crop for axis in axes)
+        (top, left), (height, width) = starts, (axis.length for axis in axes)
+        if y.shape[1:3] == (height, width):
+            return y
         return y[:, top : top + height, left : left + width, :]
+
+    def _by_residue(self, x, kernel, axes):
+        """Return the outputs of all residues, `[B, T, T', s²·out]`, a convolution for each."""
+        stride = self.strides[0]
+        parts = []
+        for phases in itertools.product(range(stride), repeat=2):
+            cuts = [axis.phase(phase) for axis, phase in zip(axes, phases, strict=True)]
+            taps = kernel[cuts[0].residue :: stride, cuts[1].residue :: stride][::-1, ::-1]
+            parts.append(
+                self._convolution(x, taps.transpose(0, 1, 3, 2), [c.padding for c in cuts])
+            )
+        return parts[0] if stride == 1 else tf.concat(parts, axis=-1)
+
+    def _at_once(self, x, kernel, axes):
+        """Return the same of all q that one of the residues needs: a little more on each side."""
+        return self._convolution(x, together(kernel, self.strides[0]), [a.padding for a in axes])
+
+    def _convolution(self, x, kernel, paddings):
+        paddings = [[0, 0], *paddings, [0, 0]]
+        y = tf.nn.conv2d(x, tf.constant(np.ascontiguousarray(kernel)), 1, paddings)
+        if self.use_bias:
+            copies = kernel.shape[-1] // self.filters
+            y = tf.nn.bias_add(y, tf.tile(tf.convert_to_tensor(self.bias), [copies]))
+        return self.activation(y)  # before the pixels move, so that LiteRT fuses it
 
 
 class _Axis:
-    """How one axis is padded before the convolution and cropped after depth-to-space."""
+    """The geometry of one axis."""
 
     def __init__(self, size, kernel_size, stride, padding):
         overlap = max(kernel_size - stride, 0)
-        cut = overlap // 2 if padding == "same" else 0
-        length = size * stride + (0 if padding == "same" else overlap)
-        taps = math.ceil(kernel_size / stride)
-        first, last = cut // stride, (cut + length - 1) // stride  # the values of q
-        self.padding = [taps - 1 - first, last - (size - 1)]
-        self.crop = (cut - first * stride, length)
+        self.size, self.kernel_size, self.stride = size, kernel_size, stride
+        self.cut = overlap // 2 if padding == "same" else 0  # p
+        self.length = size * stride + (0 if padding == "same" else overlap)
+        # All residues together: the values of q, and where the outputs begin among theirs.
+        first, last = self.cut // stride, (self.cut + self.length - 1) // stride
+        self.padding = [math.ceil(kernel_size / stride) - 1 - first, last - (size - 1)]
+        self.start = self.cut - first * stride
+
+    def phase(self, number):
+        """Return the geometry of the outputs o = s·t + number."""
+        shift, residue = divmod(number + self.cut, self.stride)
+        taps = math.ceil((self.kernel_size - residue) / self.stride)
+        last = math.ceil(self.length / self.stride) - 1 + shift
+        return _Phase(residue, [taps - 1 - shift, last - (self.size - 1)])
 
 
-def rearranged(kernel: np.ndarray, stride: int) -> np.ndarray:
+class _Phase:
+    """Which taps the outputs of one residue take, and how the input is padded for them."""
+
+    def __init__(self, residue, padding):
+        self.residue, self.padding = residue, padding
+
+
+def together(kernel: np.ndarray, stride: int) -> np.ndarray:
     """Return `[m, m, in, s²·out]` for the kernel `[k, k, out, in]` of a transposed convolution."""
     taps = [math.ceil(size / stride) for size in kernel.shape[:2]]
     missing = [(0, m * stride - size) for m, size in zip(taps, kernel.shape[:2], strict=True)]
     padded = np.pad(kernel, [*missing, (0, 0), (0, 0)])
     split = padded.reshape(taps[0], stride, taps[1], stride, *kernel.shape[2:])
     by_tap = split[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
-    return np.ascontiguousarray(by_tap.reshape(*taps, kernel.shape[3], -1))
+    return by_tap.reshape(*taps, kernel.shape[3], -1)
 
 
 def _pair(value):
