@@ -188,8 +188,8 @@ def train_torch(options):
         name: torch.tensor(getattr(splits, name).pixels).permute(0, 3, 1, 2)
         for name in ("train", "test")
     }
+    # Eager: PyTorch 2.13 does not compile the quantizer with its start by k-means.
     model = torch_model(splits.train.numpy().var())
-    step = torch.compile(model)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
     total = EPOCHS * (len(data["train"]) // TRAINING_BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
@@ -198,7 +198,7 @@ def train_torch(options):
         order = torch.randperm(len(data["train"]))
         for index in order[: len(order) // TRAINING_BATCH * TRAINING_BATCH].split(TRAINING_BATCH):
             optimizer.zero_grad(set_to_none=True)
-            step(data["train"][index].float() / 255)[0].backward()
+            model(data["train"][index].float() / 255)[0].backward()
             optimizer.step()
             schedule.step()
             done += 1
