@@ -1,30 +1,34 @@
-"""Constants of a `.tflite` in float16, which halves the file; what is computed stays float32."""
+"""Weights of a `.tflite` in float16, which halves the file; what is computed stays float32."""
 
 import numpy as np
 
 from tfvae.ondevice import flatfile
 
-# Smaller ones save nothing, and among them are the numbers that noise is made with: samples of a
-# seed stay the same.
 _FEWEST_VALUES = 16
+# What weights, biases and tables go into. Other constants are few, and the numbers that noise is
+# made with are among them: samples of a seed stay the same.
+_TAKERS = (
+    "BATCH_MATMUL",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "EMBEDDING_LOOKUP",
+    "FULLY_CONNECTED",
+    "GATHER",
+    "TRANSPOSE_CONV",
+)
 _LARGEST = float(np.finfo(np.float16).max)
 
 
 def halved(content: bytes) -> bytes:
-    """Return the file with its larger float32 constants in float16, and DEQUANTIZE behind each.
+    """Return the file with its float32 weights in float16, and DEQUANTIZE behind each.
 
-    Values beyond ±65504 become these. LiteRT turns the constants back once, when it starts.
+    Values beyond ±65504 become these. LiteRT turns the weights back once, when it starts.
     """
     model, schema = flatfile.parse(content)
     dequantize = _operator_code(model, schema)
     halves = {}
     for graph in model.subgraphs:
-        constants = [
-            number
-            for number, tensor in enumerate(graph.tensors)
-            if _is_large(tensor, model, schema)
-        ]
-        for number in constants:
+        for number in _weights(graph, model, schema):
             tensor = graph.tensors[number]
             if tensor.buffer not in halves:
                 halves[tensor.buffer] = _add_buffer(model, schema, tensor.buffer)
@@ -35,9 +39,20 @@ def halved(content: bytes) -> bytes:
             operator.inputs = np.int32([len(graph.tensors) - 1])
             operator.outputs = np.int32([number])
             graph.operators.insert(0, operator)
-    for number in halves:
+    left = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    for number in set(halves) - left:
         model.buffers[number].data = None
     return flatfile.pack(model)
+
+
+def _weights(graph, model, schema):
+    """Return the numbers of the constants that only operators with weights take."""
+    takers = {getattr(schema.BuiltinOperator, name) for name in _TAKERS}
+    taken, elsewhere = set(), set(graph.outputs)
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex].builtinCode
+        (taken if code in takers else elsewhere).update(operator.inputs)
+    return sorted(n for n in taken - elsewhere - {-1} if _is_large(graph.tensors[n], model, schema))
 
 
 def _is_large(tensor, model, schema):
