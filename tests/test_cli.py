@@ -282,6 +282,35 @@ def test_export_of_a_saved_model(tfvae, run):
     assert (run.path / "saved_model" / "saved_model.pb").is_file()
 
 
+def test_export_in_integers_with_its_report(tfvae, run):
+    done = tfvae("export", "run", "--quantize", "int8", "--calibration", 20)
+    assert "reconstruction PSNR" in done.out
+    assert "report in run/decoder-int8.md" in done.out
+    names = {path.name for path in run.path.glob("decoder-int8.*")}
+    assert names == {"decoder-int8.tflite", "decoder-int8.md", "decoder-int8.png"}
+    values = json.loads((run.path / "report.json").read_text())["exports"]["decoder-int8.tflite"]
+    assert values["quantize"] == "int8"
+    assert values["quality"]["num_examples"] == 180
+    assert "decode_1" in values["latency_ms"]
+
+
+def test_export_of_a_c_header(tfvae, run):
+    options = ["--format", "c-header", "--quantize", "dynamic", "--json"]
+    values = tfvae("export", "run", *options).json()
+    assert values["path"] == str(Path("run/decoder-dynamic.h"))
+    text = (run.path / "decoder-dynamic.h").read_text()
+    assert f"decoder_dynamic_tflite_len = {values['bytes']};" in text
+    assert not list(run.path.glob("*.tflite"))
+
+
+def test_export_to_onnx(tfvae, run):
+    pytest.importorskip("tf2onnx")
+    values = tfvae("export", "run", "--format", "onnx", "--signature", "encode", "--json").json()
+    assert values["path"] == str(Path("run/encoder.onnx"))
+    assert values["max_abs_error"] < 1e-4
+    assert (run.path / "encoder.onnx").stat().st_size == values["bytes"]
+
+
 def test_decode_of_latents(tfvae, tflite, pristine, tmp_path):
     z = np.array([[0.5, -1.0], [2.0, 0.0]])
     np.save(tmp_path / "z.npy", z)
@@ -439,7 +468,24 @@ BAD_USE = {
     "temperature nan": (2, ["temperature=nan"], ["sample", "run", "--temperature", "nan"]),
     "unknown ending": (2, [".png or .npy"], ["sample", "run", "-o", "a.gif"]),
     "unknown ending, reconstruct": (2, [".png"], ["reconstruct", "run", "-o", "a.txt"]),
-    "unknown format": (2, ["'onnx'", "'tflite'"], ["export", "run", "--format", "onnx"]),
+    "unknown format": (2, ["'pickle'", "'tflite'"], ["export", "run", "--format", "pickle"]),
+    "unknown quantization": (2, ["'int2'", "'int8'"], ["export", "run", "--quantize", "int2"]),
+    "a format without quantization": (
+        2,
+        ["tflite and c-header", "saved_model holds float32"],
+        ["export", "run", "--format", "saved_model", "--quantize", "int8"],
+    ),
+    "integers without ranges": (
+        2,
+        ["int8 and int16x8", "'float16'"],
+        ["export", "run", "--quantize", "float16", "--io", "integer"],
+    ),
+    "a signature of a file with all": (
+        2,
+        ["ONNX", "tflite holds them all"],
+        ["export", "run", "--signature", "encode"],
+    ),
+    "no calibration": (2, ["x>=1"], ["export", "run", "--calibration", 0]),
     "impossible tolerance": (
         1,
         ["differs from Keras"],
