@@ -13,6 +13,7 @@ from tfvae.tools.demo import demo
 from tfvae.tools.diagnose import diagnose
 from tfvae.tools.encode import encode
 from tfvae.tools.evaluate import evaluate
+from tfvae.tools.explore import explore
 from tfvae.tools.export import export
 from tfvae.tools.recipes import recipes
 from tfvae.tools.reconstruct import reconstruct
@@ -42,6 +43,7 @@ for _verb in (
     encode,
     export,
     decode,
+    explore,
 ):
     cli.add_command(_verb)
 

@@ -58,6 +58,7 @@ class CodeSignatures(Signatures):
     def shapes(self):  # noqa: D102
         return {
             "code_shape": list(self.model.code_shape),
+            "code_grids": [list(grid) for grid in self.model.code_grids],
             "codebook_size": self.model.codebook_size,
             "num_classes": self.model.prior.num_classes,
         }
