@@ -1,4 +1,4 @@
-"""Brings LiteRT's JavaScript runtime from npm into the package that is built; see docs/explore.md."""
+"""Brings LiteRT's JavaScript runtime from npm into the package; see docs/explore.md."""
 
 import json
 import shutil

@@ -32,6 +32,10 @@ class Explorer {
 
   constructor() {
     this.ready = this.#start();
+    this.ready.catch((error) => {
+      $('facts').textContent = 'The model did not load.';
+      complain(error);
+    });
   }
 
   /**
@@ -233,10 +237,12 @@ function wholeNumber(text) {
   return BigInt(text);
 }
 
-// Whatever goes wrong, in any handler, is said on the page.
-addEventListener('unhandledrejection', ({ reason: error }) => {
+function complain(error) {
   $('problem').textContent = reason(error);
   $('problem').hidden = false;
-});
+}
+
+// Whatever goes wrong, in any handler, is said on the page.
+addEventListener('unhandledrejection', (event) => complain(event.reason));
 
 window.explore = new Explorer();
