@@ -63,6 +63,29 @@ def vqvae():
     )
     options = {"codebook_size": CODES, "num_classes": CLASSES}
     model.prior = code_priors.get("categorical", **options)
+    return spread(model)
+
+
+def vqvae_of_two_grids():
+    """A model whose codes are one list, drawn by a loop."""
+    keras.utils.set_random_seed(1)
+    networks, shape = tfvae.networks, (8, 8, 1)
+    model = tfvae.HierarchicalVQVAE(
+        [networks.residual_encoder(s, None, 8, 1, 1, 4) for s in (shape, (4, 4, 8))],
+        [quantizers.get("ema", num_embeddings=CODES, embedding_dim=4) for _ in range(2)],
+        [
+            networks.residual_decoder((4, 4, 4 + 8), 1, 8, 1, 1, 4),
+            networks.residual_decoder((2, 2, 4), 8, 8, 1, 1, 4),
+        ],
+        likelihood="bernoulli",
+    )
+    options = {"num_layers": 1, "num_heads": 2, "hidden_size": 8}
+    model.prior = code_priors.get("transformer", codebook_size=CODES, **options)
+    return spread(model)
+
+
+def spread(model):
+    """Give all weights of a model of codes, and of its prior, random values."""
     rng = np.random.default_rng(0)
     for weight in [*model.variables, *model.prior.variables]:
         if weight.ndim:
@@ -78,6 +101,7 @@ def models(make_vae):
         "plane": lambda: randomized(make_vae(latents=2)),
         "bits": bits,
         "codes": vqvae,
+        "grids": vqvae_of_two_grids,
     }
 
 
@@ -503,6 +527,26 @@ def test_a_seed_draws_the_image_of_python(open_page, path_of, seed):
     np.testing.assert_array_equal(page.values(), drawn["codes"].ravel())
 
 
+def test_codes_that_a_loop_draws_are_those_of_python(open_page, path_of):
+    page, decoder = open_page("grids"), Decoder.from_file(path_of("grids"))
+    draw = {"seed": np.int32([0, 5]), "index": np.int32([2]), "temperature": np.float32(0.5)}
+    drawn = decoder.run("sample", **draw)
+    page.enter("#temperature", 0.5)
+    page.enter("#index", 2)
+    page.enter("#seed", "5")
+    close(page.image(), drawn["image"])
+    np.testing.assert_array_equal(page.values(), drawn["codes"].ravel())
+    assert page.find(".values select").text.split() == ["2×2", "4×4"]
+
+
+def test_a_call_that_only_says_that_it_failed_is_an_error(open_page):
+    page = open_page("codes")
+    outside = (
+        "await explore.model.decode(new Int32Array(16).fill(1 << 30)).catch((e) => e.message);"
+    )
+    assert page.run(f"return {outside}").startswith("LiteRT could not run `decode_codes`: ERROR")
+
+
 def test_next_image_is_the_next_one_of_the_seed(open_page, path_of):
     page, decoder = open_page("latents"), Decoder.from_file(path_of("latents"))
     expected = decoder.sample(2, 0)
@@ -555,7 +599,7 @@ def test_two_latents_are_a_map(open_page, path_of):
     # The middle one of 15 times 15 images is that of the origin.
     middle = page.run(
         "return [...document.querySelector('.map canvas').getContext('2d')"
-        ".getImageData(28, 28, 4, 4).data].filter((_, n) => n % 4 === 0);"
+        ".getImageData(35, 35, 4, 4).data].filter((_, n) => n % 4 === 0);"
     )
     np.testing.assert_allclose(middle, 255 * decoder.decode(np.zeros((1, 2))).ravel(), atol=0.51)
 

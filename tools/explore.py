@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tfvae.errors import MissingDependency, TfvaeError
+from tfvae.errors import TfvaeError
 from tfvae.tools.common import json_option, load_training_part, say
 
 _NUM_EXAMPLES = 16
@@ -81,6 +81,6 @@ def _examples(path):
         from tfvae.runs import RunDirectory, load_data
 
         return load_data(RunDirectory(path).read_config()).test.numpy(0, _NUM_EXAMPLES)
-    except (TfvaeError, MissingDependency) as error:
+    except TfvaeError as error:
         say(f"Without test images: {error}")
         return None

@@ -12,6 +12,7 @@ const RANGE = 4;
 const DRAWS = 32; // images that decide which latents matter
 const MAP_RANGE = 3;
 const MAP_IMAGES = 15; // along each side
+const GAP = 1; // pixels between them
 
 /**
  * Return the editor that fits the latents of a model.
@@ -75,12 +76,7 @@ class LatentControls {
     this.element = element('div', {}, list);
     const buttons = element('span', { className: 'buttons' }, button('Reset', () => this.#reset()));
     if (this.rows.length > SHOWN) {
-      list.classList.add('few');
-      const more = button(`Show all ${this.rows.length}`, () => {
-        list.classList.remove('few');
-        more.remove();
-      });
-      buttons.append(more);
+      buttons.append(this.#more());
       this.note = 'Those that vary most between images come first.';
     }
     this.element.append(buttons);
@@ -91,9 +87,20 @@ class LatentControls {
     for (const row of this.rows) row.update();
   }
 
+  /** Hide all but the first controls; return the button that shows them. */
+  #more() {
+    const others = this.rows.slice(SHOWN).map((row) => row.element);
+    for (const other of others) other.hidden = true;
+    const more = button(`Show all ${this.rows.length}`, () => {
+      for (const other of others) other.hidden = false;
+      more.remove();
+    });
+    return more;
+  }
+
   #reset() {
     this.values.fill(0);
-    for (const row of this.rows) row.reset();
+    for (const row of this.rows) row.reset?.();
     this.set(this.values);
     this.onChange(this.values);
   }
@@ -114,7 +121,6 @@ function slider({ start, name }, editor) {
   });
   return {
     element: element('label', {}, name, input, output),
-    reset() {},
     update() {
       const value = editor.values[start];
       const range = Math.max(RANGE, Math.abs(value));
@@ -132,7 +138,6 @@ function toggle({ start, name }, editor) {
   });
   return {
     element: element('label', { className: 'switch' }, input, name),
-    reset() {},
     update() {
       input.checked = editor.values[start] > 0.5;
     },
@@ -211,15 +216,15 @@ class LatentMap {
 
   async #draw() {
     const [height, width] = this.model.imageShape;
-    this.canvas.width = MAP_IMAGES * width;
-    this.canvas.height = MAP_IMAGES * height;
+    this.canvas.width = MAP_IMAGES * (width + GAP);
+    this.canvas.height = MAP_IMAGES * (height + GAP);
     const context = this.canvas.getContext('2d');
     const at = (n) => MAP_RANGE * ((2 * n + 1) / MAP_IMAGES - 1);
     for (let row = 0; row < MAP_IMAGES; row += 1) {
       for (let column = 0; column < MAP_IMAGES; column += 1) {
         const image = await this.model.decode(Float32Array.of(at(column), -at(row)));
         const pixels = toPixels(image, this.model.imageShape);
-        context.putImageData(pixels, column * width, row * height);
+        context.putImageData(pixels, column * (width + GAP), row * (height + GAP));
       }
       await nextFrame();
     }

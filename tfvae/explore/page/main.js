@@ -54,14 +54,13 @@ class Explorer {
 
   /** Show a draw from the prior, as the form has it. */
   async draw() {
-    const { image, values } = await this.model.sample({
+    const { values } = await this.model.sample({
       seed: wholeNumber($('seed').value),
       index: Math.max(0, $('index').valueAsNumber || 0),
       temperature: $('temperature').valueAsNumber,
       condition: Number($('condition').value || 0),
     });
     await this.show(values);
-    this.image = image;
   }
 
   /** Make latents or codes one end of the interpolation, "a" or "b". */

@@ -6,6 +6,18 @@
 
 const RECENT = 60; // decodes whose median time is shown
 
+/**
+ * What LiteRT said of the call that is at work. Some calls that fail return something all the same,
+ * and only say so.
+ */
+const failures = [];
+
+/** Note what LiteRT prints: all that it does, on its error stream, and errors among it. */
+function note(line) {
+  console.debug(line);
+  if (line.startsWith('ERROR')) failures.push(line);
+}
+
 /** What went wrong, in words for the page. */
 export class Problem extends Error {}
 
@@ -20,10 +32,7 @@ export async function loadModel() {
     import('@litertjs/core'),
     "LiteRT's JavaScript did not load. Is `tfvae explore` still running?",
   );
-  // LiteRT tells all that it does on its error stream; in the console, errors should be errors.
-  globalThis.Module = {
-    printErr: (line) => (line.startsWith('ERROR') ? console.error(line) : console.debug(line)),
-  };
+  globalThis.Module = { printErr: note };
   await orProblem(
     litert.loadLiteRt('/runtime/core/wasm/'),
     'This browser could not start LiteRT, which needs WebAssembly with SIMD: update the browser.',
@@ -110,6 +119,7 @@ export class Model {
   async run(signature, inputs) {
     const tensors = {};
     let outputs = {};
+    failures.length = 0;
     try {
       for (const [name, [values, shape]] of Object.entries(inputs)) {
         tensors[name] = new this.litert.Tensor(values, shape);
@@ -117,6 +127,7 @@ export class Model {
       outputs = await this.compiled.run(`${signature}_1`, tensors);
       const results = {};
       for (const [name, tensor] of Object.entries(outputs)) results[name] = await tensor.data();
+      if (failures.length) throw new Error(failures.at(-1));
       return results;
     } catch (error) {
       throw new Problem(`LiteRT could not run \`${signature}\`: ${reason(error)}`);
