@@ -4,13 +4,17 @@ The tests of the page run in headless Chromium, in one session for all; they are
 there is no Chromium, no chromedriver, or no npm when the package was installed.
 """
 
+import functools
 import http.client
+import http.server
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import flatbuffers
 import keras
@@ -717,6 +721,20 @@ def test_a_file_without_sample_says_why(open_page):
     assert page.image().size == 16
 
 
+def test_a_prior_that_does_not_run_here_leaves_the_rest(browser, serve, path_of):
+    running = serve(path_of("plane").read_bytes())
+    page = Page(browser, running)
+    page.run("await explore.ready;")
+    # A seed of three words is refused by LiteRT, as an operator would be that it lacks.
+    broken = (
+        "const {whyNoSample} = await import('/runtime.js'); const {model} = explore;"
+        "const run = model.run.bind(model);"
+        "model.run = (name, inputs) => run(name, {...inputs, seed: [new Int32Array(3), [3]]});"
+        "return whyNoSample(model);"
+    )
+    assert page.run(broken).startswith("LiteRT could not run `sample`: ")
+
+
 def test_a_model_that_is_refused_is_told_on_the_page(browser, serve, path_of):
     running = serve(path_of("plane").read_bytes())
     running.server.table["/model.tflite"] = b"nothing"
@@ -731,6 +749,37 @@ def test_a_runtime_that_does_not_come_is_told_on_the_page(browser, serve, path_o
     page = Page(browser, running)
     page.run("await explore.ready.catch(() => 0);")
     assert "LiteRT's JavaScript did not load" in page.find("#problem").text
+
+
+def test_the_page_in_the_docs_draws_an_image(browser, tmp_path, path_of):
+    text = (Path(__file__).parents[1] / "docs" / "explore.md").read_text(encoding="utf-8")
+    (tmp_path / "index.html").write_text(text.split("```html\n")[1].split("```")[0])
+    shutil.copy(path_of("plane"), tmp_path / "decoder.tflite")
+    (tmp_path / "node_modules").symlink_to(runtime.FOLDER.parent)
+    handler = functools.partial(SilentFiles, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        browser.get(f"http://127.0.0.1:{server.server_port}/index.html")
+        shown = "const c = document.querySelector('canvas'); return c.width === 4 &&"
+        shown += " [...c.getContext('2d').getImageData(0, 0, 4, 4).data];"
+        pixels = wait_for(lambda: browser.execute_script(shown))
+        server.shutdown()
+    expected = 255 * Decoder.from_file(path_of("plane")).sample(1, seed=7)
+    np.testing.assert_allclose(pixels[::4], expected.ravel(), atol=0.51)
+
+
+class SilentFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def wait_for(ask, seconds=30):
+    """Return what `ask` returns as soon as it is something."""
+    end = time.monotonic() + seconds
+    while not (answer := ask()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+    return answer
 
 
 def test_layers_have_controls_of_their_kind(open_page):

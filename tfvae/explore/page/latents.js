@@ -50,7 +50,7 @@ export function controlsOf({ latent_shape: all, latent_kinds: kinds, layer_shape
  * model draws: a latent that it does not use has the same mean for all.
  */
 async function byImportance(controls, model) {
-  if (!model.can('sample') || !model.can('encode') || controls.length <= SHOWN) return controls;
+  if (model.noSample || controls.length <= SHOWN) return controls;
   const means = [];
   for (let index = 0; index < DRAWS; index += 1) {
     means.push(await model.encode((await model.sample({ index })).image));
@@ -77,7 +77,7 @@ class LatentControls {
     const buttons = element('span', { className: 'buttons' }, button('Reset', () => this.#reset()));
     if (this.rows.length > SHOWN) {
       buttons.append(this.#more());
-      this.note = 'Those that vary most between images come first.';
+      if (!model.noSample) this.note = 'Those that vary most between images come first.';
     }
     this.element.append(buttons);
   }

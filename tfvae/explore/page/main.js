@@ -123,8 +123,8 @@ class Explorer {
     await this.#prepareEditor();
     this.#prepareSample();
     await this.#prepareEnds();
-    if (this.model.can('sample')) await this.draw();
-    else await this.show(this.model.zeros());
+    if (this.model.noSample) await this.show(this.model.zeros());
+    else await this.draw();
   }
 
   async #prepareEditor() {
@@ -142,13 +142,10 @@ class Explorer {
   }
 
   #prepareSample() {
-    const { num_classes: classes = 0, left_out: leftOut = {} } = this.model.description;
-    if (!this.model.can('sample')) {
-      $('sample').hidden = true;
-      $('no-sample').hidden = false;
-      const because = leftOut.sample ? `: ${leftOut.sample}` : '';
-      $('no-sample').textContent = `This file was exported without \`sample\`${because}.`;
-    }
+    const { noSample, description: { num_classes: classes = 0 } } = this.model;
+    $('sample').hidden = Boolean(noSample);
+    $('no-sample').hidden = !noSample;
+    $('no-sample').textContent = noSample;
     $('class-label').hidden = !classes;
     for (let n = 0; n < classes; n += 1) $('condition').append(element('option', { text: n }));
     $('sample').addEventListener('submit', (event) => event.preventDefault());
@@ -204,7 +201,7 @@ class Explorer {
   async #fillEnd(name, example, index) {
     if (example) {
       await this.setEnd(name, await this.model.encode(example), example);
-    } else if (this.model.can('sample')) {
+    } else if (!this.model.noSample) {
       const { image, values } = await this.model.sample({ index });
       await this.setEnd(name, values, image);
     }

@@ -41,11 +41,29 @@ export async function loadModel() {
     litert.loadAndCompile('/model.tflite', { accelerator: 'wasm' }),
     `LiteRT refused ${offer.name}. Export it again.`,
   );
-  return new Model(litert, compiled, offer);
+  const model = new Model(litert, compiled, offer);
+  model.noSample = await whyNoSample(model);
+  return model;
+}
+
+/** Return why there is no drawing from the prior, in words; null if there is. */
+export async function whyNoSample(model) {
+  if (!model.can('sample')) {
+    const because = model.description.left_out?.sample;
+    return `This file was exported without \`sample\`${because ? `: ${because}` : ''}.`;
+  }
+  try {
+    await model.sample();
+    return null;
+  } catch (error) {
+    return reason(error);
+  }
 }
 
 /**
  * An exported model. Its values are latents or codes, as one flat array, whichever the file holds.
+ *
+ * @property {string|null} noSample why there is no drawing from the prior
  */
 export class Model {
   /**
