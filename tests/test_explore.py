@@ -83,8 +83,7 @@ def vqvae_of_two_grids():
         ],
         likelihood="bernoulli",
     )
-    options = {"num_layers": 1, "num_heads": 2, "hidden_size": 8}
-    model.prior = code_priors.get("transformer", codebook_size=CODES, **options)
+    model.prior = code_priors.get("categorical", codebook_size=CODES)
     return spread(model)
 
 
@@ -364,7 +363,7 @@ def explored(monkeypatch):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(explore.Server, "serve_forever", interrupted)
-        cli.main(["explore", *map(str, arguments), "--no-open"], standalone_mode=False)
+        cli.main(["explore", "--no-open", *map(str, arguments)], standalone_mode=False)
         return tables[0]
 
     return call
@@ -390,6 +389,16 @@ def test_the_export_in_a_run_is_used_and_data_may_be_missing(tmp_path, path_of, 
     assert table["/model.tflite"] == path_of("plane").read_bytes()
     assert "/examples.f32" not in table
     assert "Without test images" in capsys.readouterr().err
+
+
+@needs_runtime
+def test_the_page_is_opened_on_request(path_of, explored, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    explored(path_of("plane"))
+    assert opened == []
+    explored(path_of("plane"), "--open", "--json")
+    assert opened == [json.loads(capsys.readouterr().out)["url"]]
 
 
 # The page, in a browser.

@@ -274,7 +274,7 @@ function lastCode(model) {
 /** Write white on a dark edge, which can be read on anything. */
 function label(context, text, x, y) {
   Object.assign(context, { lineWidth: 5, lineJoin: 'round' });
-  Object.assign(context, { strokeStyle: '#0009', fillStyle: '#fff' });
+  Object.assign(context, { strokeStyle: '#000b', fillStyle: '#fff' });
   context.strokeText(text, x, y);
   context.fillText(text, x, y);
 }

@@ -109,7 +109,7 @@ class Explorer {
         this.values = values;
         paint($('image'), this.image, this.model.imageShape);
         $('problem').hidden = true;
-        $('latency').textContent = amount(this.model.latency, 'ms', 2);
+        $('latency').textContent = amount(this.model.latency, 'ms', 1);
       }
     } finally {
       this.working = null;
