@@ -175,6 +175,8 @@ def test_the_file_describes_the_model(exported):
         "tfvae_version": tfvae.__version__,
         "model": "VAE",
         "latent_shape": [LATENTS],
+        "latent_kinds": ["continuous"],
+        "layer_shapes": [[LATENTS]],
         "image_shape": list(exported.x_shape),
         "image_range": [0.0, 1.0] if likelihood.num_levels else None,
         "likelihood": {"name": type(likelihood).__name__, **likelihood.get_config()},

@@ -199,6 +199,7 @@ def test_the_file_describes_the_model(exported):
         "tfvae_version": tfvae.__version__,
         "model": type(model).__name__,
         "code_shape": list(model.code_shape),
+        "code_grids": [list(grid) for grid in model.code_grids],
         "codebook_size": model.codebook_size,
         "num_classes": model.prior.num_classes,
         "image_shape": list(model.x_shape),
