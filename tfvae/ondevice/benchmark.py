@@ -228,16 +228,17 @@ def _arena(content, inputs, name):
     runner = engine.get_signature_runner(name)
     runner(**inputs)
     wrapper, graph = engine._interpreter, runner._subgraph_index
-    places = []
+    arrays = []  # all at a time: a scalar is a copy, whose place must not become the next one's
     # Not the temporary ones that kernels add behind these: LiteRT does not survive the question.
     for tensor in inspection.variables(content, graph):
         try:
-            array = wrapper.tensor(engine, tensor, graph)
+            arrays.append(np.asarray(wrapper.tensor(engine, tensor, graph)))
         except ValueError:  # never computed: folded away, or of no type that NumPy has
             continue
-        start = array.__array_interface__["data"][0]
-        places.append((start, start + array.nbytes))
-    return _union(places)
+    starts = [array.__array_interface__["data"][0] for array in arrays]
+    return _union(
+        (start, start + array.nbytes) for start, array in zip(starts, arrays, strict=True)
+    )
 
 
 def _union(places):

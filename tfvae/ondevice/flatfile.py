@@ -224,13 +224,13 @@ def _check_description(description, name):
     missing = (needed | {"image_shape", "format", "sha256"}) - set(description)
     if missing:
         raise InvalidFile(f"The description in {name} lacks {', '.join(sorted(missing))}.")
-    if not all(_FITS[key](value) for key, value in description.items() if key in _FITS):
-        raise damaged(name)
-    if description["format"] > FORMAT_VERSION:
+    if _is_size(description["format"]) and description["format"] > FORMAT_VERSION:
         raise InvalidFile(
             f"{name} has a description of format {description['format']}; this version of tfvae "
             f"reads format {FORMAT_VERSION}. Update tfvae."
         )
+    if not all(_FITS[key](value) for key, value in description.items() if key in _FITS):
+        raise damaged(name)
 
 
 def text(value) -> str:
