@@ -13,6 +13,7 @@ import scipy.stats
 import tensorflow as tf
 
 import tfvae
+from tfvae.ondevice import flatfile
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,52 @@ def make_vae():
         return tfvae.VAE(encoder, decoder, likelihood=likelihood, **options)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def device_model(make_vae):
+    """A tiny VAE whose images and latents differ from example to example."""
+    model = make_vae()
+    rng = np.random.default_rng(0)
+    model.set_weights([w if w.ndim == 0 else rng.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="session")
+def device_content(device_model, tmp_path_factory):
+    """The bytes of the `.tflite` of `device_model`."""
+    path = tmp_path_factory.mktemp("device") / "decoder.tflite"
+    tfvae.export.litert(device_model, path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def edited():
+    """Return a function that gives a `.tflite` after `change(model, schema)` has changed its tree.
+
+    A description in it keeps the digest of before; `flatfile.sealed` puts that right.
+    """
+
+    def edit(content, change):
+        model, schema = flatfile.parse(content)
+        change(model, schema)
+        return flatfile.pack(model)
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def foreign_content():
+    """The bytes of a `.tflite` of another program: y = x + 1 for any number of rows of three."""
+
+    class Successor(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, "x")])
+        def next(self, x):
+            return {"y": x + 1.0}
+
+    module = Successor()
+    functions = [module.next.get_concrete_function()]
+    return tf.lite.TFLiteConverter.from_concrete_functions(functions, module).convert()
 
 
 @pytest.fixture(scope="session")

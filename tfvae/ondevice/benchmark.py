@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -78,11 +79,12 @@ def benchmark(
 
     Raises:
         InvalidFile: the file cannot be read, is damaged, or LiteRT cannot run any of it.
-        InvalidArgument: a signature that is not there, a batch size or number of threads below 1.
+        InvalidArgument: a signature that is not there, a batch size or number of threads below 1,
+            no time.
     """
     content, name = flatfile.read(file)
     info = inspection.inspect(file)
-    _check(info, name, signatures, batch_sizes, num_threads)
+    _check(info, name, signatures, batch_sizes, num_threads, seconds)
     options = {
         "signatures": list(signatures or info.signatures),
         "batch_sizes": list(batch_sizes),
@@ -132,7 +134,7 @@ def example_inputs(signature: inspection.SignatureInfo, batch_size: int) -> dict
     }
 
 
-def _check(info, name, signatures, batch_sizes, num_threads):
+def _check(info, name, signatures, batch_sizes, num_threads, seconds):
     if not info.signatures:
         raise InvalidFile(
             f"{name} has no signatures, so there is nothing to call by name. Convert it anew from "
@@ -144,13 +146,22 @@ def _check(info, name, signatures, batch_sizes, num_threads):
     for what, values in (("batch_sizes", batch_sizes), ("num_threads", num_threads)):
         if not values or min(values) < 1:
             raise InvalidArgument(f"`{what}` is {values}; expected numbers of at least 1.")
+    if not seconds > 0:
+        raise InvalidArgument(f"`seconds` is {seconds}; expected a number above 0.")
 
 
 def _in_a_child(content, options, name):
-    command = [sys.executable, "-m", __name__, json.dumps(options)]
+    # It finds what this process finds, not what lies in the working directory.
+    command = [sys.executable, "-P", "-m", __name__, json.dumps(options)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         done = subprocess.run(
-            command, input=content, capture_output=True, timeout=_TIMEOUT, check=False
+            command,
+            input=content,
+            env=environment,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise InvalidFile(
@@ -181,7 +192,8 @@ def _measure(content, options):
                 batch: _arena(content, example_inputs(signature, batch), name)
                 for batch in batch_sizes
             }
-        except (RuntimeError, ValueError) as error:
+        # Also more than there is memory for, and types that NumPy has no zeros of.
+        except (RuntimeError, ValueError, MemoryError, TypeError) as error:
             failed[name] = (str(error).strip().splitlines() or ["unknown"])[0]
     return {"latency_ms": latency, "arena_bytes": arena, "failed": failed}
 
@@ -216,16 +228,17 @@ def _arena(content, inputs, name):
     runner = engine.get_signature_runner(name)
     runner(**inputs)
     wrapper, graph = engine._interpreter, runner._subgraph_index
-    places = []
+    arrays = []  # all at a time: a scalar is a copy, whose place must not become the next one's
     # Not the temporary ones that kernels add behind these: LiteRT does not survive the question.
     for tensor in inspection.variables(content, graph):
         try:
-            array = wrapper.tensor(engine, tensor, graph)
+            arrays.append(np.asarray(wrapper.tensor(engine, tensor, graph)))
         except ValueError:  # never computed: folded away, or of no type that NumPy has
             continue
-        start = array.__array_interface__["data"][0]
-        places.append((start, start + array.nbytes))
-    return _union(places)
+    starts = [array.__array_interface__["data"][0] for array in arrays]
+    return _union(
+        (start, start + array.nbytes) for start, array in zip(starts, arrays, strict=True)
+    )
 
 
 def _union(places):

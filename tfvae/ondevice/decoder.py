@@ -153,7 +153,9 @@ class Decoder:
                 f"{', '.join(sorted(self._runners))}.{because}"
             )
         inward, outward = self._integers[signature]
-        inputs = {name: _to_integer(value, inward.get(name)) for name, value in inputs.items()}
+        inputs = {
+            name: _to_integer(np.asarray(value), inward.get(name)) for name, value in inputs.items()
+        }
         try:
             with self._lock:
                 outputs = self._runners[signature](**inputs)

@@ -19,6 +19,26 @@ _NO_DIGEST = "0" * 64
 _DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 
 
+def _is_size(value):
+    return type(value) is int and value > 0
+
+
+def _is_shape(value):
+    return isinstance(value, list) and all(map(_is_size, value))
+
+
+# What a decoder goes by, and what it must be.
+_FITS = {
+    "format": _is_size,
+    "image_shape": _is_shape,
+    "latent_shape": _is_shape,
+    "code_shape": _is_shape,
+    "codebook_size": _is_size,
+    "num_classes": lambda value: value == 0 or _is_size(value),
+    "left_out": lambda value: isinstance(value, dict),
+}
+
+
 def read_description(content: bytes, name: str = "the model") -> dict:
     """Return the description that `tfvae.export.litert` embedded, after checking the file's digest.
 
@@ -135,11 +155,12 @@ def parse(content: bytes, name: str = "the model"):
         )
     schema = litert_part("schema_py_generated")
     try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+        root = schema.Model.GetRootAs(content)
+        _check_lengths(root, len(content))
+        model = schema.ModelT.InitFromObj(root)
         for buffer in model.buffers or []:
             if buffer.offset > 1:  # its data lies behind the tree; from 2 on, says the schema
-                end = buffer.offset + buffer.size
-                buffer.data = np.frombuffer(content[buffer.offset : end], np.uint8)
+                buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
         return model, schema
     except Exception:  # a damaged flatbuffer fails anywhere in the generated reader
@@ -162,6 +183,39 @@ def _digest(content):
     return hashlib.sha256(content[:start] + _NO_DIGEST.encode() + content[end:]).hexdigest()
 
 
+def _check_lengths(root, size):
+    """Refuse a tree whose vectors of tables take more room than there is in the file.
+
+    Only damage lets them share their tables, and to read these over and over may not end.
+    """
+    room = size // 4  # a table takes 4 bytes in its vector
+    for length in _lengths(root):
+        room -= length
+        if room < 0:
+            raise ValueError
+
+
+def _lengths(root):
+    """Yield the lengths of all vectors of tables, of the outer ones first."""
+    yield root.OperatorCodesLength()
+    yield root.BuffersLength()
+    yield root.MetadataLength()
+    yield root.ExternalBufferGroupsLength()
+    yield root.ExternalBuffersLength()
+    yield root.SignatureDefsLength()
+    for signature in map(root.SignatureDefs, range(root.SignatureDefsLength())):
+        yield signature.InputsLength()
+        yield signature.OutputsLength()
+    yield root.SubgraphsLength()
+    for graph in map(root.Subgraphs, range(root.SubgraphsLength())):
+        yield graph.OperatorsLength()
+        yield graph.TensorsLength()
+        for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+            yield tensor.VariantTensorsLength()
+            sparsity = tensor.Sparsity()
+            yield 0 if sparsity is None else sparsity.DimMetadataLength()
+
+
 def _check_description(description, name):
     if not isinstance(description, dict):
         raise damaged(name)
@@ -170,11 +224,13 @@ def _check_description(description, name):
     missing = (needed | {"image_shape", "format", "sha256"}) - set(description)
     if missing:
         raise InvalidFile(f"The description in {name} lacks {', '.join(sorted(missing))}.")
-    if description["format"] > FORMAT_VERSION:
+    if _is_size(description["format"]) and description["format"] > FORMAT_VERSION:
         raise InvalidFile(
             f"{name} has a description of format {description['format']}; this version of tfvae "
             f"reads format {FORMAT_VERSION}. Update tfvae."
         )
+    if not all(_FITS[key](value) for key, value in description.items() if key in _FITS):
+        raise damaged(name)
 
 
 def text(value) -> str:

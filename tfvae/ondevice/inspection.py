@@ -82,12 +82,13 @@ def inspect(file: str | Path | bytes) -> FileInfo:
     content, name = flatfile.read(file)
     model, schema = flatfile.parse(content, name)
     try:
+        counts = [_count(model, schema, graph) for graph in model.subgraphs or []]
         return FileInfo(
             len(content),
             _weights(model, schema),
-            _count(model, schema, model.subgraphs or []),
+            _by_name(sum(counts, Counter())),
             {
-                flatfile.text(signature.signatureKey): _signature(model, schema, signature)
+                flatfile.text(signature.signatureKey): _signature(model, schema, signature, counts)
                 for signature in model.signatureDefs or []
             },
             flatfile.description_in(model),
@@ -108,7 +109,7 @@ def variables(content: bytes, graph: int) -> list[int]:
     return [n for n, tensor in enumerate(tensors) if model.buffers[tensor.buffer].data is None]
 
 
-def _signature(model, schema, signature):
+def _signature(model, schema, signature, counts):
     graph = model.subgraphs[signature.subgraphIndex]
 
     def tensors(maps):
@@ -119,7 +120,7 @@ def _signature(model, schema, signature):
     return SignatureInfo(
         tensors(signature.inputs or []),
         tensors(signature.outputs or []),
-        _count(model, schema, [graph]),
+        _by_name(counts[signature.subgraphIndex]),
     )
 
 
@@ -134,17 +135,16 @@ def _tensor(tensor, name, schema):
     return TensorInfo(name, dtype, tuple(int(n) for n in signature), scale, zero_point)
 
 
-def _count(model, schema, graphs):
-    """Return how many operators of each name there are."""
+def _count(model, schema, graph):
+    """Return how many operators of each name there are in a graph."""
     names = _names(schema.BuiltinOperator)
     found = Counter()
-    for graph in graphs:
-        for operator in graph.operators or []:
-            code = model.operatorCodes[operator.opcodeIndex]
-            number = max(code.builtinCode, code.deprecatedBuiltinCode)
-            custom = number == schema.BuiltinOperator.CUSTOM
-            found[flatfile.text(code.customCode) if custom else names[number]] += 1
-    return dict(sorted(found.items()))
+    for operator in graph.operators or []:
+        code = model.operatorCodes[operator.opcodeIndex]
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        custom = number == schema.BuiltinOperator.CUSTOM
+        found[flatfile.text(code.customCode) if custom else names[number]] += 1
+    return found
 
 
 def _weights(model, schema):
@@ -156,6 +156,10 @@ def _weights(model, schema):
             if data is not None and tensor.buffer not in seen:
                 seen.add(tensor.buffer)
                 found[names[tensor.type].lower()] += len(data)
+    return _by_name(found)
+
+
+def _by_name(found):
     return dict(sorted(found.items()))
 
 
