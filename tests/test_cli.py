@@ -668,3 +668,79 @@ def test_the_demo_goes_the_whole_way(demo_started):
     assert set(report["exports"]) == {"decoder.tflite", "saved_model"}
     decoder = Decoder.from_file(folder / "decoder.tflite")
     assert decoder.sample(3).shape == (3, 8, 8, 1)
+
+
+@pytest.fixture
+def device_file(device_content, tmp_path):
+    """A .tflite called "decoder.tflite" in the folder where the command runs."""
+    (tmp_path / "decoder.tflite").write_bytes(device_content)
+    return "decoder.tflite"
+
+
+def test_inspect_says_what_is_in_a_file(tfvae, device_file):
+    out = tfvae("inspect", device_file).out
+    assert "decode_1 (" in out
+    assert "  takes latents: float32 [1, 2]" in out
+    assert "  gives image: float32 [any, 4, 4, 1]" in out
+    assert "FULLY_CONNECTED" in out
+    values = tfvae("inspect", device_file, "--json").json()
+    assert values["description"]["model"] == "VAE"
+    assert values["signatures"]["decode_1"]["inputs"][0]["shape"] == [1, 2]
+
+
+def test_inspect_reads_the_file_of_another_program(tfvae, foreign_content, tmp_path):
+    (tmp_path / "foreign.tflite").write_bytes(foreign_content)
+    assert "not written by tfvae" in tfvae("inspect", "foreign.tflite").out
+    assert tfvae("inspect", "foreign.tflite", "--json").json()["description"] is None
+
+
+def test_benchmark_times_signatures_batches_and_threads(tfvae, device_file):
+    options = ["--signature", "decode", "--signature", "decode_1", "--seconds", 0.001]
+    values = tfvae("benchmark", device_file, *options, "--batch", "1,4", "--json").json()
+    assert set(values["latency_ms"]) == {"decode", "decode_1"}
+    assert set(values["latency_ms"]["decode"]) == {"1", "4"}
+    assert set(values["latency_ms"]["decode"]["4"]) == {"1", "2"}
+    assert set(values["latency_ms"]["decode_1"]) == {"1"}
+    cell = values["latency_ms"]["decode"]["1"]["1"]
+    assert 0 < cell["median"] <= cell["p95"]
+    out = tfvae("benchmark", device_file, *options, "--threads", 1).out.splitlines()
+    assert out[1].split() == ["signature", "batch", "threads", "median", "95%", "memory"]
+    assert [line.split()[:3] for line in out[2:]] == [
+        ["decode", "1", "1"],
+        ["decode", "16", "1"],
+        ["decode_1", "1", "1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "arguments"),
+    [
+        (1, "Cannot read nothing.tflite", ["inspect", "nothing.tflite"]),
+        (1, "Cannot read .", ["inspect", "."]),
+        (1, "not a .tflite", ["inspect", "empty"]),
+        (1, "not a .tflite", ["benchmark", "empty"]),
+        (2, "'decod'. Did you mean 'decode'?", ["benchmark", "FILE", "--signature", "decod"]),
+        (2, "'0' is no list of numbers", ["benchmark", "FILE", "--batch", "0"]),
+        (2, "'a' is no list of numbers", ["benchmark", "FILE", "--threads", "a"]),
+        (2, "x>0", ["benchmark", "FILE", "--seconds", 0]),
+    ],
+)
+def test_files_that_cannot_be_read_or_timed_are_refused(
+    refused, device_file, tmp_path, status, message, arguments
+):
+    (tmp_path / "empty").write_bytes(b"")
+    command = [device_file if argument == "FILE" else argument for argument in arguments]
+    refused(status, message, command=command)
+
+
+@pytest.mark.parametrize("verb", ["inspect", "benchmark"])
+def test_verbs_of_the_device_side_need_no_tensorflow(run_python, device_content, tmp_path, verb):
+    (tmp_path / "decoder.tflite").write_bytes(device_content)
+    script = (
+        "import sys\n"
+        "from tfvae.tools.main import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    options = ["--seconds", "0.001"] if verb == "benchmark" else []
+    assert run_python(script, verb, tmp_path / "decoder.tflite", *options, "--json")[0] == "{"
