@@ -7,10 +7,11 @@
 Both have the network of the recipe vqvae-cifar10: two stride-2 convolutions, two residual blocks
 each way, EMA with K = 512, D = 64, β = 0.25 and decay 0.99, a start by k-means, dead codes started
 anew, Adam with the recipe's learning rates, float32. Each program is a process of its own. "step"
-times batches of 64 from memory, tfvae through `fit` as `tfvae train` runs it, PyTorch eager and
-compiled with its fused Adam, both without the start and the revival, which do not compile; the
-programs take turns, and the table has medians and the ratio of each round. "training" runs batches of 32 and measures squared error over variance, perplexity and
-the codes used on the training and test images, whole sets.
+times batches of 64 from memory: tfvae through `fit` as `tfvae train` runs it; PyTorch eager and
+compiled, with its fused Adam and without the start and the revival, which do not compile. The
+programs take turns, and the table has medians and the ratio of each round. "training" runs batches
+of 32 and measures squared error over variance, perplexity and the codes used on the training and
+test images, whole sets.
 """
 
 import argparse
