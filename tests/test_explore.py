@@ -8,6 +8,7 @@ import functools
 import http.client
 import http.server
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -389,6 +390,17 @@ def test_the_export_in_a_run_is_used_and_data_may_be_missing(tmp_path, path_of, 
     assert table["/model.tflite"] == path_of("plane").read_bytes()
     assert "/examples.f32" not in table
     assert "Without test images" in capsys.readouterr().err
+
+
+@needs_runtime
+def test_an_export_older_than_its_model_is_not_shown(run, path_of, explored):
+    shutil.copy(path_of("plane"), run.path / "decoder.tflite")
+    before = run.model_file.stat().st_mtime - 60
+    os.utime(run.path / "decoder.tflite", (before, before))
+    table = explored(run.path)
+    (run.path / "decoder.tflite").unlink()
+    assert table["/model.tflite"] != path_of("plane").read_bytes()
+    assert read_description(table["/model.tflite"])["image_shape"] == [8, 8, 1]
 
 
 @needs_runtime

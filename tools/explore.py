@@ -29,8 +29,8 @@ def explore(model, port, open_browser, as_json):
     """Explore MODEL, a .tflite file of `tfvae export` or a RUN, on a page in the browser.
 
     Moves latents or paints codes, draws from the prior, encodes drawings and interpolates: all
-    computed by the file itself, in the browser. A RUN (or .keras file) without a decoder.tflite is
-    exported for the occasion. Ends with Ctrl-C.
+    computed by the file itself, in the browser. A RUN without a decoder.tflite as new as its model
+    is exported for the occasion, and so is a .keras file. Ends with Ctrl-C.
     """
     from tfvae.explore import Server, check_runtime
 
@@ -50,12 +50,17 @@ def _opened(path):
     """Return the bytes of the `.tflite`, and test images of its run if there are any."""
     from tfvae.ondevice import flatfile
 
-    exported = path / "decoder.tflite"
+    exported, model = path / "decoder.tflite", path / "model.keras"
     if path.suffix == ".tflite":
         return flatfile.read(path)[0], None
-    if exported.is_file():
+    if exported.is_file() and not _is_older(exported, model):
         return exported.read_bytes(), _examples(path)
     return _exported(path), _examples(path)
+
+
+def _is_older(exported, model):
+    """Whether the model was written after its export, as `tfvae train-prior` does."""
+    return model.is_file() and exported.stat().st_mtime < model.stat().st_mtime
 
 
 def _exported(path):
