@@ -282,6 +282,35 @@ def test_export_of_a_saved_model(tfvae, run):
     assert (run.path / "saved_model" / "saved_model.pb").is_file()
 
 
+def test_export_in_integers_with_its_report(tfvae, run):
+    done = tfvae("export", "run", "--quantize", "int8", "--calibration", 20)
+    assert "reconstruction PSNR" in done.out
+    assert "report in run/decoder-int8.md" in done.out
+    names = {path.name for path in run.path.glob("decoder-int8.*")}
+    assert names == {"decoder-int8.tflite", "decoder-int8.md", "decoder-int8.png"}
+    values = json.loads((run.path / "report.json").read_text())["exports"]["decoder-int8.tflite"]
+    assert values["quantize"] == "int8"
+    assert values["quality"]["num_examples"] == 180
+    assert "decode_1" in values["latency_ms"]
+
+
+def test_export_of_a_c_header(tfvae, run):
+    options = ["--format", "c-header", "--quantize", "dynamic", "--json"]
+    values = tfvae("export", "run", *options).json()
+    assert values["path"] == str(Path("run/decoder-dynamic.h"))
+    text = (run.path / "decoder-dynamic.h").read_text()
+    assert f"decoder_dynamic_tflite_len = {values['bytes']};" in text
+    assert not list(run.path.glob("*.tflite"))
+
+
+def test_export_to_onnx(tfvae, run):
+    pytest.importorskip("tf2onnx")
+    values = tfvae("export", "run", "--format", "onnx", "--signature", "encode", "--json").json()
+    assert values["path"] == str(Path("run/encoder.onnx"))
+    assert values["max_abs_error"] < 1e-4
+    assert (run.path / "encoder.onnx").stat().st_size == values["bytes"]
+
+
 def test_decode_of_latents(tfvae, tflite, pristine, tmp_path):
     z = np.array([[0.5, -1.0], [2.0, 0.0]])
     np.save(tmp_path / "z.npy", z)
@@ -439,7 +468,24 @@ BAD_USE = {
     "temperature nan": (2, ["temperature=nan"], ["sample", "run", "--temperature", "nan"]),
     "unknown ending": (2, [".png or .npy"], ["sample", "run", "-o", "a.gif"]),
     "unknown ending, reconstruct": (2, [".png"], ["reconstruct", "run", "-o", "a.txt"]),
-    "unknown format": (2, ["'onnx'", "'tflite'"], ["export", "run", "--format", "onnx"]),
+    "unknown format": (2, ["'pickle'", "'tflite'"], ["export", "run", "--format", "pickle"]),
+    "unknown quantization": (2, ["'int2'", "'int8'"], ["export", "run", "--quantize", "int2"]),
+    "a format without quantization": (
+        2,
+        ["tflite and c-header", "saved_model holds float32"],
+        ["export", "run", "--format", "saved_model", "--quantize", "int8"],
+    ),
+    "integers without ranges": (
+        2,
+        ["int8 and int16x8", "'float16'"],
+        ["export", "run", "--quantize", "float16", "--io", "integer"],
+    ),
+    "a signature of a file with all": (
+        2,
+        ["ONNX", "tflite holds them all"],
+        ["export", "run", "--signature", "encode"],
+    ),
+    "no calibration": (2, ["x>=1"], ["export", "run", "--calibration", 0]),
     "impossible tolerance": (
         1,
         ["differs from Keras"],
@@ -536,13 +582,6 @@ def test_inspect_prints_what_is_in_a_file(tfvae, tflite):
     assert all(f"{name} {count}" in operators for name, count in expected.operators.items())
 
 
-def test_inspect_says_that_a_file_is_not_of_tfvae(tfvae, foreign_content, tmp_path):
-    (tmp_path / "b.tflite").write_bytes(foreign_content)
-    assert tfvae("inspect", "b.tflite", "--json").json()["description"] is None
-    lines = tfvae("inspect", "b.tflite").out.splitlines()
-    assert lines[-1] == "no description: not written by tfvae"
-
-
 def test_benchmark_times_every_signature(tfvae, tflite):
     values = tfvae("benchmark", tflite, *QUICKLY, "--json").json()
     assert values["bytes"] == tflite.stat().st_size
@@ -556,19 +595,6 @@ def test_benchmark_times_every_signature(tfvae, tflite):
         for rows in values["latency_ms"].values()
         for cells in rows.values()
     )
-
-
-def test_benchmark_times_the_signatures_that_are_chosen(tfvae, tflite):
-    chosen = ["--signature", "decode", "--signature", "encode_1"]
-    done = tfvae("benchmark", tflite, *chosen, *QUICKLY)
-    assert (done.status, done.err) == (0, "")
-    rows = [line.split() for line in done.out.splitlines()[2:]]
-    assert [row[:3] for row in rows] == [
-        ["decode", "1", "1"],
-        ["decode", "3", "1"],
-        ["encode_1", "1", "1"],
-    ]
-    assert all(len(row) == 9 and row[8] == "B" for row in rows)  # median, 95% and memory
 
 
 def test_a_file_of_another_program_is_timed(tfvae, foreign_content, tmp_path):
@@ -626,18 +652,6 @@ def test_a_benchmark_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
 
 def test_inspect_without_a_file_is_bad_usage(refused):
     refused(2, "FILE", command=["inspect"])
-
-
-@pytest.mark.parametrize("command", [["inspect"], ["benchmark", *map(str, QUICKLY)]])
-def test_inspect_and_benchmark_need_no_tensorflow(run_python, tflite, command):
-    script = (
-        "import sys\n"
-        "from tfvae.tools.main import cli\n"
-        "cli.main([*sys.argv[1:], '--json'], standalone_mode=False)\n"
-        "assert not {'tensorflow', 'keras'} & set(sys.modules), sorted(sys.modules)\n"
-    )
-    printed = json.loads(run_python(script, *command, tflite))
-    assert printed["bytes"] == tflite.stat().st_size
 
 
 # The whole way, with the installed command.
@@ -749,3 +763,79 @@ def test_the_demo_goes_the_whole_way(demo_started):
     assert set(report["exports"]) == {"decoder.tflite", "saved_model"}
     decoder = Decoder.from_file(folder / "decoder.tflite")
     assert decoder.sample(3).shape == (3, 8, 8, 1)
+
+
+@pytest.fixture
+def device_file(device_content, tmp_path):
+    """A .tflite called "decoder.tflite" in the folder where the command runs."""
+    (tmp_path / "decoder.tflite").write_bytes(device_content)
+    return "decoder.tflite"
+
+
+def test_inspect_says_what_is_in_a_file(tfvae, device_file):
+    out = tfvae("inspect", device_file).out
+    assert "decode_1 (" in out
+    assert "  takes latents: float32 [1, 2]" in out
+    assert "  gives image: float32 [any, 4, 4, 1]" in out
+    assert "FULLY_CONNECTED" in out
+    values = tfvae("inspect", device_file, "--json").json()
+    assert values["description"]["model"] == "VAE"
+    assert values["signatures"]["decode_1"]["inputs"][0]["shape"] == [1, 2]
+
+
+def test_inspect_reads_the_file_of_another_program(tfvae, foreign_content, tmp_path):
+    (tmp_path / "foreign.tflite").write_bytes(foreign_content)
+    assert "not written by tfvae" in tfvae("inspect", "foreign.tflite").out
+    assert tfvae("inspect", "foreign.tflite", "--json").json()["description"] is None
+
+
+def test_benchmark_times_signatures_batches_and_threads(tfvae, device_file):
+    options = ["--signature", "decode", "--signature", "decode_1", "--seconds", 0.001]
+    values = tfvae("benchmark", device_file, *options, "--batch", "1,4", "--json").json()
+    assert set(values["latency_ms"]) == {"decode", "decode_1"}
+    assert set(values["latency_ms"]["decode"]) == {"1", "4"}
+    assert set(values["latency_ms"]["decode"]["4"]) == {"1", "2"}
+    assert set(values["latency_ms"]["decode_1"]) == {"1"}
+    cell = values["latency_ms"]["decode"]["1"]["1"]
+    assert 0 < cell["median"] <= cell["p95"]
+    out = tfvae("benchmark", device_file, *options, "--threads", 1).out.splitlines()
+    assert out[1].split() == ["signature", "batch", "threads", "median", "95%", "memory"]
+    assert [line.split()[:3] for line in out[2:]] == [
+        ["decode", "1", "1"],
+        ["decode", "16", "1"],
+        ["decode_1", "1", "1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "arguments"),
+    [
+        (1, "Cannot read nothing.tflite", ["inspect", "nothing.tflite"]),
+        (1, "Cannot read .", ["inspect", "."]),
+        (1, "not a .tflite", ["inspect", "empty"]),
+        (1, "not a .tflite", ["benchmark", "empty"]),
+        (2, "'decod'. Did you mean 'decode'?", ["benchmark", "FILE", "--signature", "decod"]),
+        (2, "'0' is no list of numbers", ["benchmark", "FILE", "--batch", "0"]),
+        (2, "'a' is no list of numbers", ["benchmark", "FILE", "--threads", "a"]),
+        (2, "x>0", ["benchmark", "FILE", "--seconds", 0]),
+    ],
+)
+def test_files_that_cannot_be_read_or_timed_are_refused(
+    refused, device_file, tmp_path, status, message, arguments
+):
+    (tmp_path / "empty").write_bytes(b"")
+    command = [device_file if argument == "FILE" else argument for argument in arguments]
+    refused(status, message, command=command)
+
+
+@pytest.mark.parametrize("verb", ["inspect", "benchmark"])
+def test_verbs_of_the_device_side_need_no_tensorflow(run_python, device_content, tmp_path, verb):
+    (tmp_path / "decoder.tflite").write_bytes(device_content)
+    script = (
+        "import sys\n"
+        "from tfvae.tools.main import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    options = ["--seconds", "0.001"] if verb == "benchmark" else []
+    assert run_python(script, verb, tmp_path / "decoder.tflite", *options, "--json")[0] == "{"

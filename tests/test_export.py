@@ -29,6 +29,8 @@ MODELS = {
         "float32",
     ),
 }
+SIGNATURES = {"decode", "encode", "sample", "parameters"}
+ON_DEVICE = SIGNATURES | {"decode_1", "encode_1", "sample_1"}
 WRITERS = {"tflite": export.litert, "saved_model": export.saved_model}
 
 
@@ -106,14 +108,17 @@ def test_every_signature_computes_what_keras_computes(exported, kind, count, rng
     inputs = {
         "decode": {"latents": rng.normal(size=(count, LATENTS)).astype("f4")},
         "encode": {"image": rng.random((count, *exported.x_shape)).astype("f4")},
+        "parameters": {"latents": rng.normal(size=(count, LATENTS)).astype("f4")},
         "sample": {
             "seed": np.array([3, -4], np.int32),
             "index": np.arange(5, 5 + count, dtype=np.int32),
             "temperature": np.float32(0.8),
         },
     }
+    if count == 1 and kind == "tflite":
+        inputs |= {f"{name}_1": inputs[name] for name in ("decode", "encode", "sample")}
     for signature, values in inputs.items():
-        expected = exported.run("keras", signature, **values)
+        expected = exported.run("keras", signature.removesuffix("_1"), **values)
         actual = exported.run(kind, signature, **values)
         assert set(actual) == set(expected)
         for name, value in expected.items():
@@ -143,7 +148,9 @@ def test_the_report_beside_the_exports_says_what_was_returned(exported):
     for kind in WRITERS:
         values = report["exports"][kind]
         assert values["path"] == str(exported.folder / kind)
-        assert set(values["errors"]) == {"decode", "encode", "sample"}
+        assert set(values["errors"]) == (ON_DEVICE if kind == "tflite" else SIGNATURES)
+        assert 0 <= values["mean_abs_error"] <= values["max_abs_error"]
+        assert values["psnr"] is None or values["psnr"] > 80
         assert values["max_abs_error"] == max(values["errors"].values()) < 1e-4
     tflite = report["exports"]["tflite"]
     assert tflite["bytes"] == (exported.folder / "tflite").stat().st_size
@@ -160,16 +167,21 @@ def test_nothing_else_is_left_in_the_folder(exported):
 
 def test_the_file_describes_the_model(exported):
     likelihood = exported.keras.likelihood
-    assert read_description((exported.folder / "tflite").read_bytes()) == {
+    description = read_description((exported.folder / "tflite").read_bytes())
+    assert len(description.pop("sha256")) == 64
+    assert set(description.pop("signatures")) == ON_DEVICE
+    assert description == {
         "format": 1,
         "tfvae_version": tfvae.__version__,
         "model": "VAE",
         "latent_shape": [LATENTS],
+        "latent_kinds": ["continuous"],
+        "layer_shapes": [[LATENTS]],
         "image_shape": list(exported.x_shape),
         "image_range": [0.0, 1.0] if likelihood.num_levels else None,
         "likelihood": {"name": type(likelihood).__name__, **likelihood.get_config()},
-        "signatures": ["decode", "encode", "sample"],
         "left_out": {},
+        "quantize": "none",
     }
 
 
@@ -267,7 +279,7 @@ def test_an_export_that_differs_is_refused_and_the_old_one_kept(
     path = earlier_export(tmp_path, kind)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     write = signatures.write_saved_model
-    other = signatures.of(build(*MODELS["bernoulli"], seed=1))
+    other = signatures.of(build(*MODELS["bernoulli"], seed=1), on_device=kind == "tflite")
     monkeypatch.setattr(signatures, "write_saved_model", lambda _, folder: write(other, folder))
     with pytest.raises(
         ExportError, match=r"differs from Keras by 0\.\d+; expected at most 0\.0001"
@@ -339,7 +351,7 @@ def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path):
     report = export.litert(model, path)
     reason = "the prior needs Erfinv, which LiteRT does not have as a builtin operator"
     assert report["left_out"] == {"sample": reason}
-    assert set(report["errors"]) == {"decode", "encode"}
+    assert set(report["errors"]) == {"decode", "decode_1", "encode", "encode_1", "parameters"}
     decoder = Decoder.from_file(path)
     assert decoder.description["left_out"] == report["left_out"]
     assert decoder.decode(np.zeros((2, LATENTS))).shape == (2, *GREY)

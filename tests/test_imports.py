@@ -20,7 +20,7 @@ LAYERS = [
     ["estimators"],
     ["models"],
     ["config", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
-    ["recipes", "runs"],
+    ["recipes", "runs", "explore"],
     ["tools"],
 ]
 LAYER_OF = {part: number for number, layer in enumerate(LAYERS) for part in layer}

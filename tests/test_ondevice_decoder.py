@@ -149,30 +149,6 @@ def test_threads_that_share_a_decoder_take_turns_and_get_their_own_images(conten
     assert (len(most), max(most)) == (20 * len(batches), 1)
 
 
-# How far images may be off: about three times what they are. Floats of 16 bits keep three digits,
-# integers of 4 bits hardly one.
-TOLERANCES = {
-    "none": 1e-5,
-    "float16": 2e-3,
-    "dynamic": 0.05,
-    "int8": 0.2,
-    "int16x8": 0.05,
-    "int4": 0.4,
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("quantize", TOLERANCES)
-def test_a_quantized_file_decodes_near_keras(model, images, tmp_path, rng, quantize):
-    calibration = images if quantize.startswith("int") else None
-    export.litert(model, tmp_path / "a.tflite", quantize=quantize, calibration=calibration)
-    decoder = Decoder.from_file(tmp_path / "a.tflite")
-    z = rng.normal(size=(64, 2)).astype(np.float32)
-    error = np.abs(decoder.decode(z) - model.decode(z)).max()
-    assert error <= TOLERANCES[quantize]
-    assert (error > 1e-5) == (quantize != "none")
-
-
 @pytest.fixture(scope="module", params=["int8", "int16x8"])
 def integers(request, model, images, tmp_path_factory):
     """The bytes of a file that takes and gives integers."""

@@ -439,15 +439,17 @@ def test_a_file_without_a_run_needs_a_dataset(finished):
     assert data.name == "digits"
 
 
-def test_held_out_examples_are_of_the_test_split(splits):
-    np.testing.assert_array_equal(runs.held_out_examples(CONFIG), splits.test.numpy(0, 64))
-    assert runs.held_out_examples(None) is None
+def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(splits):
+    test, training = runs.export_examples(CONFIG, 5, 7)
+    np.testing.assert_array_equal(test, splits.test.numpy(0, 5))
+    np.testing.assert_array_equal(training, splits.train.numpy(0, 7))
+    assert runs.export_examples(None, 5, 7) == (None, None)
 
 
-def test_held_out_examples_that_cannot_be_had_are_warned_of():
+def test_examples_that_cannot_be_had_are_warned_of():
     config = CONFIG.override({"data.name": "/nothing/here.npy"})
     with pytest.warns(TfvaeWarning, match=r"verified on samples.*here\.npy"):
-        assert runs.held_out_examples(config) is None
+        assert runs.export_examples(config, 5, 7) == (None, None)
 
 
 def cut(path, target):

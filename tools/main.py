@@ -14,6 +14,7 @@ from tfvae.tools.demo import demo
 from tfvae.tools.diagnose import diagnose
 from tfvae.tools.encode import encode
 from tfvae.tools.evaluate import evaluate
+from tfvae.tools.explore import explore
 from tfvae.tools.export import export
 from tfvae.tools.inspect import inspect
 from tfvae.tools.recipes import recipes
@@ -46,6 +47,7 @@ for _verb in (
     inspect,
     benchmark,
     decode,
+    explore,
 ):
     cli.add_command(_verb)
 

@@ -49,6 +49,8 @@ class CodeSignatures(Signatures):
     def sample(self, seed, index, temperature, condition=None):
         """Return images, and the codes that they are the images of."""
         codes = self.model.prior.draw(seed, index, temperature, condition)
+        # Changes none of them. LiteRT in a browser cannot hand out what comes straight from a loop.
+        codes = tf.minimum(codes, self.model.codebook_size - 1)
         return {"image": self.model.decode(codes), "codes": codes}
 
     def parameters(self, codes):
@@ -58,6 +60,7 @@ class CodeSignatures(Signatures):
     def shapes(self):  # noqa: D102
         return {
             "code_shape": list(self.model.code_shape),
+            "code_grids": [list(grid) for grid in self.model.code_grids],
             "codebook_size": self.model.codebook_size,
             "num_classes": self.model.prior.num_classes,
         }

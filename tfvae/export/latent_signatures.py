@@ -47,7 +47,11 @@ class LatentSignatures(Signatures):
         return {"parameters": self.model.x_parameters(latents)}
 
     def shapes(self):  # noqa: D102
-        return {"latent_shape": list(self.model.latent_shape)}
+        return {
+            "latent_shape": list(self.model.latent_shape),
+            "latent_kinds": list(self.model.latent_kinds),
+            "layer_shapes": [list(shape) for shape in self.model.layer_shapes],
+        }
 
     def example_inputs(self, x):  # noqa: D102
         x = self.model.sample(16, seed=1).numpy() if x is None else held_out(x)

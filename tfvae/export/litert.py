@@ -18,6 +18,7 @@ from tfvae.errors import (
 )
 from tfvae.export import signatures
 from tfvae.export.contract import Signatures
+from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, update_report
 from tfvae.ondevice import Decoder, operators
@@ -25,7 +26,6 @@ from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
 from tfvae.quiet import quiet_stderr
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
-_BY_QUANTIZER = ("dynamic", "int8", "int16x8", "int4")
 _CALIBRATED = ("int8", "int16x8")
 
 
@@ -55,7 +55,7 @@ def litert(
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
         tolerance: see `tfvae.export.parity.check_parity`. A quantized file has none: it is refused
             if its images are below 20 dB of PSNR against those of Keras.
-        quantize: "none"; "float16", which halves the constants; "dynamic", "int8", "int16x8" or
+        quantize: "none"; "float16", see `tfvae.export.half`; "dynamic", "int8", "int16x8" or
             "int4", see `tfvae.export.quantization`.
         calibration: training examples `[N, *x_shape]` whose values set the ranges of "int8" and
             "int16x8"; samples of the model if None. Half of what is decoded for it is drawn from
@@ -82,8 +82,10 @@ def litert(
     offered = signatures.of(model, on_device=True)
     if calibration is not None:
         model.check_data(calibration, "calibration")
-    content = _convert(offered, half=quantize == "float16")
-    if quantize in _BY_QUANTIZER:
+    content = _convert(offered)
+    if quantize == "float16":
+        content = halved(content)
+    elif quantize != "none":
         content = _quantized(offered, content, quantize, calibration, integer_io)
     content = embed(content, {**describe(offered), "quantize": quantize})
     with quiet_stderr():
@@ -163,30 +165,27 @@ class _NotConverted(ExportError):
     """The converter refused; the message is what a sentence about the model goes on with."""
 
 
-def _convert(offered: Signatures, half: bool) -> bytes:
+def _convert(offered: Signatures) -> bytes:
     """Return the `.tflite`, without `sample` if that is what keeps the model from LiteRT."""
     try:
-        return _converted(offered, half)
+        return _converted(offered)
     except _NotConverted as error:
         offered.leave_out("sample", f"the prior {error}")
     try:
-        return _converted(offered, half)
+        return _converted(offered)
     except _NotConverted as error:
         raise ExportError(
             f"The model cannot run on LiteRT: it {error}. Replace the layers that use it."
         ) from None
 
 
-def _converted(offered, half):
+def _converted(offered):
     with tempfile.TemporaryDirectory() as folder, quiet_stderr():
         signatures.write_saved_model(offered, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(offered.functions)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if half:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class is private

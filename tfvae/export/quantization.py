@@ -6,14 +6,15 @@ how:
 | name | weights | values between the layers |
 |---|---|---|
 | "dynamic" | int8, a scale for each channel | float32, rounded to int8 inside a layer |
-| "int4" | int4, a scale for each channel or for 32 weights | likewise |
+| "int4" | int4, a scale for each channel | likewise |
 | "int8" | int8, a scale for each channel | int8, in ranges seen on examples |
 | "int16x8" | int8, a scale for each channel | int16, likewise |
 
 The last two leave `sample` as "dynamic" does, for which the weights are the same: the generator
 of the noise would lose its precision, and loops cannot be calibrated. The search for the nearest
-code is done as "dynamic" does it, too: distances rounded in one range choose other codes. Dense
-layers have one scale for all their channels, which every runtime takes.
+code is done as "dynamic" does it, too: distances rounded in one range choose other codes. But for
+"int4", dense layers have one scale for all their channels, which every runtime takes. Scales for
+blocks of weights are not offered: LiteRT 2.3 has no kernel that runs them for batches of any size.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ BITS = {"int8": 8, "int16x8": 16}  # of the values between the layers, where the
 
 _KINDS = qtyping.TFLOperationName
 _WITH_WEIGHTS = ("FULLY_CONNECTED", "CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D")
-_FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")
+_FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")  # what there are kernels for; the rest keeps eight
 _BETWEEN = (
     "ADD",
     "AVERAGE_POOL_2D",
@@ -49,7 +50,6 @@ _BETWEEN = (
     "TANH",
     "TRANSPOSE",
 )
-_BLOCK = 32  # weights that share a scale, in "int4"
 _OF_NETWORKS = "^(?:decode|encode|parameters)"
 
 
@@ -76,7 +76,7 @@ def quantize(
     with _quiet():
         content = _with_scopes(content)
         recipes = recipe_manager.RecipeManager()
-        _fill(recipes, content, name, searches, integer_io)
+        _fill(recipes, name, searches, integer_io)
         try:
             ranges = _ranges(content, recipes, examples) if name in BITS else None
             worker = quantizer.Quantizer(bytearray(content), recipes.get_quantization_recipe())
@@ -89,16 +89,16 @@ def quantize(
             ) from None
 
 
-def _fill(recipes, content, name, searches, integer_io):
+def _fill(recipes, name, searches, integer_io):
     """Say how each operator is quantized, by its kind and by the name of its graph and layer.
 
     Of several entries that match an operator, the last counts.
     """
     for kind in _WITH_WEIGHTS:
         recipes.add_dynamic_config(".*", _KINDS[kind], 8, _granularity(kind))
-    if name == "int4":
-        _add_int4(recipes, content)
-    elif name in BITS:
+    for kind in _FOUR_BITS if name == "int4" else ():
+        recipes.add_dynamic_config(".*", _KINDS[kind], 4)
+    if name in BITS:
         _add_static(recipes, BITS[name], integer_io)
     for layer in searches:
         dense, sizes = _KINDS.FULLY_CONNECTED, qtyping.QuantGranularity
@@ -116,27 +116,6 @@ def _add_static(recipes, bits, integer_io):
         recipes.add_static_config(_OF_NETWORKS, _KINDS[kind], bits, 8, _granularity(kind))
     # The ranges of tables are known, so also in loops.
     recipes.add_static_config(".*", _KINDS.GATHER, bits, 8)
-
-
-def _add_int4(recipes, content):
-    """Four bits where there are kernels for them; blocks where they fit."""
-    for kind in _FOUR_BITS:
-        recipes.add_dynamic_config(".*", _KINDS[kind], 4)
-    for scope in _divisible(content, _BLOCK):
-        blocks = qtyping.QuantGranularity.BLOCKWISE_32
-        recipes.add_dynamic_config(f"^{re.escape(scope)}", _KINDS.FULLY_CONNECTED, 4, blocks)
-
-
-def _divisible(content, size):
-    """Return the scopes of the dense layers whose number of inputs a size divides."""
-    model, schema = flatfile.parse(content)
-    dense = schema.BuiltinOperator.FULLY_CONNECTED
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            if model.operatorCodes[operator.opcodeIndex].builtinCode == dense:
-                weights = graph.tensors[operator.inputs[1]]
-                if weights.shape[-1] % size == 0:
-                    yield flatfile.text(graph.tensors[operator.outputs[0]].name)
 
 
 def _with_scopes(content):

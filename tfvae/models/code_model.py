@@ -114,6 +114,11 @@ class CodeModel(GenerativeModel):
         return self.codebooks[0].codebook_size
 
     @property
+    def code_grids(self) -> tuple[tuple[int, ...], ...]:
+        """The grids that the codes of an example are made of, in their order."""
+        return (self.code_shape,)
+
+    @property
     def prior(self) -> code_priors.CodePrior:
         """p(codes): set it to one that was fitted on codes of this model."""
         return self._attached.prior

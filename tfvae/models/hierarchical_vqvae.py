@@ -68,6 +68,11 @@ class HierarchicalVQVAE(CodeModel):
         """The network that emits the likelihood's parameters."""
         return self.decoders[0]
 
+    @property
+    def code_grids(self) -> tuple[tuple[int, ...], ...]:
+        """The grids that the codes of an example are made of, the coarsest first."""
+        return self.grids[::-1]
+
     def connect(self):  # noqa: D102
         features = [self.x_shape]
         for number, encoder in enumerate(self.encoders, start=1):

@@ -1,0 +1,265 @@
+"""Exports in smaller numbers: what is in the file, and what it still computes."""
+
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfvae
+from tfvae import export
+from tfvae.errors import ExportError, InvalidArgument, InvalidData, MissingDependency
+from tfvae.export import signatures
+from tfvae.export.parity import psnr
+from tfvae.ondevice import Decoder, flatfile, inspect
+
+QUANTIZATIONS = ("float16", "dynamic", "int8", "int16x8", "int4")
+OF_CODES = ("float16", "int8", "int4")  # the others differ only between the layers
+BITS = {"dynamic": 8, "int8": 8, "int16x8": 8, "int4": 4}
+SHAPE = (8, 8, 1)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).integers(0, 2, (30, *SHAPE)).astype(np.float32)
+
+
+def random_weights(model, scale=0.2):
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(scale * rng.normal(size=weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def vae():
+    encoder = tfvae.networks.dense_encoder(SHAPE, 2 * 4, (64, 48))
+    return random_weights(tfvae.VAE(encoder, tfvae.networks.dense_decoder(4, SHAPE, (48, 56))))
+
+
+@pytest.fixture(scope="module")
+def vqvae():
+    networks = tfvae.networks
+    model = tfvae.VQVAE(
+        networks.residual_encoder(SHAPE, 8, 16, 1, 1, 8),
+        tfvae.quantizers.get("vq", num_embeddings=32, embedding_dim=8),
+        networks.residual_decoder((4, 4, 8), 1, 16, 1, 1, 8),
+        likelihood="bernoulli",
+    )
+    model.prior = tfvae.code_priors.get(
+        "transformer", codebook_size=32, num_layers=1, num_heads=2, hidden_size=16
+    )
+    return random_weights(model, 0.3)
+
+
+class Exported:
+    """A model, and its file in every quantization."""
+
+    def __init__(self, model, images, folder, names):
+        self.model, self.images = model, images
+        self.reports, self.paths = {}, {}
+        for name in ("none", *names):
+            self.paths[name] = folder / f"{name}.tflite"
+            self.reports[name] = export.litert(
+                model, self.paths[name], images[:16], quantize=name, calibration=images
+            )
+
+    def decoder(self, name):
+        return Decoder.from_file(self.paths[name])
+
+
+@pytest.fixture(scope="module")
+def latents(vae, images, tmp_path_factory):
+    return Exported(vae, images, tmp_path_factory.mktemp("latents"), QUANTIZATIONS)
+
+
+@pytest.fixture(scope="module")
+def codes(vqvae, images, tmp_path_factory):
+    return Exported(vqvae, images, tmp_path_factory.mktemp("codes"), OF_CODES)
+
+
+@pytest.fixture(scope="module", params=["latents", "codes"])
+def exported(request):
+    return request.getfixturevalue(request.param)
+
+
+def constants(path, signature):
+    """Return {shape: real values} of the constants of a graph with at least two axes."""
+    model, schema = flatfile.parse(path.read_bytes())
+    (graph,) = (
+        model.subgraphs[s.subgraphIndex]
+        for s in model.signatureDefs
+        if flatfile.text(s.signatureKey) == signature
+    )
+    kinds = schema.TensorType
+    types = {kinds.FLOAT32: np.float32, kinds.FLOAT16: np.float16, kinds.INT8: np.int8}
+    for tensor in graph.tensors:
+        data = model.buffers[tensor.buffer].data
+        if data is None or len(tensor.shape) < 2 or tensor.type not in types:
+            continue
+        values = np.frombuffer(data.tobytes(), types[tensor.type]).reshape(tensor.shape)
+        scale = np.float32(1.0)
+        if tensor.type == kinds.INT8:
+            scale = tensor.quantization.scale
+            if len(scale) > 1:
+                axes = [1] * values.ndim
+                axes[tensor.quantization.quantizedDimension] = -1
+                scale = scale.reshape(axes)
+        yield tuple(tensor.shape), values.astype(np.float64) * scale, np.max(scale)
+
+
+def test_dense_weights_are_within_half_a_step_of_the_models(latents):
+    kernels = [w.T for w in latents.model.decoder.get_weights() if w.ndim == 2]
+    for name in ("dynamic", "int8", "int16x8"):
+        found = {shape: (v, s) for shape, v, s in constants(latents.paths[name], "decode")}
+        for kernel in kernels:
+            values, scale = found[kernel.shape]
+            assert scale == pytest.approx(np.abs(kernel).max() / 127, rel=1e-5)
+            assert np.abs(values - kernel).max() <= 0.501 * scale
+    found = {shape: v for shape, v, _ in constants(latents.paths["float16"], "decode")}
+    for kernel in kernels:
+        np.testing.assert_array_equal(found[kernel.shape], kernel.astype(np.float16))
+
+
+def test_the_weights_take_the_bits_that_were_asked_for(exported):
+    plain = inspect(exported.paths["none"]).weights["float32"]
+    half = inspect(exported.paths["float16"]).weights
+    assert half.get("float32", 0) < 0.1 * plain  # what is no weight
+    assert half["float16"] == pytest.approx(plain / 2, rel=0.1)
+    for name in set(BITS) & set(exported.paths):
+        bits = BITS[name]
+        weights = inspect(exported.paths[name]).weights
+        integers = weights.get("int8", 0) + weights.get("int4", 0)
+        # Convolutions that there is no kernel of four bits for keep eight, biases stay wide.
+        assert bits / 32 * 0.7 * plain < integers < bits / 32 * 1.6 * plain, name
+        assert weights.get("float32", 0) < 0.25 * plain, name
+    sizes = {name: report["bytes"] for name, report in exported.reports.items()}
+    assert sizes["int4"] < sizes["int8"] < sizes["float16"] < sizes["none"]
+
+
+def test_images_are_near_those_of_keras(exported):
+    least = {"float16": 70, "dynamic": 35, "int8": 30, "int16x8": 35, "int4": 20}
+    model, z = exported.model, exported.model.encode(exported.images[:16]).numpy()
+    expected = model.decode(z).numpy()
+    assert expected.std() > 0.05
+    for name in set(least) & set(exported.paths):
+        assert exported.reports[name]["quantize"] == name
+        assert exported.reports[name]["psnr"] > least[name], name
+        decoder = exported.decoder(name)
+        decode = decoder.decode if decoder.code_shape is None else decoder.decode_codes
+        assert psnr(np.mean((decode(z) - expected) ** 2)) > least[name] - 5, name
+
+
+@pytest.mark.parametrize("name", QUANTIZATIONS)
+def test_the_noise_of_samples_loses_nothing(latents, name):
+    draws = {
+        "seed": np.array([0, 5], np.int32),
+        "index": np.arange(20, dtype=np.int32),
+        "temperature": np.float32(1.0),
+    }
+    found = latents.decoder(name).run("sample", **draws)["latents"]
+    expected = latents.model.prior.sample(draws["seed"], draws["index"])
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", OF_CODES)
+def test_codes_are_drawn_and_decoded(codes, name):
+    images = codes.decoder(name).sample(6, seed=3)
+    assert images.shape == (6, *SHAPE)
+    assert np.all((images >= 0) & (images <= 1))
+    assert np.all(images.std(axis=(1, 2, 3)) > 0.01)
+
+
+def test_most_codes_are_those_of_keras(codes):
+    expected = codes.model.encode(codes.images).numpy()
+    for name, least in (("float16", 0.97), ("int8", 0.8)):
+        found = codes.decoder(name).encode(codes.images)
+        assert np.mean(found == expected) > least, name
+
+
+def test_one_image_and_a_batch_have_the_same_ranges(exported):
+    info = inspect(exported.paths["int8"])
+    decoder = exported.decoder("int8")
+    signature = "decode" if decoder.code_shape is None else "decode_codes"
+    ((key, batch),) = calibration_of(exported, signature).items()
+    together = decoder.run(signature, **{key: batch})["image"]
+    alone = [decoder.run(f"{signature}_1", **{key: row[None]})["image"] for row in batch]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    assert info.signatures[signature].outputs[0].dtype == "float32"
+
+
+def calibration_of(exported, signature):
+    offered = signatures.of(exported.model)
+    return {k: v[:8] for k, v in offered.inputs(exported.images)[signature].items()}
+
+
+def test_the_ranges_are_the_widest_that_calibration_saw(vae, images, tmp_path):
+    path = tmp_path / "a.tflite"
+    options = {"quantize": "int8", "calibration": images, "integer_io": True}
+    export.litert(vae, path, images[:16], **options)
+    found = inspect(path).signatures
+    (image,) = found["encode"].inputs
+    low, high = (image.scale * (n - image.zero_point) for n in (-128, 127))
+    assert (low, high) == pytest.approx((0.0, 1.0), abs=0.01)  # rounded outwards to 8 bits
+    (z,) = found["decode"].inputs
+    assert z.dtype == "int8"
+    low, high = (z.scale * (n - z.zero_point) for n in (-128, 127))
+    assert low < -2.5  # a draw of a hundred from the prior is in the ranges
+    assert high > 2.5
+    decoded = found["decode"].outputs[0]
+    assert (decoded.dtype, decoded.scale, decoded.zero_point) == ("int8", 1 / 256, -128)
+    assert decoded.shape == (-1, *SHAPE)
+
+
+@pytest.mark.parametrize("name", ["INT8", "int2", ""])
+def test_an_unknown_quantization_is_refused_with_those_there_are(vae, tmp_path, name):
+    with pytest.raises(InvalidArgument, match="float16, int16x8, int4, int8, none"):
+        export.litert(vae, tmp_path / "a.tflite", quantize=name)
+
+
+def test_integers_in_and_out_need_ranges(vae, tmp_path):
+    with pytest.raises(InvalidArgument, match=r"int8 and int16x8.*got 'dynamic'"):
+        export.litert(vae, tmp_path / "a.tflite", quantize="dynamic", integer_io=True)
+
+
+def test_calibration_examples_that_do_not_fit_are_refused(vae, tmp_path, images):
+    for bad in (images[:, :4], images + 3, images[:0], np.full_like(images, np.nan)):
+        with pytest.raises(InvalidData, match="calibration"):
+            export.litert(vae, tmp_path / "a.tflite", quantize="int8", calibration=bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_integers_ruin_is_refused(images, tmp_path):
+    encoder = tfvae.networks.dense_encoder(SHAPE, 2 * 4, (8,))
+    model = random_weights(tfvae.VAE(encoder, tfvae.networks.dense_decoder(4, SHAPE, (8,))), 2.0)
+    hidden = model.decoder.layers[0].kernel
+    # A unit that nothing listens to: its weight is all that the scale of the layer has room for.
+    hidden.assign(tf.tensor_scatter_nd_update(hidden, [[0, 0]], [1e5]))
+    out = model.decoder.get_layer("params").kernel
+    out.assign(tf.tensor_scatter_nd_update(out, [[0]], [tf.zeros(64)]))
+    with pytest.raises(ExportError, match=r"PSNR of .* dB .*at least 20.*more bits"):
+        export.litert(model, tmp_path / "a.tflite", images, quantize="dynamic")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_quantizer_does_not_take_is_said(vae, tmp_path, monkeypatch):
+    from ai_edge_quantizer import quantizer
+
+    def refuse(self, ranges):
+        raise ValueError("no kernel of RESIZE_NEAREST_NEIGHBOR in int8")
+
+    monkeypatch.setattr(quantizer.Quantizer, "quantize", refuse)
+    with pytest.raises(ExportError, match="'dynamic': no kernel of RESIZE_NEAREST_NEIGHBOR"):
+        export.litert(vae, tmp_path / "a.tflite", quantize="dynamic")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_quantizer_an_error_says_what_to_install(vae, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "tfvae.export.quantization", raising=False)
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
+    with pytest.raises(MissingDependency, match=r"ai_edge_quantizer.*pip install 'tfvae\[train\]'"):
+        export.litert(vae, tmp_path / "a.tflite", quantize="int8")
+
+
+def test_samples_calibrate_where_no_examples_are_given(vae, tmp_path):
+    assert export.litert(vae, tmp_path / "a.tflite", quantize="int8")["psnr"] > 25

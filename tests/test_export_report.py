@@ -1,0 +1,143 @@
+"""The measures of an exported file, and the page about it."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tfvae
+from tfvae import export
+from tfvae.errors import InvalidData, InvalidFile
+from tfvae.ondevice import Decoder
+
+SHAPE = (4, 4, 1)
+
+
+@pytest.fixture(scope="module")
+def vae(make_vae):
+    return make_vae()
+
+
+@pytest.fixture(scope="module")
+def vqvae():
+    networks = tfvae.networks
+    return tfvae.VQVAE(
+        networks.residual_encoder(SHAPE, 4, 8, 1, 1, 4),
+        tfvae.quantizers.get("vq", num_embeddings=8, embedding_dim=4),
+        networks.residual_decoder((2, 2, 4), 1, 8, 1, 1, 4),
+        likelihood="bernoulli",
+    )
+
+
+def decoder_of(model, folder):
+    export.litert(model, folder / "decoder.tflite")
+    return Decoder.from_file(folder / "decoder.tflite")
+
+
+def shifted(model, by):
+    """Return a copy of a model whose logits are larger by so much."""
+    copy = model.copy()
+    bias = copy.decoder.get_layer("params").bias
+    bias.assign(bias + by)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["vae", "vqvae"])
+def test_a_file_of_float32_loses_nothing(request, name, images, tmp_path):
+    model = request.getfixturevalue(name)
+    values = export.quality(model, decoder_of(model, tmp_path), images)
+    assert values["num_examples"] == len(images)
+    assert abs(values["log_likelihood_change"]) < 1e-4
+    assert values["mse"] == pytest.approx(values["mse_keras"], abs=1e-6)
+    assert abs(values["psnr_change"]) < 1e-4
+    assert values.get("code_agreement", 1.0) == 1.0
+
+
+def test_the_change_of_the_likelihood_is_the_exact_one(images, tmp_path):
+    encoder = tfvae.networks.dense_encoder(SHAPE, 4, (8,))
+    decoder = tfvae.networks.dense_decoder(4, SHAPE, (8,))
+    model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
+    other = shifted(model, 0.5)
+    values = export.quality(model, decoder_of(other, tmp_path), images, num_samples=2000)
+    before, after = (tfvae.exact_log_likelihood(m, images).per_example for m in (model, other))
+    change = np.mean(after - before)
+    assert abs(change) > 0.1
+    assert values["log_likelihood"] == pytest.approx(np.mean(after), abs=0.02)
+    assert values["log_likelihood_change"] == pytest.approx(change, abs=0.01)
+    spread = np.std(after - before, ddof=1) / np.sqrt(len(images))
+    assert values["standard_error"] == pytest.approx(spread, rel=0.1)
+
+
+def test_the_change_of_the_bound_of_codes_is_the_exact_one(vqvae, images, tmp_path):
+    other = shifted(vqvae, 0.5)
+    values = export.quality(vqvae, decoder_of(other, tmp_path), images)
+    bounds = [tfvae.log_likelihood(m, images, progress=False).per_example for m in (vqvae, other)]
+    assert values["log_likelihood"] == pytest.approx(np.mean(bounds[1]), abs=1e-4)
+    change = np.mean(bounds[1] - bounds[0])
+    assert values["log_likelihood_change"] == pytest.approx(change, abs=1e-4)
+    assert abs(change) > 0.1
+
+
+def test_reconstruction_errors_are_those_of_numpy(vae, images, tmp_path):
+    other = shifted(vae, 1.0)
+    values = export.quality(vae, decoder_of(other, tmp_path), images)
+    for key, model in (("_keras", vae), ("", other)):
+        error = np.mean((model(images).numpy() - images) ** 2)
+        assert values[f"mse{key}"] == pytest.approx(error, rel=1e-4)
+        assert values[f"psnr{key}"] == pytest.approx(-10 * np.log10(error), rel=1e-4)
+    assert values["psnr_change"] == pytest.approx(values["psnr"] - values["psnr_keras"])
+
+
+def test_codes_that_differ_are_counted(vqvae, images, tmp_path):
+    other = vqvae.copy()
+    table = other.quantizer.table
+    table.assign(table.numpy()[[1, 0, *range(2, 8)]])  # two codes change places
+    found = export.quality(vqvae, decoder_of(other, tmp_path), images)["code_agreement"]
+    codes = vqvae.encode(images).numpy()
+    assert found == pytest.approx(np.mean(codes > 1))
+
+
+@pytest.fixture(scope="module")
+def reported(vae, images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    exported = export.litert(vae, folder / "decoder.tflite", images)
+    return folder, export.report(vae, folder / "decoder.tflite", images, exported)
+
+
+def test_the_report_has_all_that_was_measured(reported):
+    folder, values = reported
+    assert json.loads((folder / "report.json").read_text())["exports"]["decoder.tflite"] == (
+        json.loads(json.dumps(values))
+    )
+    assert values["bytes"] == (folder / "decoder.tflite").stat().st_size
+    assert set(values["latency_ms"]) == set(values["signatures"]) == set(values["arena_bytes"])
+    assert set(values["latency_ms"]["decode"]) == {1, 16}
+    assert set(values["latency_ms"]["decode_1"]) == {1}
+    for cells in values["latency_ms"]["decode"].values():
+        assert set(cells) == {1, 2}
+        assert all(0 < cell["median"] <= cell["p95"] for cell in cells.values())
+    assert values["quality"]["num_examples"] == 12
+    assert values["failed"] == {}
+
+
+def test_the_page_shows_it(reported):
+    folder, values = reported
+    page = (folder / "decoder.md").read_text()
+    for part in ("What is lost", "Time", "Memory", "Signatures", "![", "decoder.png", "log p(x)"):
+        assert part in page
+    assert f"{values['bytes']:,} bytes" in page
+    assert f"| {values['quality']['log_likelihood']:.3f} |" in page
+    assert (folder / "decoder.png").read_bytes()[:4] == b"\x89PNG"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        *("decoder.md", "decoder.png", "decoder.tflite", "report.json")
+    ]
+
+
+def test_examples_that_do_not_fit_are_refused(vae, images, tmp_path):
+    export.litert(vae, tmp_path / "decoder.tflite")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InvalidData, match="takes"):
+        export.report(vae, tmp_path / "decoder.tflite", images[:, :2])
+    with pytest.raises(InvalidFile, match="Cannot read"):
+        export.report(vae, tmp_path / "missing.tflite", images)
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,110 @@
+"""Transposed convolutions as exports compute them, beside those of Keras."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfvae
+from tfvae import export
+from tfvae.export.signatures import device_copy
+from tfvae.export.subpixel import SubpixelConv2D
+from tfvae.ondevice import inspect
+
+NARROW, WIDE = 3, 16  # channels computed for all residues at once, and for each by itself
+
+
+def pair(sizes, **config):
+    """Return Keras's layer, and ours with its weights."""
+    theirs, ours = keras.layers.Conv2DTranspose(**config), SubpixelConv2D(**config)
+    rng = np.random.default_rng(0)
+    for layer in (theirs, ours):
+        layer.build((None, *sizes, 2))
+    ours.set_weights([rng.normal(size=w.shape) for w in theirs.get_weights()])
+    theirs.set_weights(ours.get_weights())
+    return theirs, ours
+
+
+@pytest.mark.parametrize("filters", [NARROW, WIDE])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 5, 7, (3, 4), (5, 2)])
+def test_it_computes_what_keras_computes(kernel_size, strides, padding, filters, rng):
+    options = {"kernel_size": kernel_size, "strides": strides, "padding": padding}
+    for sizes in ((5, 4), (1, 1)):
+        theirs, ours = pair(sizes, filters=filters, activation="tanh", **options)
+        x = rng.normal(size=(2, *sizes, 2)).astype(np.float32)
+        expected, actual = theirs(x), tf.function(ours)(x)
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+
+def test_a_layer_without_bias_has_none(rng):
+    theirs, ours = pair((4, 4), filters=WIDE, kernel_size=4, strides=2, use_bias=False)
+    x = rng.normal(size=(1, 4, 4, 2)).astype(np.float32)
+    np.testing.assert_allclose(ours(x), theirs(x), atol=5e-6)
+
+
+@pytest.mark.parametrize("filters", [NARROW, WIDE])
+def test_another_kernel_gives_other_numbers(filters, rng):
+    theirs, ours = pair((4, 4), filters=filters, kernel_size=4, strides=2)
+    kernel, bias = theirs.get_weights()
+    ours.set_weights([kernel[::-1], bias])
+    x = rng.normal(size=(1, 4, 4, 2)).astype(np.float32)
+    assert np.max(np.abs(ours(x) - theirs(x))) > 0.1
+
+
+def test_images_of_any_size_are_left_to_keras():
+    layer = SubpixelConv2D(NARROW, 3, strides=2)
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec((None, None, None, 2))).graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    assert "Conv2DBackpropInput" in kinds
+    assert "DepthToSpace" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({}, True),
+        ({"strides": (2, 2)}, True),
+        ({"strides": (1, 2)}, False),
+        ({"dilation_rate": 2, "strides": 1}, False),
+        ({"output_padding": 1}, False),
+        ({"data_format": "channels_first"}, False),
+    ],
+)
+def test_it_stands_in_for_equal_strides_alone(change, fits):
+    layer = keras.layers.Conv2DTranspose(**{"filters": 3, "kernel_size": 3, "strides": 2, **change})
+    assert SubpixelConv2D.replaces(layer.get_config()) is fits
+
+
+def vae(**options):
+    """Return a VAE whose decoder ends in a transposed convolution with these options."""
+    layers = [
+        keras.Input((2,)),
+        keras.layers.Dense(4 * 4 * 2),
+        keras.layers.Reshape((4, 4, 2)),
+        keras.layers.Conv2DTranspose(1, 3, padding="same", **options),
+    ]
+    decoder = keras.Sequential(layers)
+    return tfvae.VAE(tfvae.networks.dense_encoder(decoder.output_shape[1:], 4, (8,)), decoder)
+
+
+def test_the_copy_for_a_device_has_the_weights_of_the_model(rng):
+    model = vae(strides=2)
+    copy = device_copy(model)
+    kinds = {type(layer).__name__ for layer in copy._flatten_layers()}
+    assert "SubpixelConv2D" in kinds
+    assert "Conv2DTranspose" not in kinds
+    z = rng.normal(size=(3, 2)).astype(np.float32)
+    np.testing.assert_allclose(copy.decode(z), model.decode(z), atol=1e-6)
+    assert any(type(layer).__name__ == "Conv2DTranspose" for layer in model._flatten_layers())
+
+
+def test_exports_have_no_transposed_convolution_that_can_be_rewritten(tmp_path):
+    for name, model in (("rewritten", vae(strides=2)), ("kept", vae(strides=(1, 2)))):
+        export.litert(model, tmp_path / f"{name}.tflite")
+    found = {p.stem: set(inspect(p).operators) for p in tmp_path.glob("*.tflite")}
+    assert "TRANSPOSE_CONV" not in found["rewritten"]
+    assert "DEPTH_TO_SPACE" in found["rewritten"]
+    assert "TRANSPOSE_CONV" in found["kept"]

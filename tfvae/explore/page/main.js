@@ -1,0 +1,244 @@
+/**
+ * The page: what is shown, and what each control does.
+ *
+ * Tests and consoles reach it as `window.explore`; see `Explorer`.
+ *
+ * @module
+ */
+
+import { CodeEditor } from './codes.js';
+import { DrawingPad } from './drawing.js';
+import { between, swing } from './interpolation.js';
+import { latentEditor } from './latents.js';
+import { element, nextFrame, paint } from './picture.js';
+import { loadModel, Problem, reason } from './runtime.js';
+
+const PERIOD = 4; // seconds from A to B and back
+const MEASURED = 1000; // milliseconds over which frames are counted
+
+const $ = (id) => document.getElementById(id);
+
+/**
+ * What the page holds.
+ *
+ * @property {Promise} ready resolves when the first image is there, and rejects with what is wrong
+ * @property model the file: `decode`, `encode`, `sample`, see runtime.js
+ * @property {Float32Array|Int32Array} values the latents or codes that are shown
+ * @property {Float32Array} image the image that is shown
+ * @property {number} fps frames per second of the animation; NaN before the first second
+ */
+class Explorer {
+  fps = NaN;
+
+  constructor() {
+    this.ready = this.#start();
+    this.ready.catch((error) => {
+      $('facts').textContent = 'The model did not load.';
+      complain(error);
+    });
+  }
+
+  /**
+   * Decode latents or codes and show the image; of many calls while one is at work, only the last.
+   *
+   * @param values
+   * @param {boolean} fromEditor whether the editor shows them already
+   * @returns {Promise} resolves when the last image is shown
+   */
+  show(values, fromEditor = false) {
+    this.wanted = values.slice();
+    if (!fromEditor) this.editor?.set(values);
+    this.working ??= this.#work();
+    return this.working;
+  }
+
+  /** Show a draw from the prior, as the form has it. */
+  async draw() {
+    const { values } = await this.model.sample({
+      seed: wholeNumber($('seed').value),
+      index: Math.max(0, $('index').valueAsNumber || 0),
+      temperature: $('temperature').valueAsNumber,
+      condition: Number($('condition').value || 0),
+    });
+    await this.show(values);
+  }
+
+  /** Make latents or codes one end of the interpolation, "a" or "b". */
+  async setEnd(end, values, image) {
+    this.ends[end].values = values.slice();
+    if (image) await this.ends[end].pad.show(image);
+  }
+
+  /** Show what is between A and B. */
+  showBetween(t) {
+    $('way').value = t;
+    const depth = this.model.shape.length > 2 ? this.model.shape.at(-1) : 1;
+    return this.show(between(this.ends.a.values, this.ends.b.values, t, depth));
+  }
+
+  /** Go from A to B and back until `stop`, a decode for every frame of the screen. */
+  async animate() {
+    const playing = {};
+    this.playing = playing; // ends an animation that is going on
+    $('animate').setAttribute('aria-pressed', true);
+    const start = await nextFrame();
+    const frames = [];
+    for (;;) {
+      const now = await nextFrame();
+      if (this.playing !== playing) return;
+      await this.showBetween(swing((now - start) / 1000, PERIOD));
+      frames.push(now);
+      while (now - frames[0] > MEASURED) frames.shift();
+      if (now - start > MEASURED) this.fps = (1000 * (frames.length - 1)) / (now - frames[0]);
+      $('fps').textContent = amount(this.fps, 'frames/s', 0);
+    }
+  }
+
+  /** End the animation. */
+  stop() {
+    this.playing = null;
+    $('animate').setAttribute('aria-pressed', false);
+  }
+
+  async #work() {
+    try {
+      while (this.wanted) {
+        const values = this.wanted;
+        this.wanted = null;
+        this.image = await this.model.decode(values);
+        this.values = values;
+        paint($('image'), this.image, this.model.imageShape);
+        $('problem').hidden = true;
+        $('latency').textContent = amount(this.model.latency, 'ms', 1);
+      }
+    } finally {
+      this.working = null;
+    }
+  }
+
+  async #start() {
+    this.model = await loadModel();
+    describe(this.model.offer);
+    document.querySelector('main').hidden = false;
+    await this.#prepareEditor();
+    this.#prepareSample();
+    await this.#prepareEnds();
+    if (this.model.noSample) await this.show(this.model.zeros());
+    else await this.draw();
+  }
+
+  async #prepareEditor() {
+    const onChange = (values) => {
+      this.stop();
+      this.show(values, true);
+    };
+    this.editor = this.model.hasCodes
+      ? new CodeEditor(this.model, onChange)
+      : await latentEditor(this.model, onChange);
+    $('values-title').textContent = this.editor.title;
+    const note = element('p', { className: 'note', textContent: this.editor.note ?? '' });
+    $('editor').replaceChildren(...(this.editor.note ? [note] : []), this.editor.element);
+    this.editor.set(this.model.zeros());
+  }
+
+  #prepareSample() {
+    const { noSample, description: { num_classes: classes = 0 } } = this.model;
+    $('sample').hidden = Boolean(noSample);
+    $('no-sample').hidden = !noSample;
+    $('no-sample').textContent = noSample;
+    $('class-label').hidden = !classes;
+    for (let n = 0; n < classes; n += 1) $('condition').append(element('option', { text: n }));
+    $('sample').addEventListener('submit', (event) => event.preventDefault());
+    const redraw = () => {
+      this.stop();
+      $('temperature-value').textContent = $('temperature').valueAsNumber.toFixed(2);
+      return this.draw();
+    };
+    $('sample').addEventListener('input', redraw);
+    $('sample').addEventListener('submit', redraw);
+    $('next').addEventListener('click', () => {
+      $('index').value = ($('index').valueAsNumber || 0) + 1;
+      return redraw();
+    });
+  }
+
+  async #prepareEnds() {
+    const examples = await this.model.examples();
+    this.ends = {};
+    for (const [number, name] of ['a', 'b'].entries()) {
+      this.ends[name] = { values: this.model.zeros() };
+      this.ends[name].pad = this.#pad(name, examples, number);
+      $(name).replaceChildren(this.ends[name].pad.element);
+      await this.#fillEnd(name, examples[number], number);
+    }
+    $('way').addEventListener('input', () => {
+      this.stop();
+      return this.showBetween($('way').valueAsNumber);
+    });
+    $('animate').addEventListener('click', () => (this.playing ? this.stop() : this.animate()));
+  }
+
+  #pad(name, examples, first) {
+    const others = [['Current image', () => this.setEnd(name, this.values, this.image)]];
+    let number = first;
+    const next = () => {
+      number = (number + 1) % examples.length;
+      return this.#fillEnd(name, examples[number]);
+    };
+    if (examples.length) others.push(['Next test image', next]);
+    const onDrawn = (image) => this.#encodeEnd(name, image);
+    return new DrawingPad(name.toUpperCase(), this.model.imageShape, onDrawn, others);
+  }
+
+  /** Encode an image as an end and show what the model makes of it. */
+  async #encodeEnd(name, image) {
+    this.stop();
+    await this.setEnd(name, await this.model.encode(image));
+    await this.showBetween(name === 'a' ? 0 : 1);
+  }
+
+  /** Put a test image at an end, or without one a draw from the prior, or nothing. */
+  async #fillEnd(name, example, index) {
+    if (example) {
+      await this.setEnd(name, await this.model.encode(example), example);
+    } else if (!this.model.noSample) {
+      const { image, values } = await this.model.sample({ index });
+      await this.setEnd(name, values, image);
+    }
+  }
+}
+
+function describe({ name, bytes, description }) {
+  const { model, image_shape: shape, likelihood, codebook_size: size } = description;
+  document.title = `${name} · tfvae explore`;
+  $('name').textContent = name;
+  const codes = description.code_shape?.join('×');
+  $('facts').textContent = [
+    model,
+    size ? `${codes} codes of ${size}` : `${description.latent_shape.join('×')} latents`,
+    `${shape.join('×')} images`,
+    likelihood?.name,
+    `${(bytes / 1e6).toFixed(2)} MB`,
+  ].filter(Boolean).join(' · ');
+}
+
+function amount(value, unit, digits) {
+  return Number.isNaN(value) ? '–' : `${value.toFixed(digits)} ${unit}`;
+}
+
+function wholeNumber(text) {
+  if (!/^\s*-?\d+\s*$/.test(text)) {
+    throw new Problem(`The seed is "${text}"; expected a whole number.`);
+  }
+  return BigInt(text);
+}
+
+function complain(error) {
+  $('problem').textContent = reason(error);
+  $('problem').hidden = false;
+}
+
+// Whatever goes wrong, in any handler, is said on the page.
+addEventListener('unhandledrejection', (event) => complain(event.reason));
+
+window.explore = new Explorer();

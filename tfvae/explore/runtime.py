@@ -1,0 +1,34 @@
+"""LiteRT's JavaScript runtime: files of npm, brought into this folder when the package is built."""
+
+from pathlib import Path
+
+from tfvae.errors import MissingDependency
+
+PACKAGE = Path(__file__).parent
+FOLDER = PACKAGE / "node_modules" / "@litertjs"
+
+# What a page loads: LiteRT picks the first of the two builds where the browser has relaxed SIMD,
+# and the second one elsewhere.
+FILES = (
+    "core/dist/index.js",
+    "wasm-utils/dist/index.js",
+    "core/wasm/litert_wasm_internal.js",
+    "core/wasm/litert_wasm_internal.wasm",
+    "core/wasm/litert_wasm_compat_internal.js",
+    "core/wasm/litert_wasm_compat_internal.wasm",
+)
+
+
+def check_runtime() -> None:
+    """Check that the files are there.
+
+    Raises:
+        MissingDependency: the package was built without npm.
+    """
+    missing = [name for name in FILES if not (FOLDER / name).is_file()]
+    if missing:
+        raise MissingDependency(
+            f"LiteRT's JavaScript runtime is not there ({FOLDER / missing[0]} is missing): tfvae "
+            "was built without npm. Install Node.js, which brings npm, and run: "
+            f"npm ci --prefix {PACKAGE}"
+        )

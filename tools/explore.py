@@ -1,0 +1,91 @@
+"""`tfvae explore`: a page on this machine that runs an exported model in the browser."""
+
+import contextlib
+import json
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
+
+import click
+
+from tfvae.errors import TfvaeError
+from tfvae.tools.common import json_option, load_training_part, say
+
+_NUM_EXAMPLES = 16
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
+@click.option(
+    "--open/--no-open",
+    "open_browser",
+    default=None,
+    help="Open the page in the browser; default: where standard output is a terminal.",
+)
+@json_option
+def explore(model, port, open_browser, as_json):
+    """Explore MODEL, a .tflite file of `tfvae export` or a RUN, on a page in the browser.
+
+    Moves latents or paints codes, draws from the prior, encodes drawings and interpolates: all
+    computed by the file itself, in the browser. A RUN without a decoder.tflite as new as its model
+    is exported for the occasion, and so is a .keras file. Ends with Ctrl-C.
+    """
+    from tfvae.explore import Server, check_runtime
+
+    check_runtime()
+    content, examples = _opened(model)
+    with Server(content, str(model), examples, port) as server:
+        if as_json:
+            click.echo(json.dumps({"url": server.url}))
+        say(f"{model} is at {server.url} until Ctrl-C")
+        if sys.stdout.isatty() if open_browser is None else open_browser:
+            webbrowser.open(server.url)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def _opened(path):
+    """Return the bytes of the `.tflite`, and test images of its run if there are any."""
+    from tfvae.ondevice import flatfile
+
+    exported, model = path / "decoder.tflite", path / "model.keras"
+    if path.suffix == ".tflite":
+        return flatfile.read(path)[0], None
+    if exported.is_file() and not _is_older(exported, model):
+        return exported.read_bytes(), _examples(path)
+    return _exported(path), _examples(path)
+
+
+def _is_older(exported, model):
+    """Whether the model was written after its export, as `tfvae train-prior` does."""
+    return model.is_file() and exported.stat().st_mtime < model.stat().st_mtime
+
+
+def _exported(path):
+    """Return the bytes of an export that is not kept."""
+    load_training_part()
+    from tfvae import export
+    from tfvae.runs import open_model
+
+    say("Exporting …")
+    model, _ = open_model(path)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "decoder.tflite"
+        export.litert(model, file)
+        return file.read_bytes()
+
+
+def _examples(path):
+    """Return test images of a run, or None and say why."""
+    if not path.is_dir():
+        return None
+    try:
+        load_training_part()
+        from tfvae.runs import RunDirectory, load_data
+
+        return load_data(RunDirectory(path).read_config()).test.numpy(0, _NUM_EXAMPLES)
+    except TfvaeError as error:
+        say(f"Without test images: {error}")
+        return None
