@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfvae import recipes, runs
+from tfvae import ondevice, recipes, runs
 from tfvae.config import load_config
 from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
@@ -557,6 +557,101 @@ def test_decoding_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
     for name, whole in (("cut.npy", "wide.npy"), ("cut.npz", "several.npz")):
         (tmp_path / name).write_bytes((tmp_path / whole).read_bytes()[:-100])
     refused(status, *messages, command=["decode", *arguments])
+
+
+# What is in a .tflite, and how fast it is.
+
+
+QUICKLY = ["--batch", "1,3", "--threads", "1", "--seconds", 1e-6]
+
+
+def test_inspect_prints_what_is_in_a_file(tfvae, tflite):
+    expected = ondevice.inspect(tflite)
+    printed = tfvae("inspect", tflite, "--json").json()
+    assert printed == json.loads(json.dumps(expected.as_dict()))
+    done = tfvae("inspect", tflite)
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == f"{tflite}: {tflite.stat().st_size:,} bytes"
+    assert "  takes latents: float32 [any, 2]" in lines
+    assert "  gives image: float32 [any, 8, 8, 1]" in lines
+    assert f"model: {expected.description['model']}" in lines
+    for name, signature in expected.signatures.items():
+        assert f"{name} ({sum(signature.operators.values())} operators)" in lines
+    (operators,) = [line for line in lines if line.startswith("operators: ")]
+    assert all(f"{name} {count}" in operators for name, count in expected.operators.items())
+
+
+def test_benchmark_times_every_signature(tfvae, tflite):
+    values = tfvae("benchmark", tflite, *QUICKLY, "--json").json()
+    assert values["bytes"] == tflite.stat().st_size
+    assert values["failed"] == {}
+    signatures = ondevice.inspect(tflite).signatures
+    assert {name: set(rows) for name, rows in values["latency_ms"].items()} == {
+        name: {"1"} if name.endswith("_1") else {"1", "3"} for name in signatures
+    }
+    assert all(
+        set(cells) == {"1"} and 0 < cells["1"]["median"] <= cells["1"]["p95"]
+        for rows in values["latency_ms"].values()
+        for cells in rows.values()
+    )
+
+
+def test_a_file_of_another_program_is_timed(tfvae, foreign_content, tmp_path):
+    (tmp_path / "b.tflite").write_bytes(foreign_content)
+    values = tfvae("benchmark", "b.tflite", *QUICKLY, "--json").json()
+    assert values["arena_bytes"] == {"serving_default": {"1": 24, "3": 72}}
+
+
+BAD_FILES = {
+    "missing": (1, ["Cannot read nothing.tflite", "No such file"], "nothing.tflite"),
+    "a folder": (1, ["Cannot read folder", "directory"], "folder"),
+    "empty": (1, ["empty.tflite is not a .tflite file"], "empty.tflite"),
+    "foreign": (1, ["junk.tflite is not a .tflite file"], "junk.tflite"),
+    "a .keras file": (1, ["model.keras is not a .tflite file"], "run/model.keras"),
+    "cut": (1, ["cut.tflite is damaged"], "cut.tflite"),
+}
+
+
+@pytest.mark.parametrize("verb", ["inspect", "benchmark"])
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_file_that_is_no_tflite_is_refused(refused, run, tflite, tmp_path, verb, case):
+    status, messages, name = BAD_FILES[case]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.tflite").write_bytes(b"")
+    (tmp_path / "junk.tflite").write_bytes(b"no model")
+    (tmp_path / "cut.tflite").write_bytes(tflite.read_bytes()[:-5000])
+    refused(status, *messages, command=[verb, name])
+    refused(status, *messages, command=[verb, name, "--json"])
+
+
+BAD_BENCHMARKS = {
+    "no file": (2, ["FILE"], []),
+    "unknown signature": (2, ["'decod'", "'decode'"], ["good.tflite", "--signature", "decod"]),
+    "no batch": (2, ["''", "1,16"], ["good.tflite", "--batch", ""]),
+    "batch 0": (2, ["'1,0'", "at least 1"], ["good.tflite", "--batch", "1,0"]),
+    "batch of words": (2, ["'one'", "1,16"], ["good.tflite", "--batch", "one"]),
+    "half a thread": (2, ["'0.5'", "1,16"], ["good.tflite", "--threads", "0.5"]),
+    "thread -1": (2, ["'-1'", "at least 1"], ["good.tflite", "--threads", "-1"]),
+    "no time": (2, ["--seconds"], ["good.tflite", "--seconds", 0]),
+    "time nan": (2, ["`seconds` is nan"], ["good.tflite", "--seconds", "nan"]),
+    "no memory": (
+        1,
+        ["cannot run good.tflite", "decode:"],
+        ["good.tflite", "--signature", "decode", "--batch", 10**13],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BENCHMARKS)
+def test_a_benchmark_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
+    status, messages, arguments = BAD_BENCHMARKS[case]
+    (tmp_path / "good.tflite").write_bytes(tflite.read_bytes())
+    refused(status, *messages, command=["benchmark", *arguments])
+
+
+def test_inspect_without_a_file_is_bad_usage(refused):
+    refused(2, "FILE", command=["inspect"])
 
 
 # The whole way, with the installed command.

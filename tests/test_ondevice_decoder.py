@@ -121,17 +121,32 @@ def test_a_file_without_a_graph_for_one_decodes_single_rows(content, edited, dec
     assert called == ["decode", "sample", "sample"]
 
 
-def test_threads_that_share_a_decoder_get_their_own_images(decoder, model, rng):
+def test_threads_that_share_a_decoder_take_turns_and_get_their_own_images(content, model, rng):
+    decoder, inside, most = Decoder(content), [], []
+
+    def slowly(runner):
+        def run(**inputs):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(1e-3)  # without turns, others come in here
+            outputs = runner(**inputs)
+            inside.pop()
+            return outputs
+
+        return run
+
+    decoder._runners = {name: slowly(runner) for name, runner in decoder._runners.items()}
     batches = [rng.normal(size=(size, 2)).astype(np.float32) for size in (1, 2, 7, 1, 30, 3)]
     expected = [np.asarray(model.decode(z)) for z in batches]
 
     def check(number):
-        for _ in range(30):
+        for _ in range(20):
             images = decoder.decode(batches[number])
             np.testing.assert_allclose(images, expected[number], atol=1e-5)
 
     with ThreadPoolExecutor(len(batches)) as pool:
         list(pool.map(check, range(len(batches))))
+    assert (len(most), max(most)) == (20 * len(batches), 1)
 
 
 @pytest.fixture(scope="module", params=["int8", "int16x8"])

@@ -235,10 +235,7 @@ def _arena(content, inputs, name):
             arrays.append(np.asarray(wrapper.tensor(engine, tensor, graph)))
         except ValueError:  # never computed: folded away, or of no type that NumPy has
             continue
-    starts = [array.__array_interface__["data"][0] for array in arrays]
-    return _union(
-        (start, start + array.nbytes) for start, array in zip(starts, arrays, strict=True)
-    )
+    return _union((a.ctypes.data, a.ctypes.data + a.nbytes) for a in arrays)
 
 
 def _union(places):
