@@ -211,6 +211,25 @@ def test_the_ranges_are_the_widest_that_calibration_saw(vae, images, tmp_path):
     assert decoded.shape == (-1, *SHAPE)
 
 
+def test_parameters_of_several_kinds_share_no_range(images, tmp_path):
+    likelihood = tfvae.distributions.LIKELIHOODS.get(
+        "discretized_logistic_mixture", num_components=2
+    )
+    decoder = tfvae.networks.conv_decoder(4, (8, 8, likelihood.params_size(1)), (8,), 16)
+    encoder = tfvae.networks.conv_encoder(SHAPE, 2 * 4, (8,), 16)
+    model = random_weights(tfvae.VAE(encoder, decoder, likelihood=likelihood))
+    bias = decoder.get_layer("params").bias
+    bias.assign(np.float32([0.3, -0.2, 0.1, 0.4, -7.0, -40.0]))  # scales far from all the rest
+    path = tmp_path / "a.tflite"
+    report = export.litert(model, path, images, quantize="int8", calibration=images)
+    assert report["psnr"] > 35
+    assert report["errors"]["parameters"] < 0.1  # a range of 32 in 256 steps would err by 0.06 each
+    loss = export.quality(model, Decoder.from_file(path), images)
+    assert abs(loss["log_likelihood_change"]) < 0.01 * abs(loss["log_likelihood"])
+    weights = inspect(path).weights
+    assert weights["int8"] > 4 * weights["float32"]
+
+
 @pytest.mark.parametrize("name", ["INT8", "int2", ""])
 def test_an_unknown_quantization_is_refused_with_those_there_are(vae, tmp_path, name):
     with pytest.raises(InvalidArgument, match="float16, int16x8, int4, int8, none"):

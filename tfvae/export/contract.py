@@ -78,6 +78,10 @@ class Signatures:
         """Return the names of the layers that search a table of codes."""
         return ()
 
+    def mixes_parameters(self) -> bool:
+        """Whether a pixel has parameters of several kinds, which have no range in common."""
+        return self.model.likelihood.params_size(1) > 1
+
     def agreement(
         self, signature: str, inputs: dict, expected: dict, actual: dict, tolerance: float
     ) -> Agreement:

@@ -144,7 +144,9 @@ def _quantized(offered, content, name, calibration, integer_io):
             "with its training part: pip install 'tfvae[train]'."
         ) from error
     examples = offered.calibration(calibration) if name in _CALIBRATED else {}
-    return quantize(content, name, examples, offered.searches(), integer_io)
+    return quantize(
+        content, name, examples, offered.searches(), offered.mixes_parameters(), integer_io
+    )
 
 
 def _runner(decoder, path):

@@ -24,6 +24,7 @@ import warnings
 
 import numpy as np
 from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
+from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.utils import qsv_utils
 
 from tfvae.errors import ExportError
@@ -34,6 +35,7 @@ BITS = {"int8": 8, "int16x8": 16}  # of the values between the layers, where the
 
 _KINDS = qtyping.TFLOperationName
 _WITH_WEIGHTS = ("FULLY_CONNECTED", "CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D")
+_LAST = ("FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D")
 _FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")  # what there are kernels for; the rest keeps eight
 _BETWEEN = (
     "ADD",
@@ -58,6 +60,7 @@ def quantize(
     name: str,
     examples: dict[str, list[dict]],
     searches: tuple[str, ...] = (),
+    mixed_parameters: bool = False,
     integer_io: bool = False,
 ) -> bytes:
     """Return a `.tflite` in integers.
@@ -68,6 +71,8 @@ def quantize(
         examples: {signature: inputs}, for "int8" and "int16x8"; the ranges of all values are the
             widest that come up. Signatures that are not there keep float32 between their layers.
         searches: names of layers that search a table of codes.
+        mixed_parameters: whether the decoder's outputs are of several kinds, such as the means and
+            the scales of a mixture: its last layer then gives float32 in every case.
         integer_io: whether "int8" and "int16x8" take and give integers.
 
     Raises:
@@ -76,7 +81,14 @@ def quantize(
     with _quiet():
         content = _with_scopes(content)
         recipes = recipe_manager.RecipeManager()
-        _fill(recipes, name, searches, integer_io)
+        last = [_last_layer(content)] if mixed_parameters else []
+        _fill(recipes, name, [*searches, *last], integer_io)
+        for scope in _behind(content, last):
+            recipes.add_quantization_config(
+                f"^{re.escape(scope)};?$",
+                _KINDS.ALL_SUPPORTED,
+                algorithm_key=AlgorithmName.NO_QUANTIZE,
+            )
         try:
             ranges = _ranges(content, recipes, examples) if name in BITS else None
             worker = quantizer.Quantizer(bytearray(content), recipes.get_quantization_recipe())
@@ -89,8 +101,10 @@ def quantize(
             ) from None
 
 
-def _fill(recipes, name, searches, integer_io):
+def _fill(recipes, name, in_float, integer_io):
     """Say how each operator is quantized, by its kind and by the name of its graph and layer.
+
+    Of layers "in float" the weights are integers, and what goes in and comes out is not.
 
     Of several entries that match an operator, the last counts.
     """
@@ -100,9 +114,9 @@ def _fill(recipes, name, searches, integer_io):
         recipes.add_dynamic_config(".*", _KINDS[kind], 4)
     if name in BITS:
         _add_static(recipes, BITS[name], integer_io)
-    for layer in searches:
-        dense, sizes = _KINDS.FULLY_CONNECTED, qtyping.QuantGranularity
-        recipes.add_dynamic_config(re.escape(layer), dense, 8, sizes.CHANNELWISE)
+    for layer in in_float if name in BITS else ():
+        for kind in _WITH_WEIGHTS:
+            recipes.add_dynamic_config(re.escape(layer), _KINDS[kind], 8)
 
 
 def _granularity(kind):
@@ -116,6 +130,39 @@ def _add_static(recipes, bits, integer_io):
         recipes.add_static_config(_OF_NETWORKS, _KINDS[kind], bits, 8, _granularity(kind))
     # The ranges of tables are known, so also in loops.
     recipes.add_static_config(".*", _KINDS.GATHER, bits, 8)
+
+
+def _last_layer(content):
+    """Return the scope of the layer that the output of `parameters` comes from."""
+    model, schema = flatfile.parse(content)
+    (signature,) = (s for s in model.signatureDefs if s.signatureKey == b"parameters")
+    graph = model.subgraphs[signature.subgraphIndex]
+    makers = {output: operator for operator in graph.operators for output in operator.outputs}
+    tensor = signature.outputs[0].tensorIndex
+    while not _has_weights(makers[tensor], model, schema):
+        tensor = makers[tensor].inputs[0]
+    name = flatfile.text(graph.tensors[tensor].name).split(";")[0]
+    return name.partition("/")[2].rpartition("/")[0]
+
+
+def _behind(content, layers):
+    """Yield the scopes of the operators that work on what these layers give."""
+    model, schema = flatfile.parse(content)
+    for graph in model.subgraphs if layers else ():
+        names = [flatfile.text(tensor.name) for tensor in graph.tensors]
+        reached = set()
+        for operator in graph.operators:  # in the order of their computation
+            outputs = {n for n in operator.outputs if re.search(_OF_NETWORKS, names[n])}
+            if reached & set(operator.inputs):
+                reached |= outputs
+                yield from (names[n] for n in outputs)
+            elif _has_weights(operator, model, schema):
+                reached |= {n for n in outputs for layer in layers if f"/{layer}/" in names[n]}
+
+
+def _has_weights(operator, model, schema):
+    code = model.operatorCodes[operator.opcodeIndex].builtinCode
+    return code in {getattr(schema.BuiltinOperator, kind) for kind in _LAST}
 
 
 def _with_scopes(content):
