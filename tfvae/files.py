@@ -38,6 +38,16 @@ def atomic(path: str | Path):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuse a path where a file is to be written and a folder is, before the work and not after.
+
+    Raises:
+        InvalidFile: there is a folder.
+    """
+    if path.is_dir():
+        raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+
+
 def write_json(path: str | Path, value: dict) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic(path) as temporary:

@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-from tfvae.errors import InvalidFile
-from tfvae.files import atomic
+from tfvae.files import atomic, refuse_folder
 from tfvae.ondevice import flatfile, inspect
 
 _PER_LINE = 16
@@ -27,8 +26,7 @@ def c_header(file: str | Path | bytes, path: str | Path) -> int:
         InvalidFile: it is no `.tflite`, or the header cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+    refuse_folder(path)
     content, _ = flatfile.read(file)
     text = _header(content, inspect(file), path.stem)
     with atomic(path) as temporary:

@@ -20,7 +20,7 @@ from tfvae.export import signatures
 from tfvae.export.contract import Signatures
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, update_report
+from tfvae.files import atomic, refuse_folder, update_report
 from tfvae.ondevice import Decoder, operators
 from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
 from tfvae.quiet import quiet_stderr
@@ -76,8 +76,7 @@ def litert(
         InvalidFile: there is a folder at `path`.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+    refuse_folder(path)
     _check_options(quantize, integer_io)
     offered = signatures.of(model, on_device=True)
     if calibration is not None:

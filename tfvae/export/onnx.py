@@ -8,10 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tfvae.errors import ExportError, InvalidFile, MissingDependency, unknown_name
+from tfvae.errors import ExportError, MissingDependency, unknown_name
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, update_report
+from tfvae.files import atomic, refuse_folder, update_report
 from tfvae.quiet import quiet_stderr
 
 # Noise is made of integer operators that the exporter does not know.
@@ -48,8 +48,7 @@ def onnx(
         MissingDependency: `tf2onnx` or `onnxruntime` is not installed.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+    refuse_folder(path)
     runtime = _runtime()
     offered = signatures.of(model)
     names = [name for name in offered.functions if name not in _LEFT_OUT]
