@@ -81,15 +81,10 @@ def quantize(
     with _quiet():
         content = _with_scopes(content)
         recipes = recipe_manager.RecipeManager()
-        last = [_last_layer(content)] if mixed_parameters else []
-        _fill(recipes, name, [*searches, *last], integer_io)
-        for scope in _behind(content, last):
-            recipes.add_quantization_config(
-                f"^{re.escape(scope)};?$",
-                _KINDS.ALL_SUPPORTED,
-                algorithm_key=AlgorithmName.NO_QUANTIZE,
-            )
+        _fill(recipes, name, searches, integer_io)
         try:
+            if mixed_parameters and name in BITS:
+                _leave_parameters(recipes, content)
             ranges = _ranges(content, recipes, examples) if name in BITS else None
             worker = quantizer.Quantizer(bytearray(content), recipes.get_quantization_recipe())
             return _with_shapes_of(content, bytes(worker.quantize(ranges).quantized_model))
@@ -101,10 +96,8 @@ def quantize(
             ) from None
 
 
-def _fill(recipes, name, in_float, integer_io):
+def _fill(recipes, name, searches, integer_io):
     """Say how each operator is quantized, by its kind and by the name of its graph and layer.
-
-    Of layers "in float" the weights are integers, and what goes in and comes out is not.
 
     Of several entries that match an operator, the last counts.
     """
@@ -114,9 +107,21 @@ def _fill(recipes, name, in_float, integer_io):
         recipes.add_dynamic_config(".*", _KINDS[kind], 4)
     if name in BITS:
         _add_static(recipes, BITS[name], integer_io)
-    for layer in in_float if name in BITS else ():
-        for kind in _WITH_WEIGHTS:
-            recipes.add_dynamic_config(re.escape(layer), _KINDS[kind], 8)
+    for layer in searches:
+        recipes.add_dynamic_config(re.escape(layer), _KINDS.FULLY_CONNECTED, 8)
+
+
+def _leave_parameters(recipes, content):
+    """Leave in float32 what the decoder's last layer gives, and what is computed from it."""
+    layer = _last_layer(content)
+    for kind in _WITH_WEIGHTS:
+        recipes.add_dynamic_config(re.escape(layer), _KINDS[kind], 8)
+    for scope in _behind(content, layer):
+        recipes.add_quantization_config(
+            f"^{re.escape(scope)};?$",
+            _KINDS.ALL_SUPPORTED,
+            algorithm_key=AlgorithmName.NO_QUANTIZE,
+        )
 
 
 def _granularity(kind):
@@ -139,16 +144,16 @@ def _last_layer(content):
     graph = model.subgraphs[signature.subgraphIndex]
     makers = {output: operator for operator in graph.operators for output in operator.outputs}
     tensor = signature.outputs[0].tensorIndex
-    while not _has_weights(makers[tensor], model, schema):
+    while not _has_weights(makers[tensor], model, schema):  # back to where the weights are
         tensor = makers[tensor].inputs[0]
     name = flatfile.text(graph.tensors[tensor].name).split(";")[0]
     return name.partition("/")[2].rpartition("/")[0]
 
 
-def _behind(content, layers):
-    """Yield the scopes of the operators that work on what these layers give."""
+def _behind(content, layer):
+    """Yield the scopes of the operators that work on what a layer gives."""
     model, schema = flatfile.parse(content)
-    for graph in model.subgraphs if layers else ():
+    for graph in model.subgraphs:
         names = [flatfile.text(tensor.name) for tensor in graph.tensors]
         reached = set()
         for operator in graph.operators:  # in the order of their computation
@@ -157,7 +162,7 @@ def _behind(content, layers):
                 reached |= outputs
                 yield from (names[n] for n in outputs)
             elif _has_weights(operator, model, schema):
-                reached |= {n for n in outputs for layer in layers if f"/{layer}/" in names[n]}
+                reached |= {n for n in outputs if f"/{layer}/" in names[n]}
 
 
 def _has_weights(operator, model, schema):
