@@ -205,8 +205,9 @@ def _accumulate(model, proposal, given, x, seed, num_samples, chunk):
         )
 
     start = (0, empty, empty, zeros, zeros)
+    # Two at a time: the noise of a chunk is drawn while the one before it is decoded.
     _, log_sum, log_sum_squares, reconstruction, kl = tf.while_loop(
-        lambda done, *_: done < num_samples, add_chunk, start, parallel_iterations=1
+        lambda done, *_: done < num_samples, add_chunk, start, parallel_iterations=2
     )
     count = tf.cast(num_samples, tf.float32)
     return (
