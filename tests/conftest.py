@@ -1,5 +1,6 @@
 """What several test files share: seeds, tiny models, and a model whose log p(x) is known."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 import tfvae
 from tfvae.ondevice import flatfile
+from tfvae.runs import callbacks
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +111,29 @@ def assert_mean():
         assert np.all(off <= 4 * error + 1e-7), f"off by {np.max(off / error):.1f} standard errors"
 
     return check
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch):
+    """Return a context in which the user presses Ctrl-C after so many epochs of a training.
+
+    The history then has the row of the last epoch, but there is no checkpoint of it.
+    """
+
+    @contextlib.contextmanager
+    def pressing(epochs):
+        on_epoch_end = callbacks.History.on_epoch_end
+
+        def interrupted(self, epoch, logs=None):
+            on_epoch_end(self, epoch, logs)
+            if epoch + 1 == epochs:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(callbacks.History, "on_epoch_end", interrupted)
+            yield
+
+    return pressing
 
 
 @pytest.fixture(scope="session")

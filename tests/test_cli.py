@@ -301,6 +301,8 @@ def test_export_of_a_c_header(tfvae, run):
     text = (run.path / "decoder-dynamic.h").read_text()
     assert f"decoder_dynamic_tflite_len = {values['bytes']};" in text
     assert not list(run.path.glob("*.tflite"))
+    exports = json.loads((run.path / "report.json").read_text())["exports"]
+    assert exports["decoder-dynamic.h"] == values
 
 
 def test_export_to_onnx(tfvae, run):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import keras
 import numpy as np
@@ -11,9 +12,10 @@ from PIL import Image
 from tfvae import recipes, runs
 from tfvae.code_priors import CategoricalCodePrior, UniformCodePrior
 from tfvae.data import Images, Splits
-from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss
+from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError
 from tfvae.models import VQVAE, HierarchicalVQVAE
 from tfvae.runs import RunDirectory
+from tfvae.tools.main import cli
 
 K, SITES, EPOCHS, STEPS = 8, 16, 2, 7
 NETWORK = {"filters": 8, "num_downsamplings": 1, "num_blocks": 1, "block_filters": 4}
@@ -158,6 +160,73 @@ def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(tmp_path, run
     with pytest.raises(NonFiniteLoss, match="Lower the learning rate"):
         runs.train_prior(run.path, config, progress=False, splits=splits)
     assert run.model_file.read_bytes() == before
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of the finished run, to be changed."""
+    return RunDirectory(shutil.copytree(run.path, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_fit_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
+    copied, run, model, splits, interrupted_after, epochs
+):
+    before = copied.model_file.read_bytes()
+    with (
+        interrupted_after(epochs),
+        pytest.raises(TfvaeError, match=f"before.*train-prior {copied.path} --resume"),
+    ):
+        runs.train_prior(copied.path, progress=False, splits=splits)
+    assert copied.model_file.read_bytes() == before
+    values = runs.train_prior(copied.path, resume=True, progress=False, splits=splits)
+    assert_same_weights(copied.load_model().prior, model.prior)
+    assert values | {"seconds": 0} == run.fitted | {"seconds": 0}
+
+
+def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
+    # A rate that rises from epoch to epoch would need another schedule; this one leaps at once.
+    config = CONFIG.override({"code_prior.learning_rate": 30.0, "code_prior.epochs": 6})
+    values = runs.train_prior(copied.path, config, progress=False, splits=splits)
+    rows = runs.callbacks.read_history(copied.code_prior)
+    losses = [row["val_loss"] for row in rows]
+    assert values["epoch"] == np.argmin(losses) + 1
+    assert values["val_loss"] == min(losses)
+    kept = {
+        int(file.stem.removeprefix("epoch-")) for file in copied.code_prior.checkpoints.iterdir()
+    }
+    assert kept == {5, 6, values["epoch"]}
+    codes = runs.encode_all(copied.load_model(), splits.validation)
+    nats = -np.mean(copied.load_model().prior.log_prob(codes))
+    assert nats == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
+    longer = CONFIG.override({"code_prior.epochs": 5})
+    values = runs.train_prior(copied.path, longer, True, progress=False, splits=splits)
+    assert values["val_loss"] < run.fitted["val_loss"]
+    rows = runs.callbacks.read_history(copied.code_prior)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    with pytest.raises(InvalidArgument, match="has done 5 epochs already"):
+        runs.train_prior(copied.path, CONFIG, True, progress=False, splits=splits)
+
+
+def test_the_command_goes_on_with_the_settings_of_the_fit(copied, capsys):
+    copied.code_prior.write_config(CONFIG.override({"code_prior.batch_size": 400}))
+    command = ["train-prior", str(copied.path), "--resume"]
+    cli([*command, "--epochs", "4", "--json"], standalone_mode=False)
+    assert 1 <= json.loads(capsys.readouterr().out)["epoch"] <= 4
+    options = copied.read_config().code_prior
+    assert (options.epochs, options.batch_size) == (4, 400)
+    with pytest.raises(InvalidArgument, match=r"A fit.*cannot change code_prior.name; only"):
+        cli([*command, "--prior", "pixelcnn"], standalone_mode=False)
+
+
+def test_codes_that_are_other_ones_have_no_fit_to_go_on_with(copied, splits):
+    longer = CONFIG.override({"training.epochs": EPOCHS + 1})
+    runs.train(longer, copied.path, True, progress=False, splits=splits)
+    with pytest.raises(InvalidFile, match=f"no fit of a prior to continue.*{copied.path}"):
+        runs.train_prior(copied.path, resume=True, progress=False, splits=splits)
 
 
 def test_a_prior_for_no_run_is_refused(tmp_path):

@@ -157,6 +157,14 @@ class TestBatches:
         order = np.argsort(drawn[:, 0, 0, 0])
         np.testing.assert_allclose(drawn[order], numbered.numpy(), rtol=1e-6)
 
+    def test_values_of_any_type_come_in_the_order_of_images(self, numbered):
+        epoch = tf.Variable(2, dtype=tf.int64)
+        codes = np.arange(37, dtype=np.int32)[:, np.newaxis]
+        batches = np.stack([b.numpy() for b in data.shuffled_batches(codes, 10, 0, epoch)])
+        assert batches.dtype == np.int32
+        images = np.round(255 * epoch_of(numbered, 2))
+        np.testing.assert_array_equal(batches[..., 0], images[..., 0, 0, 0])
+
     def test_fewer_images_than_a_batch_are_refused(self, numbered):
         with pytest.raises(InvalidData, match="37 images, fewer than the batch size 38"):
             numbered.batches(38, 0, tf.Variable(0))

@@ -69,12 +69,26 @@ def test_encode_gives_the_means_of_keras(decoder, model, rng, count):
 
 @pytest.mark.parametrize(
     ("count", "seed", "temperature"),
-    [(1, 0, 1.0), (MANY, 3, 1.0), (5, -1, 0.5), (5, 2**40 + 3, 2.0), (2, 1, 0.0)],
+    [
+        (1, 0, 1.0),
+        (MANY, 3, 1.0),
+        (5, -1, 0.5),
+        (5, 2**40 + 3, 2.0),
+        (2, 1, 0.0),
+        (2, np.int32(-7), 1.0),
+    ],
 )
 def test_sample_draws_the_images_of_keras(decoder, model, count, seed, temperature):
     images = decoder.sample(count, seed, temperature)
     assert images.shape == (count, 4, 4, 1)
     np.testing.assert_allclose(images, model.sample(count, seed, temperature), atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", True, None])
+def test_a_seed_that_is_no_integer_is_refused(decoder, model, seed):
+    for drawn_from in (decoder, model):
+        with pytest.raises(InvalidArgument, match=r"`seed` is .*expected a whole number"):
+            drawn_from.sample(2, seed)
 
 
 def test_a_longer_sample_begins_with_a_shorter_one(decoder):

@@ -158,27 +158,16 @@ def test_the_configuration_of_a_run_reproduces_it(finished, model, tmp_path, no_
     assert history(again) == history(finished)
 
 
-def interrupt_after(monkeypatch, epochs):
-    """Make the user press Ctrl-C after so many epochs, before their checkpoint is written."""
-    on_epoch_end = callbacks.History.on_epoch_end
-
-    def interrupted(self, epoch, logs=None):
-        on_epoch_end(self, epoch, logs)
-        if epoch + 1 == epochs:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks.History, "on_epoch_end", interrupted)
-
-
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
-    finished, model, tmp_path, monkeypatch, no_pictures, epochs
+    finished, model, tmp_path, interrupted_after, no_pictures, epochs
 ):
     path = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, epochs)
-        with pytest.raises(TfvaeError, match=f"--resume --run-dir {path}"):
-            train(CONFIG, path)
+    with (
+        interrupted_after(epochs),
+        pytest.raises(TfvaeError, match=f"--resume --run-dir {path}"),
+    ):
+        train(CONFIG, path)
     run = RunDirectory(path)
     assert len(list(run.checkpoints.glob("*"))) == epochs - 1
     train(run.read_config(), path, resume=True)

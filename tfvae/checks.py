@@ -1,4 +1,4 @@
-"""Checks of constructor arguments: each returns the value, or says what was expected."""
+"""Checks of arguments: each returns the value, or says what was expected."""
 
 import math
 import numbers
@@ -18,6 +18,13 @@ def positive(name: str, value) -> float:
     if finite(name, value) <= 0:
         raise InvalidArgument(f"`{name}` is {value!r}; expected a number above 0.")
     return value
+
+
+def integer(name: str, value) -> int:
+    """Return an argument that must be a whole number, NumPy's among them, as a Python integer."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number.")
+    return int(value)
 
 
 def whole(name: str, value) -> int:

@@ -14,6 +14,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import integer
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA
 
@@ -31,7 +33,12 @@ class Stream(enum.IntEnum):
 
 
 def make_seed(seed: int) -> tf.Tensor:
-    """Return the `[2]` int32 seed for a Python integer; all 64 bits count."""
+    """Return the `[2]` int32 seed for an integer of up to 64 bits.
+
+    Raises:
+        InvalidArgument: it is no integer.
+    """
+    seed = integer("seed", seed)
     words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32).astype(np.int32)
     return tf.constant(words)
 

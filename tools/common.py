@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tfvae.errors import MissingDependency
+from tfvae.errors import InvalidArgument, MissingDependency
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
@@ -71,6 +71,20 @@ def absolute_paths(assignments: dict) -> dict:
         if is_path and Path(value).exists():
             paths[key] = str(Path(value).resolve())
     return {**assignments, **paths}
+
+
+def refuse_changes(assignments: dict, allowed: set[str], what: str) -> None:
+    """Refuse settings that would make what is resumed another one.
+
+    Raises:
+        InvalidArgument: with their names.
+    """
+    refused = set(assignments) - allowed
+    if refused:
+        raise InvalidArgument(
+            f"{what} that is resumed cannot change {', '.join(sorted(refused))}; only --epochs and "
+            "--data-dir. Start a new one."
+        )
 
 
 def data_assignments(dataset, data_dir) -> dict:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from tfvae.errors import InvalidArgument
+from tfvae.files import update_report
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
 
 _ENDINGS = {"tflite": ".tflite", "c-header": ".h", "saved_model": "", "onnx": ".onnx"}
@@ -113,7 +114,9 @@ def _write_header(library, model, output, options, report):
         file = Path(folder) / "decoder.tflite"
         values = library.litert(model, file, *options)
         library.c_header(file, output)
-    return {**values, "path": str(output)}
+    values = {**values, "path": str(output)}
+    update_report(output.parent, "exports", {output.name: values})
+    return values
 
 
 def _lines(values):

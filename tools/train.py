@@ -5,7 +5,14 @@ from pathlib import Path
 import click
 
 from tfvae.errors import InvalidArgument
-from tfvae.tools.common import absolute_paths, finish, json_option, load_training_part, say
+from tfvae.tools.common import (
+    absolute_paths,
+    finish,
+    json_option,
+    load_training_part,
+    refuse_changes,
+    say,
+)
 
 # Plain flags for the settings that are changed most: flag, setting, type.
 _FLAGS = {
@@ -85,10 +92,5 @@ def _resumed(run_dir, other_source, assignments):
 
     if run_dir is None or other_source:
         raise InvalidArgument("--resume takes the run's own configuration: give --run-dir alone.")
-    refused = set(assignments) - {"training.epochs", "data.data_dir"}
-    if refused:
-        raise InvalidArgument(
-            f"A run that is resumed cannot change {', '.join(sorted(refused))}; only --epochs and "
-            "--data-dir. Start a new run."
-        )
+    refuse_changes(assignments, {"training.epochs", "data.data_dir"}, "A run")
     return RunDirectory(run_dir).read_config().override(assignments)

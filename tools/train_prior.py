@@ -7,6 +7,7 @@ from tfvae.tools.common import (
     finish,
     json_option,
     load_training_part,
+    refuse_changes,
     run_argument,
     say,
 )
@@ -31,26 +32,29 @@ _FLAGS = {
 @click.option("--seed", type=int)
 @click.option("--data-dir", help="Folder of prepared TFDS data.")
 @click.option("--set", "settings", multiple=True, metavar="code_prior.KEY=VALUE")
+@click.option("--resume", is_flag=True, help="Continue the last fit of this run.")
 @json_option
-def train_prior(run, settings, as_json, **flags):
+def train_prior(run, settings, resume, as_json, **flags):
     """Fit a prior to the codes that the VQ-VAE of RUN gives its training images.
 
     The prior is saved inside RUN/model.keras, in place of the one before. Writes samples.png from
-    it, samples-uniform.png for comparison, prior-curves.png, and the section "code_prior" of
-    RUN/report.json.
+    it, samples-uniform.png for comparison, prior-curves.png, the section "code_prior" of
+    RUN/report.json, and in RUN/code-prior what --resume goes on with.
     """
     load_training_part()
     from tfvae import config
-    from tfvae.runs import RunDirectory, train_prior
+    from tfvae.runs import RunDirectory, fit_to_resume, train_prior
 
     assignments = {_FLAGS[name][0]: value for name, value in flags.items() if value is not None}
-    current = RunDirectory(run).read_config()
-    if assignments.get("code_prior.name", current.code_prior.name) != current.code_prior.name:
-        assignments["code_prior.options"] = {}  # those there are of another prior
     assignments |= dict(config.parse_assignment(text) for text in settings)
-    resolved = current.override(absolute_paths(assignments))
+    assignments = absolute_paths(assignments)
+    if resume:
+        refuse_changes(assignments, {"code_prior.epochs", "data.data_dir"}, "A fit")
+        resolved = fit_to_resume(RunDirectory(run)).read_config().override(assignments)
+    else:
+        resolved = _with_own_options(RunDirectory(run).read_config(), assignments)
     say(f"{resolved.name}: fitting the prior {resolved.code_prior.name!r} to the codes of {run}")
-    values = train_prior(run, resolved)
+    values = train_prior(run, resolved, resume)
     lines = [
         f"{'prior':<12}{values['val_loss']:.2f} nats per image, {values['bits_per_code']:.3f} bits "
         "per code (validation)",
@@ -58,3 +62,10 @@ def train_prior(run, settings, as_json, **flags):
         f"Saved in {run}/model.keras, of epoch {values['epoch']}; next: tfvae evaluate {run}",
     ]
     finish({"run_dir": str(run), **values}, as_json, lines)
+
+
+def _with_own_options(current, assignments):
+    """Return the configuration with the settings; another prior has options of its own."""
+    if assignments.get("code_prior.name", current.code_prior.name) != current.code_prior.name:
+        assignments = {"code_prior.options": {}} | assignments
+    return current.override(assignments)

@@ -6,8 +6,9 @@ The order of the data and the noise of a dynamic binarization are functions of (
 run that is resumed sees what it would have seen.
 """
 
+from tfvae.data.batches import shuffled_batches
 from tfvae.data.images import Images, Splits
 from tfvae.data.loading import BINARIZATIONS, load
 from tfvae.data.local import read_images
 
-__all__ = ["BINARIZATIONS", "Images", "Splits", "load", "read_images"]
+__all__ = ["BINARIZATIONS", "Images", "Splits", "load", "read_images", "shuffled_batches"]

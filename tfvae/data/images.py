@@ -6,10 +6,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidData
+from tfvae.data.batches import shuffled_batches
 from tfvae.random import Stream, fold_in, make_seed
-
-_BATCHES_AT_ONCE = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,35 +51,17 @@ class Images:
         Raises:
             InvalidData: there are fewer images than a batch holds.
         """
-        count = len(self)
-        if count < batch_size:
-            raise InvalidData(
-                f"The training split has {count} images, fewer than the batch size {batch_size}. "
-                f"Choose a batch size of at most {count}."
-            )
-        pixels = tf.constant(self.pixels)
-        order_seed = fold_in(make_seed(seed), int(Stream.SHUFFLE))
         pixel_seed = fold_in(make_seed(seed), int(Stream.BINARIZE))
-        steps = count // batch_size
 
-        def one_epoch(_):
-            now = epoch.read_value()
-            keys = tf.random.stateless_uniform([count], fold_in(order_seed, now), dtype=tf.float32)
-            order = tf.argsort(keys, stable=True)[: steps * batch_size]
-            # Several batches at a time: for small ones, calling the function is what costs.
-            chunks = tf.data.Dataset.from_tensor_slices(order).batch(_BATCHES_AT_ONCE * batch_size)
-            noise_seed = fold_in(pixel_seed, now)
-            return chunks.enumerate().map(lambda n, index: make_batches(noise_seed, n, index))
-
-        def make_batches(noise_seed, number, index):
-            x = self._to_float(tf.gather(pixels, index))
+        def prepare(pixels, now, number):
+            x = self._to_float(pixels)
             if self.resample:
-                noise = tf.random.stateless_uniform(tf.shape(x), fold_in(noise_seed, number))
+                noise_seed = fold_in(fold_in(pixel_seed, now), number)
+                noise = tf.random.stateless_uniform(tf.shape(x), noise_seed)
                 x = tf.cast(noise < x, tf.float32)
-            return tf.reshape(x, [-1, batch_size, *self.shape])
+            return x
 
-        dataset = tf.data.Dataset.from_tensors(0).flat_map(one_epoch).unbatch()
-        return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(8)
+        return shuffled_batches(self.pixels, batch_size, seed, epoch, prepare)
 
     def _to_float(self, pixels):
         x = tf.cast(pixels, tf.float32)

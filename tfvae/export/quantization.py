@@ -113,15 +113,23 @@ def _fill(recipes, name, searches, integer_io):
 
 def _leave_parameters(recipes, content):
     """Leave in float32 what the decoder's last layer gives, and what is computed from it."""
-    layer = _last_layer(content)
-    for kind in _WITH_WEIGHTS:
-        recipes.add_dynamic_config(re.escape(layer), _KINDS[kind], 8)
-    for scope in _behind(content, layer):
-        recipes.add_quantization_config(
-            f"^{re.escape(scope)};?$",
-            _KINDS.ALL_SUPPORTED,
-            algorithm_key=AlgorithmName.NO_QUANTIZE,
-        )
+    model, schema = flatfile.parse(content)
+    last = _last_weights(model, schema)
+    for graph in model.subgraphs:
+        names = [flatfile.text(tensor.name) for tensor in graph.tensors]
+        reached = set()
+        for operator in graph.operators:  # in the order of their computation
+            outputs = {n for n in operator.outputs if re.search(_OF_NETWORKS, names[n])}
+            scope = f"^{re.escape(';'.join(names[n] for n in operator.outputs))};?$"
+            if outputs and _weights(operator, graph, model, schema) == last:
+                reached |= outputs
+                for kind in _WITH_WEIGHTS:
+                    recipes.add_dynamic_config(scope, _KINDS[kind], 8)
+            elif outputs and reached & set(operator.inputs):
+                reached |= outputs
+                recipes.add_quantization_config(
+                    scope, _KINDS.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+                )
 
 
 def _granularity(kind):
@@ -137,37 +145,24 @@ def _add_static(recipes, bits, integer_io):
     recipes.add_static_config(".*", _KINDS.GATHER, bits, 8)
 
 
-def _last_layer(content):
-    """Return the scope of the layer that the output of `parameters` comes from."""
-    model, schema = flatfile.parse(content)
+def _last_weights(model, schema):
+    """Return the weights that the output of `parameters` comes from, as `_weights` does."""
     (signature,) = (s for s in model.signatureDefs if s.signatureKey == b"parameters")
     graph = model.subgraphs[signature.subgraphIndex]
     makers = {output: operator for operator in graph.operators for output in operator.outputs}
     tensor = signature.outputs[0].tensorIndex
-    while not _has_weights(makers[tensor], model, schema):  # back to where the weights are
-        tensor = makers[tensor].inputs[0]
-    name = flatfile.text(graph.tensors[tensor].name).split(";")[0]
-    return name.partition("/")[2].rpartition("/")[0]
+    while (weights := _weights(makers[tensor], graph, model, schema)) is None:
+        tensor = makers[tensor].inputs[0]  # back to where there are weights
+    return weights
 
 
-def _behind(content, layer):
-    """Yield the scopes of the operators that work on what a layer gives."""
-    model, schema = flatfile.parse(content)
-    for graph in model.subgraphs:
-        names = [flatfile.text(tensor.name) for tensor in graph.tensors]
-        reached = set()
-        for operator in graph.operators:  # in the order of their computation
-            outputs = {n for n in operator.outputs if re.search(_OF_NETWORKS, names[n])}
-            if reached & set(operator.inputs):
-                reached |= outputs
-                yield from (names[n] for n in outputs)
-            elif _has_weights(operator, model, schema):
-                reached |= {n for n in outputs if f"/{layer}/" in names[n]}
-
-
-def _has_weights(operator, model, schema):
+def _weights(operator, graph, model, schema):
+    """Return the bytes of the weights of an operator, by which one knows it in any graph."""
     code = model.operatorCodes[operator.opcodeIndex].builtinCode
-    return code in {getattr(schema.BuiltinOperator, kind) for kind in _LAST}
+    if code not in {getattr(schema.BuiltinOperator, kind) for kind in _LAST}:
+        return None
+    data = model.buffers[graph.tensors[operator.inputs[1]].buffer].data
+    return None if data is None else data.tobytes()
 
 
 def _with_scopes(content):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae.checks import integer
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.ondevice import flatfile
 from tfvae.ondevice.benchmark import timed
@@ -119,8 +120,8 @@ class Decoder:
             condition: labels `[n]` or one label for all, where the prior has classes; else None.
 
         Raises:
-            InvalidArgument: n is below 1, the temperature is negative or not finite, labels are
-                missing or not wanted, or the file has no `sample`.
+            InvalidArgument: n is below 1, the seed is no integer, the temperature is negative or
+                not finite, labels are missing or not wanted, or the file has no `sample`.
             InvalidData: labels that are not integers, out of range, or not n.
         """
         if n < 1 or not 0 <= temperature < math.inf:
@@ -131,6 +132,7 @@ class Decoder:
         draws = {"index": np.arange(n, dtype=np.int32)}
         if self._has_classes(condition):
             draws["condition"] = _checked_labels(condition, self.num_classes, n)
+        seed = integer("seed", seed)
         words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32).view(np.int32)
         same = {"seed": words, "temperature": np.float32(temperature)}
         return self._in_batches("sample", "image", same, **draws)

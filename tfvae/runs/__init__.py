@@ -1,7 +1,7 @@
 """Runs: from a configuration to a directory with a trained, measured and pictured model."""
 
 from tfvae.runs.build import build_model
-from tfvae.runs.code_prior import encode_all, train_prior
+from tfvae.runs.code_prior import encode_all, fit_to_resume, train_prior
 from tfvae.runs.directory import RunDirectory, load_model, open_model
 from tfvae.runs.evaluate import evaluate, export_examples, load_run
 from tfvae.runs.train import load_data, train
@@ -12,6 +12,7 @@ __all__ = [
     "encode_all",
     "evaluate",
     "export_examples",
+    "fit_to_resume",
     "load_data",
     "load_model",
     "load_run",

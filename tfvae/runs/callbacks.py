@@ -8,11 +8,11 @@ import keras
 
 from tfvae.errors import NonFiniteLoss
 from tfvae.files import atomic
-from tfvae.runs.directory import RunDirectory
+from tfvae.runs.directory import TrainingDirectory
 
 
 class EpochCounter(keras.callbacks.Callback):
-    """Tells the data pipeline which epoch it is (see `tfvae.data.Images.batches`)."""
+    """Tells the data pipeline which epoch it is (see `tfvae.data.shuffled_batches`)."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -30,7 +30,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
         run: the run, to name its last good checkpoint.
     """
 
-    def __init__(self, run: RunDirectory):
+    def __init__(self, run: TrainingDirectory):
         super().__init__()
         self.run = run
 
@@ -40,12 +40,13 @@ class StopAtNonFinite(keras.callbacks.Callback):
             return
         terms = ("reconstruction", "kl", "quantization")
         bad = [name for name in terms if not math.isfinite(float(logs.get(name, 0.0)))]
-        first = int(self.model.step) - self.model.steps_per_execution
+        last = int(self.model.optimizer.iterations)
+        first = last - self.model.steps_per_execution
         files = sorted(self.run.checkpoints.glob("*.keras"))
         kept = f"The last good model is {files[-1]}." if files else "No epoch was complete."
         raise NonFiniteLoss(
             f"The loss became {float(logs['loss'])} between steps {first} and "
-            f"{int(self.model.step)}; the term that is not finite: {' and '.join(bad) or 'loss'}. "
+            f"{last}; the term that is not finite: {' and '.join(bad) or 'loss'}. "
             f"{kept} Lower the learning rate{self._remedy()}."
         )
 
@@ -63,7 +64,7 @@ class History(keras.callbacks.Callback):
         epochs_done: rows to keep of a history that is there already.
     """
 
-    def __init__(self, run: RunDirectory, epochs_done: int):
+    def __init__(self, run: TrainingDirectory, epochs_done: int):
         super().__init__()
         self.run = run
         self.rows = read_history(run)[:epochs_done]
@@ -91,15 +92,21 @@ class History(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the model after every epoch."""
+    """Saves the model after every epoch, once `History` has its row.
 
-    def __init__(self, run: RunDirectory):
+    Args:
+        run: the run.
+        best: name of a value of the history; the model of the epoch where it is lowest is kept.
+    """
+
+    def __init__(self, run: TrainingDirectory, best: str | None = None):
         super().__init__()
-        self.run = run
+        self.run, self.best = run, best
 
     def on_epoch_end(self, epoch, logs=None):
         """Save."""
-        self.run.save_checkpoint(self.model, epoch + 1)
+        best = None if self.best is None else best_epoch(read_history(self.run), self.best)
+        self.run.save_checkpoint(self.model, epoch + 1, best)
 
 
 class Progress(keras.callbacks.Callback):
@@ -153,7 +160,7 @@ class Progress(keras.callbacks.Callback):
             self.console.print(f"epoch {epoch + 1}/{self.epochs}  {'  '.join(shown)}")
 
 
-def read_history(run: RunDirectory) -> list[dict]:
+def read_history(run: TrainingDirectory) -> list[dict]:
     """Return the rows of history.csv as numbers; an empty list if there is none."""
     if not run.history_file.is_file():
         return []
@@ -162,3 +169,8 @@ def read_history(run: RunDirectory) -> list[dict]:
             {name: int(v) if name == "epoch" else float(v) for name, v in row.items()}
             for row in csv.DictReader(file)
         ]
+
+
+def best_epoch(rows: list[dict], name: str) -> int:
+    """Return the epoch, from 1 on, where a value of the history is lowest; the first of several."""
+    return min(rows, key=lambda row: row[name])["epoch"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import shutil
 import time
 
 import keras
@@ -9,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import code_priors
-from tfvae.config import Config
-from tfvae.errors import InvalidArgument, NonFiniteLoss, TfvaeError
+from tfvae.config import CodePriorConfig, Config
+from tfvae.data import shuffled_batches
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
 from tfvae.files import atomic, update_report
 from tfvae.images import save_grid
 from tfvae.models import CodeModel
@@ -20,16 +22,27 @@ from tfvae.runs.directory import RunDirectory
 from tfvae.runs.train import load_data
 
 
-def train_prior(run_dir, config: Config | None = None, progress: bool = True, splits=None) -> dict:
+def train_prior(
+    run_dir,
+    config: Config | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    splits=None,
+) -> dict:
     """Fit a prior to the codes of a run's training images, and save it inside the run's model.
 
     The weights kept are those of the epoch with the lowest loss on the validation images. The run
     gets `samples.png` from the new prior, `samples-uniform.png` from the uniform one,
     `prior-curves.png`, and the section "code_prior" in its report; the model appears last, whole.
 
+    Epoch by epoch the prior is kept in `code-prior/` of the run. As in `train`, one that is resumed
+    ends with the same weights as one that was not interrupted.
+
     Args:
         run_dir: a run of a VQ-VAE that `train` finished.
-        config: the run's configuration with other settings of `code_prior`; by default its own.
+        config: the run's configuration with other settings of `code_prior`; by default its own, or
+            with `resume` that of the fit that goes on.
+        resume: continue the last fit of this run from its last epoch.
         progress: whether to show a progress bar on standard error.
         splits: the data, where it is loaded already.
 
@@ -43,32 +56,43 @@ def train_prior(run_dir, config: Config | None = None, progress: bool = True, sp
     """
     start = time.perf_counter()
     run = RunDirectory(run_dir)
-    config = config or run.read_config()
+    config = config or (fit_to_resume(run).read_config() if resume else run.read_config())
     model = run.load_model()
     if not isinstance(model, CodeModel):
         raise InvalidArgument(
             f"{run_dir} holds a {type(model).__name__}, whose latents are not codes: it is trained "
             "together with its prior. Expected a run of a VQ-VAE."
         )
+    options = config.code_prior
+    epochs_done, prior = fit_to_resume(run).last_checkpoint() if resume else (0, None)
+    if options.epochs < epochs_done:
+        raise InvalidArgument(
+            f"The fit of the prior in {run_dir} has done {epochs_done} epochs already; expected "
+            "--epochs of at least that many."
+        )
     splits = splits or load_data(config)
     codes, held_out = (encode_all(model, images) for images in (splits.train, splits.validation))
-    options = config.code_prior
-    keras.utils.set_random_seed(options.seed)
-    prior = code_priors.get(
-        options.name, codebook_size=model.codebook_size, seed=options.seed, **options.options
-    )
-    history = _fit(prior, options, codes, held_out, progress)
-    model.prior = prior
-    _draw(run, model, history, splits)
-    best = int(np.argmin(history["val_loss"]))
+    if prior is None:
+        keras.utils.set_random_seed(options.seed)
+        prior = code_priors.get(
+            options.name, codebook_size=model.codebook_size, seed=options.seed, **options.options
+        )
+        shutil.rmtree(run.code_prior.path, ignore_errors=True)
+    run.code_prior.write_config(config)
+    _fit(run, prior, options, codes, held_out, epochs_done, progress)
+    rows = callbacks.read_history(run.code_prior)
+    best = callbacks.best_epoch(rows, "val_loss")
+    model.prior = run.code_prior.load_checkpoint(best)
+    _draw(run, model, rows, splits)
+    kept = rows[best - 1]
     values = {
         "name": options.name,
-        "loss": float(history["loss"][best]),
-        "val_loss": float(history["val_loss"][best]),
-        "uniform": prior.num_positions * math.log(model.codebook_size),
-        "bits_per_code": float(history["val_bits_per_code"][best]),
-        "epoch": best + 1,
-        "parameters": prior.count_params(),
+        "loss": kept["loss"],
+        "val_loss": kept["val_loss"],
+        "uniform": model.prior.num_positions * math.log(model.codebook_size),
+        "bits_per_code": kept["val_bits_per_code"],
+        "epoch": best,
+        "parameters": model.prior.count_params(),
         "seconds": round(time.perf_counter() - start, 1),
     }
     with atomic(run.model_file) as temporary:
@@ -78,11 +102,21 @@ def train_prior(run_dir, config: Config | None = None, progress: bool = True, sp
     return values
 
 
-def _draw(run, model, history, splits):
-    epochs = range(len(history["loss"]))
-    rows = [
-        {"epoch": n + 1} | {name: values[n] for name, values in history.items()} for n in epochs
-    ]
+def fit_to_resume(run: RunDirectory):
+    """Return the directory of the fit of a prior, where there is one to go on with.
+
+    Raises:
+        InvalidFile: there is none.
+    """
+    if not run.code_prior.config_file.is_file():
+        raise InvalidFile(
+            f"{run.path} has no fit of a prior to continue. Start one with "
+            f"`tfvae train-prior {run.path}`."
+        )
+    return run.code_prior
+
+
+def _draw(run, model, rows, splits):
     pictures.curves(rows, run.path / "prior-curves.png", pictures.PRIOR_CURVES)
     if splits.shape[-1] not in (1, 3):
         return
@@ -102,30 +136,39 @@ def encode_all(model, images, batch_size: int = 500) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _fit(prior, options, codes, held_out, progress):
-    steps = max(1, options.epochs * math.ceil(len(codes) / options.batch_size))
-    prior.compile(Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)))
-    best = keras.callbacks.EarlyStopping(
-        "val_loss", patience=options.epochs, restore_best_weights=True
-    )
-    hooks = [keras.callbacks.TerminateOnNaN(), best]
+def _fit(run, prior, options: CodePriorConfig, codes, held_out, epochs_done, progress):
+    batch_size = min(options.batch_size, len(codes))
+    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
+    steps = options.epochs * (len(codes) // batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, max(1, steps))
+    if prior.compiled:
+        prior.optimizer.learning_rate = schedule  # its length changes with the number of epochs
+    else:
+        prior.compile(Adam(schedule))
+    files = run.code_prior
+    hooks = [
+        callbacks.EpochCounter(epoch),
+        callbacks.StopAtNonFinite(files),
+        callbacks.History(files, epochs_done),
+        callbacks.Checkpoints(files, best="val_loss"),
+    ]
     with contextlib.ExitStack() as stack:
         if progress:
-            hooks.append(stack.enter_context(callbacks.Progress(0, options.epochs)))
+            bar = callbacks.Progress(epochs_done, options.epochs)
+            hooks.append(stack.enter_context(bar))
         try:
-            history = prior.fit(
-                codes,
+            prior.fit(
+                shuffled_batches(codes, batch_size, options.seed, epoch),
                 validation_data=held_out,
-                batch_size=options.batch_size,
+                validation_batch_size=batch_size,
+                initial_epoch=epochs_done,
                 epochs=options.epochs,
                 callbacks=hooks,
                 verbose=0,
-            ).history
+                shuffle=False,
+            )
         except KeyboardInterrupt:
-            raise TfvaeError("Interrupted; the run is as it was before.") from None
-    if not np.all(np.isfinite(history["loss"])):
-        raise NonFiniteLoss(
-            f"The loss of the prior became {history['loss'][-1]} in epoch {len(history['loss'])}; "
-            "the run is as it was before. Lower the learning rate."
-        )
-    return history
+            raise TfvaeError(
+                "Interrupted; the model of the run is as it was before. Continue with `tfvae "
+                f"train-prior {run.path} --resume`."
+            ) from None

@@ -6,26 +6,90 @@ from pathlib import Path
 
 import keras
 
+from tfvae.code_priors import CodePrior
 from tfvae.config import Config, load_config
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
 from tfvae.files import atomic
+from tfvae.models import GenerativeModel
 
 
-class RunDirectory:
+class TrainingDirectory:
+    """What a training keeps of itself, epoch by epoch, so that it can go on where it stopped.
+
+    `config.toml`, `history.csv` and `checkpoints/`.
+
+    Args:
+        path: the folder.
+        kind: the class of what is trained.
+    """
+
+    def __init__(self, path: str | Path, kind: type = GenerativeModel):
+        self.path = Path(path)
+        self.config_file = self.path / "config.toml"
+        self.history_file = self.path / "history.csv"
+        self.checkpoints = self.path / "checkpoints"
+        self._kind = kind
+
+    def write_config(self, config: Config) -> None:
+        """Write config.toml."""
+        with atomic(self.config_file) as temporary:
+            temporary.write_text(config.to_toml())
+
+    def read_config(self) -> Config:
+        """Read config.toml.
+
+        Raises:
+            InvalidFile: there is no run here, or its configuration is damaged.
+        """
+        if not self.config_file.is_file():
+            raise InvalidFile(
+                f"{self.path} is not a run: it has no config.toml. Expected a folder written by "
+                "`tfvae train`."
+            )
+        return load_config(self.config_file)
+
+    def save_checkpoint(self, model, epoch: int, best: int | None = None) -> None:
+        """Keep the model as it is after `epoch` epochs, the one before, and that of `best`."""
+        with atomic(self._checkpoint(epoch)) as temporary:
+            model.save(temporary)
+        for old, path in self._checkpoints():
+            if old < epoch - 1 and old != best:
+                path.unlink()
+
+    def load_checkpoint(self, epoch: int):
+        """Load the model of after `epoch` epochs."""
+        return load_model(self._checkpoint(epoch), self._kind)
+
+    def last_checkpoint(self) -> tuple[int, object | None]:
+        """Return (epochs done, model) of the last checkpoint, or (0, None) if there is none."""
+        found = self._checkpoints()
+        if not found:
+            return 0, None
+        epoch, path = found[-1]
+        return epoch, load_model(path, self._kind)
+
+    def _checkpoint(self, epoch):
+        return self.checkpoints / f"epoch-{epoch:05d}.keras"
+
+    def _checkpoints(self):
+        files = self.checkpoints.glob("epoch-*.keras")
+        return sorted((int(re.sub(r"\D", "", file.stem)), file) for file in files)
+
+
+class RunDirectory(TrainingDirectory):
     """The files of one run.
 
     `config.toml`, `model.keras`, `history.csv`, `report.json`, `tensorboard/`, `checkpoints/`, the
     pictures `curves.png`, `reconstructions.png`, `samples.png` and `latent.png` (of a VQ-VAE
-    `usage.png`), and what `tfvae train-prior` and `tfvae export` write.
+    `usage.png`), what `tfvae train-prior` and `tfvae export` write, and in `code-prior/` what the
+    former keeps.
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.config_file = self.path / "config.toml"
+        super().__init__(path)
         self.model_file = self.path / "model.keras"
-        self.history_file = self.path / "history.csv"
         self.tensorboard = self.path / "tensorboard"
-        self.checkpoints = self.path / "checkpoints"
+        self.code_prior = TrainingDirectory(self.path / "code-prior", CodePrior)
 
     @classmethod
     def create(cls, path: str | Path, config: Config) -> "RunDirectory":
@@ -52,24 +116,6 @@ class RunDirectory:
             path = Path(folder) / f"{name}-{number}"
         return path
 
-    def write_config(self, config: Config) -> None:
-        """Write config.toml."""
-        with atomic(self.config_file) as temporary:
-            temporary.write_text(config.to_toml())
-
-    def read_config(self) -> Config:
-        """Read config.toml.
-
-        Raises:
-            InvalidFile: there is no run here, or its configuration is damaged.
-        """
-        if not self.config_file.is_file():
-            raise InvalidFile(
-                f"{self.path} is not a run: it has no config.toml. Expected a folder written by "
-                "`tfvae train`."
-            )
-        return load_config(self.config_file)
-
     def load_model(self):
         """Load the trained model.
 
@@ -83,38 +129,17 @@ class RunDirectory:
             )
         return load_model(self.model_file)
 
-    def save_checkpoint(self, model, epoch: int) -> None:
-        """Keep the model as it is after `epoch` epochs, and the one before it."""
-        with atomic(self._checkpoint(epoch)) as temporary:
-            model.save(temporary)
-        for old, path in self._checkpoints():
-            if old < epoch - 1:
-                path.unlink()
 
-    def last_checkpoint(self) -> tuple[int, object | None]:
-        """Return (epochs done, model) of the last checkpoint, or (0, None) if there is none."""
-        found = self._checkpoints()
-        if not found:
-            return 0, None
-        epoch, path = found[-1]
-        return epoch, load_model(path)
-
-    def _checkpoint(self, epoch):
-        return self.checkpoints / f"epoch-{epoch:05d}.keras"
-
-    def _checkpoints(self):
-        files = self.checkpoints.glob("epoch-*.keras")
-        return sorted((int(re.sub(r"\D", "", file.stem)), file) for file in files)
-
-
-def load_model(path: str | Path):
+def load_model(path: str | Path, kind: type = GenerativeModel):
     """Load a model that tfvae saved.
 
-    Raises:
-        InvalidFile: the file is missing, damaged, or not a model of tfvae.
-    """
-    from tfvae.models import GenerativeModel
+    Args:
+        path: a `.keras` file.
+        kind: the class it should be of.
 
+    Raises:
+        InvalidFile: the file is missing, damaged, or holds something else.
+    """
     path = Path(path)
     if not path.is_file():
         raise InvalidFile(f"There is no model {path}.")
@@ -130,10 +155,9 @@ def load_model(path: str | Path):
     except Exception as error:  # Keras and zipfile raise many kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InvalidFile(f"{path} cannot be loaded: {reason[0][:300]}") from None
-    if not isinstance(model, GenerativeModel):
-        raise InvalidFile(
-            f"{path} holds a {type(model).__name__}; expected a model of tfvae, such as a VAE."
-        )
+    if not isinstance(model, kind):
+        wanted = "model of tfvae, such as a VAE" if kind is GenerativeModel else kind.__name__
+        raise InvalidFile(f"{path} holds a {type(model).__name__}; expected a {wanted}.")
     return model
 
 

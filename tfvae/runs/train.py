@@ -1,6 +1,7 @@
 """Training a configuration into a run directory."""
 
 import contextlib
+import shutil
 import time
 import warnings
 
@@ -65,6 +66,7 @@ def train(
         _fit(model, config.training, batches, splits.validation, epochs_done, hooks, run)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
+    shutil.rmtree(run.code_prior.path, ignore_errors=True)  # the codes are other ones now
     pictures.draw(run, model, splits, callbacks.read_history(run))
     update_report(
         run.path,
