@@ -30,7 +30,7 @@ CONFIG = recipes.load("vqvae-digits").override(
         "code_prior.name": "categorical",
         "code_prior.options": {},
         "code_prior.epochs": 3,
-        "code_prior.batch_size": 500,
+        "code_prior.batch_size": 400,
         "code_prior.learning_rate": 0.3,
     }
 )
@@ -212,12 +212,12 @@ def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
 
 
 def test_the_command_goes_on_with_the_settings_of_the_fit(copied, capsys):
-    copied.code_prior.write_config(CONFIG.override({"code_prior.batch_size": 400}))
+    copied.code_prior.write_config(CONFIG.override({"code_prior.batch_size": 300}))
     command = ["train-prior", str(copied.path), "--resume"]
     cli([*command, "--epochs", "4", "--json"], standalone_mode=False)
     assert 1 <= json.loads(capsys.readouterr().out)["epoch"] <= 4
     options = copied.read_config().code_prior
-    assert (options.epochs, options.batch_size) == (4, 400)
+    assert (options.epochs, options.batch_size) == (4, 300)
     with pytest.raises(InvalidArgument, match=r"A fit.*cannot change code_prior.name; only"):
         cli([*command, "--prior", "pixelcnn"], standalone_mode=False)
 

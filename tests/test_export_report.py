@@ -1,6 +1,7 @@
 """The measures of an exported file, and the page about it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -34,6 +35,16 @@ def decoder_of(model, folder):
     return Decoder.from_file(folder / "decoder.tflite")
 
 
+@pytest.fixture(scope="module")
+def of_vae(reported):
+    return Decoder.from_file(reported[0] / "decoder.tflite")
+
+
+@pytest.fixture(scope="module")
+def of_vqvae(vqvae, tmp_path_factory):
+    return decoder_of(vqvae, tmp_path_factory.mktemp("vqvae"))
+
+
 def shifted(model, by):
     """Return a copy of a model whose logits are larger by so much."""
     copy = model.copy()
@@ -43,9 +54,9 @@ def shifted(model, by):
 
 
 @pytest.mark.parametrize("name", ["vae", "vqvae"])
-def test_a_file_of_float32_loses_nothing(request, name, images, tmp_path):
-    model = request.getfixturevalue(name)
-    values = export.quality(model, decoder_of(model, tmp_path), images)
+def test_a_file_of_float32_loses_nothing(request, name, images):
+    model, decoder = (request.getfixturevalue(part) for part in (name, f"of_{name}"))
+    values = export.quality(model, decoder, images)
     assert values["num_examples"] == len(images)
     assert abs(values["log_likelihood_change"]) < 1e-4
     assert values["mse"] == pytest.approx(values["mse_keras"], abs=1e-6)
@@ -68,31 +79,31 @@ def test_the_change_of_the_likelihood_is_the_exact_one(images, tmp_path):
     assert values["standard_error"] == pytest.approx(spread, rel=0.1)
 
 
-def test_the_change_of_the_bound_of_codes_is_the_exact_one(vqvae, images, tmp_path):
+def test_the_change_of_the_bound_of_codes_is_the_exact_one(vqvae, of_vqvae, images):
     other = shifted(vqvae, 0.5)
-    values = export.quality(vqvae, decoder_of(other, tmp_path), images)
-    bounds = [tfvae.log_likelihood(m, images, progress=False).per_example for m in (vqvae, other)]
+    values = export.quality(other, of_vqvae, images)
+    bounds = [tfvae.log_likelihood(m, images, progress=False).per_example for m in (other, vqvae)]
     assert values["log_likelihood"] == pytest.approx(np.mean(bounds[1]), abs=1e-4)
     change = np.mean(bounds[1] - bounds[0])
     assert values["log_likelihood_change"] == pytest.approx(change, abs=1e-4)
     assert abs(change) > 0.1
 
 
-def test_reconstruction_errors_are_those_of_numpy(vae, images, tmp_path):
+def test_reconstruction_errors_are_those_of_numpy(vae, of_vae, images):
     other = shifted(vae, 1.0)
-    values = export.quality(vae, decoder_of(other, tmp_path), images)
-    for key, model in (("_keras", vae), ("", other)):
+    values = export.quality(other, of_vae, images)
+    for key, model in (("_keras", other), ("", vae)):
         error = np.mean((model(images).numpy() - images) ** 2)
         assert values[f"mse{key}"] == pytest.approx(error, rel=1e-4)
         assert values[f"psnr{key}"] == pytest.approx(-10 * np.log10(error), rel=1e-4)
     assert values["psnr_change"] == pytest.approx(values["psnr"] - values["psnr_keras"])
 
 
-def test_codes_that_differ_are_counted(vqvae, images, tmp_path):
+def test_codes_that_differ_are_counted(vqvae, of_vqvae, images):
     other = vqvae.copy()
     table = other.quantizer.table
     table.assign(table.numpy()[[1, 0, *range(2, 8)]])  # two codes change places
-    found = export.quality(vqvae, decoder_of(other, tmp_path), images)["code_agreement"]
+    found = export.quality(other, of_vqvae, images)["code_agreement"]
     codes = vqvae.encode(images).numpy()
     assert found == pytest.approx(np.mean(codes > 1))
 
@@ -133,8 +144,8 @@ def test_the_page_shows_it(reported):
     ]
 
 
-def test_examples_that_do_not_fit_are_refused(vae, images, tmp_path):
-    export.litert(vae, tmp_path / "decoder.tflite")
+def test_examples_that_do_not_fit_are_refused(vae, reported, images, tmp_path):
+    shutil.copy(reported[0] / "decoder.tflite", tmp_path)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InvalidData, match="takes"):
         export.report(vae, tmp_path / "decoder.tflite", images[:, :2])
