@@ -1,5 +1,6 @@
 """Runs of models of codes: trained, given a prior, measured and resumed."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -154,18 +155,47 @@ def test_a_prior_of_a_run_without_codes_is_refused(tmp_path):
         runs.train_prior(run.path, progress=False)
 
 
-def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(tmp_path, run, splits):
-    before = run.model_file.read_bytes()
-    config = CONFIG.override({"code_prior.learning_rate": 1e38})
-    with pytest.raises(NonFiniteLoss, match="Lower the learning rate"):
-        runs.train_prior(run.path, config, progress=False, splits=splits)
-    assert run.model_file.read_bytes() == before
-
-
 @pytest.fixture
 def copied(run, tmp_path):
     """A copy of the finished run, to be changed."""
     return RunDirectory(shutil.copytree(run.path, tmp_path / "copy"))
+
+
+def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(copied, splits):
+    before = copied.model_file.read_bytes()
+    config = CONFIG.override({"code_prior.learning_rate": 1e38})
+    with pytest.raises(NonFiniteLoss, match="Lower the learning rate"):
+        runs.train_prior(copied.path, config, progress=False, splits=splits)
+    assert copied.model_file.read_bytes() == before
+    assert not list(copied.code_prior.checkpoints.glob("*"))
+
+
+def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_kept(copied, splits):
+    one_step = {"code_prior.batch_size": len(splits.train), "code_prior.learning_rate": 1e38}
+    with pytest.raises(NonFiniteLoss, match=r"validation images became (nan|inf) in epoch 1"):
+        runs.train_prior(copied.path, CONFIG.override(one_step), progress=False, splits=splits)
+    assert not list(copied.code_prior.checkpoints.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"code_prior.name": "uniform"}, "nothing to learn"),
+        ({"code_prior.options": {"num_classes": 3}}, "3 classes and got no labels"),
+    ],
+)
+def test_a_prior_that_cannot_be_fitted_leaves_the_last_fit(copied, splits, settings, message):
+    before = {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")}
+    with pytest.raises(InvalidArgument, match=message):
+        runs.train_prior(copied.path, CONFIG.override(settings), progress=False, splits=splits)
+    assert {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")} == before
+
+
+def test_a_fit_that_was_interrupted_is_not_replaced(copied, splits, interrupted_after):
+    with interrupted_after(2), pytest.raises(TfvaeError, match="Interrupted"):
+        runs.train_prior(copied.path, progress=False, splits=splits)
+    with pytest.raises(InvalidArgument, match=r"did 1 of its 3 epochs.*--resume, or delete"):
+        runs.train_prior(copied.path, progress=False, splits=splits)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -185,8 +215,12 @@ def test_a_fit_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
 
 
 def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
-    # A rate that rises from epoch to epoch would need another schedule; this one leaps at once.
-    config = CONFIG.override({"code_prior.learning_rate": 30.0, "code_prior.epochs": 6})
+    # Codes of the few training images there are: more epochs fit them better and others worse.
+    few = dataclasses.replace(
+        splits, train=Images(splits.train.pixels[:20], splits.train.max_value)
+    )
+    options = {"code_prior.learning_rate": 1.0, "code_prior.epochs": 12}
+    config, splits = CONFIG.override(options), few
     values = runs.train_prior(copied.path, config, progress=False, splits=splits)
     rows = runs.callbacks.read_history(copied.code_prior)
     losses = [row["val_loss"] for row in rows]
@@ -195,18 +229,22 @@ def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
     kept = {
         int(file.stem.removeprefix("epoch-")) for file in copied.code_prior.checkpoints.iterdir()
     }
-    assert kept == {5, 6, values["epoch"]}
+    assert values["epoch"] < 11
+    assert kept == {11, 12, values["epoch"]}
     codes = runs.encode_all(copied.load_model(), splits.validation)
     nats = -np.mean(copied.load_model().prior.log_prob(codes))
     assert nats == pytest.approx(min(losses), rel=1e-5)
 
 
 def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
+    before = runs.callbacks.read_history(copied.code_prior)
     longer = CONFIG.override({"code_prior.epochs": 5})
     values = runs.train_prior(copied.path, longer, True, progress=False, splits=splits)
     assert values["val_loss"] < run.fitted["val_loss"]
     rows = runs.callbacks.read_history(copied.code_prior)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert rows[:3] == before
+    assert copied.code_prior.last_checkpoint()[1].steps_made == 5 * 3
     with pytest.raises(InvalidArgument, match="has done 5 epochs already"):
         runs.train_prior(copied.path, CONFIG, True, progress=False, splits=splits)
 
@@ -220,6 +258,18 @@ def test_the_command_goes_on_with_the_settings_of_the_fit(copied, capsys):
     assert (options.epochs, options.batch_size) == (4, 300)
     with pytest.raises(InvalidArgument, match=r"A fit.*cannot change code_prior.name; only"):
         cli([*command, "--prior", "pixelcnn"], standalone_mode=False)
+
+
+def test_what_the_run_says_of_the_rest_is_not_put_back_by_a_fit(copied, splits):
+    copied.write_config(CONFIG.override({"training.epochs": 50}))
+    runs.train_prior(copied.path, CONFIG, True, progress=False, splits=splits)
+    assert copied.read_config().training.epochs == 50
+
+
+def test_a_run_that_was_not_trained_on_keeps_its_prior(copied, model, splits):
+    runs.train(CONFIG, copied.path, True, progress=False, splits=splits)
+    assert_same_weights(copied.load_model().prior, model.prior)
+    assert copied.code_prior.epochs_done() == 3
 
 
 def test_codes_that_are_other_ones_have_no_fit_to_go_on_with(copied, splits):

@@ -42,6 +42,11 @@ class OwnLoss(keras.Model):
         """What `fit` and `evaluate` report, averaged over the examples."""
         return [self._averages]
 
+    @property
+    def steps_made(self) -> int:
+        """How many training steps were made, on the host."""
+        return int(self._counter)
+
     def compile_arguments(self) -> dict:
         """Return the arguments of `compile`, as objects, but for the optimizer and Keras's own."""
         return {}

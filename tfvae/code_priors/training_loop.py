@@ -78,14 +78,23 @@ class MaximumLikelihood(OwnLoss):
             InvalidArgument: labels are missing or not wanted, or there is nothing to learn.
         """
         self._prepare(x, y, "x")
-        if self.built and not self.trainable_variables:
-            raise InvalidArgument(
-                f"{type(self).__name__} has nothing to learn. Use it as it is, or another prior."
-            )
+        if self.built:
+            self.check_trainable()
         validation = kwargs.get("validation_data")
         if validation is not None:
             self._prepare(*_split(validation), "validation_data")
         return super().fit(x, self._labels(y, kwargs), *args, **kwargs)
+
+    def check_trainable(self) -> None:
+        """Refuse to fit a prior without variables.
+
+        Raises:
+            InvalidArgument: it has none.
+        """
+        if not self.trainable_variables:
+            raise InvalidArgument(
+                f"{type(self).__name__} has nothing to learn. Use it as it is, or another prior."
+            )
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""

@@ -121,7 +121,7 @@ def _leave_parameters(recipes, content):
         for operator in graph.operators:  # in the order of their computation
             outputs = {n for n in operator.outputs if re.search(_OF_NETWORKS, names[n])}
             scope = f"^{re.escape(';'.join(names[n] for n in operator.outputs))};?$"
-            if outputs and _weights(operator, graph, model, schema) == last:
+            if outputs and _weights(operator, graph, model, schema) in last:
                 reached |= outputs
                 for kind in _WITH_WEIGHTS:
                     recipes.add_dynamic_config(scope, _KINDS[kind], 8)
@@ -146,14 +146,24 @@ def _add_static(recipes, bits, integer_io):
 
 
 def _last_weights(model, schema):
-    """Return the weights that the output of `parameters` comes from, as `_weights` does."""
+    """Return the weights, as `_weights` does, that the output of `parameters` comes from directly.
+
+    Of several operators if the last layer became several, as a transposed convolution may.
+    """
     (signature,) = (s for s in model.signatureDefs if s.signatureKey == b"parameters")
     graph = model.subgraphs[signature.subgraphIndex]
     makers = {output: operator for operator in graph.operators for output in operator.outputs}
-    tensor = signature.outputs[0].tensorIndex
-    while (weights := _weights(makers[tensor], graph, model, schema)) is None:
-        tensor = makers[tensor].inputs[0]  # back to where there are weights
-    return weights
+    found, pending = set(), [signature.outputs[0].tensorIndex]
+    while pending:  # back to where there are weights
+        tensor = pending.pop()
+        if tensor not in makers or graph.tensors[tensor].type != schema.TensorType.FLOAT32:
+            continue
+        weights = _weights(makers[tensor], graph, model, schema)
+        if weights is None:
+            pending.extend(makers[tensor].inputs)
+        else:
+            found.add(weights)
+    return found
 
 
 def _weights(operator, graph, model, schema):

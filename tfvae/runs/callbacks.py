@@ -40,20 +40,30 @@ class StopAtNonFinite(keras.callbacks.Callback):
             return
         terms = ("reconstruction", "kl", "quantization")
         bad = [name for name in terms if not math.isfinite(float(logs.get(name, 0.0)))]
-        last = int(self.model.optimizer.iterations)
+        last = self.model.steps_made
         first = last - self.model.steps_per_execution
-        files = sorted(self.run.checkpoints.glob("*.keras"))
-        kept = f"The last good model is {files[-1]}." if files else "No epoch was complete."
         raise NonFiniteLoss(
             f"The loss became {float(logs['loss'])} between steps {first} and "
             f"{last}; the term that is not finite: {' and '.join(bad) or 'loss'}. "
-            f"{kept} Lower the learning rate{self._remedy()}."
+            f"{self._remedy()}"
         )
 
+    def on_epoch_end(self, epoch, logs=None):
+        """Look at the validation, which sees what the last step of the epoch made of the model."""
+        loss = float(logs.get("val_loss", 0.0))
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"The loss on the validation images became {loss} in epoch {epoch + 1}. "
+                f"{self._remedy()}"
+            )
+
     def _remedy(self):
-        if not hasattr(self.model, "kl_warmup_steps"):
-            return ""
-        return ", or use a KL warm-up (--set training.kl_warmup_steps=1000)"
+        files = sorted(self.run.checkpoints.glob("*.keras"))
+        kept = f"The last good model is {files[-1]}." if files else "No epoch was complete."
+        warmup = ""
+        if hasattr(self.model, "kl_warmup_steps"):
+            warmup = ", or use a KL warm-up (--set training.kl_warmup_steps=1000)"
+        return f"{kept} Lower the learning rate{warmup}."
 
 
 class History(keras.callbacks.Callback):

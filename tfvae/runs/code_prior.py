@@ -1,8 +1,8 @@
 """Fitting a prior to the codes of a trained VQ-VAE, into the run that holds it."""
 
 import contextlib
+import dataclasses
 import math
-import shutil
 import time
 
 import keras
@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import code_priors
+from tfvae.code_priors.data import check_condition
 from tfvae.config import CodePriorConfig, Config
 from tfvae.data import shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
@@ -36,7 +37,8 @@ def train_prior(
     `prior-curves.png`, and the section "code_prior" in its report; the model appears last, whole.
 
     Epoch by epoch the prior is kept in `code-prior/` of the run. As in `train`, one that is resumed
-    ends with the same weights as one that was not interrupted.
+    ends with the same weights as one that was not interrupted. A fit that did not reach its end is
+    not replaced by another.
 
     Args:
         run_dir: a run of a VQ-VAE that `train` finished.
@@ -51,8 +53,8 @@ def train_prior(
         prior takes, `bits_per_code`, all of the validation images, and `epoch`, the one kept.
 
     Raises:
-        TfvaeError: no run of a VQ-VAE, settings or data that cannot be used, a loss that is not
-            finite.
+        TfvaeError: no run of a VQ-VAE, settings or data that cannot be used, a fit that waits to be
+            resumed, a loss that is not finite.
     """
     start = time.perf_counter()
     run = RunDirectory(run_dir)
@@ -70,21 +72,21 @@ def train_prior(
             f"The fit of the prior in {run_dir} has done {epochs_done} epochs already; expected "
             "--epochs of at least that many."
         )
+    if not resume:
+        _check_no_other(run)
     splits = splits or load_data(config)
     codes, held_out = (encode_all(model, images) for images in (splits.train, splits.validation))
     if prior is None:
-        keras.utils.set_random_seed(options.seed)
-        prior = code_priors.get(
-            options.name, codebook_size=model.codebook_size, seed=options.seed, **options.options
-        )
-        shutil.rmtree(run.code_prior.path, ignore_errors=True)
+        prior = _new_prior(model, options)
+        run.forget_code_prior()
     run.code_prior.write_config(config)
     _fit(run, prior, options, codes, held_out, epochs_done, progress)
-    rows = callbacks.read_history(run.code_prior)
+    # An epoch that was interrupted may have a row, and has no checkpoint.
+    rows = [r for r in callbacks.read_history(run.code_prior) if r["epoch"] <= options.epochs]
     best = callbacks.best_epoch(rows, "val_loss")
     model.prior = run.code_prior.load_checkpoint(best)
     _draw(run, model, rows, splits)
-    kept = rows[best - 1]
+    (kept,) = (row for row in rows if row["epoch"] == best)
     values = {
         "name": options.name,
         "loss": kept["loss"],
@@ -97,9 +99,34 @@ def train_prior(
     }
     with atomic(run.model_file) as temporary:
         model.save(temporary)
-    run.write_config(config)
+    # The rest of what the run says may have changed since a fit began that was resumed.
+    run.write_config(dataclasses.replace(run.read_config(), data=config.data, code_prior=options))
     update_report(run.path, "code_prior", values)
     return values
+
+
+def _new_prior(model, options: CodePriorConfig):
+    """Return a prior that can be fitted; what cannot is refused before anything is written."""
+    keras.utils.set_random_seed(options.seed)
+    prior = code_priors.get(
+        options.name, codebook_size=model.codebook_size, seed=options.seed, **options.options
+    )
+    check_condition(None, prior.num_classes)
+    prior.build((None, *model.code_shape))
+    prior.check_trainable()
+    return prior
+
+
+def _check_no_other(run):
+    """Refuse to replace a fit that was interrupted."""
+    if not run.code_prior.config_file.is_file():
+        return
+    done, wanted = run.code_prior.epochs_done(), run.code_prior.read_config().code_prior.epochs
+    if 0 < done < wanted:
+        raise InvalidArgument(
+            f"{run.path} has a fit of a prior that did {done} of its {wanted} epochs. Continue "
+            f"it with --resume, or delete {run.code_prior.path} to start anew."
+        )
 
 
 def fit_to_resume(run: RunDirectory):

@@ -1,6 +1,7 @@
 """The folder of a run: where everything lies, and how it is found again."""
 
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -60,13 +61,14 @@ class TrainingDirectory:
         """Load the model of after `epoch` epochs."""
         return load_model(self._checkpoint(epoch), self._kind)
 
+    def epochs_done(self) -> int:
+        """Return how many epochs the last checkpoint has done; 0 if there is none."""
+        return max((epoch for epoch, _ in self._checkpoints()), default=0)
+
     def last_checkpoint(self) -> tuple[int, object | None]:
         """Return (epochs done, model) of the last checkpoint, or (0, None) if there is none."""
-        found = self._checkpoints()
-        if not found:
-            return 0, None
-        epoch, path = found[-1]
-        return epoch, load_model(path, self._kind)
+        epoch = self.epochs_done()
+        return epoch, self.load_checkpoint(epoch) if epoch else None
 
     def _checkpoint(self, epoch):
         return self.checkpoints / f"epoch-{epoch:05d}.keras"
@@ -115,6 +117,12 @@ class RunDirectory(TrainingDirectory):
             number += 1
             path = Path(folder) / f"{name}-{number}"
         return path
+
+    def forget_code_prior(self) -> None:
+        """Delete what `tfvae train-prior --resume` would go on with."""
+        self.code_prior.config_file.unlink(missing_ok=True)  # without it, the rest is nothing
+        if self.code_prior.path.exists():
+            shutil.rmtree(self.code_prior.path)
 
     def load_model(self):
         """Load the trained model.

@@ -1,7 +1,6 @@
 """Training a configuration into a run directory."""
 
 import contextlib
-import shutil
 import time
 import warnings
 
@@ -10,8 +9,9 @@ import tensorflow as tf
 
 from tfvae import data
 from tfvae.config import Config, TrainingConfig
-from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.files import atomic, update_report
+from tfvae.models import CodeModel
 from tfvae.runs import callbacks, pictures
 from tfvae.runs.build import build_model, learning_rate
 from tfvae.runs.directory import RunDirectory
@@ -64,9 +64,9 @@ def train(
             bar = callbacks.Progress(epochs_done, config.training.epochs)
             hooks.append(stack.enter_context(bar))
         _fit(model, config.training, batches, splits.validation, epochs_done, hooks, run)
+    _settle_prior(run, model)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
-    shutil.rmtree(run.code_prior.path, ignore_errors=True)  # the codes are other ones now
     pictures.draw(run, model, splits, callbacks.read_history(run))
     update_report(
         run.path,
@@ -79,6 +79,20 @@ def train(
         },
     )
     return run
+
+
+def _settle_prior(run, model):
+    """Keep the prior over codes of a finished run that was not trained on; forget it otherwise."""
+    if not isinstance(model, CodeModel) or not run.model_file.is_file():
+        return
+    try:
+        finished = run.load_model()
+    except InvalidFile:
+        finished = None
+    if finished is not None and finished.steps_made == model.steps_made:
+        model.prior = finished.prior
+    else:
+        run.forget_code_prior()  # it is of other codes
 
 
 def load_data(config: Config) -> data.Splits:
