@@ -88,14 +88,20 @@ def exported(request):
     return request.getfixturevalue(request.param)
 
 
-def constants(path, signature):
-    """Return {shape: real values} of the constants of a graph with at least two axes."""
+def parsed(path, signature):
+    """Return a file's tree, its schema, and the graph of a signature."""
     model, schema = flatfile.parse(path.read_bytes())
     (graph,) = (
         model.subgraphs[s.subgraphIndex]
         for s in model.signatureDefs
         if flatfile.text(s.signatureKey) == signature
     )
+    return model, schema, graph
+
+
+def constants(path, signature):
+    """Return {shape: real values} of the constants of a graph with at least two axes."""
+    model, schema, graph = parsed(path, signature)
     kinds = schema.TensorType
     types = {kinds.FLOAT32: np.float32, kinds.FLOAT16: np.float16, kinds.INT8: np.int8}
     for tensor in graph.tensors:
@@ -257,12 +263,7 @@ def test_a_last_layer_that_becomes_several_operators_shares_no_range(images, tmp
 
 def outputs_of_layers(path, signature):
     """Return the types of what the operators with weights give, in their order."""
-    model, schema = flatfile.parse(path.read_bytes())
-    (graph,) = (
-        model.subgraphs[s.subgraphIndex]
-        for s in model.signatureDefs
-        if flatfile.text(s.signatureKey) == signature
-    )
+    model, schema, graph = parsed(path, signature)
     operators, types = (
         {number: name for name, number in vars(kind).items() if isinstance(number, int)}
         for kind in (schema.BuiltinOperator, schema.TensorType)

@@ -56,7 +56,7 @@ class Images:
         def prepare(pixels, now, number):
             x = self._to_float(pixels)
             if self.resample:
-                noise_seed = fold_in(fold_in(pixel_seed, now), number)
+                noise_seed = fold_in(pixel_seed, now, number)
                 noise = tf.random.stateless_uniform(tf.shape(x), noise_seed)
                 x = tf.cast(noise < x, tf.float32)
             return x

@@ -1,6 +1,5 @@
 """Fitting a prior to the codes of a trained VQ-VAE, into the run that holds it."""
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -13,12 +12,12 @@ from tfvae import code_priors
 from tfvae.code_priors.data import check_condition
 from tfvae.config import CodePriorConfig, Config
 from tfvae.data import shuffled_batches
-from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
+from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, update_report
 from tfvae.images import save_grid
 from tfvae.models import CodeModel
 from tfvae.optimizers import Adam
-from tfvae.runs import callbacks, pictures
+from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.directory import RunDirectory
 from tfvae.runs.train import load_data
 
@@ -172,30 +171,16 @@ def _fit(run, prior, options: CodePriorConfig, codes, held_out, epochs_done, pro
         prior.optimizer.learning_rate = schedule  # its length changes with the number of epochs
     else:
         prior.compile(Adam(schedule))
-    files = run.code_prior
-    hooks = [
-        callbacks.EpochCounter(epoch),
-        callbacks.StopAtNonFinite(files),
-        callbacks.History(files, epochs_done),
-        callbacks.Checkpoints(files, best="val_loss"),
-    ]
-    with contextlib.ExitStack() as stack:
-        if progress:
-            bar = callbacks.Progress(epochs_done, options.epochs)
-            hooks.append(stack.enter_context(bar))
-        try:
-            prior.fit(
-                shuffled_batches(codes, batch_size, options.seed, epoch),
-                validation_data=held_out,
-                validation_batch_size=batch_size,
-                initial_epoch=epochs_done,
-                epochs=options.epochs,
-                callbacks=hooks,
-                verbose=0,
-                shuffle=False,
-            )
-        except KeyboardInterrupt:
-            raise TfvaeError(
-                "Interrupted; the model of the run is as it was before. Continue with `tfvae "
-                f"train-prior {run.path} --resume`."
-            ) from None
+    loop.fit(
+        prior,
+        shuffled_batches(codes, batch_size, options.seed, epoch),
+        epoch,
+        options.epochs,
+        run.code_prior,
+        "Interrupted; the model of the run is as it was before. Continue with `tfvae train-prior "
+        f"{run.path} --resume`.",
+        progress,
+        best="val_loss",
+        validation_data=held_out,
+        validation_batch_size=batch_size,
+    )

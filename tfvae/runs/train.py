@@ -1,6 +1,5 @@
 """Training a configuration into a run directory."""
 
-import contextlib
 import time
 import warnings
 
@@ -8,11 +7,11 @@ import keras
 import tensorflow as tf
 
 from tfvae import data
-from tfvae.config import Config, TrainingConfig
-from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.config import Config
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
 from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel
-from tfvae.runs import callbacks, pictures
+from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.build import build_model, learning_rate
 from tfvae.runs.directory import RunDirectory
 
@@ -58,12 +57,17 @@ def train(
     else:
         run = RunDirectory.create(run_dir, config)
 
-    with contextlib.ExitStack() as stack:
-        hooks = [callbacks.EpochCounter(epoch), *_callbacks(run, epochs_done)]
-        if progress:
-            bar = callbacks.Progress(epochs_done, config.training.epochs)
-            hooks.append(stack.enter_context(bar))
-        _fit(model, config.training, batches, splits.validation, epochs_done, hooks, run)
+    loop.fit(
+        model,
+        batches,
+        epoch,
+        config.training.epochs,
+        run,
+        f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`.",
+        progress,
+        hooks=[keras.callbacks.TensorBoard(run.tensorboard, write_graph=False)],
+        validation_data=splits.validation.dataset(config.training.batch_size),
+    )
     _settle_prior(run, model)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
@@ -123,31 +127,3 @@ def _check_splits(model, splits):
             TfvaeWarning,
             stacklevel=2,
         )
-
-
-def _callbacks(run, epochs_done):
-    return [
-        callbacks.StopAtNonFinite(run),
-        callbacks.History(run, epochs_done),
-        callbacks.Checkpoints(run),
-        keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
-    ]
-
-
-def _fit(model, config: TrainingConfig, batches, validation, epochs_done, hooks, run):
-    try:
-        model.fit(
-            batches,
-            validation_data=validation.dataset(config.batch_size),
-            initial_epoch=epochs_done,
-            epochs=config.epochs,
-            callbacks=hooks,
-            verbose=0,
-            shuffle=False,
-        )
-    except KeyboardInterrupt:
-        raise TfvaeError(
-            f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`."
-        ) from None
-    except tf.errors.ResourceExhaustedError:
-        raise TfvaeError("Out of memory. Use a smaller --batch-size or --num-samples.") from None
