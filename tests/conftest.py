@@ -45,7 +45,7 @@ def make_vae():
 
     def build(likelihood="bernoulli", x_shape=(4, 4, 1), latents=2, **options):
         keras.utils.set_random_seed(1)
-        likelihood = tfvae.distributions.LIKELIHOODS.get(likelihood)
+        likelihood = tfvae.likelihoods.REGISTRY.get(likelihood)
         params_shape = (*x_shape[:-1], likelihood.params_size(x_shape[-1]))
         encoder = tfvae.networks.dense_encoder(x_shape, 2 * latents, hidden=(8,))
         decoder = tfvae.networks.dense_decoder(latents, params_shape, hidden=(8,))
@@ -186,7 +186,7 @@ class LinearGaussian:
         return tfvae.VAE(
             _affine(kernel, bias),
             _affine(self.w.T, self.b),
-            likelihood=tfvae.distributions.Normal(scale=self.scale),
+            likelihood=tfvae.likelihoods.Normal(scale=self.scale),
             **options,
         )
 

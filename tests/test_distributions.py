@@ -22,7 +22,7 @@ tfd = tfp.distributions
 
 ALL = [
     (registry, name)
-    for registry in (distributions.LIKELIHOODS, distributions.POSTERIORS)
+    for registry in (likelihoods.REGISTRY, posteriors.REGISTRY)
     for name in registry.names()
 ]
 
@@ -121,7 +121,7 @@ class TestEveryFactory:
         sample = tf.function(lambda p: factory(p).sample(4, seed=make_seed(1)), jit_compile=True)
         x = sample(params).numpy()
         assert x.std() > 0
-        if isinstance(factory, distributions.Likelihood):
+        if isinstance(factory, likelihoods.Likelihood):
             factory.check(x)
             assert factory.off_levels(x) == 0
 
@@ -354,17 +354,17 @@ class TestNormals:
 
 
 class TestCheck:
-    @pytest.mark.parametrize("name", distributions.LIKELIHOODS.names())
+    @pytest.mark.parametrize("name", likelihoods.REGISTRY.names())
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_values_that_are_not_finite_are_refused(self, name, value):
         x = np.array([[0.0, value, 1.0, value]])
         with pytest.raises(InvalidData, match=r"`images` holds 2 values .* expected finite"):
-            distributions.LIKELIHOODS.get(name).check(x, "images")
+            likelihoods.REGISTRY.get(name).check(x, "images")
 
-    @pytest.mark.parametrize("name", distributions.LIKELIHOODS.names())
+    @pytest.mark.parametrize("name", likelihoods.REGISTRY.names())
     @pytest.mark.parametrize("x", [[0, 255], [-1, 1]], ids=str)
     def test_likelihoods_over_levels_refuse_what_is_outside_0_and_1(self, name, x):
-        likelihood = distributions.LIKELIHOODS.get(name)
+        likelihood = likelihoods.REGISTRY.get(name)
         if likelihood.num_levels is None:
             likelihood.check(np.array(x))
         else:
@@ -399,7 +399,7 @@ def test_the_second_derivative_of_the_bernoulli_log_likelihood_is_the_analytic_o
         outer.watch(logits)
         with tf.GradientTape() as inner:
             inner.watch(logits)
-            log_prob = distributions.Bernoulli()(logits, batch_ndims=2).log_prob(x)
+            log_prob = likelihoods.Bernoulli()(logits, batch_ndims=2).log_prob(x)
             total = tf.reduce_sum(weight * log_prob)
         squares = tf.reduce_sum(inner.gradient(total, logits) ** 2)
     s = tf.sigmoid(logits)
@@ -411,7 +411,7 @@ def test_the_second_derivative_of_the_bernoulli_log_likelihood_is_the_analytic_o
 def test_the_bernoulli_log_likelihood_of_all_pairs_is_that_of_each(rng):
     logits = rng.normal(0, 3, (4, 1, 2, 3, 1)).astype("f4")
     x = rng.integers(0, 2, (5, 2, 3, 1)).astype("f4")
-    pairs = distributions.Bernoulli()(logits, batch_ndims=2).log_prob(x)
-    each = distributions.Bernoulli()(np.repeat(logits, 5, axis=1), batch_ndims=2).log_prob(x)
+    pairs = likelihoods.Bernoulli()(logits, batch_ndims=2).log_prob(x)
+    each = likelihoods.Bernoulli()(np.repeat(logits, 5, axis=1), batch_ndims=2).log_prob(x)
     assert pairs.shape == (4, 5)
     np.testing.assert_allclose(pairs, each, rtol=1e-5, atol=1e-5)

@@ -23,9 +23,9 @@ LEFT_OUT = "# not run"
 REGISTRIES = [
     objectives.REGISTRY,
     estimators.REGISTRY,
-    distributions.POSTERIORS,
-    distributions.LIKELIHOODS,
-    priors.PRIORS,
+    posteriors.REGISTRY,
+    likelihoods.REGISTRY,
+    priors.REGISTRY,
     quantizers.REGISTRY,
     code_priors.REGISTRY,
 ]

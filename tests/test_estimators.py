@@ -14,9 +14,12 @@ import tensorflow_probability as tfp
 
 import tfvae
 from tfvae import estimators, objectives
+from tfvae.bound import Bound
 from tfvae.distributions import all_states
 from tfvae.errors import InvalidArgument
-from tfvae.estimators.score_function import Centred
+from tfvae.estimators import pathwise
+from tfvae.estimators.estimator import zero
+from tfvae.estimators.score_function import Centred, fixed_sampler
 from tfvae.random import make_seed
 
 tfd = tfp.distributions
@@ -27,6 +30,7 @@ POSTERIORS = {
     "bernoulli": "bernoulli",
     "categorical": "categorical",
 }
+FAMILIES = {kind: tfvae.posteriors.get(name) for kind, name in POSTERIORS.items()}
 SHAPES = {"continuous": (1,), "bernoulli": (2,), "categorical": (2, 3)}
 OBJECTIVES = {
     "elbo": (objectives.elbo, 2),
@@ -73,27 +77,33 @@ def example(pixels=PIXELS):
     return np.array([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0][:pixels]], np.float32)
 
 
-class Injected:
-    """Make a model's q(z|x) give chosen samples, or noise, in place of random ones."""
+def estimate(model, bound, x, seed=0, training=True, sample=None, noises=()):
+    """Return the estimate of the model's estimator.
 
-    def __init__(self, model, sample=None, noises=()):
-        self.model, self.sample, self.noises = model, sample, list(noises)
+    Args:
+        model: compiled.
+        bound: a `Bound`.
+        x: the batch.
+        seed: an integer.
+        training: whether the estimator's own parts are trained.
+        sample: function from q to the samples that it gives in place of random ones.
+        noises: what `draw_noise` gives, one after the other.
+    """
+    infer, noises = model.inference(x, training), list(noises)
+    left = iter(noises)
 
-    def __enter__(self):
-        q_z_given_x, noises = self.model.q_z_given_x, iter(self.noises)
+    def with_given_noise(draw):
+        def given(number, q):
+            if sample is not None:
+                q.sample = lambda n, seed=None: sample(q)
+            if noises:
+                q.draw_noise = lambda shape, seed: next(left)
+            return draw(number, q)
 
-        def injected(x, training=False):
-            q = q_z_given_x(x, training=training)
-            if self.sample is not None:
-                q.sample = lambda n, seed=None: self.sample(q)
-            if self.noises:
-                q.draw_noise = lambda shape, seed: next(noises)
-            return q
+        return infer(given)
 
-        self.model.q_z_given_x = injected
-
-    def __exit__(self, *_):
-        del self.model.q_z_given_x
+    context = tf.cast(x, tf.float32)
+    return model.estimator.estimate(bound, with_given_noise, context, make_seed(seed), training)
 
 
 # Configurations: what the expectation runs over. All tuples of K samples lie along the batch.
@@ -193,11 +203,9 @@ def expected_gradient(model, kind, estimator, objective, num_samples, beta):
     x = tf.constant(np.repeat(example(), configurations, axis=0))
 
     def total():
-        with Injected(model, **injected):
-            estimate = estimator.estimate(
-                objective, model, x, num_samples, beta, make_seed(0), training=True
-            )
-        return tf.reduce_sum(tf.stop_gradient(probability) * estimate.surrogate)
+        bound = Bound(objective, num_samples, beta)
+        surrogate = estimate(model, bound, x, **injected).surrogate
+        return tf.reduce_sum(tf.stop_gradient(probability) * surrogate)
 
     return gradient(model, total)
 
@@ -237,9 +245,7 @@ def prove_value(kind, estimator, objective, num_samples, beta=0.7):
     model = make_model(kind)
     estimator = prepared(model, estimator, objective, num_samples)
     x = np.random.default_rng(2).integers(0, 2, (6, PIXELS)).astype("f4")
-    surrogate, terms, _ = estimator.estimate(
-        objective, model, x, num_samples, beta, make_seed(1), training=True
-    )
+    surrogate, terms, _ = estimate(model, Bound(objective, num_samples, beta), x, seed=1)
     assert surrogate.shape == (6,)
     log_w = terms.log_weights(beta)
     if isinstance(estimator, estimators.DisARM):  # of both halves of the pairs
@@ -279,11 +285,9 @@ def prove_unbiased_by_quadrature(estimator, nodes=80):
     noises = [tf.constant(noise, tf.float32) for noise in noises]
 
     def total():
-        with Injected(model, noises=noises):
-            estimate = estimator.estimate(
-                objectives.elbo, model, x, 1, 0.7, make_seed(0), training=False
-            )
-        return tf.reduce_sum(tf.constant(probability, tf.float32) * estimate.surrogate)
+        bound = Bound(objectives.elbo, beta=0.7)
+        surrogate = estimate(model, bound, x, training=False, noises=noises).surrogate
+        return tf.reduce_sum(tf.constant(probability, tf.float32) * surrogate)
 
     for a, b in zip(gradient(model, total), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
@@ -299,8 +303,8 @@ def prove_unbiased_by_sampling(kind, estimator, objective, num_samples, batches=
     @tf.function
     def draw(seed):
         with tf.GradientTape() as tape:
-            estimate = estimator.estimate(objective, model, x, num_samples, 0.7, seed, False)
-            total = tf.reduce_mean(estimate.surrogate)
+            bound, infer = Bound(objective, num_samples, 0.7), model.inference(x)
+            total = tf.reduce_mean(estimator.estimate(bound, infer, x, seed, False).surrogate)
         return tape.gradient(total, weights_of(model))
 
     draws = [draw(make_seed(seed)) for seed in range(batches)]
@@ -313,7 +317,7 @@ def prove_unbiased_by_sampling(kind, estimator, objective, num_samples, batches=
 
 
 def fits(name, kind, objective, num_samples):
-    return estimators.REGISTRY.part(name).misfit([kind], objective, num_samples) is None
+    return estimators.REGISTRY.part(name).misfit([FAMILIES[kind]], objective, num_samples) is None
 
 
 COMBINATIONS = [
@@ -338,13 +342,14 @@ BY_ENUMERATION = [
 def test_an_estimator_never_changes_the_value_of_the_objective(kind, name, objective, num_samples):
     if name == "exact":  # it reports expectations; its value is compared below
         model = make_model(kind)
-        estimator = prepared(model, "exact", objective, num_samples)
+        prepared(model, "exact", objective, num_samples)
         x = tf.constant(example())
-        surrogate = estimator.estimate(objective, model, x, num_samples, 0.7, None, True).surrogate
+        surrogate = estimate(model, Bound(objective, num_samples, 0.7), x).surrogate
         z = tf.constant(discrete_tuples(model, kind, num_samples))
         q = model.q_z_given_x(np.repeat(example(), z.shape[1], axis=0))
         log_q = q.log_prob(z)
-        log_w = model.log_weight_terms(example(), z, log_q).log_weights(0.7)
+        log_likelihood, log_p = model.log_joint_terms(example(), z)
+        log_w = log_likelihood + 0.7 * (log_p - log_q)
         probability = tf.exp(tf.reduce_sum(log_q, 0))
         expected = tf.reduce_sum(probability * objective(log_w))
         np.testing.assert_allclose(surrogate[0], expected, rtol=1e-5)
@@ -406,14 +411,15 @@ def gradient_variance(model, x, estimator, objective, num_samples, train_estimat
     @tf.function
     def draw(seed, train):
         with tf.GradientTape() as tape:
-            estimate = estimator.estimate(objective, model, x, num_samples, 1.0, seed, True)
-            loss = -tf.reduce_mean(estimate.surrogate)
+            infer = model.inference(x, training=True)
+            drawn = estimator.estimate(Bound(objective, num_samples), infer, x, seed, True)
+            loss = -tf.reduce_mean(drawn.surrogate)
         own = estimator.trainable_variables if train else []
         grads = tape.gradient(loss, [*weights, *own])
         if own:
             optimizer.apply_gradients(zip(grads[len(weights) :], own, strict=True))
-        if train and estimate.statistics is not None:
-            estimator.update(estimate.statistics)
+        if train and drawn.statistics is not None:
+            estimator.update(drawn.statistics)
         return tf.concat([tf.reshape(g, [-1]) for g in grads[: len(weights)]], 0)
 
     for seed in range(train_estimator):
@@ -460,8 +466,7 @@ def test_dreg_has_lower_encoder_gradient_variance_than_pathwise_for_iwae(linear_
 def expectation_of(objective, num_samples, model, kind):
     x = tf.constant(example())
     model.compile(objective=objective, estimator="exact", num_samples=num_samples, kl="monte_carlo")
-    estimate = model.estimator.estimate(objective, model, x, num_samples, 1.0, None, True)
-    return float(estimate.surrogate[0])
+    return float(estimate(model, Bound(objective, num_samples), x).surrogate[0])
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "categorical"])
@@ -504,12 +509,10 @@ def test_the_objective_exact_trains_the_log_likelihood_and_the_posterior():
 def prove_zero_at_the_true_posterior(linear_gaussian, estimator, objective):
     """Every draw of the encoder's gradient is zero where q is the true posterior."""
     model = linear_gaussian.vae("posterior")
-    estimator = prepared(model, estimator, objective, 3)
+    prepared(model, estimator, objective, 3)
     with tf.GradientTape() as tape:
-        estimate = estimator.estimate(
-            objective, model, linear_gaussian.x, 3, 1.0, make_seed(1), training=True
-        )
-        total = tf.reduce_sum(estimate.surrogate)
+        surrogate = estimate(model, Bound(objective, 3), linear_gaussian.x, seed=1).surrogate
+        total = tf.reduce_sum(surrogate)
     for part in tape.gradient(total, model.encoder.trainable_variables):
         np.testing.assert_allclose(part, np.zeros(part.shape), atol=2e-4)
 
@@ -542,7 +545,7 @@ def test_the_trained_elbo_reaches_the_maximum_of_probabilistic_pca():
     model = tfvae.VAE(
         keras.Sequential([keras.Input((x_size,)), keras.layers.Dense(2 * latents)]),
         keras.Sequential([keras.Input((latents,)), keras.layers.Dense(x_size)]),
-        likelihood=tfvae.distributions.Normal(scale),
+        likelihood=tfvae.likelihoods.Normal(scale),
     )
     rate = keras.optimizers.schedules.CosineDecay(0.03, 1500)
     model.compile(tfvae.optimizers.Adam(rate), num_samples=10, steps_per_execution=50)
@@ -590,27 +593,18 @@ def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name):
     x = tf.constant(np.repeat(example(), 50, axis=0))
 
     def squares_and_slopes():
-        captured = []
         with tf.GradientTape() as tape:
-            params = model.encoder(x)
+            params = model.bottom_up(x)
             tape.watch(params)
-            q_z_given_x = model.q_z_given_x
-            model.q_z_given_x = lambda x, training=False: model.posterior(params)
-            try:
-                estimate = estimator.estimate(
-                    objectives.elbo, model, x, 1, 1.0, make_seed(3), training=True
-                )
-            finally:
-                del model.q_z_given_x
-            assert q_z_given_x is not None
-            captured.append(tf.reduce_mean(estimate.surrogate))
-        own = [estimator._scale, estimator._log_temperature]
-        by_params, *slopes = tape.gradient(captured[0], [params, *own])
-        # The surrogate is a mean over 50 copies: undo the division by 50 of each gradient.
-        return float(tf.reduce_sum((50 * by_params) ** 2)) / 50, [-float(s) for s in slopes]
+            infer = model.inference(x, h=params)
+            drawn = estimator.estimate(Bound(objectives.elbo), infer, x, make_seed(3), True)
+            total = tf.reduce_sum(drawn.surrogate)
+        by_params = tape.gradient(total, params)
+        slopes = [float(slope) for slope in drawn.statistics[:2]]
+        return float(tf.reduce_sum(by_params**2)), slopes
 
     _, slopes = squares_and_slopes()
-    for variable, slope in zip((estimator._scale, estimator._log_temperature), slopes, strict=True):
+    for variable, slope in zip(estimator.control_variables[:2], slopes, strict=True):
         start, step = float(variable), 1e-2
         variable.assign(start + step)
         above, _ = squares_and_slopes()
@@ -713,7 +707,7 @@ def test_too_many_states_are_refused_with_their_number_and_the_limit(units, opti
 
 
 def test_a_posterior_that_cannot_be_reparameterized_is_refused():
-    class Bits(tfvae.distributions.Factory):
+    class Bits(tfvae.posteriors.Posterior):
         def distribution(self, params, batch_ndims):
             return tfd.Independent(tfd.Bernoulli(params, dtype=tf.float32), 1, name="Bits")
 
@@ -765,21 +759,20 @@ class ShiftedValue(estimators.ScoreFunction):
 class BaselineOfItsOwnSample(estimators.VIMCO):
     """The mean of all samples as the baseline, its own among them."""
 
-    def centre(self, objective, log_weights, learning_signal, x):
+    def centre(self, objective, log_weights, learning_signal, context):
         return Centred(learning_signal - tf.reduce_mean(learning_signal, 0))
 
 
 class WithoutScoreTerm(estimators.ScoreFunction):
     """IWAE without the derivative through log q at fixed z."""
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):
-        q = model.q_z_given_x(x, training=training)
-        z = q.sample(num_samples, seed=seed)
-        log_q = q.log_prob(z)
-        terms = model.log_weight_terms(x, z, tf.stop_gradient(log_q), training)
-        bound = objective(terms.log_weights(beta))
-        score = tf.reduce_sum(tf.stop_gradient(bound) * log_q, 0)
-        return estimators.Estimate(bound + score - tf.stop_gradient(score), terms)
+    def estimate(self, bound, infer, context, seed, training):
+        joint = infer(fixed_sampler(bound.num_samples, seed))
+        terms = bound.terms(joint)
+        log_w = bound.log_weights(terms)
+        value = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
+        score = tf.stop_gradient(value) * joint.log_q()
+        return estimators.Estimate(value + zero(tf.reduce_sum(score, 0)), terms)
 
 
 class UnweightedPairs(estimators.DisARM):
@@ -802,15 +795,13 @@ class UncorrectedRelaxation(estimators.REBAR):
 class PlainWeights(estimators.DoublyReparameterized):
     """The doubly reparameterized form with w̃ in place of w̃²."""
 
-    def estimate(self, *arguments, **options):
-        from tfvae.estimators import pathwise
-
-        return pathwise._two_gradients(*arguments, **options, through_z=pathwise._coefficients)
+    def estimate(self, bound, infer, context, seed, training):
+        return pathwise.two_gradients(bound, infer, seed, pathwise.path_derivative)
 
 
 class NoisyBaseline(estimators.ScoreFunction):
-    def centre(self, objective, log_weights, learning_signal, x):
-        noise = 30.0 * tf.random.stateless_normal(tf.shape(x)[:1], [1, 2])
+    def centre(self, objective, log_weights, learning_signal, context):
+        noise = 30.0 * tf.random.stateless_normal(tf.shape(context)[:1], [1, 2])
         return Centred(learning_signal + noise)
 
 

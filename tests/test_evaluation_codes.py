@@ -20,7 +20,7 @@ NUM_CODES = 3  # K
 def make_model(likelihood="bernoulli", num_classes=0, codebook_size=NUM_CODES, **options):
     """Return a VQ-VAE of 2×2 images with two codes, and a prior that is not uniform."""
     keras.utils.set_random_seed(2)
-    likelihood = tfvae.distributions.LIKELIHOODS.get(likelihood)
+    likelihood = tfvae.likelihoods.REGISTRY.get(likelihood)
     params = (*X_SHAPE[:-1], likelihood.params_size(1))
     encoder = tfvae.networks.dense_encoder(X_SHAPE, (2, 2), hidden=(8,))
     decoder = tfvae.networks.dense_decoder((2, 2), params, hidden=(8,))

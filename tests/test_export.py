@@ -36,7 +36,7 @@ WRITERS = {"tflite": export.litert, "saved_model": export.saved_model}
 
 def build(likelihood, options, x_shape, network, policy, seed=0):
     """Return a VAE with random weights, biases included."""
-    likelihood = tfvae.distributions.LIKELIHOODS.get(likelihood, **options)
+    likelihood = tfvae.likelihoods.REGISTRY.get(likelihood, **options)
     params_shape = (*x_shape[:-1], likelihood.params_size(x_shape[-1]))
     make_encoder = getattr(tfvae.networks, f"{network}_encoder")
     make_decoder = getattr(tfvae.networks, f"{network}_decoder")
@@ -200,7 +200,7 @@ LATENT_MODELS = {
 
 def build_latent(kind, shapes, policy):
     """Return a model with such latents and random weights, after a step with a learned baseline."""
-    networks, posterior = tfvae.networks, tfvae.distributions.POSTERIORS.get(kind)
+    networks, posterior = tfvae.networks, tfvae.posteriors.REGISTRY.get(kind)
     params = [(*shape[:-1], posterior.params_size(shape[-1])) for shape in shapes]
     keras.config.set_dtype_policy(policy)
     try:

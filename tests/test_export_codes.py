@@ -64,7 +64,7 @@ QUANTIZERS = ["vq", "ema", "fsq", "residual", "product", "lfq", "simvq", "gumbel
 
 def build(quantizer, prior, num_classes, likelihood, x_shape, policy):
     """Return a model with random weights, biases and tables included."""
-    likelihood = tfvae.distributions.LIKELIHOODS.get(likelihood[0], **likelihood[1])
+    likelihood = tfvae.likelihoods.REGISTRY.get(likelihood[0], **likelihood[1])
     channels = likelihood.params_size(x_shape[-1])
     keras.config.set_dtype_policy(policy)
     try:

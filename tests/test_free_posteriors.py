@@ -26,7 +26,7 @@ def test_decoder_and_free_posteriors_reach_the_maximum_of_probabilistic_pca():
     model = tfvae.VAE(
         keras.Sequential([keras.Input((x_size,)), keras.layers.Dense(2 * latents)]),
         keras.Sequential([keras.Input((latents,)), keras.layers.Dense(x_size)]),
-        likelihood=tfvae.distributions.Normal(scale),
+        likelihood=tfvae.likelihoods.Normal(scale),
     )
     rate = keras.optimizers.schedules.CosineDecay(0.03, 1000)
     model.compile(tfvae.optimizers.Adam(rate), num_samples=10)

@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors"],
     ["registry", "random", "files", "quiet", "checks"],
-    ["objectives", "training"],
+    ["objectives", "training", "schedules"],
     ["distributions"],
+    ["joint", "likelihoods", "posteriors"],
+    ["bound"],
     ["networks", "priors", "optimizers", "quantizers", "code_priors"],
     ["exact"],
     ["estimators"],

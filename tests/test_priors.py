@@ -9,7 +9,7 @@ from tfvae.distributions import DiagonalNormal, all_states
 from tfvae.random import make_seed
 
 
-@pytest.fixture(params=priors.PRIORS.names())
+@pytest.fixture(params=priors.REGISTRY.names())
 def build(request, rng):
     """Return a function that builds the prior for a shape of latents, its weights not at 0."""
 

@@ -6,9 +6,9 @@ from tfvae.errors import InvalidArgument
 REGISTRIES = [
     objectives.REGISTRY,
     estimators.REGISTRY,
-    distributions.POSTERIORS,
-    distributions.LIKELIHOODS,
-    priors.PRIORS,
+    posteriors.REGISTRY,
+    likelihoods.REGISTRY,
+    priors.REGISTRY,
 ]
 
 
@@ -29,17 +29,17 @@ def test_a_name_like_no_other_gets_the_list_without_a_guess():
 
 
 def test_options_reach_the_constructor_and_misspelt_ones_are_refused():
-    assert distributions.LIKELIHOODS.get("categorical", num_levels=7).num_levels == 7
+    assert likelihoods.REGISTRY.get("categorical", num_levels=7).num_levels == 7
     with pytest.raises(InvalidArgument, match="Did you mean 'num_levels'"):
-        distributions.LIKELIHOODS.get("categorical", num_level=7)
+        likelihoods.REGISTRY.get("categorical", num_level=7)
 
 
 def test_an_object_is_returned_as_it_is():
-    factory = distributions.Categorical(5)
-    assert distributions.LIKELIHOODS.get(factory) is factory
+    factory = likelihoods.Categorical(5)
+    assert likelihoods.REGISTRY.get(factory) is factory
 
 
-@pytest.mark.parametrize("identifier", [None, 3, distributions.Categorical])
+@pytest.mark.parametrize("identifier", [None, 3, likelihoods.Categorical])
 def test_what_is_neither_a_name_nor_an_instance_is_refused(identifier):
     with pytest.raises(InvalidArgument, match="an instance, not a class"):
-        distributions.LIKELIHOODS.get(identifier)
+        likelihoods.REGISTRY.get(identifier)

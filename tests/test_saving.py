@@ -11,7 +11,7 @@ import tfvae
 
 MODELS = {
     "elbo": (
-        {"likelihood": tfvae.distributions.Categorical(3), "seed": 2**40 + 7},
+        {"likelihood": tfvae.likelihoods.Categorical(3), "seed": 2**40 + 7},
         {
             "optimizer": lambda: tfvae.optimizers.Adam(0.02, clipnorm=1.0),
             "beta": 0.5,
@@ -22,7 +22,7 @@ MODELS = {
         },
     ),
     "iwae": (
-        {"likelihood": tfvae.distributions.DiscretizedLogisticMixture(2, 16), "latents": 3},
+        {"likelihood": tfvae.likelihoods.DiscretizedLogisticMixture(2, 16), "latents": 3},
         {
             "optimizer": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
             "objective": "iwae",

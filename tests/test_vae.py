@@ -143,7 +143,7 @@ class TestKL:
         assert model.uses_exact_kl is uses_exact
 
     def test_a_posterior_without_closed_form_is_sampled_or_refused(self, images):
-        class Laplace(tfvae.distributions.DiagonalNormal):
+        class Laplace(tfvae.posteriors.DiagonalNormal):
             def distribution(self, params, batch_ndims):
                 loc, log_scale = tf.split(params, 2, axis=-1)
                 return tfd.Independent(tfd.Laplace(loc, tf.exp(log_scale)), 1)
@@ -214,7 +214,7 @@ class TestTraining:
             np.testing.assert_allclose(elbo, -(reconstruction + kl), rtol=1e-5)
             assert np.all(loss < -elbo), "the IWAE bound is above the ELBO"
 
-    @pytest.mark.parametrize("likelihood", tfvae.distributions.LIKELIHOODS.names())
+    @pytest.mark.parametrize("likelihood", tfvae.likelihoods.REGISTRY.names())
     def test_reconstruction_is_minus_the_log_likelihood(self, make_vae, images, likelihood):
         """At a posterior so narrow that every sample is its mean."""
         model = make_vae(likelihood)

@@ -18,10 +18,10 @@ from tfvae.quantizers import EMAVectorQuantizer, VectorQuantizer
 D, K = 3, 5
 LEVELS = 16
 LIKELIHOODS = {
-    "bernoulli": distributions.Bernoulli(),
-    "categorical": distributions.Categorical(LEVELS),
-    "normal": distributions.Normal(scale=0.7),
-    "discretized_logistic_mixture": distributions.DiscretizedLogisticMixture(2, LEVELS),
+    "bernoulli": likelihoods.Bernoulli(),
+    "categorical": likelihoods.Categorical(LEVELS),
+    "normal": likelihoods.Normal(scale=0.7),
+    "discretized_logistic_mixture": likelihoods.DiscretizedLogisticMixture(2, LEVELS),
 }
 # Every way for a codebook to learn, with noise where it has any.
 QUANTIZERS = {
@@ -187,7 +187,7 @@ class TestLoss:
         """MSE/v + mean of (1 + β)(z − e)², with σ² = n v / (2 S D); see docs/vqvae.md."""
         x = grey(images, rng)
         variance, values, numbers = np.var(x), 16, 4 * D
-        likelihood = distributions.Normal(scale=float(np.sqrt(values * variance / (2 * numbers))))
+        likelihood = likelihoods.Normal(scale=float(np.sqrt(values * variance / (2 * numbers))))
         keras.utils.set_random_seed(1)
         encoder, decoder = networks(likelihood)
         model = tfvae.VQVAE(encoder, VectorQuantizer(K, D), decoder, likelihood)
@@ -683,7 +683,7 @@ class TestPrior:
         assert not unbuilt.built
         with pytest.raises(InvalidArgument, match=f"codebook of {K + 1}"):
             make(prior=unbuilt)
-        for wrong in ("transformer", tfvae.priors.PRIORS.get("standard_normal")):
+        for wrong in ("transformer", tfvae.priors.REGISTRY.get("standard_normal")):
             with pytest.raises(InvalidArgument, match=r"expected a tfvae\.code_priors\.CodePrior"):
                 model.prior = wrong
 

@@ -30,6 +30,7 @@ _PUBLIC = {
     "active_units": "tfvae.evaluation",
     "diagnose": "tfvae.diagnosis",
     "fit_jointly": "tfvae.models",
+    "bound": None,
     "code_priors": None,
     "codec": None,
     "config": None,
@@ -40,16 +41,20 @@ _PUBLIC = {
     "evaluation": None,
     "exact": None,
     "export": None,
+    "joint": None,
+    "likelihoods": None,
     "models": None,
     "networks": None,
     "objectives": None,
     "ondevice": None,
     "optimizers": None,
+    "posteriors": None,
     "priors": None,
     "quantizers": None,
     "random": None,
     "recipes": None,
     "runs": None,
+    "schedules": None,
 }
 __all__ = [*_PUBLIC, "__version__"]
 
@@ -96,7 +101,15 @@ def _register_with_keras():
             )
             if module is None or midway:
                 return
-        for name in ("models", "optimizers", "networks", "estimators", "quantizers", "code_priors"):
+        for name in (
+            "models",
+            "optimizers",
+            "networks",
+            "estimators",
+            "quantizers",
+            "code_priors",
+            "schedules",
+        ):
             importlib.import_module(f"tfvae.{name}")
 
     for name in ("keras", "tensorflow"):

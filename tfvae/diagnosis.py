@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import estimators, exact, objectives
+from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.optimizers import Adam
 from tfvae.random import Stream, fold_in, make_seed
@@ -145,13 +146,15 @@ class _Draws:
         self.estimator = estimator = model.estimator
         optimizer = Adam(1e-2)
         own = estimator.trainable_variables
-        generative = (model.decoder, model.prior)
-        skip = {id(v) for part in (*generative, estimator) for v in part.trainable_variables}
+        bound = Bound(objective, num_samples)
+        parts = (*model.generative_parts, estimator)
+        skip = {id(v) for part in parts for v in part.trainable_variables}
         q = [variable for variable in model.trainable_variables if id(variable) not in skip]
 
         def gradients(seed, variables, training):
             with tf.GradientTape() as tape:
-                estimate = estimator.estimate(objective, model, x, num_samples, 1.0, seed, training)
+                infer = model.inference(x, training)
+                estimate = estimator.estimate(bound, infer, x, seed, training)
                 loss = -tf.reduce_mean(estimate.surrogate)
             return tape.gradient(loss, variables), estimate
 
@@ -284,7 +287,7 @@ def _check_names(model, names, objective_names, num_samples):
 
 def _fitting(model, objective, num_samples, names):
     def fits(cls):
-        return cls.misfit(model.latent_kinds, objective, num_samples) is None
+        return cls.misfit(model.posterior_of_layer, objective, num_samples) is None
 
     fitting = estimators.names(fits)
     if "exact" in fitting and not _enumerable(model, objective, num_samples):
@@ -312,7 +315,7 @@ def _reference_name(model, objective, num_samples):
         "score_function",
     ):
         cls = estimators.REGISTRY.part(name)
-        if cls.misfit(model.latent_kinds, objective, num_samples) is None:
+        if cls.misfit(model.posterior_of_layer, objective, num_samples) is None:
             return name
     raise InvalidArgument(
         f"The objective {objective!r} has no reference gradient for this model: its states cannot "

@@ -6,26 +6,29 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae.distributions import Normal, all_states, num_states
+from tfvae.distributions import all_states, num_states
 from tfvae.errors import InvalidArgument
+from tfvae.likelihoods import Normal
 
 MAX_STATES = 2**16
 
 
-def latent_states(model) -> np.ndarray:
-    """Return every value of the model's latent, `[S, *latent_shape]` float32.
+def states_by_layer(model) -> list[np.ndarray]:
+    """Return every value of the model's latent, for each layer an array `[S, *layer_shape]`.
 
     Raises:
         InvalidArgument: a continuous latent, or more than `MAX_STATES` states.
     """
     check_num_states(num_latent_states(model), "the latent")
-    states = np.zeros((1, 0), np.float32)
-    for layer in zip(model.latent_kinds, model.layer_shapes, strict=True):
-        values = all_states(*layer)
-        values = values.reshape(len(values), -1)
-        left = np.repeat(states, len(values), axis=0)
-        states = np.concatenate([left, np.tile(values, (len(states), 1))], axis=1)
-    return states.reshape(-1, *model.latent_shape)
+    kinds = [posterior.kind for posterior in model.posterior_of_layer]
+    values = [all_states(*layer) for layer in zip(kinds, model.layer_shapes, strict=True)]
+    index = np.indices([len(of_layer) for of_layer in values]).reshape(len(values), -1)
+    return [of_layer[of_states] for of_layer, of_states in zip(values, index, strict=True)]
+
+
+def latent_states(model) -> np.ndarray:
+    """Return every value of the model's latent, `[S, *latent_shape]` float32; see `states_by_layer`."""
+    return model.join(states_by_layer(model)).numpy()
 
 
 def num_latent_states(model) -> int:
@@ -57,21 +60,9 @@ def check_num_states(count: int, what: str) -> None:
         )
 
 
-def log_prob_of_states(q, states, batch_size) -> tf.Tensor:
-    """Return log q(z|x) of every state, `[S, B]`, for q with batch shape `[B]`."""
-    shape = [len(states), batch_size, *states.shape[1:]]
-    return q.log_prob(tf.broadcast_to(tf.convert_to_tensor(states)[:, tf.newaxis], shape))
-
-
-def log_likelihood_of_states(model, x, states, training: bool = False) -> tf.Tensor:
-    """Return log p(x|z) of every state, `[S, B]`; the decoder runs once a state."""
-    return model.p_x_given_z(tf.convert_to_tensor(states)[:, tf.newaxis], training).log_prob(x)
-
-
-def log_joint(model, x, states, training: bool = False) -> tf.Tensor:
-    """Return log p(x, z) = log p(x|z) + log p(z) of every state, `[S, B]`."""
-    log_prior = model.p_z().log_prob(tf.convert_to_tensor(states))
-    return log_likelihood_of_states(model, x, states, training) + log_prior[:, tf.newaxis]
+def log_joint(model, x, states) -> tf.Tensor:
+    """Return log p(x, z) of every state `[S, *latent_shape]`, `[S, B]`; each is decoded once."""
+    return model.log_joint(x, tf.convert_to_tensor(states)[:, tf.newaxis])
 
 
 def linear_gaussian(model) -> tfp.distributions.Distribution | None:
@@ -84,7 +75,7 @@ def linear_gaussian(model) -> tfp.distributions.Distribution | None:
     """
     from tfvae.priors import StandardNormal
 
-    fixed_scale = isinstance(model.likelihood, Normal) and model.likelihood.scale != "learned"
+    fixed_scale = isinstance(model.likelihood, Normal) and not isinstance(model.likelihood.scale, str)
     if not (fixed_scale and isinstance(model.prior, StandardNormal)):
         return None
     weights, bias = _affine_map(model)

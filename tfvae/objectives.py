@@ -13,7 +13,6 @@ it. An objective may carry attributes:
 import math
 import numbers
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -23,23 +22,6 @@ from tfvae.registry import Registry
 
 REGISTRY = Registry("objective")
 get = REGISTRY.get
-
-
-class LogWeightTerms(NamedTuple):
-    """The two parts of a log-weight, in nats.
-
-    Attributes:
-        log_likelihood: log p(x|z), `[K, B]`.
-        kl: log q(z|x) − log p(z), `[K, B]`, a one-sample estimate of KL(q‖p) in each entry; or
-            `[1, B]`, the exact KL(q‖p), where it is known in closed form.
-    """
-
-    log_likelihood: tf.Tensor
-    kl: tf.Tensor
-
-    def log_weights(self, beta=1.0) -> tf.Tensor:
-        """Return log p(x|z) + β (log p(z) − log q(z|x)), `[K, B]`."""
-        return self.log_likelihood - beta * self.kl
 
 
 @REGISTRY.register("elbo")

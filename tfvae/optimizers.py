@@ -41,3 +41,77 @@ class Adam(keras.optimizers.Adam):
             grad=tf.cast(gradient, tf.float32),
         )
         return None
+
+
+def adam_direction(gradient, first, second, done, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+    """Return the direction of Adam's step, and its moments after it.
+
+    Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization", algorithm 1.
+
+    Args:
+        gradient: any shape.
+        first: the mean of the gradients so far, m.
+        second: the mean of their squares, v.
+        done: how many steps were made, this one included; broadcasts against the gradient.
+        beta_1: decay of m.
+        beta_2: decay of v.
+        epsilon: added to √v̂.
+    """
+    first = beta_1 * first + (1.0 - beta_1) * gradient
+    second = beta_2 * second + (1.0 - beta_2) * gradient**2
+    mean, square = first / (1.0 - beta_1**done), second / (1.0 - beta_2**done)
+    return mean / (tf.sqrt(square) + epsilon), first, second
+
+
+class ScaleFreeAdam:
+    """Adam for weights that a layer trains by itself, whatever the optimizer of the model.
+
+    A step is at most about `learning_rate` for each weight, however large its gradient is: the
+    moments are kept of gradients divided by the largest entry seen so far in their variable. A
+    gradient that is not finite makes no step.
+
+    Args:
+        layer: the layer that saves the moments, as weights that are not trained.
+        variables: what is trained: weights of the layer or of its networks.
+        learning_rate: the size of a step.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, variables: list, learning_rate: float):
+        def state(shape, name):
+            return layer.add_weight(
+                shape=shape,
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+                name=name,
+                dtype="float32",
+                aggregation="only_first_replica",
+            )
+
+        self.variables, self.learning_rate = list(variables), learning_rate
+        self._done = state((), "steps")
+        self._moments = [
+            (state(v.shape, "first"), state(v.shape, "second"), state((), "largest"))
+            for v in self.variables
+        ]
+
+    def step(self, gradients: list[tf.Tensor]) -> None:
+        """Make a step down the gradients, summed over replicas."""
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        done = self._done.value + 1.0
+        self._done.assign(done)
+        for variable, gradient, moments in zip(
+            self.variables, gradients, self._moments, strict=True
+        ):
+            first, second, largest = moments
+            gradient = tf.where(tf.reduce_all(tf.math.is_finite(gradient)), gradient, 0.0)
+            unit = tf.maximum(largest.value, tf.reduce_max(tf.abs(gradient)))
+            largest.assign(unit)
+            scaled = tf.math.divide_no_nan(gradient, unit)
+            direction, m, v = adam_direction(scaled, first.value, second.value, done)
+            first.assign(m)
+            second.assign(v)
+            value = variable.value - self.learning_rate * direction
+            variable.assign(value if variable.constraint is None else variable.constraint(value))

@@ -61,6 +61,18 @@ def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
     return fold_in(make_seed(seed), int(stream), replica, *data)
 
 
+def draw_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """Return the `[2]` int32 stream of the layer that is drawn as number 0, 1, … of several.
+
+    Made of operators that LiteRT has. The counter (number, −1) is one that no draw uses: draws
+    count pairs from 0. The first layer has the stream itself.
+    """
+    if number == 0:
+        return seed
+    words = threefry2x32((seed[0], seed[1]), (tf.constant(number), tf.constant(-1)))
+    return tf.stack(words)
+
+
 def threefry2x32(key, counter):
     """Threefry-2x32 with 20 rounds on int32 words.
 

@@ -1,43 +1,24 @@
-"""Distribution factories for posteriors and likelihoods, and the distributions over images."""
+"""Distributions that TFP lacks, and what tfvae asks of any distribution."""
 
-from tfvae.distributions.factories import (
-    LIKELIHOODS,
-    POSTERIORS,
-    Bernoulli,
-    Categorical,
-    DiagonalNormal,
-    DiscretizedLogisticMixture,
-    Factory,
-    IndependentBernoulli,
-    IndependentCategorical,
-    Likelihood,
-    Normal,
-)
+from tfvae.distributions.factory import Factory
 from tfvae.distributions.latents import (
     BernoulliLatent,
     CategoricalLatent,
-    Chain,
+    DiscreteLatent,
     all_states,
-    as_chain,
     num_states,
 )
+from tfvae.distributions.protocol import draw, kl_by_unit, representative, sample_and_log_prob
 
 __all__ = [
-    "LIKELIHOODS",
-    "POSTERIORS",
-    "Bernoulli",
     "BernoulliLatent",
-    "Categorical",
     "CategoricalLatent",
-    "Chain",
-    "DiagonalNormal",
-    "DiscretizedLogisticMixture",
+    "DiscreteLatent",
     "Factory",
-    "IndependentBernoulli",
-    "IndependentCategorical",
-    "Likelihood",
-    "Normal",
     "all_states",
-    "as_chain",
+    "draw",
+    "kl_by_unit",
     "num_states",
+    "representative",
+    "sample_and_log_prob",
 ]

@@ -1,4 +1,4 @@
-"""Distributions of discrete latents, and chains of stochastic layers.
+"""Distributions of discrete latents.
 
 A discrete latent is made from uniform noise in two steps, noise → perturbed logits ζ → z, which is
 what relaxations, control variates and antithetic pairs take hold of:
@@ -8,7 +8,6 @@ what relaxations, control variates and antithetic pairs take hold of:
 
 import itertools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -175,143 +174,6 @@ class CategoricalLatent(DiscreteLatent):
 def _kl_discrete(a, b, name=None):
     by_unit = a.kl_by_unit(b)
     return _sum_last(by_unit, len(by_unit.shape) - a._batch_ndims)
-
-
-class Chain(tfd.Distribution):
-    """Stochastic layers, each given the one before: d(z₁) d(z₂|z₁) … d(z_L|z_{L−1}).
-
-    A value is the layers' values, flattened and joined on the last axis, so whatever handles one
-    latent vector handles a chain. Layers are numbered in the order in which they are drawn; a value
-    may hold them in the opposite order. So q(z₁|x) q(z₂|z₁) and p(z₂) p(z₁|z₂) are chains over the
-    same values, [z₁, z₂].
-
-    Args:
-        first: the distribution of the layer that is drawn first.
-        conditionals: functions from the value of the layer before, with any leading axes, to the
-            distribution of the next, with those axes as its batch.
-        event_shapes: the shapes of the layers.
-        last_first: whether a value begins with the layer that is drawn last.
-    """
-
-    def __init__(
-        self, first, conditionals: list[Callable], event_shapes, last_first=False, name="Chain"
-    ):
-        self._first = first
-        self._conditionals = list(conditionals)
-        self.event_shapes = [tuple(shape) for shape in event_shapes]
-        self._sizes = [math.prod(shape) for shape in self.event_shapes]
-        self._step = -1 if last_first else 1
-        super().__init__(
-            dtype=tf.float32,
-            reparameterization_type=first.reparameterization_type,
-            validate_args=False,
-            allow_nan_stats=True,
-            name=name,
-        )
-
-    @property
-    def num_layers(self) -> int:
-        """L."""
-        return len(self.event_shapes)
-
-    def layer(self, number: int, before: list):
-        """Return the distribution of layer `number` (from 0), given the values of those before."""
-        return self._conditionals[number - 1](before[-1]) if number else self._first
-
-    def split(self, z: tf.Tensor) -> list[tf.Tensor]:
-        """Return the values of the layers."""
-        leading = tf.shape(z)[:-1]
-        parts = tf.split(z, self._sizes[:: self._step], -1)[:: self._step]
-        return [
-            part if len(shape) == 1 else tf.reshape(part, tf.concat([leading, shape], 0))
-            for part, shape in zip(parts, self.event_shapes, strict=True)
-        ]
-
-    def join(self, values: list[tf.Tensor]) -> tf.Tensor:
-        """Return the value of the chain whose layers have these values."""
-        flat = []
-        for value, shape, size in zip(values, self.event_shapes, self._sizes, strict=True):
-            leading = tf.shape(value)[: len(value.shape) - len(shape)]
-            same = len(shape) == 1
-            flat.append(value if same else tf.reshape(value, tf.concat([leading, [size]], 0)))
-        return tf.concat(flat[:: self._step], -1)
-
-    def complete(self, values: list, seed, sample_shape=()) -> tf.Tensor:
-        """Return a value of the chain: the first layers as given, the others drawn."""
-        values = list(values)
-        seeds = tfp.random.split_seed(seed, n=self.num_layers)
-        for number in range(len(values), self.num_layers):
-            shape = () if number else sample_shape
-            values.append(self.layer(number, values).sample(shape, seed=seeds[number]))
-        return self.join(values)
-
-    def _batch_shape(self):
-        return self._first.batch_shape
-
-    def _batch_shape_tensor(self):
-        return self._first.batch_shape_tensor()
-
-    def _event_shape(self):
-        return tf.TensorShape([sum(self._sizes)])
-
-    def _event_shape_tensor(self):
-        return tf.constant([sum(self._sizes)], tf.int32)
-
-    def _sample_n(self, n, seed=None):
-        return self.complete([], seed, [n])
-
-    def _log_prob(self, z):
-        values = self.split(z)
-        layers = [self.layer(number, values[:number]) for number in range(self.num_layers)]
-        return sum(layer.log_prob(value) for layer, value in zip(layers, values, strict=True))
-
-    def _through(self, statistic):
-        values = []
-        for number in range(self.num_layers):
-            values.append(statistic(self.layer(number, values)))
-        return self.join(values)
-
-    def _mean(self):
-        """Return the mean of each layer given the means of those before it."""
-        return self._through(lambda layer: layer.mean())
-
-    def _mode(self):
-        """Return the mode of each layer given the modes of those before it."""
-        return self._through(lambda layer: layer.mode())
-
-    def _stddev(self):
-        values, deviations = [], []
-        for number in range(self.num_layers):
-            layer = self.layer(number, values)
-            values.append(layer.mean())
-            deviations.append(layer.stddev())
-        return self.join(deviations)
-
-
-class SingleLayer:
-    """One distribution with the interface of a `Chain` of one layer."""
-
-    num_layers = 1
-
-    def __init__(self, distribution):
-        self._distribution = distribution
-
-    def layer(self, number: int, before: list):  # noqa: D102
-        return self._distribution
-
-    def join(self, values):  # noqa: D102
-        return values[0]
-
-    def complete(self, values, seed, sample_shape=()):  # noqa: D102
-        return values[0] if values else self._distribution.sample(sample_shape, seed=seed)
-
-    def log_prob(self, z):  # noqa: D102
-        return self._distribution.log_prob(z)
-
-
-def as_chain(distribution) -> Chain | SingleLayer:
-    """Return the distribution with the interface of a chain."""
-    return distribution if isinstance(distribution, Chain) else SingleLayer(distribution)
 
 
 def all_states(kind: str, event_shape) -> np.ndarray:

@@ -1,21 +1,22 @@
 """DisARM: antithetic pairs of bits, with the noise integrated out."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfvae import objectives
-from tfvae.distributions import as_chain
+from tfvae.bound import Bound, LogWeightTerms
 from tfvae.estimators.estimator import (
     REGISTRY,
+    Drawn,
     Estimate,
     Estimator,
-    coefficients,
-    draw_layers,
+    discrete_sampler,
+    objective_gradient,
     of_each,
     replace_one,
+    sum_event,
     zero,
 )
-from tfvae.objectives import LogWeightTerms
+from tfvae.joint import Joint, replay
+from tfvae.random import fold_in
 
 
 @REGISTRY.register("disarm")
@@ -38,51 +39,68 @@ class DisARM(Estimator):
 
     latents = ("bernoulli",)
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        encoder_objective = objectives.for_encoder(objective)
-        chain = as_chain(model.q_z_given_x(x, training=training))
-        seeds = tfp.random.split_seed(seed, n=2 * chain.num_layers)
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        objective = bound.encoder_objective
+        draw, drawn = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, 0, n))
+        joint = infer(draw)
+        terms = bound.terms(joint)
+        log_w = bound.log_weights(terms)
 
-        def weigh(z):
-            log_q = chain.log_prob(z)
-            terms = model.log_weight_terms(x, z, log_q, training)
-            return terms, log_q, terms.log_weights(beta)
-
-        layers, noises, values = draw_layers(chain, num_samples, seeds)
-        terms, log_q, log_w = weigh(chain.join(values))
-
-        encoder = 0.0
-        for number, (layer, noise) in enumerate(zip(layers, noises, strict=True)):
-            partner = layer.harden(layer.perturb(1.0 - noise))
-            z = chain.complete([*values[:number], partner], seeds[chain.num_layers + number])
-            other_terms, other_log_q, other_log_w = weigh(z)
-            difference = encoder_objective(log_w) - of_each(
-                encoder_objective, replace_one(log_w, other_log_w)
-            )
-            if number == 0:
+        encoder, above = 0.0, dict(drawn)
+        for position, (number, layer) in enumerate(drawn.items()):
+            # The layers drawn before stay, this one takes its partner, those after are drawn anew.
+            del above[number]
+            before = {n: drawn[n].z for n in drawn if n != number and n not in above}
+            partner = layer.q.harden(layer.q.perturb(1.0 - layer.noise))
+            other = infer(replay({**before, number: partner}, _anew(seed, position)))
+            other_terms = bound.terms(other)
+            other_log_w = bound.log_weights(other_terms)
+            difference = objective(log_w) - of_each(objective, replace_one(log_w, other_log_w))
+            if position == 0:
                 # Both halves are samples of q: the pairs serve twice, and so does the decoder.
-                first = other_terms, other_log_q, other_log_w
-                swapped = of_each(encoder_objective, replace_one(other_log_w, log_w))
-                difference = 0.5 * (difference + swapped - encoder_objective(other_log_w))
-            encoder += _inner_product(difference, layer, values[number], partner)
+                first = other, other_terms, other_log_w
+                swapped = of_each(objective, replace_one(other_log_w, log_w))
+                difference = 0.5 * (difference + swapped - objective(other_log_w))
+            encoder += _inner_product(difference, layer, partner)
 
-        halves = [_at_fixed_samples(objective, *half, beta) for half in ((log_q, log_w), first[1:])]
-        both = LogWeightTerms(*(tf.concat(pair, 0) for pair in zip(terms, first[0], strict=True)))
-        return Estimate(0.5 * (halves[0] + halves[1]) + zero(encoder), both)
+        other, other_terms, other_log_w = first
+        value = _at_fixed_samples(bound, joint, log_w)
+        value += _at_fixed_samples(bound, other, other_log_w)
+        return Estimate(0.5 * value + zero(encoder), _both(terms, other_terms))
 
 
-def _inner_product(difference, layer, z, partner):
-    """Return Σ_k Σ_d of the constant gradient times the logits, `[B]`."""
-    sign = tf.where(partner > 0.5, -1.0, 1.0) * tf.cast(tf.not_equal(z, partner), tf.float32)
-    gradient = 0.5 * sign * tf.sigmoid(tf.abs(layer.logits))
-    axes = list(range(2, len(z.shape)))
-    total = tf.reduce_sum(tf.stop_gradient(gradient) * layer.logits, axis=axes)
+def _anew(seed, position):
+    """Return the draw of layers whose z is not given, with a seed for each."""
+
+    def draw(number, q):
+        z = q.sample(seed=fold_in(seed, 1 + position, number))
+        return z, q.log_prob(z)
+
+    return draw
+
+
+def _both(terms: LogWeightTerms, others: LogWeightTerms) -> LogWeightTerms:
+    """Return the terms of both halves of the pairs, `[2K, B]`."""
+    kls = zip(terms.kls, others.kls, strict=True)
+    return LogWeightTerms(
+        tf.concat([terms.log_likelihood, others.log_likelihood], 0),
+        tuple(tf.concat(pair, 0) for pair in kls),
+    )
+
+
+def _inner_product(difference, layer: Drawn, partner):
+    """Return Σ_k Σ_d of the constant gradient times the logits, `[B]` (Dong et al. 2020, eq. 4)."""
+    sign = tf.where(partner > 0.5, -1.0, 1.0) * tf.cast(tf.not_equal(layer.z, partner), tf.float32)
+    gradient = tf.stop_gradient(0.5 * sign * tf.sigmoid(tf.abs(layer.q.logits)))
+    total = sum_event(gradient * layer.q.logits)  # [K, B]
     return tf.reduce_sum(tf.stop_gradient(difference) * total, axis=0)
 
 
-def _at_fixed_samples(objective, log_q, log_weights, beta):
+def _at_fixed_samples(bound: Bound, joint: Joint, log_weights):
     """Return the objective with its gradient at fixed z; see `score_function.with_score`."""
-    value = objective(log_weights + beta * zero(log_q))
-    if objectives.is_linear(objectives.for_encoder(objective)):
+    weighted_log_q = bound.weighted_log_q(joint)
+    value = bound.objective(log_weights + zero(weighted_log_q))
+    if bound.is_linear:
         return value
-    return value - beta * zero(tf.reduce_sum(coefficients(objective, log_weights) * log_q, axis=0))
+    c = objective_gradient(bound.objective, log_weights)
+    return value - zero(tf.reduce_sum(c * weighted_log_q, axis=0))

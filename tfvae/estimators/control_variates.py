@@ -4,20 +4,29 @@ import math
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfvae import objectives
-from tfvae.checks import finite, positive, whole
-from tfvae.distributions import as_chain
+from tfvae.bound import Bound
+from tfvae.checks import positive, whole
+from tfvae.errors import InvalidFile
 from tfvae.estimators.estimator import (
     REGISTRY,
+    Drawn,
     Estimate,
     Estimator,
     by_sample,
-    draw_layers,
+    discrete_sampler,
+    of_layer,
+    sum_event,
     zero,
 )
 from tfvae.estimators.score_function import signal, with_score
+from tfvae.joint import Infer, replay
+from tfvae.optimizers import ScaleFreeAdam
+from tfvae.random import fold_in
+
+# Outside of these a relaxation is a step function or a constant, and c of no use or all noise.
+_TEMPERATURES = (0.05, 10.0)
+_SCALES = (1e-3, 10.0)
 
 
 @REGISTRY.register("rebar")
@@ -29,8 +38,10 @@ class REBAR(Estimator):
 
         (f(z) − c(ζ̃)) ∇ log q(z) + ∇ c(ζ) − ∇ c(ζ̃),
 
-    unbiased for any η and τ; both are trained to lower its squared norm. Stochastic layers are
-    taken one at a time; in c, those above are relaxed with it. The decoder runs 1 + 2·layers times.
+    unbiased for any η and τ. Both are trained to lower its squared norm, on their logarithms, by
+    Adam, whose steps do not depend on the size of that norm and so not on the model's optimizer.
+    Stochastic layers are taken one at a time; in c, those above are relaxed with it. The decoder
+    runs 1 + 2·layers times.
 
     Source: Tucker et al. 2017, "REBAR: low-variance, unbiased gradient estimates for discrete
     latent variable models", eq. 8 and app. C.
@@ -38,93 +49,145 @@ class REBAR(Estimator):
     Args:
         temperature: τ at the start.
         scale: η at the start.
+        learning_rate: of log τ and log η.
     """
 
     latents = ("bernoulli", "categorical")
 
-    def __init__(self, temperature: float = 0.5, scale: float = 1.0, **kwargs):
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        scale: float = 1.0,
+        learning_rate: float = 0.01,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.temperature = positive("temperature", temperature)
-        self.scale = finite("scale", scale)
+        self.scale = positive("scale", scale)
+        self.learning_rate = positive("learning_rate", learning_rate)
 
     def prepare(self, model):  # noqa: D102
         if self.built:
             return
 
-        def weight(name, value):
-            start = keras.initializers.Constant(value)
-            return self.add_weight(shape=(), initializer=start, name=name, dtype="float32")
-
-        self._log_temperature = weight("log_temperature", math.log(self.temperature))
-        self._scale = weight("scale", self.scale)
-        self.built = True
-
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        chain = as_chain(model.q_z_given_x(x, training=training))
-        seeds = tfp.random.split_seed(seed, n=2 * chain.num_layers)
-
-        def weigh(z):
-            log_q = chain.log_prob(z)
-            terms = model.log_weight_terms(x, z, log_q, training)
-            return terms, log_q, terms.log_weights(beta)
-
-        layers, noises, values = draw_layers(chain, num_samples, seeds)
-        terms, log_q, log_w = weigh(chain.join(values))
-        surrogate = with_score(objective, log_w, log_q, beta, tf.zeros_like(log_w))
-        learning_signal = signal(objective, log_w)
-
-        own = self.trainable_variables if training else []
-        for number, layer in enumerate(layers):
-            z, noise = values[number], noises[number]
-            logits = tf.stop_gradient(tf.broadcast_to(layer.logits, tf.shape(noise)))
-            leaf_noise = layer.draw_noise(
-                () if number else (num_samples,), seeds[chain.num_layers + number]
+        def bounded(name, value, bounds):
+            value = min(max(value, bounds[0]), bounds[1])
+            return self.add_weight(
+                shape=(),
+                initializer=keras.initializers.Constant(math.log(value)),
+                constraint=_Between(*map(math.log, bounds)),
+                trainable=False,
+                autocast=False,
+                name=name,
+                dtype="float32",
             )
 
-            def control(leaf, perturbed, number=number):
-                soft = leaf.soften(perturbed, tf.exp(self._log_temperature))
-                # The layers above are relaxed too: were they drawn, c would jump with ζ, and its
-                # derivative would miss that.
-                relaxed = [*values[:number], soft]
-                for upper in range(number + 1, chain.num_layers):
-                    above = chain.layer(upper, relaxed)
-                    upper_perturbed = above.perturb(noises[upper])
-                    relaxed.append(above.soften(upper_perturbed, tf.exp(self._log_temperature)))
-                log_w = weigh(chain.join(relaxed))[2]
-                return self._control(objective, log_w, perturbed, leaf, number, x)
+        self._log_temperature = bounded("log_temperature", self.temperature, _TEMPERATURES)
+        self._log_scale = bounded("log_scale", self.scale, _SCALES)
+        self._optimizer = ScaleFreeAdam(self, self.control_variables, self.learning_rate)
+        self.built = True
 
-            with tf.GradientTape() as own_tape:
-                with tf.GradientTape() as tape:
-                    tape.watch(logits)
-                    leaf = type(layer)(logits, batch_ndims=2)
-                    _, free = control(leaf, leaf.perturb(noise))
-                    conditional, tied = control(leaf, leaf.perturb_given(z, leaf_noise))
-                    total = tf.reduce_sum(free - tied)
-                gradient = tape.gradient(total, logits)
-                centred = _expand(learning_signal - conditional, z)
-                gradient += centred * tf.stop_gradient(layer.score(z))
-                variance = tf.reduce_sum(gradient**2)
-            axes = [0, *range(2, len(z.shape))]
-            surrogate += zero(tf.reduce_sum(tf.stop_gradient(gradient) * layer.logits, axis=axes))
+    def load_own_variables(self, store):
+        """Load the weights.
+
+        Raises:
+            InvalidFile: the file is from before η and τ were trained by themselves.
+        """
+        if len(store.keys()) != len(self._trainable_variables + self._non_trainable_variables):
+            raise InvalidFile(
+                f"The weights of the estimator {self.name!r} in the file were written by a "
+                "development version of tfvae 0.1.0. Load the model without them, with "
+                "keras.saving.load_model(path, compile=False), and compile it again."
+            )
+        super().load_own_variables(store)
+
+    @property
+    def control_variables(self) -> list:
+        """What c is made of, and what is trained to lower the squared norm of the gradient."""
+        return [self._log_temperature, self._log_scale]
+
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        draw, drawn = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, 0, n))
+        joint = infer(draw)
+        terms = bound.terms(joint)
+        log_w = bound.log_weights(terms)
+        f = signal(bound, log_w)  # [K, B]
+        surrogate = with_score(bound, joint, log_w, tf.zeros_like(log_w))
+
+        own = [variable.value for variable in self.control_variables] if training else []
+        slopes = [tf.zeros_like(variable) for variable in own]
+        for number, layer in drawn.items():
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(own)
+                noise = layer.q.draw_noise(layer.sample_shape, fold_in(seed, 1, number))
+                gradient = self._in_logits(bound, infer, drawn, number, noise, f, context)
+                squared_norm = tf.reduce_sum(gradient**2)
+            constant = tf.stop_gradient(gradient)
+            surrogate += zero(tf.reduce_sum(sum_event(constant * layer.q.logits), axis=0))
             if own:
-                slopes = own_tape.gradient(variance, own)
-                own_loss = sum(
-                    tf.reduce_sum(tf.stop_gradient(slope) * variable)
-                    for slope, variable in zip(slopes, own, strict=True)
-                    if slope is not None  # the networks of other layers
+                of_this = tape.gradient(
+                    squared_norm, own, unconnected_gradients=tf.UnconnectedGradients.ZERO
                 )
-                # The loss is a mean over the batch, which on a replica may be empty.
-                surrogate -= zero(own_loss) / tf.cast(tf.maximum(1, tf.shape(x)[0]), tf.float32)
-        return Estimate(surrogate, terms)
+                slopes = [a + b for a, b in zip(slopes, of_this, strict=True)]
+        return Estimate(surrogate, terms, slopes or None)
 
-    def _control(self, objective, log_weights, perturbed, leaf, number, x):
-        """Return c for every sample, `[K, B]`, and in all, `[B]`, from the relaxed log-weights."""
-        of_each, total = by_sample(objective, log_weights)
-        return self._scale * of_each, self._scale * total
+    def _in_logits(self, bound, infer, drawn, number, leaf_noise, f, context):
+        """Return the gradient in the logits α of one layer, `[K, B, *shape]` (Tucker et al., eq. 8).
+
+        Args:
+            bound: what is estimated.
+            infer: the pass.
+            drawn: the layers as they were drawn, in order.
+            number: of the layer.
+            leaf_noise: uniforms of ζ̃ ~ ζ | z.
+            f: the learning signal, `[K, B]`.
+            context: the batch.
+        """
+        layer = drawn[number]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            alpha = tf.stop_gradient(tf.broadcast_to(layer.q.logits, tf.shape(layer.noise)))
+            tape.watch(alpha)
+            leaf = type(layer.q)(alpha, batch_ndims=2)
+            zeta = leaf.perturb(layer.noise)
+            zeta_given_z = leaf.perturb_given(layer.z, leaf_noise)
+            _, c = self._control(bound, infer, drawn, number, leaf, zeta, context)
+            c_by_sample, c_given_z = self._control(
+                bound, infer, drawn, number, leaf, zeta_given_z, context
+            )
+            total = tf.reduce_sum(c - c_given_z)
+        score = of_layer(f - c_by_sample, layer.z) * tf.stop_gradient(layer.q.score(layer.z))
+        return score + tape.gradient(total, alpha)
+
+    def _control(self, bound, infer, drawn, number, leaf, zeta, context):
+        """Return c(ζ) = η f(soften(ζ, τ)) for every sample, `[K, B]`, and in all, `[B]`."""
+        tau = tf.exp(self._log_temperature.value)
+        log_w = _relaxed_log_weights(bound, infer, drawn, number, leaf.soften(zeta, tau), tau)
+        of_each, total = by_sample(bound.objective, log_w)
+        eta = tf.exp(self._log_scale.value)
+        return eta * of_each, eta * total
+
+    def update(self, statistics):  # noqa: D102
+        self._optimizer.step(statistics)
 
     def get_config(self):  # noqa: D102
         own = {"temperature": self.temperature, "scale": self.scale}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "learning_rate": self.learning_rate}
+
+
+def _relaxed_log_weights(bound: Bound, infer: Infer, drawn: dict[int, Drawn], number, soft, tau):
+    """Return the log-weights `[K, B]` with one layer relaxed, and those drawn after it.
+
+    Were those drawn anew, c would jump with ζ, and its derivative would miss that.
+    """
+    order = list(drawn)
+    before = {n: drawn[n].z for n in order[: order.index(number)]}
+
+    def relaxed(other, q):
+        z = q.soften(q.perturb(drawn[other].noise), tau)
+        return z, q.log_prob(z)
+
+    joint = infer(replay({**before, number: soft}, relaxed))
+    return bound.log_weights(bound.terms(joint))
 
 
 @REGISTRY.register("relax")
@@ -140,10 +203,18 @@ class RELAX(REBAR):
         hidden: units of r's hidden layer.
         temperature: τ at the start.
         scale: η at the start.
+        learning_rate: of log τ, log η and the weights of r.
     """
 
-    def __init__(self, hidden: int = 100, temperature: float = 0.5, scale: float = 1.0, **kwargs):
-        super().__init__(temperature, scale, **kwargs)
+    def __init__(
+        self,
+        hidden: int = 100,
+        temperature: float = 0.5,
+        scale: float = 1.0,
+        learning_rate: float = 0.01,
+        **kwargs,
+    ):
+        super().__init__(temperature, scale, learning_rate, **kwargs)
         self.hidden = whole("hidden", hidden)
 
     def prepare(self, model):  # noqa: D102
@@ -159,28 +230,40 @@ class RELAX(REBAR):
             )
             for shape in model.layer_shapes
         ]
+        for network in self._networks:
+            network.trainable = False  # by the model's optimizer, that is
         super().prepare(model)
 
-    def _control(self, objective, log_weights, perturbed, leaf, number, x):
-        of_each, total = super()._control(objective, log_weights, perturbed, leaf, number, x)
-        num_samples, batch_size = tf.unstack(tf.shape(log_weights))
+    @property
+    def control_variables(self):  # noqa: D102
+        return super().control_variables + [w for net in self._networks for w in net.weights]
+
+    def _control(self, bound, infer, drawn, number, leaf, zeta, context):
+        of_each, total = super()._control(bound, infer, drawn, number, leaf, zeta, context)
+        extra = self._r(number, leaf.soften(zeta, 1.0), context)  # [K, B]
+        of_all = tf.reduce_sum(extra, axis=0)
+        return of_each + (extra if bound.is_linear else of_all), total + of_all
+
+    def _r(self, number, soft, x):
+        """Return r(soften(ζ, 1), x) / K, `[K, B]`."""
+        num_samples, batch_size = tf.unstack(tf.shape(soft)[:2])
         # Sizes are named, for a batch that may be empty.
         x_size = math.prod(x.shape[1:])
         z_size = self._networks[number].input_shape[1] - x_size
-        soft = tf.reshape(leaf.soften(perturbed, 1.0), [num_samples * batch_size, z_size])
-        flat = tf.tile(tf.reshape(x, [batch_size, x_size]), [num_samples, 1])
-        inputs = tf.concat([soft, flat], axis=1)
-        extra = tf.reshape(self._networks[number](inputs), [num_samples, batch_size])
-        extra /= tf.cast(num_samples, tf.float32)
-        of_all = tf.reduce_sum(extra, axis=0)
-        linear = objectives.is_linear(objectives.for_encoder(objective))
-        return of_each + (extra if linear else of_all), total + of_all
+        flat_z = tf.reshape(soft, [num_samples * batch_size, z_size])
+        flat_x = tf.tile(tf.reshape(x, [batch_size, x_size]), [num_samples, 1])
+        values = self._networks[number](tf.concat([flat_z, flat_x], axis=1))
+        return tf.reshape(values, [num_samples, batch_size]) / tf.cast(num_samples, tf.float32)
 
     def get_config(self):  # noqa: D102
         return {**super().get_config(), "hidden": self.hidden}
 
 
-def _expand(values, like):
-    """Return values `[K, B]` with as many axes as `like`."""
-    ones = tf.ones(len(like.shape) - 2, tf.int32)
-    return tf.reshape(values, tf.concat([tf.shape(values), ones], 0))
+class _Between(keras.constraints.Constraint):
+    """Keeps a weight between two numbers."""
+
+    def __init__(self, least, most):
+        self.least, self.most = least, most
+
+    def __call__(self, value):
+        return tf.clip_by_value(value, self.least, self.most)

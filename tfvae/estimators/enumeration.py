@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import exact, objectives
+from tfvae.bound import Bound, LogWeightTerms
 from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, zero
-from tfvae.objectives import LogWeightTerms
+from tfvae.joint import Joint, replay
 
 
 @REGISTRY.register("exact")
@@ -34,25 +35,32 @@ class Enumeration(Estimator):
         if not (objectives.is_linear(model.objective) or model.objective is objectives.exact):
             count, what = count**model.num_samples, f"{model.num_samples} samples of the latent"
         exact.check_num_states(count, what)
+        self._states = [z[:, np.newaxis] for z in exact.states_by_layer(model)]  # [S, 1, *shape]
         super().prepare(model)
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        states = exact.latent_states(model)
-        q = model.q_z_given_x(x, training=training)
-        log_q = exact.log_prob_of_states(q, states, tf.shape(x)[0])
-        log_prior = model.p_z().log_prob(states)[:, tf.newaxis]
-        log_likelihood = exact.log_likelihood_of_states(model, x, states, training)
-        terms = LogWeightTerms(log_likelihood, log_q - log_prior)
-        if objective is objectives.exact:
-            surrogate = objective(log_likelihood + log_prior)
-            posterior = tf.stop_gradient(tf.nn.softmax(log_likelihood + log_prior, axis=0))
-            surrogate += zero(tf.reduce_sum(posterior * log_q, axis=0))
-        elif objectives.for_encoder(objective) is objective:
-            surrogate = _expectation(objective, terms.log_weights(beta), log_q, num_samples)
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        joint = infer(replay([tf.constant(z) for z in self._states]))
+        terms = bound._replace(kl="monte_carlo").terms(joint)  # of every state, [S, B]
+        log_q = joint.log_q()
+        if bound.objective is objectives.exact:
+            surrogate = _log_likelihood(bound, joint, log_q)
+        elif bound.encoder_objective is bound.objective:
+            log_w = bound.log_weights(terms)
+            surrogate = _expectation(bound.objective, log_w, log_q, bound.num_samples)
         else:
-            surrogate = _of_two(objective, terms, log_q, beta, num_samples)
-        means = [tf.reduce_sum(tf.exp(log_q) * part, axis=0, keepdims=True) for part in terms]
-        return Estimate(surrogate, LogWeightTerms(*means))
+            surrogate = _of_two(bound, joint, terms, log_q)
+        means = [
+            tf.reduce_sum(tf.exp(log_q) * part, axis=0, keepdims=True)
+            for part in (terms.log_likelihood, *terms.kls)
+        ]
+        return Estimate(surrogate, LogWeightTerms(means[0], tuple(means[1:])))
+
+
+def _log_likelihood(bound: Bound, joint: Joint, log_q):
+    """Return log Σ_z p(x, z), with a gradient by which q learns p(z|x)."""
+    log_joint = joint.log_likelihood + joint.log_p()
+    posterior = tf.stop_gradient(tf.nn.softmax(log_joint, axis=0))  # p(z|x), [S, B]
+    return bound.objective(log_joint) + zero(tf.reduce_sum(posterior * log_q, axis=0))
 
 
 def _expectation(objective, log_weights, log_q, num_samples):
@@ -68,10 +76,10 @@ def _expectation(objective, log_weights, log_q, num_samples):
     return tf.reduce_sum(probability * bounds, axis=0)
 
 
-def _of_two(objective, terms, log_q, beta, num_samples):
+def _of_two(bound: Bound, joint: Joint, terms: LogWeightTerms, log_q):
     """Return the value of the objective, its gradient for p, and its encoder objective's for q."""
-    fixed_q = tf.stop_gradient(log_q)
-    for_p = terms.log_weights(beta) + beta * zero(log_q)
-    for_q = tf.stop_gradient(terms.log_weights(beta)) - beta * zero(log_q)
-    value = _expectation(objective, for_p, fixed_q, num_samples)
-    return value + zero(_expectation(objective.for_encoder, for_q, log_q, num_samples))
+    log_w, of_q = bound.log_weights(terms), zero(bound.weighted_log_q(joint))
+    for_p = log_w + of_q
+    for_q = tf.stop_gradient(log_w) - of_q
+    value = _expectation(bound.objective, for_p, tf.stop_gradient(log_q), bound.num_samples)
+    return value + zero(_expectation(bound.encoder_objective, for_q, log_q, bound.num_samples))

@@ -1,14 +1,15 @@
 """The contract of a gradient estimator, and what the families share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfvae import objectives
+from tfvae.bound import Bound, LogWeightTerms
 from tfvae.errors import InvalidArgument
-from tfvae.objectives import LogWeightTerms
+from tfvae.joint import Infer
 from tfvae.registry import Registry
 
 REGISTRY = Registry("estimator")
@@ -19,20 +20,21 @@ class Estimate(NamedTuple):
     """What an estimator returns.
 
     Attributes:
-        surrogate: `[B]`; its value is the objective's, its gradient the estimator's.
+        surrogate: `[B]`; its value is the bound's, its gradient the estimator's.
         terms: the parts of the log-weights it used, for the metrics.
         statistics: what `Estimator.update` takes, or None.
     """
 
     surrogate: tf.Tensor
     terms: LogWeightTerms
-    statistics: tf.Tensor | None = None
+    statistics: object | None = None
 
 
 class Estimator(keras.layers.Layer):
-    """A gradient estimator; a Keras layer, so that what it learns is trained and saved.
+    """A gradient estimator; a Keras layer, so that what it learns is saved with the model.
 
-    A subclass implements `estimate`, and says in class attributes what it fits:
+    An estimator decides how the layers of a pass are drawn and how its terms are weighted; it never
+    sees a network. A subclass implements `estimate`, and says in class attributes what it fits:
 
     Attributes:
         latents: the kinds of latents whose gradient it gives.
@@ -40,6 +42,9 @@ class Estimator(keras.layers.Layer):
         min_samples: the smallest K.
         is_unbiased: whether its expectation is the gradient of the objective.
         takes_exact_kl: whether KL(q‖p) may be exact where the objective is linear.
+        needs_log_prob: whether it asks for log q(z|x) of a z that is held fixed, which an inverse
+            autoregressive posterior does not give.
+        takes_betas: whether β may differ from layer to layer.
     """
 
     latents = ("continuous", "bernoulli", "categorical")
@@ -47,21 +52,21 @@ class Estimator(keras.layers.Layer):
     min_samples = 1
     is_unbiased = True
     takes_exact_kl = False
+    needs_log_prob = True
+    takes_betas = True
 
     def estimate(
-        self, objective: Callable, model, x, num_samples: int, beta, seed, training: bool
+        self, bound: Bound, infer: Infer, context: tf.Tensor, seed: tf.Tensor, training: bool
     ) -> Estimate:
-        """Return the surrogate of a batch x `[B, *x_shape]`, inside the caller's gradient tape.
+        """Return the surrogate of a batch, inside the caller's gradient tape.
 
         Args:
-            objective: `[K, B] -> [B]`.
-            model: a `LatentVariableModel`.
-            x: the batch.
-            num_samples: K.
-            beta: weight of the KL term.
+            bound: what is estimated.
+            infer: the pass over the batch, from a `draw` (see `tfvae.joint`) to a `Joint`; it may
+                be called several times.
+            context: the batch x, `[B, *x_shape]`, for baselines that depend on it.
             seed: `[2]` int32.
-            training: whether the networks run in training mode, and the estimator's own parts are
-                trained.
+            training: whether the estimator's own parts are trained.
         """
         raise NotImplementedError
 
@@ -69,15 +74,22 @@ class Estimator(keras.layers.Layer):
         """Add the weights of the estimator, for a model that is built and compiled with it."""
         self.built = True
 
-    def update(self, statistics: tf.Tensor) -> None:
+    def update(self, statistics) -> None:
         """Take in the statistics of a batch; called once a training step, after the gradient."""
 
     @classmethod
-    def misfit(cls, kinds, objective, num_samples: int) -> str | None:
-        """Return why it does not fit the latents, objective or K; None if it does."""
-        wrong = sorted(set(kinds) - set(cls.latents))
+    def misfit(cls, posteriors: Sequence, objective, num_samples: int) -> str | None:
+        """Return why it does not fit the posteriors of the layers, objective or K; None if it does."""
+        wrong = sorted({posterior.kind for posterior in posteriors} - set(cls.latents))
         if wrong:
             return f"it does not give the gradient of {' or '.join(wrong)} latents"
+        unknown = [p for p in posteriors if not p.has_log_prob]
+        two_gradients = objectives.for_encoder(objective) is not objective
+        if unknown and (cls.needs_log_prob or two_gradients):
+            return (
+                f"it needs log q(z|x) of a z that is held fixed, and {type(unknown[0]).__name__} "
+                "gives it only of what it draws"
+            )
         wanted = getattr(objective, "estimator", None)
         if wanted and REGISTRY.part(wanted) is not cls:
             return f"the objective {wanted!r} goes with the estimator {wanted!r} alone"
@@ -87,16 +99,16 @@ class Estimator(keras.layers.Layer):
             return f"it needs num_samples of at least {cls.min_samples}, got {num_samples}"
         return None
 
-    def check(self, kinds, objective, num_samples: int) -> None:
+    def check(self, posteriors: Sequence, objective, num_samples: int) -> None:
         """Refuse what the estimator does not fit.
 
         Raises:
             InvalidArgument: with the estimators that do fit.
         """
-        reason = self.misfit(kinds, objective, num_samples)
+        reason = self.misfit(posteriors, objective, num_samples)
         if reason is None:
             return
-        fitting = names(lambda cls: cls.misfit(kinds, objective, num_samples) is None)
+        fitting = names(lambda cls: cls.misfit(posteriors, objective, num_samples) is None)
         raise InvalidArgument(
             f"The estimator {registered_name(type(self))!r} does not fit: {reason}. "
             f"Estimators that fit: {', '.join(fitting) or 'none'}."
@@ -118,8 +130,8 @@ def zero(tensor: tf.Tensor) -> tf.Tensor:
     return tensor - tf.stop_gradient(tensor)
 
 
-def coefficients(objective: Callable, log_weights: tf.Tensor) -> tf.Tensor:
-    """Return ∂ objective / ∂ log w_k, `[K, B]`, as constants."""
+def objective_gradient(objective: Callable, log_weights: tf.Tensor) -> tf.Tensor:
+    """Return ∂L/∂ log w_k of the encoder's objective L, `[K, B]`, as constants."""
     log_weights = tf.stop_gradient(log_weights)
     with tf.GradientTape() as tape:
         tape.watch(log_weights)
@@ -140,19 +152,51 @@ def by_sample(objective: Callable, log_weights: tf.Tensor) -> tuple[tf.Tensor, t
     return tf.broadcast_to(total, tf.shape(log_weights)), total
 
 
-def draw_layers(chain, num_samples: int, seeds) -> tuple[list, list, list]:
-    """Draw the stochastic layers of a discrete chain from the bottom up.
+class Drawn(NamedTuple):
+    """A layer of discrete latents as it was drawn: z = harden(perturb(noise)).
 
-    Returns:
-        The distribution of each layer, its noise, and its value.
+    Attributes:
+        q: its distribution, with logits.
+        noise: uniforms in (0, 1), `[K, B, *shape]`.
+        z: its value.
+        sample_shape: `(K,)` for the layer drawn first, `()` for the others, whose q has K in its
+            batch.
     """
-    layers, noises, values = [], [], []
-    for number in range(chain.num_layers):
-        layers.append(chain.layer(number, values))
-        # The samples are an axis of the first layer's draws, and of the others' batch.
-        noises.append(layers[-1].draw_noise(() if number else (num_samples,), seeds[number]))
-        values.append(layers[-1].harden(layers[-1].perturb(noises[-1])))
-    return layers, noises, values
+
+    q: object
+    noise: tf.Tensor
+    z: tf.Tensor
+    sample_shape: tuple[int, ...]
+
+
+def discrete_sampler(num_samples: int, seeds) -> tuple[Callable, dict[int, Drawn]]:
+    """Return a `draw` of K samples of discrete layers, and what it has drawn, in order, by layer.
+
+    Args:
+        num_samples: K, an axis of the first layer's draws and of the others' batch.
+        seeds: function from a layer's number to its seed.
+    """
+    drawn = {}
+
+    def draw(number, q):
+        sample_shape = () if drawn else (num_samples,)
+        noise = q.draw_noise(sample_shape, seeds(number))
+        z = q.harden(q.perturb(noise))
+        drawn[number] = Drawn(q, noise, z, sample_shape)
+        return z, q.log_prob(z)
+
+    return draw, drawn
+
+
+def of_layer(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Return values `[K, B]` with as many axes as `like` `[K, B, ...]`."""
+    ones = tf.ones(len(like.shape) - 2, tf.int32)
+    return tf.reshape(values, tf.concat([tf.shape(values), ones], 0))
+
+
+def sum_event(values: tf.Tensor) -> tf.Tensor:
+    """Return values `[K, B, ...]` summed over what stands behind the batch, `[K, B]`."""
+    return tf.reduce_sum(values, axis=list(range(2, len(values.shape))))
 
 
 def replace_one(log_weights: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

@@ -1,19 +1,23 @@
 """Estimators that differentiate through the sample, z = g(ε, x)."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import objectives
+from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.estimators.estimator import (
     REGISTRY,
     Estimate,
     Estimator,
-    coefficients,
+    objective_gradient,
     of_each,
+    of_layer,
+    sum_event,
     zero,
 )
-from tfvae.objectives import LogWeightTerms
+from tfvae.joint import Infer, Joint, replay, sampler
 
 
 @REGISTRY.register("pathwise")
@@ -27,13 +31,13 @@ class Pathwise(Estimator):
 
     latents = ("continuous",)
     takes_exact_kl = True
+    needs_log_prob = False
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        if objectives.for_encoder(objective) is not objective:
-            return _two_gradients(objective, model, x, num_samples, beta, seed, training)
-        q = reparameterized(model, x, training)
-        z = q.sample(num_samples, seed=seed)
-        return with_kl(objective, model, x, z, q, beta, training)
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        if bound.encoder_objective is not bound.objective:
+            return two_gradients(bound, infer, seed, total_derivative)
+        terms = bound.terms(infer(reparameterized(bound.num_samples, seed)))
+        return Estimate(bound.objective(bound.log_weights(terms)), terms)
 
 
 @REGISTRY.register("sticking_the_landing")
@@ -50,10 +54,8 @@ class StickingTheLanding(Estimator):
     latents = ("continuous",)
     linear_only = True
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        return _two_gradients(
-            objective, model, x, num_samples, beta, seed, training, through_z=_coefficients
-        )
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        return two_gradients(bound, infer, seed, path_derivative)
 
 
 @REGISTRY.register("dreg")
@@ -70,95 +72,94 @@ class DoublyReparameterized(Estimator):
     """
 
     latents = ("continuous",)
+    takes_betas = False
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        return _two_gradients(
-            objective,
-            model,
-            x,
-            num_samples,
-            beta,
-            seed,
-            training,
-            through_z=_reparameterized_score,
-        )
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        return two_gradients(bound, infer, seed, doubly_reparameterized)
 
 
-def reparameterized(model, x, training):
-    """Return q(z|x), refusing one whose samples are not differentiable.
+def reparameterized(num_samples: int, seed) -> Callable:
+    """Return the draw of K samples, refusing a q whose samples are not differentiable.
 
     Raises:
         InvalidArgument: the posterior cannot be reparameterized.
     """
-    q = model.q_z_given_x(x, training=training)
-    if q.reparameterization_type != tfp.distributions.FULLY_REPARAMETERIZED:
-        raise InvalidArgument(
-            f"The pathwise estimators need a posterior that can be reparameterized; "
-            f"{q.name} cannot. Use a Gaussian posterior, or declare its `kind` and use an "
-            "estimator for discrete latents."
-        )
-    return q
+    draw_sample = sampler(num_samples, seed)
+
+    def draw(number, q):
+        if q.reparameterization_type != tfp.distributions.FULLY_REPARAMETERIZED:
+            raise InvalidArgument(
+                f"The pathwise estimators need a posterior that can be reparameterized; "
+                f"{q.name} cannot. Use a Gaussian posterior, or declare its `kind` and use an "
+                "estimator for discrete latents."
+            )
+        return draw_sample(number, q)
+
+    return draw
 
 
-def with_kl(objective, model, x, z, q, beta, training) -> Estimate:
-    """Return the objective of samples z of q, the KL term exact where `compile` asks for it."""
-    if not model.uses_exact_kl:
-        terms = model.log_weight_terms(x, z, q.log_prob(z), training)
-        return Estimate(objective(terms.log_weights(beta)), terms)
-    log_likelihood = model.p_x_given_z(z, training).log_prob(x)
-    kl = model.exact_kl(q)
-    terms = LogWeightTerms(log_likelihood, tf.reduce_sum(kl, axis=-1)[tf.newaxis])
-    if not model.free_bits:
-        return Estimate(objective(terms.log_weights(beta)), terms)
-    counted = tf.reduce_sum(tf.maximum(kl, model.free_bits), axis=-1)
-    return Estimate(objective(log_likelihood) - beta * counted, terms)
+def two_gradients(bound: Bound, infer: Infer, seed, for_encoder: Callable) -> Estimate:
+    """Return the estimate whose encoder has a gradient of its own.
 
+    Decoder and prior take the gradient of the objective at fixed z.
 
-def _two_gradients(objective, model, x, num_samples, beta, seed, training, through_z=None):
-    """Return the estimate whose encoder follows coefficients of its own.
-
-    Decoder and prior take the gradient of `objective` at fixed z. The encoder takes
-    Σ_k c̃_k ∂ log w_k/∂z_k ∇z_k, where `through_z` makes c̃ `[K, B]` from the objective, the
-    log-weights and β; None takes c̃ = c, and the score term −β Σ_k c_k ∇ log q(z_k) with it.
+    Args:
+        bound: what is estimated.
+        infer: the pass.
+        seed: of the samples.
+        for_encoder: what makes the encoder's surrogate, `[B]`: `total_derivative`,
+            `path_derivative` or `doubly_reparameterized`.
     """
-    q = reparameterized(model, x, training)
-    z = q.sample(num_samples, seed=seed)
-    fixed = tf.stop_gradient(z)
+    z = infer(reparameterized(bound.num_samples, seed)).z  # [K, B, *shape] of each layer
+    fixed = [tf.stop_gradient(value) for value in z]
     with tf.GradientTape() as tape:
         tape.watch(fixed)
-        log_q = q.log_prob(fixed)
-        terms = model.log_weight_terms(x, fixed, log_q, training)
-        log_w = terms.log_weights(beta)
-    by_z = tape.gradient(log_w, fixed)  # log w_kb depends on z_kb alone
-    c = coefficients(objective, log_w)
-    through = c if through_z is None else through_z(objective, log_w, beta)
-    through = tf.reshape(through, tf.concat([tf.shape(c), tf.ones(len(z.shape) - 2, tf.int32)], 0))
-    encoder = tf.reduce_sum(tf.stop_gradient(through * by_z) * z, axis=[0, *range(2, len(z.shape))])
-    if through_z is None:
-        encoder -= beta * tf.reduce_sum(c * log_q, axis=0)
-    # The score of q is in `encoder` or left out, so it is taken out of the log-weights.
-    return Estimate(objective(log_w + beta * zero(log_q)) + zero(encoder), terms)
+        joint = infer(replay(fixed))
+        terms = bound.terms(joint)
+        log_w = bound.log_weights(terms)  # [K, B]
+    # log w_kb depends on z_kb alone, so this is ∂ log w_k/∂z_k.
+    by_z = tape.gradient(log_w, fixed)
+    encoder = for_encoder(bound, joint, log_w, by_z, z)
+    # What q contributes is in `encoder`, so it is taken out of the log-weights.
+    at_fixed_q = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
+    return Estimate(at_fixed_q + zero(encoder), terms)
 
 
-def _coefficients(objective, log_weights, beta):
-    return coefficients(objective, log_weights)
+def total_derivative(bound: Bound, joint: Joint, log_w, by_z, z) -> tf.Tensor:
+    """Return Σ_k c_k (∂ log w_k/∂z_k ∇z_k − β ∇ log q(z_k)), the plain pathwise gradient."""
+    c = objective_gradient(bound.objective, log_w)
+    return _through_z(c, by_z, z) - tf.reduce_sum(c * bound.weighted_log_q(joint), axis=0)
 
 
-def _reparameterized_score(objective, log_weights, beta):
-    """Return c_k − β ∂c_k/∂ log w_k, `[K, B]`.
+def path_derivative(bound: Bound, joint: Joint, log_w, by_z, z) -> tf.Tensor:
+    """Return Σ_k c_k ∂ log w_k/∂z_k ∇z_k: the score term left out (Roeder et al. 2017, eq. 7)."""
+    return _through_z(objective_gradient(bound.objective, log_w), by_z, z)
+
+
+def doubly_reparameterized(bound: Bound, joint: Joint, log_w, by_z, z) -> tf.Tensor:
+    """Return Σ_k c̃_k ∂ log w_k/∂z_k ∇z_k, c̃_k = c_k − β ∂c_k/∂ log w_k (Tucker et al. 2019, eq. 8).
 
     The derivative is the diagonal of a Jacobian: it is taken on K copies of the log-weights, the
     k-th of which gives its k-th entry.
     """
-    num_samples = tf.shape(log_weights)[0]
-    copies = tf.tile(tf.stop_gradient(log_weights)[:, tf.newaxis], [1, num_samples, 1])
+    num_samples = tf.shape(log_w)[0]
+    copies = tf.tile(tf.stop_gradient(log_w)[:, tf.newaxis], [1, num_samples, 1])  # [K, K, B]
     own = tf.eye(num_samples)[:, :, tf.newaxis]
     with tf.GradientTape() as outer:
         outer.watch(copies)
         with tf.GradientTape() as inner:
             inner.watch(copies)
-            total = tf.reduce_sum(of_each(objectives.for_encoder(objective), copies))
-        c = tf.reduce_sum(own * inner.gradient(total, copies), axis=1)
+            total = tf.reduce_sum(of_each(bound.encoder_objective, copies))
+        c = tf.reduce_sum(own * inner.gradient(total, copies), axis=1)  # [K, B]
         total = tf.reduce_sum(c)
     slope = outer.gradient(total, copies, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return c - beta * tf.reduce_sum(own * slope, axis=1)
+    return _through_z(c - bound.beta * tf.reduce_sum(own * slope, axis=1), by_z, z)
+
+
+def _through_z(coefficients, by_z, z):
+    """Return Σ_k c_k ∂ log w_k/∂z_k · z_k with its gradient through z alone, `[B]`."""
+    total = 0.0
+    for slope, value in zip(by_z, z, strict=True):
+        constant = tf.stop_gradient(of_layer(coefficients, value) * slope)
+        total += tf.reduce_sum(sum_event(constant * value), axis=0)
+    return total

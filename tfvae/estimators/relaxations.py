@@ -5,13 +5,13 @@ relaxation.
 """
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import objectives
+from tfvae.bound import Bound
 from tfvae.checks import positive
-from tfvae.distributions import as_chain
-from tfvae.estimators.estimator import REGISTRY, Estimator, zero
-from tfvae.estimators.pathwise import with_kl
+from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, discrete_sampler, zero
+from tfvae.joint import Joint
+from tfvae.random import fold_in
 
 
 class Relaxation(Estimator):
@@ -22,13 +22,13 @@ class Relaxation(Estimator):
     takes_exact_kl = True
 
     @classmethod
-    def misfit(cls, kinds, objective, num_samples):
+    def misfit(cls, posteriors, objective, num_samples):
         """Return why it does not fit the latents, objective or K; None if it does."""
         if objectives.for_encoder(objective) is not objective:
             return (
                 "the objective gives the encoder a gradient of its own, and this estimator has one"
             )
-        return super().misfit(kinds, objective, num_samples)
+        return super().misfit(posteriors, objective, num_samples)
 
 
 @REGISTRY.register("gumbel_softmax")
@@ -47,24 +47,28 @@ class GumbelSoftmax(Relaxation):
 
     def __init__(self, temperature: float = 0.5, **kwargs):
         super().__init__(**kwargs)
-        self.temperature = positive("temperature", temperature)
+        # A variable, so that a callback may lower it while training.
+        self._temperature = tf.Variable(positive("temperature", temperature), trainable=False)
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        q = model.q_z_given_x(x, training=training)
-        chain = as_chain(q)
-        seeds = tfp.random.split_seed(seed, n=chain.num_layers)
-        soft, hard = [], []
-        for number in range(chain.num_layers):
-            layer = chain.layer(number, soft)
-            noise = layer.draw_noise(() if number else (num_samples,), seeds[number])
-            soft.append(layer.soften(layer.perturb(noise), self.temperature))
-            layer = chain.layer(number, hard)
-            hard.append(layer.harden(layer.perturb(noise)))
-        relaxed = with_kl(objective, model, x, chain.join(soft), q, beta, training)
-        z = tf.stop_gradient(chain.join(hard))
-        estimate = with_kl(objective, model, x, z, q, beta, training)
-        value = tf.stop_gradient(estimate.surrogate)
-        return estimate._replace(surrogate=value + zero(relaxed.surrogate))
+    @property
+    def temperature(self) -> float:
+        """The temperature τ; what is assigned to it takes effect in the next step."""
+        return float(self._temperature)
+
+    @temperature.setter
+    def temperature(self, value):
+        self._temperature.assign(positive("temperature", value))
+
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        draw_hard, drawn = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, n))
+        hard = _estimate(bound, infer(draw_hard))
+
+        def draw_soft(number, q):
+            z = q.soften(q.perturb(drawn[number].noise), self._temperature)
+            return z, q.log_prob(z)
+
+        soft = _estimate(bound, infer(draw_soft))
+        return hard._replace(surrogate=tf.stop_gradient(hard.surrogate) + zero(soft.surrogate))
 
     def get_config(self):  # noqa: D102
         return {**super().get_config(), "temperature": self.temperature}
@@ -78,13 +82,16 @@ class StraightThrough(Relaxation):
     stochastic neurons", sec. 4.
     """
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        q = model.q_z_given_x(x, training=training)
-        chain = as_chain(q)
-        seeds = tfp.random.split_seed(seed, n=chain.num_layers)
-        values = []
-        for number in range(chain.num_layers):
-            layer = chain.layer(number, values)
-            noise = layer.draw_noise(() if number else (num_samples,), seeds[number])
-            values.append(layer.harden(layer.perturb(noise)) + zero(layer.mean()))
-        return with_kl(objective, model, x, chain.join(values), q, beta, training)
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        draw_hard, _ = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, n))
+
+        def draw(number, q):
+            z = draw_hard(number, q)[0] + zero(q.mean())
+            return z, q.log_prob(z)
+
+        return _estimate(bound, infer(draw))
+
+
+def _estimate(bound: Bound, joint: Joint) -> Estimate:
+    terms = bound.terms(joint)
+    return Estimate(bound.objective(bound.log_weights(terms)), terms)

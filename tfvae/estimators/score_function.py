@@ -10,6 +10,7 @@ since the other samples are independent of z_k; for any other objective L it is 
 the derivative of L through log q at fixed z is added.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -17,17 +18,19 @@ import tensorflow as tf
 
 from tfvae import objectives
 from tfvae.checks import finite, whole
+from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.estimators.estimator import (
     REGISTRY,
     Estimate,
     Estimator,
     by_sample,
-    coefficients,
+    objective_gradient,
     of_each,
     replace_one,
     zero,
 )
+from tfvae.joint import Joint, sampler
 
 
 class Centred(NamedTuple):
@@ -54,26 +57,23 @@ class ScoreFunction(Estimator):
     Jordan 2012, "Variational Bayesian inference with stochastic search", eq. 3.
     """
 
-    def estimate(self, objective, model, x, num_samples, beta, seed, training):  # noqa: D102
-        q = model.q_z_given_x(x, training=training)
-        z = tf.stop_gradient(q.sample(num_samples, seed=seed))
-        log_q = q.log_prob(z)
-        terms = model.log_weight_terms(x, z, log_q, training)
-        log_w = terms.log_weights(beta)
-        learning_signal = signal(objective, log_w)
-        centred = self.centre(objective, log_w, learning_signal, x)
-        surrogate = with_score(objective, log_w, log_q, beta, centred.signal, centred.scale)
+    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+        joint = infer(fixed_sampler(bound.num_samples, seed))
+        terms = bound.terms(joint)
+        log_w = bound.log_weights(terms)
+        centred = self.centre(bound.objective, log_w, signal(bound, log_w), context)
+        surrogate = with_score(bound, joint, log_w, centred.signal, centred.scale)
         surrogate -= zero(centred.own_loss)
         return Estimate(surrogate, terms, centred.statistics if training else None)
 
-    def centre(self, objective, log_weights, learning_signal, x):
+    def centre(self, objective, log_weights, learning_signal, context):
         """Return the signal less its baseline, statistics for `update`, and a loss of its own.
 
         Args:
             objective: `[K, B] -> [B]`.
             log_weights: `[K, B]`.
             learning_signal: f, `[K, B]`, a constant.
-            x: the batch, for baselines that depend on it.
+            context: the batch x, for baselines that depend on it.
 
         Returns:
             A `Centred`.
@@ -81,22 +81,34 @@ class ScoreFunction(Estimator):
         return Centred(learning_signal)
 
 
-def signal(objective, log_weights):
+def fixed_sampler(num_samples: int, seed) -> Callable:
+    """Return the draw of K samples that are constants; log q keeps its gradient at fixed z."""
+    draw_sample = sampler(num_samples, seed)
+
+    def draw(number, q):
+        z = tf.stop_gradient(draw_sample(number, q)[0])
+        return z, q.log_prob(z)
+
+    return draw
+
+
+def signal(bound: Bound, log_weights: tf.Tensor) -> tf.Tensor:
     """Return the learning signal f, `[K, B]`, as a constant."""
-    return tf.stop_gradient(by_sample(objective, log_weights)[0])
+    return tf.stop_gradient(by_sample(bound.objective, log_weights)[0])
 
 
-def with_score(objective, log_weights, log_q, beta, centred_signal, scale=1.0):
+def with_score(bound: Bound, joint: Joint, log_weights, centred_signal, scale=1.0) -> tf.Tensor:
     """Return the surrogate `[B]` with the score term Σ_k signal_k ∇ log q(z_k), times `scale`.
 
     For a mean of log-weights, the derivative through log q at fixed z has expectation zero and is
     left out.
     """
-    surrogate = objective(log_weights + beta * zero(log_q))
-    score = tf.stop_gradient(centred_signal)
-    if not objectives.is_linear(objectives.for_encoder(objective)):
-        score -= beta * coefficients(objective, log_weights)
-    return surrogate + zero(scale * tf.reduce_sum(score * log_q, axis=0))
+    weighted_log_q = bound.weighted_log_q(joint)
+    surrogate = bound.objective(log_weights + zero(weighted_log_q))
+    score = tf.stop_gradient(centred_signal) * joint.log_q()
+    if not bound.is_linear:
+        score -= objective_gradient(bound.objective, log_weights) * weighted_log_q
+    return surrogate + zero(scale * tf.reduce_sum(score, axis=0))
 
 
 def _count(log_weights):
@@ -159,7 +171,7 @@ class MovingAverage(ScoreFunction):
             self._moments = _RunningMoments(self, self.decay)
             self.built = True
 
-    def centre(self, objective, log_weights, learning_signal, x):  # noqa: D102
+    def centre(self, objective, log_weights, learning_signal, context):  # noqa: D102
         scale = _scale(objective, log_weights)
         statistics = _moments_of(learning_signal / scale)
         return Centred(learning_signal - scale * self._moments.mean, statistics)
@@ -212,9 +224,9 @@ class NVIL(ScoreFunction):
         )
         self.built = True
 
-    def centre(self, objective, log_weights, learning_signal, x):  # noqa: D102
+    def centre(self, objective, log_weights, learning_signal, context):  # noqa: D102
         scale = _scale(objective, log_weights)
-        baseline = tf.cast(self._network(x)[:, 0], tf.float32)
+        baseline = tf.cast(self._network(context)[:, 0], tf.float32)
         raw = learning_signal / scale
         statistics = _moments_of(raw - tf.stop_gradient(baseline))
         residual = raw - self._moments.mean - baseline
@@ -245,7 +257,7 @@ class VIMCO(ScoreFunction):
 
     min_samples = 2
 
-    def centre(self, objective, log_weights, learning_signal, x):  # noqa: D102
+    def centre(self, objective, log_weights, learning_signal, context):  # noqa: D102
         objective = objectives.for_encoder(objective)
         log_weights = tf.stop_gradient(log_weights)
         total = tf.reduce_sum(log_weights, axis=0)

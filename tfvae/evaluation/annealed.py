@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
 from tfvae.evaluation.results import Measured, sampling_error
+from tfvae.joint import ancestral
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of decoder outputs, as in importance sampling; gradients keep several.
@@ -180,7 +181,7 @@ def _anneal(model, x, seed, betas, num_leapfrog, step_sizes, num_chains):
         return t + 1, z, log_w, accepted + acceptance
 
     z = _draw_prior(model, x, num_chains, seed)
-    log_w = betas[1] * model.p_x_given_z(z).log_prob(x)
+    log_w = betas[1] * model.log_joint_terms(x, z)[0]
     start = (0, z, log_w, tf.zeros(tf.shape(x)[:1]))
     _, _, log_w, accepted = tf.while_loop(
         lambda t, *_: t < count, transition, start, parallel_iterations=1
@@ -195,7 +196,8 @@ def _anneal(model, x, seed, betas, num_leapfrog, step_sizes, num_chains):
 
 def _draw_prior(model, x, num_chains, seed):
     """Return z ~ p(z), `[K, B, *latent_shape]`."""
-    return model.p_z().sample([num_chains, tf.shape(x)[0]], seed=fold_in(seed, 0))
+    layers, _ = model.generate(ancestral([num_chains, tf.shape(x)[0]], fold_in(seed, 0)))
+    return model.join([layer.z for layer in layers])
 
 
 def _hmc(model, x, z, beta, step_size, num_leapfrog, seed):
@@ -238,8 +240,8 @@ def _log_density(model, x, z, beta):
     """Return log p(x|z), log p(z) + β log p(x|z), both `[K, B]`, and the latter's gradient in z."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(z)
-        log_likelihood = model.p_x_given_z(z).log_prob(x)
-        log_density = model.p_z().log_prob(z) + beta * log_likelihood
+        log_likelihood, log_p = model.log_joint_terms(x, z)
+        log_density = log_p + beta * log_likelihood
     return log_likelihood, log_density, tape.gradient(log_density, z)
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import exact
+from tfvae import estimators, exact, objectives
+from tfvae.bound import Bound
 from tfvae.distributions import num_states
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
 from tfvae.evaluation.exact import log_joint_table
 from tfvae.evaluation.importance import log_weight_sums
 from tfvae.evaluation.results import error_or_none, standard_error
+from tfvae.optimizers import adam_direction
 from tfvae.random import Stream, fold_in, make_seed
 
 tfd = tfp.distributions
@@ -27,7 +29,6 @@ _BATCH_SIZE = 100
 _MAX_STATES = 2**12
 # Draws that decide, for each example, between the fitted parameters and those it started from.
 _CHOICE_SAMPLES = 500
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ def fit_posterior(
 
 def _fit_batch(method, x, init, schedule, seed):
     """Return parameters, their bound, the encoder's, and log p(x), arrays `[B, ...]`."""
-    encoded = tf.cast(method.model.encoder(x, training=False), tf.float32)
+    encoded = tf.cast(method.model.bottom_up(x), tf.float32)
     start = encoded if init == "encoder" else tf.zeros_like(encoded)
     problem = method.problem(x)
     fitted = method.fit(problem, start, schedule, fold_in(seed, 0))
@@ -178,8 +179,7 @@ class _Sampled:
         self._num_samples, self._num_fresh_samples = num_samples, num_fresh_samples
         rows = max(1, _CHUNK_SIZE // sample_size(model))
         self.batch_size = max(1, min(_BATCH_SIZE, rows // num_samples))
-        q = model.q_z_given_x(tf.zeros([1, *model.x_shape]))
-        self._pathwise = q.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+        self._pathwise = model.posterior.kind == "continuous"
         if not self._pathwise and num_samples < 2:
             raise InvalidArgument(
                 f"`num_samples` is {num_samples}, but the gradient of these {model.posterior.kind} "
@@ -197,7 +197,7 @@ class _Sampled:
         """Return the bound, log p(x) and its effective sample size, `[B]`."""
         count = min(self._num_fresh_samples, most or self._num_fresh_samples)
         log_p, size, reconstruction, kl = log_weight_sums(
-            self.model, self.model.posterior, parameters, x, seed, count
+            self.model, x, seed, count, h=parameters
         )
         return -(reconstruction + kl), log_p, size
 
@@ -225,12 +225,14 @@ class _Enumerated:
 
 @tf.function(reduce_retracing=True)
 def _fit_sampled(model, x, start, num_steps, learning_rate, seed, num_samples, pathwise):
-    surrogate = _pathwise if pathwise else _leave_one_out
+    estimator = estimators.get("sticking_the_landing" if pathwise else "rloo")
+    bound = Bound(objectives.elbo, num_samples)
 
     def gradient(step, parameters):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
-            value = surrogate(model, x, parameters, fold_in(seed, step), num_samples)
+            infer = model.inference(x, h=parameters)
+            value = estimator.estimate(bound, infer, x, fold_in(seed, step), False).surrogate
         return tape.gradient(value, parameters)
 
     return _ascend(gradient, start, num_steps, learning_rate)
@@ -247,25 +249,6 @@ def _fit_enumerated(model, states, log_joint, start, num_steps, learning_rate):
     return _ascend(gradient, start, num_steps, learning_rate)
 
 
-def _pathwise(model, x, parameters, seed, num_samples):
-    """Return log w, `[K, B]`, as a function of z alone, and z of the parameters."""
-    z = model.posterior(parameters).sample(num_samples, seed=seed)
-    log_q = model.posterior(tf.stop_gradient(parameters)).log_prob(z)
-    return model.log_weight_terms(x, z, log_q).log_weights()
-
-
-def _leave_one_out(model, x, parameters, seed, num_samples):
-    """Return Σ_k (log w_k − the mean of the others) · log q(z_k) term by term, `[K, B]`."""
-    q = model.posterior(parameters)
-    z = tf.stop_gradient(q.sample(num_samples, seed=seed))
-    log_q = q.log_prob(z)
-    log_w = tf.stop_gradient(model.log_weight_terms(x, z, log_q).log_weights())
-    # log w_k less the mean of the others is this multiple of log w_k less the mean of all.
-    count = tf.cast(num_samples, tf.float32)
-    centred = (log_w - tf.reduce_mean(log_w, axis=0)) * count / (count - 1.0)
-    return centred * log_q
-
-
 @tf.function(reduce_retracing=True)
 def _enumerated_bound(model, states, log_joint, parameters):
     """Return Σ_z q(z) (log p(x, z) − log q(z)), `[B]`."""
@@ -274,19 +257,18 @@ def _enumerated_bound(model, states, log_joint, parameters):
 
 
 def _ascend(gradient, start, num_steps, learning_rate):
-    """Return parameters after Adam's steps up the gradient; every row is a problem of its own.
+    """Return parameters after Adam's steps up the gradient, with a rate that falls to 0.
 
-    Source: Kingma and Ba 2015, "Adam", algorithm 1, with a learning rate that falls to 0.
+    Every row is a problem of its own.
     """
 
     def update(step, parameters, first, second):
-        direction = gradient(step, parameters)
-        first = _BETA_1 * first + (1.0 - _BETA_1) * direction
-        second = _BETA_2 * second + (1.0 - _BETA_2) * direction**2
         done = tf.cast(step, tf.float32)
+        direction, first, second = adam_direction(
+            gradient(step, parameters), first, second, done + 1.0
+        )
         rate = learning_rate * (1.0 - done / tf.cast(num_steps, tf.float32))
-        rate *= tf.sqrt(1.0 - _BETA_2 ** (done + 1.0)) / (1.0 - _BETA_1 ** (done + 1.0))
-        return step + 1, parameters + rate * first / (tf.sqrt(second) + _EPSILON), first, second
+        return step + 1, parameters + rate * direction, first, second
 
     start = (0, start, tf.zeros_like(start), tf.zeros_like(start))
     _, parameters, _, _ = tf.while_loop(
@@ -297,7 +279,7 @@ def _ascend(gradient, start, num_steps, learning_rate):
 
 def _num_states(model):
     """Return how many states the latent has; infinity for a continuous one."""
-    kind = model.latent_kinds[0]
+    kind = model.posterior.kind
     return math.inf if kind == "continuous" else num_states(kind, model.latent_shape)
 
 

@@ -8,10 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfvae import objectives
+from tfvae.bound import Bound, LogWeightTerms
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
 from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood
 from tfvae.evaluation.results import Measured, sampling_error
+from tfvae.joint import sampler
 from tfvae.models import CodeModel
 from tfvae.random import Stream, fold_in, make_seed
 
@@ -129,25 +132,23 @@ def log_likelihood(
         if proposal is not None:
             _check_proposal(model, proposal, batch)
         batch_seed = fold_in(stream, number)
-        results.append(log_weight_sums(model, proposal, batch, batch, batch_seed, num_samples))
+        results.append(log_weight_sums(model, batch, batch_seed, num_samples, proposal=proposal))
     return LogLikelihood(*join(results), num_samples, math.prod(model.x_shape))
 
 
-def log_weight_sums(model, proposal, given, x, seed, num_samples) -> list[np.ndarray]:
+def log_weight_sums(model, x, seed, num_samples, h=None, proposal=None) -> list[np.ndarray]:
     """Return log p̂(x), the effective sample size, −E[log p(x|z)] and the KL, each `[B]`.
 
     Args:
         model: a `LatentVariableModel`.
-        proposal: a function of `given` that returns q, batch shape `[B]`; None for q(z|x).
-        given: what the proposal is a function of; anything with B rows.
         x: examples, `[B, *x_shape]`.
         seed: `[2]` int32.
         num_samples: K.
+        h: what q is made of, in place of `model.bottom_up(x)`.
+        proposal: a function of x that returns another q, batch shape `[B]`.
     """
     chunk = min(num_samples, max(1, _rows(model) // len(x)))
-    sums = _accumulate(
-        model, proposal, given, x, seed, tf.constant(num_samples), tf.constant(chunk)
-    )
+    sums = _accumulate(model, x, seed, tf.constant(num_samples), tf.constant(chunk), h, proposal)
     return [part.numpy() for part in sums]
 
 
@@ -182,19 +183,21 @@ def _check_proposal(model, proposal, x):
 
 
 @tf.function(reduce_retracing=True)
-def _accumulate(model, proposal, given, x, seed, num_samples, chunk):
+def _accumulate(model, x, seed, num_samples, chunk, h, proposal):
     """Return the four tensors of `log_weight_sums`.
 
     At module level, so that measuring one model again does not trace the graph again.
     """
-    q = model.q_z_given_x(given) if proposal is None else proposal(given)
+    if proposal is None:
+        weigh = _own_weights(model, x, h)
+    else:
+        weigh = _foreign_weights(model, x, proposal(x))
     zeros = tf.zeros(tf.shape(x)[:1])
     empty = zeros - np.inf
 
     def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl):
         size = tf.minimum(chunk, num_samples - done)
-        z = q.sample(size, seed=fold_in(seed, done))
-        terms = model.log_weight_terms(x, z, q.log_prob(z))
+        terms = weigh(size, fold_in(seed, done))
         log_w = terms.log_weights()
         return (
             done + size,
@@ -216,6 +219,23 @@ def _accumulate(model, proposal, given, x, seed, num_samples, chunk):
         reconstruction / count,
         kl / count,
     )
+
+
+def _own_weights(model, x, h):
+    """Return the function (K, seed) → terms of samples of the model's own q."""
+    infer = model.inference(x, h=h)
+    return lambda size, seed: Bound(objectives.iwae).terms(infer(sampler(size, seed)))
+
+
+def _foreign_weights(model, x, q):
+    """Return the function (K, seed) → terms of samples of another q."""
+
+    def weigh(size, seed):
+        z = q.sample(size, seed=seed)
+        log_likelihood, log_p = model.log_joint_terms(x, z)
+        return LogWeightTerms(log_likelihood, (q.log_prob(z) - log_p,))
+
+    return weigh
 
 
 def log_add_exp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

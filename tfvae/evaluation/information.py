@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfvae.evaluation.batches import as_array, batches, check_at_least, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import error_or_none, standard_error
+from tfvae.joint import replay, representatives, sampler
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of (draws × posteriors × latent dimensions).
@@ -154,32 +155,35 @@ def _log_aggregate(model, x, z):
 
 def _exact_rate(model, x):
     """Return KL(q(z|x) ‖ p(z)), `[N]`, or None where it has no closed form."""
-    if not model.has_exact_kl():
+    if len(model.layer_shapes) > 1:
         return None
-    return np.concatenate([_rate_batch(model, part).numpy() for part in _parts(x)])
+    parts = [_rate_batch(model, part) for part in _parts(x)]
+    return None if parts[0] is None else np.concatenate(parts)
 
 
 @tf.function(reduce_retracing=True)
 def _draw_batch(model, x, seed):
-    q = model.q_z_given_x(x)
-    z = q.sample(seed=seed)
-    return z, q.log_prob(z), model.p_z().log_prob(z)
+    joint = model.inference(x)(sampler(1, seed))
+    return model.join(joint.z)[0], joint.log_q()[0], joint.log_p()[0]
 
 
 @tf.function(reduce_retracing=True)
 def _rate_batch(model, x):
-    return tf.reduce_sum(model.exact_kl(model.q_z_given_x(x)), axis=-1)
+    layer = model.inference(x)(representatives).layers[0]
+    by_unit = layer.kl_by_unit()
+    return None if by_unit is None else tf.reduce_sum(by_unit[0], axis=-1)
 
 
 @tf.function(reduce_retracing=True)
 def _add_posteriors(model, x, z, log_sum, rows):
     """Add Σ_m q(z|x_m) over a batch of x to e^log_sum, `rows` latents at a time."""
-    q = model.q_z_given_x(x)
+    h = model.bottom_up(x)
     count = tf.shape(z)[0]
 
     def some(start, sums):
-        log_q = q.log_prob(z[start : start + rows, tf.newaxis])
-        part = tf.reduce_logsumexp(log_q, axis=1)
+        values = model.split(z[start : start + rows, tf.newaxis])  # [R, 1, *shape]
+        layers, _ = model.infer(h, replay(values))
+        part = tf.reduce_logsumexp(sum(layer.log_q for layer in layers), axis=1)
         return start + rows, sums.write(start // rows, part)
 
     sums = tf.TensorArray(

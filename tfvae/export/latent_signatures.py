@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.export.contract import Signatures, held_out, stream_specs
+from tfvae.joint import representatives, sampler
 from tfvae.random import make_seed
 
 
@@ -34,17 +35,27 @@ class LatentSignatures(Signatures):
 
     def encode(self, image):
         """Return the moments of q(z|x)."""
-        q = self.model.q_z_given_x(image)
-        return {"mean": q.mean(), "stddev": q.stddev()}
+        layers, _ = self.model.infer(self.model.bottom_up(image), representatives)
+        moments = {"mean": self.model.join([layer.z for layer in layers])}
+        try:
+            moments["stddev"] = self.model.join([layer.q.stddev() for layer in layers])
+        except NotImplementedError:  # of a flow
+            pass
+        return moments
 
     def sample(self, seed, index, temperature):
         """Return images, and the latents that they are the images of."""
-        latents = self.model.prior.sample(seed, index, temperature)
-        return {"image": self.model.decode(latents), "latents": latents}
+        latents, image = self.model.draw(seed, index, temperature)
+        return {"image": image, "latents": latents}
 
     def parameters(self, latents):
         """Return the decoder's output for latents."""
         return {"parameters": self.model.x_parameters(latents)}
+
+    def posterior_draws(self, x, seed):
+        """Return one draw of q(z|x) for each example, `[B, *latent_shape]`."""
+        joint = self.model.inference(tf.constant(x))(sampler(1, seed))
+        return self.model.join(joint.z)[0]
 
     def shapes(self):  # noqa: D102
         return {
@@ -56,7 +67,7 @@ class LatentSignatures(Signatures):
     def example_inputs(self, x):  # noqa: D102
         x = self.model.sample(16, seed=1).numpy() if x is None else held_out(x)
         seed = make_seed(7)
-        latents = self.model.q_z_given_x(tf.constant(x)).sample(seed=seed).numpy()
+        latents = self.posterior_draws(x, seed).numpy()
         return {
             "decode": {"latents": latents},
             "parameters": {"latents": latents},
@@ -74,8 +85,8 @@ class LatentSignatures(Signatures):
         # What is decoded comes from an encoder, or from the prior.
         latents = tf.concat(
             [
-                self.model.q_z_given_x(tf.constant(x)).sample(seed=seed),
-                self.model.prior.sample(seed, tf.range(len(x))),
+                self.posterior_draws(x, seed),
+                self.model.draw(seed, tf.range(len(x)))[0],
             ],
             axis=0,
         ).numpy()

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.export.parity import psnr
+from tfvae.joint import sampler
 from tfvae.models import CodeModel
 from tfvae.ondevice import Decoder
 from tfvae.random import Stream, fold_in, make_seed
@@ -75,14 +76,13 @@ def _ratios(own, keras):
 
 def _latent_change(model, decoder, x, num_samples, seed):
     """Return log p(x) of the model and of the file, `[B]` each."""
-    q = model.q_z_given_x(tf.constant(x))
-    z = q.sample(num_samples, seed=fold_in(seed, int(Stream.EVALUATE)))
-    terms = model.log_weight_terms(x, z, q.log_prob(z))
-    log_weights = terms.log_weights()
+    joint = model.inference(x)(sampler(num_samples, fold_in(seed, int(Stream.EVALUATE))))
+    log_weights = joint.log_likelihood + joint.log_p() - joint.log_q()
+    z = model.join(joint.z)
     params = _parameters(decoder, latents=tf.reshape(z, [-1, *model.latent_shape]).numpy())
     params = np.reshape(params, (num_samples, len(x), *params.shape[1:]))
     own = model.likelihood(tf.constant(params), 2).log_prob(x)
-    others = log_weights - terms.log_likelihood + own
+    others = log_weights - joint.log_likelihood + own
     log_p = [tf.reduce_logsumexp(w, axis=0) - math.log(num_samples) for w in (log_weights, others)]
     return log_p[0].numpy(), log_p[1].numpy(), np.ones(0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import code_priors, distributions, networks
+from tfvae import code_priors, likelihoods, networks
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.models.generative_model import GenerativeModel, fit_options
@@ -37,7 +37,7 @@ class CodeModel(GenerativeModel):
 
     Args:
         codebooks: the quantizers.
-        likelihood: by name, or a `tfvae.distributions.Likelihood`.
+        likelihood: by name, or a `tfvae.likelihoods.Likelihood`.
         prior: a `tfvae.code_priors.CodePrior`; uniform if None.
         seed: with the step, decides all noise of training; quantizers have seeds of their own.
     """
@@ -48,7 +48,7 @@ class CodeModel(GenerativeModel):
     def __init__(self, codebooks: list[Quantizer], likelihood, prior, seed: int, **kwargs):
         super().__init__(("loss", "reconstruction", "quantization"), seed, **kwargs)
         self.codebooks = list(codebooks)
-        self.likelihood = distributions.LIKELIHOODS.get(likelihood)
+        self.likelihood = likelihoods.get(likelihood)
         self._usage = CodeUsage()
         self.prior = code_priors.UniformCodePrior(self.codebook_size) if prior is None else prior
 

@@ -6,9 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InvalidArgument
+from tfvae.optimizers import adam_direction
 from tfvae.random import Stream, fold_in, make_seed, stream_seed
-
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 def fit_jointly(
@@ -76,20 +75,14 @@ def fit_jointly(
 
 
 def _make_step(model, x, rows, visits, learning_rate, inner_steps):
-    generative = [*model.decoder.trainable_variables, *model.prior.trainable_variables]
+    generative = [w for part in model.generative_parts for w in part.trainable_variables]
     generative += model.estimator.trainable_variables
     model.optimizer.build(model.trainable_variables)
 
-    def surrogate(params, batch, seed):
-        return model.estimator.estimate(
-            model.objective,
-            _WithPosterior(model, model.posterior(params)),
-            batch,
-            model.num_samples,
-            model._current_beta(),
-            seed,
-            True,
-        )
+    def estimate(params, batch, seed):
+        infer = model.inference(batch, training=True, h=params)
+        bound = model.training_bound()
+        return model.estimator.estimate(bound, infer, batch, seed, True)
 
     @tf.function
     def step(index):
@@ -100,18 +93,21 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
         for number in range(inner_steps):
             with tf.GradientTape() as tape:
                 tape.watch(params)
-                value = tf.reduce_sum(surrogate(params, batch, fold_in(seed, number)).surrogate)
+                value = tf.reduce_sum(estimate(params, batch, fold_in(seed, number)).surrogate)
             done += 1.0
-            change, first, second = _adam(tape.gradient(value, params), first, second, done)
-            params += learning_rate * change
+            count = tf.reshape(done, [-1] + [1] * (len(params.shape) - 1))
+            direction, first, second = adam_direction(
+                tape.gradient(value, params), first, second, count
+            )
+            params += learning_rate * direction
         with tf.GradientTape() as tape:
-            estimate = surrogate(params, batch, fold_in(seed, inner_steps))
-            loss = -tf.reduce_mean(estimate.surrogate)
+            last = estimate(params, batch, fold_in(seed, inner_steps))
+            loss = -tf.reduce_mean(last.surrogate)
             scaled_loss = model.optimizer.scale_loss(loss + sum(model.losses))
         gradients = tape.gradient(scaled_loss, generative)
         model.optimizer.apply_gradients(zip(gradients, generative, strict=True))
-        if estimate.statistics is not None:
-            model.estimator.update(estimate.statistics)
+        if last.statistics is not None:
+            model.estimator.update(last.statistics)
         model.step.assign_add(1)
         for row, values in zip(rows, (params, first, second), strict=True):
             row.scatter_update(tf.IndexedSlices(values, index))
@@ -121,31 +117,9 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
     return step
 
 
-def _adam(gradient, first, second, done):
-    """Return the direction of Adam's step up the gradient, and its moments; row by row."""
-    first = _BETA_1 * first + (1.0 - _BETA_1) * gradient
-    second = _BETA_2 * second + (1.0 - _BETA_2) * gradient**2
-    done = tf.reshape(done, [-1] + [1] * (len(gradient.shape) - 1))
-    change = first / (1.0 - _BETA_1**done)
-    return change / (tf.sqrt(second / (1.0 - _BETA_2**done)) + _EPSILON), first, second
-
-
-class _WithPosterior:
-    """A model whose q(z|x) is given."""
-
-    def __init__(self, model, q):
-        self._model, self._q = model, q
-
-    def q_z_given_x(self, x, training=False):
-        return self._q
-
-    def __getattr__(self, name):
-        return getattr(self._model, name)
-
-
 def _start(model, x, init):
     parts = range(0, len(x), 1000)
-    encoded = [np.asarray(model.encoder(x[n : n + 1000])) for n in parts]
+    encoded = [np.asarray(model.bottom_up(x[n : n + 1000])) for n in parts]
     encoded = np.concatenate(encoded).astype(np.float32)
     return encoded if init == "encoder" else np.zeros_like(encoded)
 

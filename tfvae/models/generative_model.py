@@ -13,7 +13,7 @@ from tfvae.training import OwnLoss
 class GenerativeModel(OwnLoss):
     """A model p(x) whose decoder gives a likelihood p(x|·), trained by its own `train_step`.
 
-    Subclasses set `likelihood`, a `tfvae.distributions.Likelihood`, and `x_shape` once built, and
+    Subclasses set `likelihood`, a `tfvae.likelihoods.Likelihood`, and `x_shape` once built, and
     implement `train_step`, `test_step` and `compile_arguments`.
 
     Args:

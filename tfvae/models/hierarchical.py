@@ -3,16 +3,17 @@
 import math
 
 import keras
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfvae import distributions, networks, priors
-from tfvae.distributions import Chain
-from tfvae.errors import InvalidArgument
+from tfvae import likelihoods, networks, priors
+from tfvae import posteriors as families
+from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
 from tfvae.models.vae import check_prior
 
-tfd = tfp.distributions
+
+# How the weights of the networks lie in a file; see `from_config`.
+_LAYOUT = "encoders, decoders"
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -23,9 +24,9 @@ class HierarchicalVAE(LatentVariableModel):
     q(z|x) = q(z_1|x) q(z_2|z_1) … q(z_L|z_{L−1}).
 
     A latent is z_1, …, z_L flattened and joined, `[B, D_1 + … + D_L]`; of it `decode` reads z_1.
-    With Bernoulli layers this is a sigmoid belief network. KL(q‖p) has no closed form: it is
-    sampled. E[z|x], what `encode` gives, is taken layer by layer, each at the mean of the one
-    before.
+    With Bernoulli layers this is a sigmoid belief network. q draws from the bottom up and p from
+    the top down, so of the KL only the top layer's is known in closed form given the layers drawn
+    before; the others are sampled.
 
     Source: Burda et al. 2016, "Importance weighted autoencoders", sec. 2 and 5 (two layers);
     Mnih and Gregor 2014, "Neural variational inference and learning in belief networks", sec. 4.
@@ -34,11 +35,11 @@ class HierarchicalVAE(LatentVariableModel):
         encoders: Keras models from the bottom up: x → parameters of q(z_1|x), then z_l →
             parameters of q(z_{l+1}|z_l).
         decoders: Keras models from the bottom up: z_1 → parameters of p(x|z_1), then z_{l+1} →
-            parameters of p(z_l|z_{l+1}). All but the first run in inference mode.
+            parameters of p(z_l|z_{l+1}).
         prior: of the top layer, a `tfvae.priors.Prior` or its name; by default the one that fits.
         posteriors: the family of every layer, or a list of one for each: "diagonal_normal",
-            "bernoulli", "categorical" or a `tfvae.distributions.Factory`. p(z_l|z_{l+1}) is of the
-            family of q(z_l|…).
+            "bernoulli", "categorical" or a `tfvae.posteriors.Posterior`. p(z_l|z_{l+1}) is of the
+            family of q(z_l|…), with the same weights, if it has any.
         likelihood: as in `VAE`.
         seed: with the step, decides all noise.
 
@@ -56,22 +57,24 @@ class HierarchicalVAE(LatentVariableModel):
         seed: int = 0,
         **kwargs,
     ):
-        super().__init__(seed=seed, **kwargs)
         count = len(encoders)
+        super().__init__(num_layers=count, seed=seed, **kwargs)
         if not isinstance(posteriors, (list, tuple)):
-            posteriors = [posteriors] * count
+            family = families.get(posteriors)
+            # A layer's weights are its own, so each has a family object of its own.
+            posteriors = [type(family).from_config(family.get_config()) for _ in range(count)]
         if count == 0 or len(decoders) != count or len(posteriors) != count:
             raise InvalidArgument(
                 f"There are {count} encoders, {len(decoders)} decoders and {len(posteriors)} "
                 "posteriors; expected one of each for every stochastic layer."
             )
         self.encoders = list(encoders)
-        self.decoder = decoders[0]
-        self.posteriors = tuple(distributions.POSTERIORS.get(p) for p in posteriors)
-        top = priors.get(priors.default(self.posteriors[-1].kind) if prior is None else prior)
-        check_prior(top, self.posteriors[-1])
-        self.prior = priors.HierarchicalPrior(top, decoders[1:], self.posteriors[:-1])
-        self.likelihood = distributions.LIKELIHOODS.get(likelihood)
+        self.decoders = list(decoders)
+        self.posteriors = [families.get(posterior) for posterior in posteriors]
+        top = self.posteriors[-1]
+        self.prior = priors.get(priors.default(top.kind) if prior is None else prior)
+        check_prior(self.prior, top)
+        self.likelihood = likelihoods.get(likelihood)
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
             self.build(encoders[0].input_shape)
 
@@ -86,76 +89,119 @@ class HierarchicalVAE(LatentVariableModel):
         ):
             role = f"encoder of z{number}"
             shapes.append(networks.connect(encoder, shapes[-1], posterior, role))
-        self._layer_shapes = tuple(shapes[1:])
-        networks.connect_decoder(self.decoder, shapes[1], self.likelihood, self.x_shape)
+        self.layer_shapes = tuple(shapes[1:])
+        networks.connect_decoder(self.decoders[0], shapes[1], self.likelihood, self.x_shape)
+        for number in range(1, len(self.decoders)):
+            self._connect_upper(number)
         if not self.prior.built:
-            self.prior.build(self.layer_shapes)
+            self.prior.build(self.layer_shapes[-1])
         self.built = True
         if self.estimator is not None:
-            self.estimator.prepare(self)
+            self._ready()
+
+    def _connect_upper(self, number):
+        """Build the network of p(z_number|z_{number+1}), and check that it fits its layers."""
+        lower, upper = self.layer_shapes[number - 1 : number + 1]
+        family, role = self.posteriors[number - 1], f"decoder of z{number + 1}"
+        shape = networks.connect(self.decoders[number], upper, family, role)
+        if shape != lower:
+            raise InvalidArgument(
+                f"The {role} describes a z{number} of shape {shape}, but the encoder gives one of "
+                f"shape {lower}. Expected a decoder output of shape "
+                f"{(*lower[:-1], family.params_size(lower[-1]))}."
+            )
 
     @property
-    def latent_kinds(self) -> tuple[str, ...]:
-        """The kind of each stochastic layer, from the bottom up."""
-        return tuple(posterior.kind for posterior in self.posteriors)
+    def posterior_of_layer(self) -> tuple[families.Posterior, ...]:
+        """The family of each stochastic layer, from the bottom up."""
+        return tuple(self.posteriors)
 
     @property
-    def layer_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of each stochastic layer, from the bottom up."""
-        return self._layer_shapes
-
-    @property
-    def latent_shape(self) -> tuple[int]:
-        """The shape of all layers, flattened and joined."""
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of all layers, flattened and joined; of one layer, its own."""
+        if len(self.layer_shapes) == 1:
+            return self.layer_shapes[0]
         return (sum(map(math.prod, self.layer_shapes)),)
 
-    def q_z_given_x(self, x: tf.Tensor, training: bool = False) -> Chain:
-        """Return q(z|x), batch shape `[B]`; its layers are drawn from the bottom up."""
-        first, *upper = (
-            networks.conditional(encoder, posterior, shape, training)
-            for encoder, posterior, shape in zip(
-                self.encoders, self.posteriors, (self.x_shape, *self.layer_shapes[:-1]), strict=True
+    @property
+    def generative_parts(self) -> tuple[keras.layers.Layer, ...]:
+        """What p(x, z) is made of."""
+        return (*self.decoders, self.prior, self.likelihood)
+
+    def bottom_up(self, x, training=False):
+        """Return the parameters of q(z_1|x), `[B, ...]`."""
+        return self.encoders[0](x, training=training)
+
+    def infer(self, h, draw, training=False):
+        """Draw z_1 from q(z_1|x), of parameters h, then each z_{l+1} from q(z_{l+1}|z_l)."""
+        q = [self.posteriors[0](h)]
+        drawn = [draw(0, q[0])]
+        for number in range(1, len(self.encoders)):
+            conditional = networks.conditional(
+                self.encoders[number],
+                self.posteriors[number],
+                self.layer_shapes[number - 1],
+                training,
             )
+            q.append(conditional(drawn[-1][0]))
+            drawn.append(draw(number, q[-1]))
+        z, log_q = zip(*drawn, strict=True)
+        top = len(z) - 1
+        layers = tuple(
+            StochasticLayer(
+                self._p_z(number, z[number + 1 :], training),
+                z[number],
+                q[number],
+                log_q[number],
+                p_sees_later=number < top,
+            )
+            for number in range(len(z))
         )
-        return Chain(first(x), upper, self.layer_shapes)
+        return layers, self._x_params(z[0], training)
 
-    def p_x_given_z(self, z: tf.Tensor, training: bool = False) -> tfd.Distribution:
-        """Return p(x|z_1), with the leading axes of z as its batch: `[B]` or `[K, B]`."""
-        shape = self.layer_shapes[0]
-        given = networks.conditional(self.decoder, self.likelihood, shape, training)
-        return given(self._lowest(z))
+    def generate(self, draw, training=False):
+        """Draw z_L from p(z_L), then each z_l from p(z_l|z_{l+1})."""
+        layers = []  # from the bottom up
+        for number in reversed(range(len(self.decoders))):
+            p = self._p_z(number, [layer.z for layer in layers], training)
+            layers.insert(0, StochasticLayer(p, draw(number, p)))
+        return tuple(layers), self._x_params(layers[0].z, training)
 
-    def x_parameters(self, z: tf.Tensor) -> tf.Tensor:
-        """Return the parameters of p(x|z_1), as `likelihood` takes them, for z `[B, D]`."""
-        return self.decoder(self._lowest(z))
+    def _p_z(self, number, above, training):
+        """Return p(z_l|z_{l+1}) of layer `number`, given the values of the layers above it."""
+        if not above:
+            return self.prior.given(training=training)
+        conditional = networks.conditional(
+            self.decoders[number + 1],
+            self.posteriors[number],
+            self.layer_shapes[number + 1],
+            training,
+        )
+        return conditional(above[0])
 
-    def _lowest(self, z):
-        shape = self.layer_shapes[0]
-        lowest = z[..., : math.prod(shape)]
-        if len(shape) > 1:
-            lowest = tf.reshape(lowest, tf.concat([tf.shape(z)[:-1], shape], 0))
-        return lowest
-
-    def exact_kl(self, q):
-        """Refuse: the KL between chains has no closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("KL(q‖p) of several stochastic layers has no closed form.")
-
-    def has_exact_kl(self) -> bool:
-        """Whether KL(q(z|x)‖p(z)) is known in closed form: no."""
-        return False
+    def _x_params(self, z, training):
+        return networks.apply(self.decoders[0], z, self.layer_shapes[0], training)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
-        parts = {
-            "encoders": list(self.encoders),
-            "decoders": [self.decoder, *self.prior.decoders],
-            "prior": self.prior.top,
-            "posteriors": list(self.posteriors),
-            "likelihood": self.likelihood,
-        }
-        config = {"name": self.name, "seed": self.seed}
-        return config | {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+        config = {"name": self.name, "seed": self.seed, "layout": _LAYOUT}
+        for name in ("encoders", "decoders", "prior", "posteriors", "likelihood"):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        """Return the model described by `get_config`.
+
+        Raises:
+            InvalidFile: the configuration is that of a development version of tfvae 0.1.0, whose
+                files hold the weights of p(z) in another place.
+        """
+        config = dict(config)
+        if config.pop("layout", None) != _LAYOUT:
+            raise InvalidFile(
+                "This HierarchicalVAE was written by a development version of tfvae 0.1.0, which "
+                "kept the networks of p(z) in another place of the file. Load it with that "
+                "version, or train the model again."
+            )
+        return super().from_config(config)

@@ -1,42 +1,61 @@
 """The one training loop: objective, estimator and number of samples are settings of `compile`."""
 
+import math
 import numbers
+from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import estimators, objectives
+from tfvae import distributions, estimators, objectives
+from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
 from tfvae.errors import InvalidArgument
+from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.models.generative_model import GenerativeModel
-from tfvae.random import Stream, fold_in, make_seed, stream_seed
+from tfvae.models.settings import Scheduled, Setting
+from tfvae.random import Stream, draw_seed, fold_in, make_seed, stream_seed
+from tfvae.schedules import LinearWarmup
 from tfvae.training import unpack
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
-KL_CHOICES = ("auto", "exact", "monte_carlo")
 
 
 class LatentVariableModel(GenerativeModel):
     """A prior p(z), a decoder p(x|z) and an encoder q(z|x), trained on a bound on log p(x).
 
-    Subclasses set `prior`, a `tfvae.priors.Prior`, and `likelihood`, and implement
+    The latent z has one or more stochastic layers z_1, …, z_L, z_1 next to x. Subclasses set
+    `likelihood`, and implement
 
-    - `q_z_given_x(x, training)`, `p_x_given_z(z, training)`: the distributions;
-    - `x_parameters(z)`: the decoder's output;
-    - `exact_kl(q)`: KL(q‖p) of each latent unit, `[B, U]`, where it is known in closed form;
-    - `latent_kinds`: the kind of each stochastic layer, "continuous", "bernoulli", "categorical";
-    - `layer_shapes`: the shape of each stochastic layer;
+    - `bottom_up(x, training)`: what inference takes from x without drawing anything;
+    - `infer(h, draw, training)`: the pass that draws the layers from q, given h;
+    - `generate(draw, training)`: the pass that draws them from p;
+    - `posterior_of_layer`, `layer_shapes`: the family of q and the shape of each layer;
+    - `generative_parts`: the layers whose weights p(x, z) has;
     - `latent_shape`, `x_shape`: shapes of one latent and one example, known once built.
+
+    `tfvae.joint` says what a pass is. Outside of it a latent is one tensor: that of the only layer,
+    or all layers flattened and joined, z_1 first, `[B, D_1 + … + D_L]`.
 
     Calling the model on x gives reconstructions, E[x | z = E[z|x]]; so does `predict`.
 
     Args:
+        num_layers: L.
         seed: with the step, decides all noise of training and evaluation.
     """
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
 
-    def __init__(self, seed: int = 0, **kwargs):
-        super().__init__(METRICS, seed, **kwargs)
+    objective = Setting("objective")
+    num_samples = Setting("num_samples")
+    kl = Setting("kl")
+    kl_warmup_steps = Setting("kl_warmup_steps")
+    beta = Scheduled("beta")
+    free_bits = Scheduled("free_bits")
+
+    def __init__(self, num_layers: int = 1, seed: int = 0, **kwargs):
+        by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
+        super().__init__((*METRICS, *by_layer), seed, **kwargs)
 
     def compile(
         self,
@@ -44,18 +63,20 @@ class LatentVariableModel(GenerativeModel):
         objective="elbo",
         estimator=None,
         num_samples: int = 1,
-        beta: float = 1.0,
+        beta=1.0,
         kl_warmup_steps: int = 0,
         kl: str = "auto",
-        free_bits: float = 0.0,
+        free_bits=0.0,
         **kwargs,
     ):
         """Set how the model is trained.
 
         The loss is  −mean over the batch of objective(log w),
-        log w = log p(x|z) + β_t (log p(z) − log q(z|x)),  β_t = β · min(1, t / kl_warmup_steps)
-        at training step t = 1, 2, ….
-        Validation always uses the final β, so that `val_loss` is comparable over epochs.
+        log w = log p(x|z) + Σ_l β_l (log p(z_l|…) − log q(z_l|…)),
+        with β a number, or a function of the training step. Assigning a number to `model.beta` or
+        `model.free_bits`, as a callback may, takes effect in the next step; assigning any other
+        setting is refused. Validation uses the final β of `kl_warmup_steps` and of the schedules in
+        `tfvae.schedules`, so that `val_loss` is comparable over epochs.
 
         Args:
             optimizer: any Keras optimizer, by name or as an object.
@@ -64,14 +85,19 @@ class LatentVariableModel(GenerativeModel):
             estimator: the gradient estimator, one of `tfvae.estimators.REGISTRY.names()` or an
                 object; by default the only one that the objective goes with, or "pathwise".
             num_samples: K, the number of samples of z for each example.
-            beta: weight of the KL term. At 1 the objective bounds log p(x).
-            kl_warmup_steps: training steps over which β_t rises to `beta`; 0 for none.
+            beta: weight of the KL term: a number, a list of one for each stochastic layer (z_1
+                first), a schedule of `tfvae.schedules`, any Keras `LearningRateSchedule` or any
+                function of the step. At 1 the objective bounds log p(x).
+            kl_warmup_steps: training steps over which β rises linearly to the number `beta`; 0 for
+                none. `beta=tfvae.schedules.LinearWarmup(steps)` is the same.
             free_bits: λ, nats of KL that each latent unit may use at no cost: the loss counts
-                Σ_u max(λ, KL_u) for every example; Kingma et al. 2016, "Improved variational
-                inference with inverse autoregressive flow", app. C.8, have it for the mean over a
-                batch. The metrics show the KL itself.
+                Σ_u max(λ, KL_u) for every example; a number, a list of one for each layer, or a
+                schedule. Kingma et al. 2016, "Improved variational inference with inverse
+                autoregressive flow", app. C.8, have it for the mean over a batch. The metrics show
+                the KL itself.
             kl: "exact" uses the closed form of KL(q‖p) in place of its samples, "monte_carlo" does
-                not, "auto" does where TFP knows it and the objective is linear in log w.
+                not, "auto" does in each layer where it is known given the layers drawn before, if
+                the objective is linear in log w.
             kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`, as in
                 `keras.Model.compile`.
 
@@ -79,9 +105,7 @@ class LatentVariableModel(GenerativeModel):
             InvalidArgument: a value that cannot be used, with what was expected.
         """
         _check_at_least("num_samples", num_samples, 1)
-        _check_at_least("beta", beta, 0, numbers.Real)
         _check_at_least("kl_warmup_steps", kl_warmup_steps, 0)
-        _check_at_least("free_bits", free_bits, 0, numbers.Real)
         if kl not in KL_CHOICES:
             raise InvalidArgument(f"`kl` is {kl!r}; expected one of {', '.join(KL_CHOICES)}.")
         objective = objectives.get(objective)
@@ -89,28 +113,32 @@ class LatentVariableModel(GenerativeModel):
         if estimator is None:
             estimator = getattr(objective, "estimator", "pathwise")
         estimator = estimators.get(estimator)
-        estimator.check(self.latent_kinds, objective, num_samples)
-        self._check_kl(kl, free_bits, objective, estimator)
-        if objective is objectives.exact and (beta != 1 or kl_warmup_steps):
+        estimator.check(self.posterior_of_layer, objective, num_samples)
+        self._check_beta(beta, kl_warmup_steps, objective, estimator)
+        if kl_warmup_steps and not isinstance(beta, numbers.Real):
             raise InvalidArgument(
-                "The objective 'exact' is log p(x), which has no KL term to weigh: leave `beta` at "
-                "1 and `kl_warmup_steps` at 0, or use objective='elbo'."
+                "`kl_warmup_steps` raises one number `beta`; here `beta` is "
+                f"{beta!r}. Leave it out, and let a schedule say how β rises."
             )
-        self.objective = objective
-        self.num_samples = num_samples
-        self.beta = beta
-        self.kl_warmup_steps = kl_warmup_steps
-        self.kl = kl
-        self.free_bits = free_bits
+        Setting.set(
+            self,
+            objective=objective,
+            num_samples=num_samples,
+            kl=kl,
+            kl_warmup_steps=kl_warmup_steps,
+        )
+        Scheduled.set(self, "beta", beta)
+        Scheduled.set(self, "free_bits", free_bits)
+        self._check_kl(kl, objective, estimator)
         self._attached.hold(estimator=estimator)
         if self.built:
-            estimator.prepare(self)
+            self._ready()
         super().compile(optimizer, **kwargs)
 
     def compile_arguments(self):  # noqa: D102
-        names = ("num_samples", "beta", "kl_warmup_steps", "kl", "free_bits")
+        names = ("num_samples", "kl_warmup_steps", "kl")
         parts = {"objective": self.objective, "estimator": self.estimator}
-        return parts | {name: getattr(self, name) for name in names}
+        return parts | {name: getattr(self, name) for name in (*names, "beta", "free_bits")}
 
     def variables_of_training(self):
         """Return the variables of the estimator."""
@@ -122,55 +150,157 @@ class LatentVariableModel(GenerativeModel):
         return getattr(self._attached, "estimator", None)
 
     @property
-    def uses_exact_kl(self) -> bool:
-        """Whether training uses the closed form of KL(q‖p) (see `compile`)."""
-        may = objectives.is_linear(self.objective) and self.estimator.takes_exact_kl
-        if self.kl == "monte_carlo" or not may:
-            return False
-        if not self.has_exact_kl():
-            if self.kl == "exact" or self.free_bits:
-                raise InvalidArgument(
-                    "`kl='exact'` and `free_bits` need KL(q‖p) in closed form, which TFP does not "
-                    "know for this posterior and prior. Use kl='auto' or kl='monte_carlo', and "
-                    "free_bits=0."
-                )
-            return False
-        return True
+    def latent_kinds(self) -> tuple[str, ...]:
+        """The kind of each stochastic layer, "continuous", "bernoulli" or "categorical"."""
+        return tuple(posterior.kind for posterior in self.posterior_of_layer)
 
-    def p_z(self) -> tfp.distributions.Distribution:
-        """Return the prior p(z)."""
-        return self.prior.distribution()
+    # What a subclass implements: the passes.
 
-    def log_weight_terms(self, x, z, log_q, training: bool = False) -> objectives.LogWeightTerms:
-        """Return the parts of log w.
+    def bottom_up(self, x: tf.Tensor, training: bool = False):
+        """Return what inference takes from x, `[B, *x_shape]`, without drawing anything."""
+        raise NotImplementedError
+
+    def infer(
+        self, h, draw: Callable, training: bool = False
+    ) -> tuple[tuple[StochasticLayer, ...], tf.Tensor]:
+        """Draw the layers from q, and return them and the parameters of p(x|z), `[K, B, ...]`.
+
+        Args:
+            h: what `bottom_up` gave, or anything in its place: a free posterior, say.
+            draw: see `tfvae.joint`.
+            training: whether the networks run in training mode.
+        """
+        raise NotImplementedError
+
+    def generate(
+        self, draw: Callable, training: bool = False
+    ) -> tuple[tuple[StochasticLayer, ...], tf.Tensor]:
+        """Draw the layers from p, and return them and the parameters of p(x|z), `[N, ...]`."""
+        raise NotImplementedError
+
+    # What follows from them.
+
+    def inference(self, x: tf.Tensor, training: bool = False, h=None) -> Infer:
+        """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
+
+        Args:
+            x: examples, `[B, *x_shape]`.
+            training: whether the networks run in training mode.
+            h: what stands in the place of `bottom_up(x)`.
+        """
+        x = tf.cast(x, tf.float32)
+        h = self.bottom_up(x, training) if h is None else h
+
+        def infer(draw):
+            layers, x_params = self.infer(h, draw, training)
+            return Joint(layers, self._p_x(x_params).log_prob(x))
+
+        return infer
+
+    def log_joint(self, x: tf.Tensor, z: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return log p(x, z) = log p(x|z) + log p(z) in nats, `[K, B]`.
 
         Args:
             x: examples, `[B, *x_shape]`.
             z: latents, `[K, B, *latent_shape]`.
-            log_q: log q(z|x), or the log-density of whatever z was drawn from, `[K, B]`.
             training: whether the networks run in training mode.
         """
-        log_likelihood = self.p_x_given_z(z, training).log_prob(x)
-        return objectives.LogWeightTerms(log_likelihood, log_q - self.p_z().log_prob(z))
+        log_likelihood, log_p = self.log_joint_terms(x, z, training)
+        return log_likelihood + log_p
+
+    def log_joint_terms(self, x, z, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return log p(x|z) and log p(z) in nats, each `[K, B]`; see `log_joint`."""
+        layers, x_params = self.generate(values_of(self.split(z)), training)
+        log_p = sum(layer.log_p() for layer in layers)
+        return self._p_x(x_params).log_prob(x), log_p
 
     def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
         """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
-        x = tf.cast(x, tf.float32)
-        q = self.q_z_given_x(x)
-        z = q.sample(num_samples, seed=fold_in(make_seed(seed), int(Stream.EVALUATE)))
-        return self.log_weight_terms(x, z, q.log_prob(z)).log_weights()
+        seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
+        joint = self.inference(x)(sampler(num_samples, seed))
+        return Bound(objectives.elbo).terms(joint).log_weights()
+
+    def p_x_given_z(self, z: tf.Tensor, training: bool = False) -> tfp.distributions.Distribution:
+        """Return p(x|z), with the leading axes of z as its batch: `[B]` or `[K, B]`."""
+        return self._p_x(self.x_parameters(z, training))
+
+    def x_parameters(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the parameters of p(x|z), as `likelihood` takes them, for z `[..., *latent_shape]`."""
+        return self.generate(values_of(self.split(z)), training)[1]
+
+    def _p_x(self, x_params):
+        return self.likelihood(x_params, len(x_params.shape) - len(self.x_shape))
+
+    def split(self, z: tf.Tensor) -> list[tf.Tensor]:
+        """Return the values of the layers of a latent, `[..., *latent_shape]`."""
+        shapes = self.layer_shapes
+        if len(shapes) == 1:
+            return [z]
+        parts = tf.split(z, [math.prod(shape) for shape in shapes], -1)
+        leading = tf.shape(z)[:-1]
+        return [
+            part if len(shape) == 1 else tf.reshape(part, tf.concat([leading, shape], 0))
+            for part, shape in zip(parts, shapes, strict=True)
+        ]
+
+    def join(self, values: list) -> tf.Tensor:
+        """Return the latent whose layers have these values: the inverse of `split`."""
+        shapes = self.layer_shapes
+        values = [tf.convert_to_tensor(value) for value in values]
+        if len(shapes) == 1:
+            return values[0]
+        flat = [
+            value
+            if len(shape) == 1
+            else tf.reshape(
+                value, tf.concat([tf.shape(value)[: -len(shape)], [math.prod(shape)]], 0)
+            )
+            for value, shape in zip(values, shapes, strict=True)
+        ]
+        return tf.concat(flat, -1)
 
     def call(self, x, training=False):
-        """Return reconstructions, the mean of p(x|z) at the mean of q(z|x)."""
-        return self.decode(self.encode(x, training), training)
+        """Return reconstructions, the mean of p(x|z) at what `encode` gives."""
+        layers_and_params = self.infer(
+            self.bottom_up(tf.cast(x, tf.float32), training), representatives, training
+        )
+        return self._p_x(layers_and_params[1]).mean()
 
     def encode(self, x, training=False) -> tf.Tensor:
-        """Return the mean of q(z|x), `[B, *latent_shape]`."""
-        return self.q_z_given_x(tf.cast(x, tf.float32), training).mean()
+        """Return what stands for q(z|x), `[B, *latent_shape]`: its mean, where it has one.
+
+        Of several layers, each is taken at that of the layers drawn before.
+        """
+        h = self.bottom_up(tf.cast(x, tf.float32), training)
+        layers, _ = self.infer(h, representatives, training)
+        return self.join([layer.z for layer in layers])
 
     def decode(self, z, training=False) -> tf.Tensor:
         """Return the mean of p(x|z), `[B, *x_shape]`; images in [0, 1]."""
         return self.p_x_given_z(tf.cast(z, tf.float32), training).mean()
+
+    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0):
+        """Return draws number `index` of the stream `seed`: latents `[N, *latent_shape]`, means of x.
+
+        A function of its arguments alone, made of operators that LiteRT has; see
+        `tfvae.distributions.draw`.
+
+        Args:
+            seed: `[2]` int32.
+            index: `[N]` int32.
+            temperature: of all layers, or a list of one for each, z_1 first.
+        """
+        drawn = []
+
+        def draw(number, p):
+            layer_seed = draw_seed(seed, len(drawn))
+            drawn.append(number)
+            one = isinstance(temperature, (list, tuple))
+            of_layer = temperature[number] if one else temperature
+            return distributions.draw(p, layer_seed, index, of_layer)
+
+        layers, x_params = self.generate(draw)
+        return self.join([layer.z for layer in layers]), self._p_x(x_params).mean()
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> tf.Tensor:
         """Return n images, the means of p(x|z) for z ~ p(z), `[n, *x_shape]`.
@@ -181,25 +311,34 @@ class LatentVariableModel(GenerativeModel):
         Args:
             n: how many.
             seed: any integer.
-            temperature: scales the spread of z; below 1, images are closer to the average one.
+            temperature: scales the spread of z; below 1, images are closer to the average one. Of
+                several stochastic layers, a list sets that of each, z_1 first.
 
         Raises:
-            InvalidArgument: n is below 1 or the temperature is negative.
+            InvalidArgument: n is below 1, or a temperature is negative.
         """
-        if n < 1 or not temperature >= 0:
+        temperatures = np.ravel(temperature)
+        if n < 1 or not np.all(temperatures >= 0):
             raise InvalidArgument(
                 f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
                 "temperature of at least 0."
             )
-        z = self.prior.sample(make_seed(seed), tf.range(n, dtype=tf.int32), float(temperature))
-        return self.decode(z)
+        if len(temperatures) not in (1, len(self.layer_shapes)):
+            raise InvalidArgument(
+                f"`sample` got {len(temperatures)} temperatures; expected one, or one for each of "
+                f"the {len(self.layer_shapes)} stochastic layers."
+            )
+        values = [float(value) for value in temperatures]
+        temperature = values[0] if len(values) == 1 else values
+        return self.draw(make_seed(seed), tf.range(n, dtype=tf.int32), temperature)[1]
 
     @property
     def metrics(self):
         """The averages reported by `fit` and `evaluate`, in nats per example.
 
         `loss` is minus the objective; `elbo` = −(`reconstruction` + `kl`), at β = 1 whatever the
-        objective; `reconstruction` = −E_q[log p(x|z)]; `kl` = KL(q(z|x)‖p(z)).
+        objective; `reconstruction` = −E_q[log p(x|z)]; `kl` = KL(q(z|x)‖p(z)), the sum of `kl_1`,
+        …, `kl_L` where there are several layers.
         """
         return [self._averages]
 
@@ -208,7 +347,9 @@ class LatentVariableModel(GenerativeModel):
         x, sample_weight = unpack(data)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
-            estimate = self._estimate(x, self._current_beta(), seed, training=True)
+            estimate = self.estimator.estimate(
+                self.training_bound(), self.inference(x, training=True), tf.cast(x, tf.float32), seed, True
+            )
             scaled_loss = self._scaled_loss(-estimate.surrogate, sample_weight)
         self._minimize(tape, scaled_loss)
         if estimate.statistics is not None:
@@ -219,16 +360,57 @@ class LatentVariableModel(GenerativeModel):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
         x, sample_weight = unpack(data)
         seed = stream_seed(self.seed, Stream.TEST, self._averages.batches)
-        estimate = self._estimate(x, self.beta, seed, training=False)
+        estimate = self.estimator.estimate(
+            self.validation_bound(), self.inference(x), tf.cast(x, tf.float32), seed, False
+        )
         return self._update_metrics(estimate, sample_weight)
 
-    def _estimate(self, x, beta, seed, training):
-        return self.estimator.estimate(
-            self.objective, self, tf.cast(x, tf.float32), self.num_samples, beta, seed, training
+    def training_bound(self) -> Bound:
+        """Return the bound that the next training step maximizes."""
+        beta = Scheduled.at(self, "beta", self.step.value)
+        if self.kl_warmup_steps:
+            beta *= LinearWarmup(self.kl_warmup_steps)(self.step.value)
+        return self._bound(beta)
+
+    def validation_bound(self) -> Bound:
+        """Return the bound that `evaluate` measures, with the final β."""
+        return self._bound(Scheduled.final(self, "beta", self.step.value))
+
+    def _bound(self, beta):
+        may_be_exact = objectives.is_linear(self.objective) and self.estimator.takes_exact_kl
+        free_bits = Scheduled.at(self, "free_bits", self.step.value)
+        return Bound(
+            self.objective,
+            self.num_samples,
+            beta,
+            self.kl if may_be_exact else "monte_carlo",
+            free_bits if Scheduled.is_used(self, "free_bits") else None,
         )
 
-    def _check_kl(self, kl, free_bits, objective, estimator):
+    def _ready(self):
+        """Prepare the estimator, once the model is built and compiled."""
+        if self.kl == "exact" or Scheduled.is_used(self, "free_bits"):
+            # A pass shows whether every layer has a KL in closed form.
+            infer = self.inference(tf.zeros([1, *self.x_shape]))
+            Bound(self.objective, kl="exact").terms(infer(_at_representatives))
+        self.estimator.prepare(self)
+
+    def _check_beta(self, beta, kl_warmup_steps, objective, estimator):
+        """Refuse a β that the objective or the estimator has no use for."""
+        if objective is objectives.exact and (beta != 1 or kl_warmup_steps):
+            raise InvalidArgument(
+                "The objective 'exact' is log p(x), which has no KL term to weigh: leave `beta` at "
+                "1 and `kl_warmup_steps` at 0, or use objective='elbo'."
+            )
+        if isinstance(beta, (list, tuple)) and not estimator.takes_betas:
+            raise InvalidArgument(
+                f"The estimator {estimators.registered_name(type(estimator))!r} takes one β for "
+                f"all layers; got {beta!r}. Use 'pathwise' or 'sticking_the_landing'."
+            )
+
+    def _check_kl(self, kl, objective, estimator):
         """Refuse a KL term in closed form where the objective or the estimator needs samples."""
+        free_bits = Scheduled.is_used(self, "free_bits")
         wanted = "`kl='exact'`" if kl == "exact" else "`free_bits`" if free_bits else None
         if kl == "monte_carlo" and free_bits:
             raise InvalidArgument("`free_bits` needs the KL in closed form: leave kl='auto'.")
@@ -238,30 +420,25 @@ class LatentVariableModel(GenerativeModel):
                 "inside a logarithm the expectation may not be taken first. Use kl='auto' and "
                 "free_bits=0."
             )
-        if wanted and self.built and not self.has_exact_kl():
-            raise InvalidArgument(
-                f"{wanted} needs KL(q‖p) in closed form, which is not known for this posterior and "
-                "prior. Use kl='auto' and free_bits=0."
-            )
         if wanted and not estimator.takes_exact_kl:
             raise InvalidArgument(
                 f"{wanted} needs an estimator that takes the KL in closed form: "
                 f"{', '.join(estimators.names(lambda e: e.takes_exact_kl))}. Got {estimator.name}."
             )
 
-    def _current_beta(self):
-        if not self.kl_warmup_steps:
-            return self.beta
-        progress = tf.cast(self.step.value + 1, tf.float32) / self.kl_warmup_steps
-        return self.beta * tf.minimum(1.0, progress)
-
     def _update_metrics(self, estimate, sample_weight):
-        terms = estimate.terms
+        terms: LogWeightTerms = estimate.terms
         reconstruction = -tf.reduce_mean(terms.log_likelihood, axis=0)
-        kl = tf.reduce_mean(terms.kl, axis=0)
-        values = (-estimate.surrogate, -(reconstruction + kl), reconstruction, kl)
-        self._averages.update_state(values, sample_weight)
+        kls = [tf.reduce_mean(kl, axis=0) for kl in terms.kls]
+        kl = sum(kls)
+        values = [-estimate.surrogate, -(reconstruction + kl), reconstruction, kl]
+        self._averages.update_state(values + (kls if len(kls) > 1 else []), sample_weight)
         return self.get_metrics_result()
+
+
+def _at_representatives(number, q):
+    z = distributions.representative(q)[tf.newaxis]
+    return z, q.log_prob(z)
 
 
 def _check_at_least(name, value, minimum, kind=numbers.Integral):

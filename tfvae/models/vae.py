@@ -4,8 +4,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import distributions, networks, priors
+from tfvae import likelihoods, networks, posteriors, priors
 from tfvae.errors import InvalidArgument
+from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
 
 tfd = tfp.distributions
@@ -27,13 +28,12 @@ class VAE(LatentVariableModel):
             D that is `[B, 2·D]`.
         decoder: Keras model, z `[B, *latent_shape]` to the likelihood's parameters
             `[B, ..., likelihood.params_size(channels)]`; for "bernoulli" that is the shape of x.
-        prior: "standard_normal", "bernoulli" or "categorical", or a `tfvae.priors.Prior`; by
-            default the one that fits the posterior.
-        posterior: "diagonal_normal", "bernoulli" or "categorical", or a
-            `tfvae.distributions.Factory`. "categorical" latents are one-hot along the last axis of
-            the encoder's output.
-        likelihood: "bernoulli", "categorical", "normal", "discretized_logistic_mixture", or a
-            `tfvae.distributions.Likelihood` object.
+        prior: one of `tfvae.priors.REGISTRY.names()`, or a `tfvae.priors.Prior`; by default the one
+            that fits the posterior.
+        posterior: one of `tfvae.posteriors.REGISTRY.names()`, or a `tfvae.posteriors.Posterior`.
+            "categorical" latents are one-hot along the last axis of the encoder's output.
+        likelihood: one of `tfvae.likelihoods.REGISTRY.names()`, or a
+            `tfvae.likelihoods.Likelihood`.
         seed: with the step, decides all noise.
 
     Raises:
@@ -53,9 +53,9 @@ class VAE(LatentVariableModel):
         super().__init__(seed=seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
-        self.posterior = distributions.POSTERIORS.get(posterior)
+        self.posterior = posteriors.get(posterior)
         self.prior = priors.get(priors.default(self.posterior.kind) if prior is None else prior)
-        self.likelihood = distributions.LIKELIHOODS.get(likelihood)
+        self.likelihood = likelihoods.get(likelihood)
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
             self.build(encoder.input_shape)
 
@@ -71,52 +71,51 @@ class VAE(LatentVariableModel):
             self.prior.build(self.latent_shape)
         self.built = True
         if self.estimator is not None:
-            self.estimator.prepare(self)
-
-    def q_z_given_x(self, x: tf.Tensor, training: bool = False) -> tfd.Distribution:
-        """Return q(z|x), batch shape `[B]`."""
-        return self.posterior(self.encoder(x, training=training))
-
-    def p_x_given_z(self, z: tf.Tensor, training: bool = False) -> tfd.Distribution:
-        """Return p(x|z), with the leading axes of z as its batch: `[B]` or `[K, B]`."""
-        given = networks.conditional(self.decoder, self.likelihood, self.latent_shape, training)
-        return given(z)
-
-    def x_parameters(self, z: tf.Tensor) -> tf.Tensor:
-        """Return the parameters of p(x|z), as `likelihood` takes them, for a batch of z."""
-        return self.decoder(z)
+            self._ready()
 
     @property
-    def latent_kinds(self) -> tuple[str, ...]:
-        """The kind of the latent, for the one stochastic layer."""
-        return (self.posterior.kind,)
+    def posterior_of_layer(self) -> tuple[posteriors.Posterior, ...]:
+        """The family of q(z|x), for the one stochastic layer."""
+        return (self.posterior,)
 
     @property
     def layer_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of each stochastic layer, here one."""
         return (self.latent_shape,)
 
-    def exact_kl(self, q) -> tf.Tensor:
-        """Return KL(q‖p) in nats, by unit where the units are independent: `[B, U]`.
+    @property
+    def generative_parts(self) -> tuple[keras.layers.Layer, ...]:
+        """What p(x, z) is made of."""
+        return (self.decoder, self.prior, self.likelihood)
 
-        Raises:
-            NotImplementedError: TFP knows no closed form.
-        """
-        p = self.p_z()
-        if isinstance(q, tfd.Independent) and isinstance(p, tfd.Independent):
-            q, p = q.distribution, p.distribution
-        by_unit = q.kl_by_unit(p) if hasattr(q, "kl_by_unit") else q.kl_divergence(p)
-        return tf.reshape(by_unit, [tf.shape(by_unit)[0], -1])
+    def bottom_up(self, x, training=False):
+        """Return the parameters of q(z|x), `[B, ...]`."""
+        return self.encoder(x, training=training)
 
-    def has_exact_kl(self) -> bool:
-        """Whether KL(q(z|x)‖p(z)) is known in closed form."""
-        *sites, channels = self.latent_shape
-        params = tf.zeros([1, *sites, self.posterior.params_size(channels)])
-        try:
-            self.exact_kl(self.posterior(params))
-        except (NotImplementedError, AttributeError):
-            return False
-        return True
+    def infer(self, h, draw, training=False):
+        """Draw z from q(z|x), of parameters h."""
+        q = self.posterior(h)
+        z, log_q = draw(0, q)
+        layer = StochasticLayer(self._p_z(training), z, q, log_q)
+        return (layer,), networks.apply(self.decoder, z, self.latent_shape, training)
+
+    def generate(self, draw, training=False):
+        """Draw z from p(z)."""
+        p = self._p_z(training)
+        z = draw(0, p)
+        x_params = networks.apply(self.decoder, z, self.latent_shape, training)
+        return (StochasticLayer(p, z),), x_params
+
+    def _p_z(self, training=False):
+        return self.prior.given(self.q_z_given_x, training)
+
+    def q_z_given_x(self, x: tf.Tensor, training: bool = False) -> tfd.Distribution:
+        """Return q(z|x), batch shape `[B]`."""
+        return self.posterior(self.bottom_up(x, training))
+
+    def p_z(self) -> tfd.Distribution:
+        """Return the prior p(z)."""
+        return self._p_z()
 
     def get_config(self):
         """Return the constructor arguments, serialized."""

@@ -41,7 +41,7 @@ class VQVAE(CodeModel):
             with the encoder's D as `embedding_dim`, where it has that argument.
         decoder: Keras model, vectors `[B, ..., D]` to the likelihood's parameters.
         likelihood: "bernoulli", "categorical", "normal", "discretized_logistic_mixture", or a
-            `tfvae.distributions.Likelihood`.
+            `tfvae.likelihoods.Likelihood`.
         prior: a `tfvae.code_priors.CodePrior`; uniform if None.
         seed: with the step, decides all noise.
 

@@ -1,16 +1,17 @@
 """Plain Keras encoders and decoders: tensors in, parameters of a distribution out.
 
 Any Keras model can take their place; these are the usual ones, of the sizes that the papers use.
-`connect` and `conditional` are what models and priors do with a network, whichever it is.
+`connect`, `apply` and `conditional` are what models do with a network.
 """
 
 from tfvae.networks.convolutional import conv_decoder, conv_encoder
 from tfvae.networks.dense import dense_decoder, dense_encoder
 from tfvae.networks.ends import logit_bias
 from tfvae.networks.residual import residual_decoder, residual_encoder
-from tfvae.networks.wiring import conditional, connect, connect_decoder, output_shape
+from tfvae.networks.wiring import apply, conditional, connect, connect_decoder, output_shape
 
 __all__ = [
+    "apply",
     "conditional",
     "connect",
     "connect_decoder",

@@ -1,4 +1,4 @@
-"""What models and priors do with a network, whichever it is: fit it in, and make distributions."""
+"""What models do with a network: connect it to its neighbours, apply it, make distributions."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,11 @@ def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int,
             f"gives latents of shape {input_shape}. For D latents the last axis of an encoder's "
             "output must be posterior.params_size(D)."
         )
-    return factory.event_shape(output_shape(network, (None, *input_shape), role))
+    params_shape = output_shape(network, (None, *input_shape), role)
+    event_shape = factory.event_shape(params_shape)
+    if not factory.built:
+        factory.build(params_shape)
+    return event_shape
 
 
 def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
@@ -48,6 +52,23 @@ def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
         )
 
 
+def apply(network: keras.Model, value, input_shape, training: bool = False) -> tf.Tensor:
+    """Return a network's output for values with any leading axes, `[B]` or `[K, B]`, which it keeps.
+
+    Args:
+        network: as in `connect`.
+        value: `[..., *input_shape]`.
+        input_shape: of one value.
+        training: whether the network runs in training mode.
+    """
+    batch_ndims = len(value.shape) - len(input_shape)
+    if batch_ndims == 1:
+        return network(value, training=training)
+    batch_shape = tf.shape(value)[:batch_ndims]
+    output = network(tf.reshape(value, [-1, *input_shape]), training=training)
+    return tf.reshape(output, tf.concat([batch_shape, output.shape[1:]], 0))
+
+
 def conditional(network: keras.Model, factory, input_shape, training: bool = False) -> Callable:
     """Return the function from a value to the distribution that a network makes of it.
 
@@ -61,13 +82,8 @@ def conditional(network: keras.Model, factory, input_shape, training: bool = Fal
     """
 
     def given(value):
-        batch_ndims = len(value.shape) - len(input_shape)
-        if batch_ndims == 1:
-            return factory(network(value, training=training))
-        batch_shape = tf.shape(value)[:batch_ndims]
-        params = network(tf.reshape(value, [-1, *input_shape]), training=training)
-        params = tf.reshape(params, tf.concat([batch_shape, params.shape[1:]], 0))
-        return factory(params, batch_ndims)
+        params = apply(network, value, input_shape, training)
+        return factory(params, len(value.shape) - len(input_shape))
 
     return given
 

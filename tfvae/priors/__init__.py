@@ -2,17 +2,13 @@
 
 from tfvae.priors.bernoulli import BernoulliPrior
 from tfvae.priors.categorical import CategoricalPrior
-from tfvae.priors.hierarchical import HierarchicalPrior
-from tfvae.priors.prior import PRIORS, Prior, default
+from tfvae.priors.prior import REGISTRY, Prior, default, get
 from tfvae.priors.standard_normal import StandardNormal
 
-get = PRIORS.get
-
 __all__ = [
-    "PRIORS",
+    "REGISTRY",
     "BernoulliPrior",
     "CategoricalPrior",
-    "HierarchicalPrior",
     "Prior",
     "StandardNormal",
     "default",

@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from tfvae.distributions import BernoulliLatent
-from tfvae.priors.prior import PRIORS, Prior
+from tfvae.priors.prior import REGISTRY, Prior
 
 
-@PRIORS.register("bernoulli")
+@REGISTRY.register("bernoulli")
 class BernoulliPrior(Prior):
     """p(z) = Π_d Bernoulli(z_d; sigmoid(logit_d)) with learned logits, from 0.
 

@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from tfvae.distributions import CategoricalLatent
-from tfvae.priors.prior import PRIORS, Prior
+from tfvae.priors.prior import REGISTRY, Prior
 
 
-@PRIORS.register("categorical")
+@REGISTRY.register("categorical")
 class CategoricalPrior(Prior):
     """p(z) = Π_d Categorical(z_d; softmax(logits_d)), z_d one-hot, with learned logits, from 0.
 

@@ -1,20 +1,25 @@
 """The contract of a prior."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae.priors.draws import draw
+from tfvae import distributions
+from tfvae.checks import integer
+from tfvae.errors import InvalidArgument
+from tfvae.random import make_seed
 from tfvae.registry import Registry
 
-PRIORS = Registry("prior")
+REGISTRY = Registry("prior")
+get = REGISTRY.get
 
 
 class Prior(keras.layers.Layer):
     """p(z) as a Keras layer, so that what it learns is trained and saved with the model.
 
     `build(latent_shape)` is called with the shape of one latent, without batch axes. Subclasses
-    implement `distribution`, and `sample` unless `draws.draw` knows that distribution.
+    implement `distribution`; one that depends on more than its own weights overrides `given`.
 
     Attributes:
         kind: what its values are, as of a posterior: "continuous", "bernoulli" or "categorical".
@@ -25,27 +30,44 @@ class Prior(keras.layers.Layer):
     def build(self, latent_shape):
         """Remember the shape of one latent; subclasses add their weights here."""
         self.latent_shape = tuple(latent_shape)
+        self.built = True
 
     def distribution(self) -> tfp.distributions.Distribution:
         """Return p(z), built anew: inside a gradient tape this is what makes it trainable."""
         raise NotImplementedError
 
+    def given(self, posterior_of=None, training: bool = False) -> tfp.distributions.Distribution:
+        """Return p(z) in a pass of a model.
+
+        Args:
+            posterior_of: the function x → q(z|x) of the model, for a prior that is made of it.
+            training: whether networks run in training mode.
+        """
+        return self.distribution()
+
+    def start(self, posterior_of, x: np.ndarray) -> None:
+        """Start what is learned from training examples; called by `fit` before the first step."""
+
     def log_prob(self, z: tf.Tensor) -> tf.Tensor:
         """Return log p(z) in nats, for z of shape `[..., *latent_shape]`."""
         return self.distribution().log_prob(z)
 
-    def sample(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
+    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
         """Return draws number `index` of the stream `seed`, `[N, *latent_shape]`.
 
-        A function of its arguments alone, made of operators that LiteRT has: the same draws come
-        out in Keras, in a SavedModel and on a device.
-
-        Args:
-            seed: `[2]` int32.
-            index: `[N]` int32.
-            temperature: 1 draws from p(z); below 1, closer to its centre.
+        See `tfvae.distributions.draw`, which makes them.
         """
-        return draw(self.distribution(), seed, index, temperature)
+        return distributions.draw(self.distribution(), seed, index, temperature)
+
+    def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
+        """Return n draws on the host, `[n, *latent_shape]`: those that `draw` numbers from 0.
+
+        Raises:
+            InvalidArgument: n is below 1.
+        """
+        if integer("n", n) < 1:
+            raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
+        return self.draw(make_seed(seed), tf.range(n, dtype=tf.int32), temperature).numpy()
 
 
 def default(kind: str) -> str:

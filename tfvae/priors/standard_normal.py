@@ -3,12 +3,12 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae.priors.prior import PRIORS, Prior
+from tfvae.priors.prior import REGISTRY, Prior
 
 tfd = tfp.distributions
 
 
-@PRIORS.register("standard_normal")
+@REGISTRY.register("standard_normal")
 class StandardNormal(Prior):
     """p(z) = N(z; 0, I). Temperature scales the standard deviation of what is sampled."""
 

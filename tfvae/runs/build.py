@@ -5,7 +5,7 @@ import itertools
 
 import keras
 
-from tfvae import data, distributions, estimators, networks, objectives, quantizers
+from tfvae import data, estimators, likelihoods, networks, objectives, posteriors, quantizers
 from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument
 from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE
@@ -60,8 +60,8 @@ def _part(registry, name, options):
 
 def _vae(config, splits):
     options = config.model
-    likelihood = distributions.LIKELIHOODS.get(options.likelihood, **options.likelihood_options)
-    posterior = distributions.POSTERIORS.get(options.posterior)
+    likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
+    posterior = posteriors.get(options.posterior)
     encoders, decoders = _networks(options, posterior, likelihood, splits)
     common = {"likelihood": likelihood, "seed": config.training.seed}
     common["prior"] = options.prior or None
@@ -72,7 +72,7 @@ def _vae(config, splits):
 
 def _vqvae(config, splits):
     options = config.model
-    likelihood = distributions.LIKELIHOODS.get(options.likelihood, **options.likelihood_options)
+    likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
     quantizer = _quantizer(options, config.training.seed)
     network = dict(options.network_options)
     encoder = _call(
@@ -84,7 +84,7 @@ def _vqvae(config, splits):
 
 def _vqvae2(config, splits):
     options = config.model
-    likelihood = distributions.LIKELIHOODS.get(options.likelihood, **options.likelihood_options)
+    likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
     bottom, top = (_quantizer(options, config.training.seed + n) for n in range(2))
     network = dict(options.network_options)
     first = _call(networks.residual_encoder, splits.shape, None, options=network)
@@ -164,7 +164,7 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
 
 def _bias(likelihood, splits, per_channel):
     """Return the initial bias of the decoder's output, None for zeros."""
-    if not isinstance(likelihood, distributions.Bernoulli):
+    if not isinstance(likelihood, likelihoods.Bernoulli):
         return None
     return networks.logit_bias(splits.train.numpy(0, _SAMPLE_FOR_BIAS), per_channel)
 

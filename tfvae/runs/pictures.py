@@ -4,6 +4,7 @@ import math
 
 import matplotlib
 import numpy as np
+import tensorflow as tf
 
 from tfvae.evaluation import posterior_means
 from tfvae.files import atomic
@@ -166,7 +167,9 @@ def switches(model, x: np.ndarray, path) -> None:
     width = values.shape[1]
     variance = posterior_means(model, x)[:, : math.prod(shape)].var(axis=0)
     most = np.argsort(-variance.reshape(-1, width).sum(axis=1))[:8]
-    modes = np.asarray(model.q_z_given_x(x[: max(1, 16 // len(values))]).mode())
+    h = model.bottom_up(tf.constant(x[: max(1, 16 // len(values))]))
+    layers, _ = model.infer(h, lambda number, q: (q.mode(), None))
+    modes = model.join([layer.z for layer in layers]).numpy()
     z = np.tile(
         modes.reshape(1, len(modes), 1, -1), (len(most), 1, len(values), 1)
     )  # latent that is switched, image, value, D

@@ -1,0 +1,93 @@
+"""What tfvae asks of a distribution beside `sample` and `log_prob`: four verbs, in one place.
+
+Every verb knows TFP's independent normals and the discrete latents of this package; a distribution
+with a method of the verb's name answers for itself.
+"""
+
+import math
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae import random
+from tfvae.distributions.latents import DiscreteLatent
+from tfvae.errors import InvalidArgument
+
+tfd = tfp.distributions
+
+
+def sample_and_log_prob(distribution, sample_shape, seed) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return draws `[*sample_shape, batch..., *event]` and their log-density, from the same call.
+
+    A flow knows the density of what it has just drawn; of a given z it would have to be inverted.
+    """
+    if hasattr(distribution, "sample_and_log_prob"):
+        return distribution.sample_and_log_prob(sample_shape, seed=seed)
+    z = distribution.sample(sample_shape, seed=seed)
+    return z, distribution.log_prob(z)
+
+
+def representative(distribution) -> tf.Tensor:
+    """Return the value that stands for the distribution: its mean, where it has one.
+
+    A flow, whose mean has no closed form, gives the image of the mean of its base.
+    """
+    if hasattr(distribution, "representative"):
+        return distribution.representative()
+    return distribution.mean()
+
+
+def kl_by_unit(q, p) -> tf.Tensor | None:
+    """Return KL(q‖p) in nats, `[batch..., U]`: of each unit where units are independent, else U = 1.
+
+    Returns:
+        None where no closed form is known.
+    """
+    batch_ndims = max(len(q.batch_shape), len(p.batch_shape))
+    if isinstance(q, tfd.Independent) and isinstance(p, tfd.Independent):
+        q, p = q.distribution, p.distribution
+    if isinstance(q, DiscreteLatent):
+        if type(p) is not type(q):
+            return None
+        by_unit = q.kl_by_unit(p)
+    else:
+        try:
+            by_unit = q.kl_divergence(p)
+        except NotImplementedError:
+            return None
+    return tf.reshape(by_unit, tf.concat([tf.shape(by_unit)[:batch_ndims], [-1]], 0))
+
+
+def draw(distribution, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
+    """Return draws number `index` of the stream `seed`, `[N, *event_shape]`.
+
+    A function of its arguments alone, made of operators that LiteRT has: the same draws come out in
+    Keras, in a SavedModel and on a device.
+
+    - Normals: μ + T·σ·ε with ε ~ N(0, 1).
+    - Discrete latents: harden(logits + T·g), with logistic or Gumbel noise g; T = 0 is the mode.
+
+    Args:
+        distribution: with batch shape `[]`, or `[N]`, a distribution for each draw.
+        seed: `[2]` int32.
+        index: `[N]` int32.
+        temperature: T; 1 draws from the distribution, below 1 closer to its centre.
+
+    Raises:
+        InvalidArgument: a distribution of another kind.
+    """
+    if hasattr(distribution, "draw"):
+        return distribution.draw(seed, index, temperature)
+    shape = distribution.event_shape.as_list()
+    size = math.prod(shape)
+    if isinstance(distribution, DiscreteLatent):
+        noise = tf.reshape(random.uniform(seed, index, size), [-1, *shape])
+        return distribution.harden(distribution.perturb(noise, temperature))
+    if isinstance(getattr(distribution, "distribution", None), tfd.Normal):
+        noise = tf.reshape(random.normal(seed, index, size), [-1, *shape])
+        return distribution.mean() + temperature * distribution.stddev() * noise
+    raise InvalidArgument(
+        f"No draws of {distribution.name} are known that a device can repeat; expected independent "
+        "normals, bits or categories, or a distribution with a method `draw(seed, index, "
+        "temperature)`."
+    )

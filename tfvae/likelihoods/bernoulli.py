@@ -1,0 +1,14 @@
+"""Binary values."""
+
+from tfvae.distributions.images import BernoulliImage
+from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
+
+
+@REGISTRY.register("bernoulli")
+class Bernoulli(Likelihood):
+    """Binary pixels: p(x_d = 1 | z) = sigmoid(logit_d). Parameters: the logits."""
+
+    num_levels = 2
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        return BernoulliImage(params, batch_ndims)

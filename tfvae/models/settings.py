@@ -1,0 +1,126 @@
+"""Settings of `compile` as attributes of a model: what is assigned later takes effect or is refused."""
+
+import numbers
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.errors import InvalidArgument
+
+
+class Setting:
+    """A setting that a compiled graph has fixed: it can be read, and assigning to it is refused."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, model, owner=None):
+        """Return the value that `compile` was given; None before."""
+        return self if model is None else model.__dict__.get(f"_{self.name}")
+
+    def __set__(self, model, value):
+        """Refuse.
+
+        Raises:
+            InvalidArgument: always.
+        """
+        raise InvalidArgument(
+            f"`{self.name}` was assigned {value!r}, but the graph of a training step is made for "
+            f"the value that `compile` was given. Call model.compile(..., {self.name}=...) instead."
+        )
+
+    @staticmethod
+    def set(model, **values):
+        """Set values, from within `compile`."""
+        model.__dict__.update({f"_{name}": value for name, value in values.items()})
+
+
+class Scheduled:
+    """A number, one for each stochastic layer, or a function of the training step.
+
+    Numbers live in a variable: what is assigned to the attribute takes effect in the next step,
+    without a new graph.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, model, owner=None):
+        """Return the number, the list of numbers, or the schedule; None before `compile`."""
+        if model is None:
+            return self
+        value = model.__dict__.get(f"_{self.name}")
+        return value.numpy().tolist() if isinstance(value, tf.Variable) else value
+
+    def __set__(self, model, value):
+        """Assign a number, or a number for each layer.
+
+        Raises:
+            InvalidArgument: there is no number to assign to: the model is not compiled, follows a
+                schedule, or counts no free bits at all.
+        """
+        variable = model.__dict__.get(f"_{self.name}")
+        if not isinstance(variable, tf.Variable):
+            what = "it is not compiled yet" if variable is None else f"it follows {variable!r}"
+            raise InvalidArgument(
+                f"`{self.name}` of the model cannot be assigned {value!r}, since {what}. "
+                f"Call model.compile(..., {self.name}=...)."
+            )
+        number = _numbers(self.name, value, len(model.layer_shapes))
+        if number.shape not in ((), tuple(variable.shape)):
+            raise InvalidArgument(
+                f"`{self.name}` is one number for all layers, and was assigned {value!r}. "
+                f"Call model.compile(..., {self.name}=...) with a list."
+            )
+        if self.name == "free_bits" and np.any(number) and not Scheduled.is_used(model, self.name):
+            raise InvalidArgument(
+                "`free_bits` was 0 when the model was compiled, so its graph does not count them. "
+                f"Call model.compile(..., free_bits={value!r})."
+            )
+        variable.assign(np.broadcast_to(number, variable.shape))
+
+    @staticmethod
+    def set(model, name, value):
+        """Set the value, from within `compile`."""
+        if not callable(value):
+            num_layers = len(model.posterior_of_layer)
+            value = tf.Variable(_numbers(name, value, num_layers), trainable=False, name=name)
+        used = not isinstance(value, tf.Variable) or bool(np.any(value.numpy()))
+        model.__dict__.update({f"_{name}": value, f"_uses_{name}": used})
+
+    @staticmethod
+    def is_used(model, name) -> bool:
+        """Whether `compile` was given a schedule, or a number other than 0."""
+        return model.__dict__[f"_uses_{name}"]
+
+    @staticmethod
+    def at(model, name, step):
+        """Return the value at the training step that follows `step` others, as a tensor."""
+        value = model.__dict__[f"_{name}"]
+        return tf.convert_to_tensor(value if isinstance(value, tf.Variable) else value(step))
+
+    @staticmethod
+    def final(model, name, step):
+        """Return the value that validation uses: the final one of a schedule that names it."""
+        value = model.__dict__[f"_{name}"]
+        final = getattr(value, "final", None)
+        return Scheduled.at(model, name, step) if final is None else tf.constant(final, tf.float32)
+
+
+def _numbers(name, value, num_layers):
+    """Return a number or one for each layer as a float32 array of shape () or (L,)."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    real = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values)
+    if not real or not all(0 <= v < np.inf for v in values):
+        raise InvalidArgument(
+            f"`{name}` is {value!r}; expected a number of at least 0, a list of one for each "
+            "stochastic layer, or a function of the training step."
+        )
+    if values is not value:
+        return np.float32(value)
+    if len(values) != num_layers:
+        raise InvalidArgument(
+            f"`{name}` has {len(values)} numbers; expected one, or one for each of the "
+            f"{num_layers} stochastic layers."
+        )
+    return np.asarray(values, np.float32)

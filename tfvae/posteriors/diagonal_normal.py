@@ -1,0 +1,34 @@
+"""Independent normals."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae.checks import choice
+from tfvae.distributions.factory import independent, softplus_scale
+from tfvae.posteriors.posterior import REGISTRY, Posterior
+
+SCALES = ("softplus", "exp_half")
+
+
+@REGISTRY.register("diagonal_normal")
+class DiagonalNormal(Posterior):
+    """q(z|x) = Π_d N(z_d; μ_d, σ_d²). The last axis of the parameters is μ, then raw.
+
+    Args:
+        scale: what raw is. "softplus": σ = softplus(raw + log(e − 1)), so that raw = 0 gives σ = 1;
+            "exp_half": a log-variance, σ = exp(raw / 2), as Kingma and Welling 2014 have it.
+    """
+
+    params_per_channel = 2
+
+    def __init__(self, scale: str = "softplus", **kwargs):
+        super().__init__(**kwargs)
+        self.scale = choice("scale", scale, SCALES)
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        loc, raw = tf.split(params, 2, axis=-1)
+        scale = softplus_scale(raw) if self.scale == "softplus" else tf.exp(0.5 * raw)
+        return independent(tfp.distributions.Normal(loc, scale), batch_ndims)
+
+    def get_config(self):  # noqa: D102
+        return {"scale": self.scale}
