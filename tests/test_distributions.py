@@ -7,15 +7,10 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import distributions
-from tfvae.distributions import (
-    Bernoulli,
-    Categorical,
-    DiagonalNormal,
-    DiscretizedLogisticMixture,
-    Normal,
-)
+from tfvae import likelihoods, posteriors
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, Normal
+from tfvae.posteriors import DiagonalNormal
 from tfvae.random import make_seed
 
 tfd = tfp.distributions

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import tfvae
-from tfvae import code_priors, distributions, estimators, objectives, priors, quantizers
+from tfvae import code_priors, estimators, likelihoods, objectives, posteriors, priors, quantizers
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}

@@ -132,16 +132,12 @@ def test_the_encoder_as_proposal_changes_nothing(linear_gaussian, arbitrary):
     )
 
 
-def test_a_chain_of_layers_is_a_proposal(linear_gaussian, arbitrary):
+def test_a_proposal_may_have_dependent_units(linear_gaussian, arbitrary):
     x = draw_x(linear_gaussian, 10)
-
-    def normal(mean):
-        return tfd.Independent(tfd.Normal(mean, 0.9 * tf.ones_like(mean)), 1)
 
     def proposal(x):
         mean = arbitrary.encoder(x)[:, :2]
-        second = lambda first: normal(mean[:, 1:] + 0.1 * first)  # noqa: E731
-        return tfvae.distributions.Chain(normal(mean[:, :1]), [second], [(1,), (1,)])
+        return tfd.MultivariateNormalTriL(mean, [[0.9, 0.0], [0.1, 0.9]])
 
     measured = measure(arbitrary, x, 5000, proposal=proposal)
     error = measured.sampling_error
@@ -209,13 +205,14 @@ def test_memory_does_not_grow_with_the_number_of_samples(linear_gaussian, monkey
     set_chunk(monkeypatch, batch=2, chunk=40)
     model = linear_gaussian.vae()
     seen = []
-    log_weight_terms = model.log_weight_terms
+    infer = model.infer
 
-    def watched(x, z, *arguments):
-        seen.append(z.shape[0])
-        return log_weight_terms(x, z, *arguments)
+    def watched(h, draw, *arguments):
+        layers, x_params = infer(h, draw, *arguments)
+        seen.append(layers[0].z.shape[0])
+        return layers, x_params
 
-    monkeypatch.setattr(model, "log_weight_terms", watched)
+    monkeypatch.setattr(model, "infer", watched)
     tf.config.run_functions_eagerly(True)
     try:
         measure(model, linear_gaussian.x[:2], num_samples)

@@ -105,7 +105,7 @@ class TruePosterior:
     """p(z|x) over all states: anything that is sampled and has a log-density is a proposal."""
 
     def __init__(self, model, x, values):
-        log_joint = model.log_weight_terms(x, values[:, tf.newaxis], 0.0).log_weights()
+        log_joint = model.log_joint(x, values[:, tf.newaxis])
         self._index = tfd.Categorical(tf.transpose(log_joint))
         self._values = values
         self.batch_shape, self.event_shape = self._index.batch_shape, model.latent_shape
@@ -133,13 +133,13 @@ def test_memory_does_not_grow_with_the_number_of_states(monkeypatch):
     monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 240)
     model, x = discrete_vae("bernoulli", (8,), "normal"), binary_x(10)
     seen = []
-    p_x_given_z = model.p_x_given_z
+    log_joint_terms = model.log_joint_terms
 
-    def watched(z, *arguments):
+    def watched(x, z, *arguments):
         seen.append(z.shape[0])
-        return p_x_given_z(z, *arguments)
+        return log_joint_terms(x, z, *arguments)
 
-    monkeypatch.setattr(model, "p_x_given_z", watched)
+    monkeypatch.setattr(model, "log_joint_terms", watched)
     tf.config.run_functions_eagerly(True)
     try:
         measured = tfvae.exact_log_likelihood(model, x)

@@ -200,7 +200,7 @@ LATENT_MODELS = {
 
 def build_latent(kind, shapes, policy):
     """Return a model with such latents and random weights, after a step with a learned baseline."""
-    networks, posterior = tfvae.networks, tfvae.posteriors.REGISTRY.get(kind)
+    networks, posterior = tfvae.networks, tfvae.posteriors.get(kind)
     params = [(*shape[:-1], posterior.params_size(shape[-1])) for shape in shapes]
     keras.config.set_dtype_policy(policy)
     try:

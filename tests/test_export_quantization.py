@@ -223,9 +223,7 @@ def test_the_ranges_are_the_widest_that_calibration_saw(vae, images, tmp_path):
 
 
 def test_parameters_of_several_kinds_share_no_range(images, tmp_path):
-    likelihood = tfvae.likelihoods.REGISTRY.get(
-        "discretized_logistic_mixture", num_components=2
-    )
+    likelihood = tfvae.likelihoods.REGISTRY.get("discretized_logistic_mixture", num_components=2)
     decoder = tfvae.networks.conv_decoder(4, (8, 8, likelihood.params_size(1)), (8,), 16)
     encoder = tfvae.networks.conv_encoder(SHAPE, 2 * 4, (8,), 16)
     model = random_weights(tfvae.VAE(encoder, decoder, likelihood=likelihood))
@@ -245,9 +243,7 @@ def test_parameters_of_several_kinds_share_no_range(images, tmp_path):
 
 def test_a_last_layer_that_becomes_several_operators_shares_no_range(images, tmp_path):
     """A transposed convolution of so many filters is one convolution for each residue."""
-    likelihood = tfvae.likelihoods.REGISTRY.get(
-        "discretized_logistic_mixture", num_components=6
-    )
+    likelihood = tfvae.likelihoods.REGISTRY.get("discretized_logistic_mixture", num_components=6)
     model = tfvae.VQVAE(
         tfvae.networks.residual_encoder(SHAPE, 8, 16, 1, 1, 8),
         tfvae.quantizers.get("vq", num_embeddings=32, embedding_dim=8),

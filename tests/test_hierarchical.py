@@ -8,7 +8,9 @@ import tensorflow as tf
 
 import tfvae
 from tfvae import estimators, exact, networks, objectives
+from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
+from tfvae.joint import ancestral, replay, sampler, values_of
 from tfvae.random import make_seed
 
 X_SHAPE = (2, 3, 1)
@@ -52,6 +54,17 @@ def belief_network():
     return build()
 
 
+def log_p(model, z):
+    """Return log p(z) of latents `[..., *latent_shape]`."""
+    layers, _ = model.generate(values_of(model.split(tf.constant(z))))
+    return sum(layer.log_p() for layer in layers)
+
+
+def log_q_of(model, x, z):
+    """Return log q(z|x) of latents `[K, B or 1, *latent_shape]`, `[K, B]`."""
+    return model.inference(x)(replay(model.split(tf.constant(z)))).log_q()
+
+
 class NumPy:
     """The two-layer sigmoid belief network of 2 + 2 bits, by its weights."""
 
@@ -61,8 +74,8 @@ class NumPy:
             return lambda v: np.reshape(v, (*np.shape(v)[:-1], len(kernel))) @ kernel + bias
 
         self.encoders = [affine(network) for network in model.encoders]
-        self.p_x, self.p_z1 = affine(model.decoder), affine(model.prior.decoders[0])
-        self.top = np.asarray(model.prior.top.logits, np.float64)
+        self.p_x, self.p_z1 = affine(model.decoders[0]), affine(model.decoders[1])
+        self.top = np.asarray(model.prior.logits, np.float64)
 
     @staticmethod
     def log_prob(values, logits):
@@ -95,24 +108,24 @@ class TestTwoLayersOfBits:
 
     def test_prior_and_posterior_are_the_products_of_their_layers(self, belief_network, x):
         reference = NumPy(belief_network)
-        log_prior = belief_network.p_z().log_prob(BITS)
+        log_prior = log_p(belief_network, BITS)
         np.testing.assert_allclose(log_prior, reference.log_prior(BITS), rtol=1e-5)
         assert np.exp(log_prior).sum() == pytest.approx(1, abs=1e-5)
-        log_q = exact.log_prob_of_states(belief_network.q_z_given_x(x), BITS, len(x))
+        log_q = log_q_of(belief_network, x, BITS[:, np.newaxis])
         np.testing.assert_allclose(log_q, reference.log_q(BITS[:, np.newaxis], x), rtol=1e-4)
         np.testing.assert_allclose(np.exp(log_q).sum(axis=0), 1, atol=1e-5)
 
     def test_the_layers_of_the_prior_are_not_those_of_q(self, belief_network):
         """p draws z2 first: with the layers confused the two would agree."""
         confused = NumPy(belief_network).log_prior(BITS[:, [2, 3, 0, 1]])
-        assert np.abs(belief_network.p_z().log_prob(BITS) - confused).max() > 0.1
+        assert np.abs(log_p(belief_network, BITS) - confused).max() > 0.1
 
     def test_log_weights_are_those_of_numpy(self, belief_network, x):
-        q = belief_network.q_z_given_x(x)
-        z = q.sample(7, seed=make_seed(3))
+        joint = belief_network.inference(x)(sampler(7, make_seed(3)))
+        z = belief_network.join(joint.z).numpy()
         assert z.shape == (7, 5, 4)
-        log_w = belief_network.log_weight_terms(x, z, q.log_prob(z)).log_weights()
-        reference, z = NumPy(belief_network), z.numpy()
+        log_w = joint.log_likelihood + joint.log_p() - joint.log_q()
+        reference = NumPy(belief_network)
         expected = reference.log_likelihood(z, x) + reference.log_prior(z) - reference.log_q(z, x)
         np.testing.assert_allclose(log_w, expected, rtol=1e-4, atol=1e-4)
         assert belief_network.log_weights(x, 3).shape == (3, 5)
@@ -124,27 +137,31 @@ class TestTwoLayersOfBits:
 
     def test_many_samples_estimate_log_p(self, belief_network, x):
         measured = tfvae.log_likelihood(belief_network, x, 4000, progress=False)
-        np.testing.assert_allclose(measured.per_example, NumPy(belief_network).log_p(x), atol=0.1)
+        off = np.abs(measured.per_example - NumPy(belief_network).log_p(x))
+        assert np.all(off <= 4 * measured.sampling_error)
+        assert measured.sampling_error.max() < 0.1
 
     def test_samples_of_the_prior_are_ancestral(self, belief_network, assert_mean):
-        z = belief_network.prior.sample(make_seed(4), tf.range(20_000)).numpy()
+        z = belief_network.draw(make_seed(4), tf.range(20_000))[0].numpy()
         state = (z @ [8, 4, 2, 1]).astype(int)
         expected = np.exp(NumPy(belief_network).log_prior(BITS))
         assert_mean(np.eye(16)[state], expected)
-        of_q_order = belief_network.p_z().sample(20_000, seed=make_seed(5)).numpy()
-        assert_mean(np.eye(16)[(of_q_order @ [8, 4, 2, 1]).astype(int)], expected)
+        layers, _ = belief_network.generate(ancestral(20_000, make_seed(5)))
+        z = belief_network.join([layer.z for layer in layers]).numpy()
+        assert_mean(np.eye(16)[(z @ [8, 4, 2, 1]).astype(int)], expected)
 
     def test_samples_of_q_have_its_probabilities(self, belief_network, x, assert_mean):
-        z = belief_network.q_z_given_x(x[:1]).sample(20_000, seed=make_seed(5)).numpy()[:, 0]
+        joint = belief_network.inference(x[:1])(sampler(20_000, make_seed(5)))
+        z = belief_network.join(joint.z).numpy()[:, 0]
         expected = np.exp(NumPy(belief_network).log_q(BITS[:, np.newaxis], x[:1]))[:, 0]
         assert_mean(np.eye(16)[(z @ [8, 4, 2, 1]).astype(int)], expected)
 
     def test_layers_are_drawn_from_streams_of_their_own(self):
         """With equal logits everywhere, equal noise would make the layers equal."""
         model = build(sizes=(40, 40))
-        for weight in model.prior.weights:
+        for weight in model.prior.weights + model.decoders[1].weights:
             weight.assign(np.zeros(weight.shape))
-        z = model.prior.sample(make_seed(4), tf.range(50)).numpy()
+        z = model.draw(make_seed(4), tf.range(50))[0].numpy()
         assert 0.45 < np.mean(z[:, :40] == z[:, 40:]) < 0.55
 
     def test_a_mean_is_taken_layer_by_layer(self, belief_network, x):
@@ -168,15 +185,23 @@ class TestEveryKind:
         assert model.layer_shapes == (shape(kind, 3), shape(kind, 2))
         assert model.latent_kinds == (model.prior.kind,) * 2
         assert model.encode(x).shape == (5, size)
-        assert model.q_z_given_x(x).mode().shape == model.q_z_given_x(x).stddev().shape == (5, size)
         assert model.decode(model.encode(x)).shape == model.sample(5).shape == (5, *X_SHAPE)
-        assert model.p_z().log_prob(model.q_z_given_x(x).sample(4)).shape == (4, 5)
+        joint = model.inference(x)(sampler(4, make_seed(0)))
+        assert joint.log_p().shape == joint.log_q().shape == (4, 5)
+        np.testing.assert_allclose(
+            joint.log_q(), log_q_of(model, x, model.join(joint.z)), rtol=1e-5, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            joint.log_p(), log_p(model, model.join(joint.z)), rtol=1e-5, atol=1e-5
+        )
         np.testing.assert_allclose(model(x), model.decode(model.encode(x)), rtol=1e-6)
 
     def test_temperature_zero_is_the_mode_of_every_layer(self, kind):
         model = build(kind, (3, 2))
-        z = model.prior.sample(make_seed(1), tf.range(2), 0.0)
-        np.testing.assert_allclose(z[0], model.p_z().mode(), atol=1e-6)
+        z = model.draw(make_seed(1), tf.range(2), 0.0)[0]
+        top = model.prior.distribution().mode()
+        layers, _ = model.generate(lambda number, p: top[tf.newaxis] if number else p.mode())
+        np.testing.assert_allclose(z[:1], model.join([layer.z for layer in layers]), atol=1e-6)
         np.testing.assert_array_equal(z[0], z[1])
 
     def test_a_saved_model_is_the_same(self, kind, x, tmp_path):
@@ -229,19 +254,21 @@ def test_the_expected_gradient_is_the_enumerated_one(estimator, kind, x, assert_
     options = {"normalize": False} if estimator == "nvil" else {}
     model.compile("sgd", "elbo", estimators.get(estimator, **options), num_samples=2)
     weights = model.encoders[0].weights + model.encoders[1].weights
-    weights += model.decoder.weights + model.prior.weights
+    weights += model.decoders[0].weights + model.decoders[1].weights + model.prior.weights
 
     def gradient(method, example, seed):
         with tf.GradientTape() as tape:
-            estimate = method.estimate(objectives.elbo, model, example, 2, 0.7, seed, False)
-            total = tf.reduce_mean(estimate.surrogate)
+            bound, infer = Bound(objectives.elbo, 2, 0.7), model.inference(example)
+            total = tf.reduce_mean(method.estimate(bound, infer, example, seed, False).surrogate)
         return tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(total, weights)], 0)
 
+    enumeration = estimators.get("exact")
+    enumeration.prepare(model)
     # A thousand copies of the example are a thousand independent draws.
     copies = tf.constant(np.repeat(x[:1], 1000, axis=0))
     sampled = tf.function(lambda seed: gradient(model.estimator, copies, seed))
     draws = np.stack([sampled(make_seed(seed)) for seed in range(40)])
-    assert_mean(draws, gradient(estimators.get("exact"), tf.constant(x[:1]), make_seed(0)))
+    assert_mean(draws, gradient(enumeration, tf.constant(x[:1]), make_seed(0)))
 
 
 def test_three_layers_of_different_kinds(x):
@@ -260,7 +287,7 @@ def test_three_layers_of_different_kinds(x):
     )
     assert model.latent_kinds == ("bernoulli", "categorical", "continuous")
     assert model.latent_shape == (4 + 6 + 2,)
-    z = model.prior.sample(make_seed(0), tf.range(6)).numpy()
+    z = model.draw(make_seed(0), tf.range(6))[0].numpy()
     assert set(np.unique(z[:, :4])) <= {0, 1}
     np.testing.assert_array_equal(z[:, 4:10].reshape(6, 2, 3).sum(axis=-1), 1)
     model.compile(estimator="rloo", num_samples=3)
@@ -277,19 +304,46 @@ def test_one_layer_is_a_vae(x):
     one = tfvae.HierarchicalVAE([encoder], [decoder])
     vae = tfvae.VAE(encoder, decoder)
     z = vae.q_z_given_x(x).sample(3, seed=make_seed(1))
-    np.testing.assert_allclose(one.p_z().log_prob(z), vae.p_z().log_prob(z), rtol=1e-5)
-    np.testing.assert_allclose(
-        one.q_z_given_x(x).log_prob(z), vae.q_z_given_x(x).log_prob(z), rtol=1e-5
-    )
+    np.testing.assert_allclose(one.log_joint(x, z), vae.log_joint(x, z), rtol=1e-6)
+    np.testing.assert_allclose(log_q_of(one, x, z), log_q_of(vae, x, z), rtol=1e-6)
     np.testing.assert_allclose(one.sample(4, seed=2), vae.sample(4, seed=2), rtol=1e-5)
 
 
-def test_the_kl_is_sampled(x):
-    model = build("diagonal_normal")
-    model.compile()
-    assert not model.uses_exact_kl
-    with pytest.raises(InvalidArgument, match="in closed form"):
+def test_the_kl_is_exact_of_the_layer_that_is_drawn_last(x):
+    """The lower layer's prior is given the upper one, which is drawn later: its KL is sampled."""
+    model = build("diagonal_normal", (3, 2))
+    joint = model.inference(x)(sampler(4000, make_seed(0)))
+    auto = Bound(objectives.elbo, kl="auto").terms(joint)
+    sampled = Bound(objectives.elbo).terms(joint)
+    assert [kl.shape for kl in auto.kls] == [(4000, 5), (4000, 5)]
+    np.testing.assert_array_equal(auto.kls[0], sampled.kls[0])
+    difference = (auto.kls[1] - sampled.kls[1]).numpy()
+    error = difference.std(axis=0) / np.sqrt(len(difference))
+    assert np.all(np.abs(difference.mean(axis=0)) < 4 * error)
+    assert auto.kls[1].numpy().std(axis=0).max() < sampled.kls[1].numpy().std(axis=0).min()
+    with pytest.raises(InvalidArgument, match="not known for z1, whose p is given a layer"):
         model.compile(kl="exact")
+
+
+def test_the_kl_of_every_layer_is_a_metric_and_they_add_up(x):
+    model = build("diagonal_normal", (3, 2))
+    model.compile("adam", num_samples=3)
+    logs = model.fit(x, batch_size=5, verbose=0).history
+    assert logs["kl"][0] == pytest.approx(logs["kl_1"][0] + logs["kl_2"][0], rel=1e-5)
+
+
+def test_a_beta_for_each_layer_weighs_its_kl(x):
+    model = build("diagonal_normal", (3, 2))
+    joint = model.inference(x)(sampler(3, make_seed(0)))
+    terms = Bound(objectives.elbo, beta=[0.5, 2.0]).terms(joint)
+    expected = terms.log_likelihood - 0.5 * terms.kls[0] - 2.0 * terms.kls[1]
+    np.testing.assert_allclose(terms.log_weights([0.5, 2.0]), expected, rtol=1e-6)
+    model.compile("adam", beta=[0.5, 2.0])
+    assert model.beta == [0.5, 2.0]
+    with pytest.raises(InvalidArgument, match="has 3 numbers; expected one, or one for each"):
+        model.compile("adam", beta=[0.5, 2.0, 1.0])
+    with pytest.raises(InvalidArgument, match="'dreg' takes one β"):
+        model.compile("adam", estimator="dreg", beta=[0.5, 2.0])
 
 
 @pytest.mark.parametrize(

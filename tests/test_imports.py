@@ -14,6 +14,7 @@ LAYERS = [
     ["errors"],
     ["registry", "random", "files", "quiet", "checks"],
     ["objectives", "training", "schedules"],
+    ["flows"],
     ["distributions"],
     ["joint", "likelihoods", "posteriors"],
     ["bound"],

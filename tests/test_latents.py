@@ -1,4 +1,4 @@
-"""Discrete latents and chains, against NumPy, SciPy and TFP's own distributions."""
+"""Discrete latents, against NumPy, SciPy and TFP's own distributions."""
 
 import itertools
 
@@ -12,9 +12,7 @@ import tensorflow_probability as tfp
 from tfvae.distributions import (
     BernoulliLatent,
     CategoricalLatent,
-    Chain,
     all_states,
-    as_chain,
     num_states,
 )
 from tfvae.random import make_seed
@@ -128,63 +126,3 @@ def test_extreme_logits_stay_finite(kind, logit):
         total = sum(tf.reduce_sum(value) for value in values)
     for value in (*values, tape.gradient(total, logits)):
         assert np.all(np.isfinite(value))
-
-
-class TestChain:
-    """z₁ of three bits, then one of three categories given z₁ by an affine map."""
-
-    def make(self, rng):
-        logits = rng.normal(size=(2, 3)).astype("f4")
-        weights = rng.normal(size=(3, 3)).astype("f4")
-        chain = Chain(
-            BernoulliLatent(logits),
-            [lambda z: CategoricalLatent((z @ weights)[..., tf.newaxis, :], len(z.shape) - 1)],
-            [(3,), (1, 3)],
-        )
-        return chain, logits, weights
-
-    def test_probabilities_of_all_states_are_those_of_numpy(self, rng):
-        chain, logits, weights = self.make(rng)
-        first, second = all_states("bernoulli", (3,)), all_states("categorical", (1, 3))[:, 0]
-        z = np.concatenate([np.repeat(first, 3, axis=0), np.tile(second, (8, 1))], axis=1)
-        got = chain.log_prob(np.repeat(z[:, np.newaxis], 2, axis=1))
-        log_first = scipy.stats.bernoulli(scipy.special.expit(logits)).logpmf(z[:, np.newaxis, :3])
-        log_second = scipy.special.log_softmax(z[:, :3] @ weights, axis=-1)
-        expected = log_first.sum(-1) + np.sum(log_second * z[:, 3:], axis=-1)[:, np.newaxis]
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(scipy.special.logsumexp(got, axis=0), [0, 0], atol=1e-5)
-
-    def test_samples_follow_the_probabilities(self, rng):
-        chain, _, _ = self.make(rng)
-        z = chain.sample(30_000, seed=make_seed(5)).numpy()[:, 0]
-        values, counts = np.unique(z, axis=0, return_counts=True)
-        log_prob = chain.log_prob(np.repeat(values[:, np.newaxis], 2, axis=1))[:, 0]
-        expected = np.exp(log_prob.numpy().astype("f8"))
-        assert scipy.stats.chisquare(counts, 30_000 * expected / expected.sum()).pvalue > 1e-3
-        assert expected.sum() > 0.999
-
-    def test_split_and_join_are_inverse(self, rng):
-        chain, _, _ = self.make(rng)
-        z = chain.sample(4, seed=make_seed(1))
-        first, second = chain.split(z)
-        assert first.shape == (4, 2, 3)
-        assert second.shape == (4, 2, 1, 3)
-        np.testing.assert_array_equal(chain.join([first, second]), z)
-
-    def test_complete_keeps_what_is_given(self, rng):
-        chain, _, _ = self.make(rng)
-        first = chain.split(chain.sample(4, seed=make_seed(1)))[0]
-        z = chain.complete([first], make_seed(2))
-        np.testing.assert_array_equal(chain.split(z)[0], first)
-        assert z.shape == (4, 2, 6)
-
-
-def test_one_distribution_is_a_chain_of_one_layer(rng):
-    q, _ = make("bernoulli", rng)
-    chain = as_chain(q)
-    z = chain.complete([], make_seed(4), [5])
-    np.testing.assert_array_equal(z, q.sample(5, seed=make_seed(4)))
-    assert chain.layer(0, []) is q
-    assert chain.join([z]) is z
-    np.testing.assert_array_equal(chain.log_prob(z), q.log_prob(z))
-    assert as_chain(Chain(q, [], [(3,)])).num_layers == 1

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae import distributions, networks
+from tfvae import networks, posteriors
 from tfvae.errors import InvalidArgument
 
 
@@ -65,7 +65,7 @@ def test_without_hidden_layers_the_networks_are_affine(rng):
 class TestConditional:
     """From a value with any leading axes to a distribution with those axes as its batch."""
 
-    factory = posteriors.REGISTRY.get("bernoulli")
+    factory = posteriors.get("bernoulli")
 
     @pytest.mark.parametrize("leading", [(), (5,), (2, 5), (2, 3, 5)])
     @pytest.mark.parametrize("shape", [(3,), (3, 2)])
@@ -78,7 +78,7 @@ class TestConditional:
         np.testing.assert_allclose(given.logits, expected, rtol=1e-5, atol=1e-6)
 
     def test_connect_returns_the_shape_of_what_is_described(self):
-        factory = posteriors.REGISTRY.get("diagonal_normal")
+        factory = posteriors.get("diagonal_normal")
         assert networks.connect(networks.dense_encoder((3,), 8), (3,), factory, "encoder") == (4,)
         with pytest.raises(InvalidArgument, match=r"The decoder takes latents of shape \(3,\)"):
             networks.connect(networks.dense_encoder((3,), 8), (2,), factory, "decoder")

@@ -4,6 +4,7 @@ import pytest
 import scipy.special
 
 from tfvae import objectives
+from tfvae.bound import LogWeightTerms
 from tfvae.errors import InvalidArgument
 
 
@@ -61,9 +62,10 @@ def test_only_the_elbo_is_linear():
 @pytest.mark.parametrize("kl_rows", [1, 5], ids=["exact", "sampled"])
 def test_beta_weighs_the_kl_term_of_a_log_weight(rng, kl_rows):
     log_likelihood, kl = rng.normal(size=(5, 3)), rng.normal(size=(kl_rows, 3))
-    terms = objectives.LogWeightTerms(log_likelihood, kl)
-    np.testing.assert_allclose(terms.log_weights(), log_likelihood - kl)
-    np.testing.assert_allclose(terms.log_weights(0.5), log_likelihood - 0.5 * kl)
+    terms = LogWeightTerms(log_likelihood, (kl, 2 * kl))
+    np.testing.assert_allclose(terms.log_weights(), log_likelihood - 3 * kl)
+    np.testing.assert_allclose(terms.log_weights(0.5), log_likelihood - 1.5 * kl)
+    np.testing.assert_allclose(terms.log_weights([0.5, 2.0]), log_likelihood - 4.5 * kl)
 
 
 OPTIONS = {"miwae": {"num_bounds": 2}, "piwae": {"num_bounds": 2}, "renyi": {"alpha": 0.3}}

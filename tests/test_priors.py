@@ -5,7 +5,8 @@ import scipy.stats
 import tensorflow as tf
 
 from tfvae import priors
-from tfvae.distributions import DiagonalNormal, all_states
+from tfvae.distributions import all_states
+from tfvae.posteriors import DiagonalNormal
 from tfvae.random import make_seed
 
 
@@ -26,7 +27,7 @@ class TestEveryPrior:
     @pytest.mark.parametrize("latent_shape", [(3,), (2, 2, 3)])
     def test_shapes(self, build, latent_shape):
         prior = build(latent_shape)
-        z = prior.sample(make_seed(0), tf.range(5))
+        z = prior.draw(make_seed(0), tf.range(5))
         assert z.shape == (5, *latent_shape)
         assert prior.log_prob(z).shape == (5,)
         assert prior.log_prob(tf.stack([z, z])).shape == (2, 5)
@@ -43,34 +44,34 @@ class TestEveryPrior:
 
     def test_log_prob_is_that_of_the_distribution(self, build):
         prior = build((3,))
-        z = prior.sample(make_seed(0), tf.range(5))
+        z = prior.draw(make_seed(0), tf.range(5))
         np.testing.assert_array_equal(prior.log_prob(z), prior.distribution().log_prob(z))
 
     def test_samples_have_the_moments_of_the_distribution(self, build, assert_mean):
         prior = build((2,))
-        z = prior.sample(make_seed(3), tf.range(20_000)).numpy()
+        z = prior.draw(make_seed(3), tf.range(20_000)).numpy()
         reference = prior.distribution().sample(200_000, seed=make_seed(4)).numpy()
         for power in (1, 2):
             assert_mean(z**power, (reference**power).mean(axis=0))
 
     def test_a_draw_depends_on_the_seed_and_its_index_only(self, build):
         prior = build((20, 3))
-        z = prior.sample(make_seed(5), tf.range(10)).numpy()
-        alone = prior.sample(make_seed(5), tf.constant([7]))
+        z = prior.draw(make_seed(5), tf.range(10)).numpy()
+        alone = prior.draw(make_seed(5), tf.constant([7]))
         np.testing.assert_allclose(alone[0], z[7], rtol=0, atol=1e-6)
-        other = prior.sample(make_seed(6), tf.range(10)).numpy()
+        other = prior.draw(make_seed(6), tf.range(10)).numpy()
         assert len(np.unique(np.concatenate([z, other]), axis=0)) == 20
 
     def test_samples_are_the_same_in_every_mode(self, build, mode):
         prior = build((3,))
-        draw = mode(lambda seed, index: prior.sample(seed, index, 0.7))
+        draw = mode(lambda seed, index: prior.draw(seed, index, 0.7))
         arguments = make_seed(5), tf.range(4)
-        np.testing.assert_allclose(draw(*arguments), prior.sample(*arguments, 0.7), atol=1e-6)
+        np.testing.assert_allclose(draw(*arguments), prior.draw(*arguments, 0.7), atol=1e-6)
 
     def test_temperature_narrows_the_spread(self, build):
         prior = build((3, 2))
         spread = [
-            prior.sample(make_seed(5), tf.range(200), t).numpy().std(axis=0).mean()
+            prior.draw(make_seed(5), tf.range(200), t).numpy().std(axis=0).mean()
             for t in (0.0, 0.5, 1.0)
         ]
         assert spread[0] == 0
@@ -78,7 +79,7 @@ class TestEveryPrior:
 
     def test_temperature_zero_gives_the_mode(self, build):
         prior = build((3, 2))
-        z = prior.sample(make_seed(5), tf.range(1), 0.0)
+        z = prior.draw(make_seed(5), tf.range(1), 0.0)
         np.testing.assert_array_equal(z[0], prior.distribution().mode())
 
     def test_config_round_trip_through_keras(self, build):
@@ -97,7 +98,7 @@ def test_standard_normal_is_the_standard_normal(rng):
     z = rng.normal(size=(4, 2, 3)).astype(np.float32)
     expected = scipy.stats.norm.logpdf(z).sum(axis=(1, 2))
     np.testing.assert_allclose(prior.log_prob(z), expected, rtol=1e-5)
-    warm, cool = (prior.sample(make_seed(1), tf.range(4), t) for t in (1.0, 0.25))
+    warm, cool = (prior.draw(make_seed(1), tf.range(4), t) for t in (1.0, 0.25))
     np.testing.assert_allclose(cool, 0.25 * warm, rtol=1e-6)
 
 

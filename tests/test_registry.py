@@ -1,6 +1,6 @@
 import pytest
 
-from tfvae import distributions, estimators, objectives, priors
+from tfvae import estimators, likelihoods, objectives, posteriors, priors
 from tfvae.errors import InvalidArgument
 
 REGISTRIES = [

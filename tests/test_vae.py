@@ -8,8 +8,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfvae
-from tfvae import networks
+from tfvae import networks, objectives
+from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.joint import sampler
 from tfvae.random import make_seed
 
 tfd = tfp.distributions
@@ -106,13 +108,11 @@ class TestKL:
     def test_exact_and_sampled_kl_are_the_closed_form(self, linear_gaussian, assert_mean):
         model, x = linear_gaussian.vae(), linear_gaussian.x
         expected = linear_gaussian.kl(*linear_gaussian.q(model, x))
-        q = model.q_z_given_x(x)
-        z = q.sample(20_000, seed=make_seed(1))
-        by_unit = model.exact_kl(q)
-        sampled = model.log_weight_terms(x, z, q.log_prob(z))
-        assert by_unit.shape == (4, 2)
-        np.testing.assert_allclose(np.sum(by_unit, axis=1), expected, rtol=1e-5)
-        assert_mean(sampled.kl, expected)
+        joint = model.inference(x)(sampler(20_000, make_seed(1)))
+        by_unit = joint.layers[0].kl_by_unit()
+        assert by_unit.shape == (1, 4, 2)
+        np.testing.assert_allclose(np.sum(by_unit[0], axis=1), expected, rtol=1e-5)
+        assert_mean(Bound(objectives.elbo).terms(joint).kl, expected)
 
     @pytest.mark.parametrize("kl", ["auto", "exact", "monte_carlo"])
     def test_evaluate_gives_the_closed_form(self, linear_gaussian, kl):
@@ -137,10 +137,14 @@ class TestKL:
             ("iwae", "auto", False),
         ],
     )
-    def test_auto_takes_the_closed_form_where_it_may(self, make_vae, objective, kl, uses_exact):
+    def test_auto_takes_the_closed_form_where_it_may(
+        self, make_vae, images, objective, kl, uses_exact
+    ):
         model = make_vae()
-        model.compile(objective=objective, kl=kl)
-        assert model.uses_exact_kl is uses_exact
+        model.compile(objective=objective, kl=kl, num_samples=3)
+        joint = model.inference(images)(sampler(3, make_seed(0)))
+        kl = model.validation_bound().terms(joint).kl
+        assert kl.shape == (1 if uses_exact else 3, 12)
 
     def test_a_posterior_without_closed_form_is_sampled_or_refused(self, images):
         class Laplace(tfvae.posteriors.DiagonalNormal):
@@ -152,7 +156,6 @@ class TestKL:
         decoder = networks.dense_decoder(2, (4, 4, 1), hidden=())
         model = tfvae.VAE(encoder, decoder, posterior=Laplace())
         model.compile(kl="auto")
-        assert not model.uses_exact_kl
         assert np.isfinite(measure(model, images)["loss"])
         with pytest.raises(InvalidArgument, match="in closed form"):
             model.compile(kl="exact")

@@ -11,7 +11,7 @@ import scipy.stats
 import tensorflow as tf
 
 import tfvae
-from tfvae import code_priors, distributions, quantizers
+from tfvae import code_priors, likelihoods, quantizers
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.quantizers import EMAVectorQuantizer, VectorQuantizer
 

@@ -111,8 +111,10 @@ def unknown_kl(joint: Joint, number: int) -> str:
     """Return the message for a layer whose KL is not known in closed form."""
     layer = joint.layers[number]
     what = f"z{number + 1}" if len(joint.layers) > 1 else "the latent"
-    why = "whose p is given a layer that is drawn later" if layer.p_sees_later else (
-        f"of the posterior {layer.q.name} and the prior {layer.p.name}"
+    why = (
+        "whose p is given a layer that is drawn later"
+        if layer.p_sees_later
+        else (f"of the posterior {layer.q.name} and the prior {layer.p.name}")
     )
     return (
         f"`kl='exact'` and `free_bits` need KL(q‖p) in closed form, which is not known for {what}, "

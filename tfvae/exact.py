@@ -27,7 +27,7 @@ def states_by_layer(model) -> list[np.ndarray]:
 
 
 def latent_states(model) -> np.ndarray:
-    """Return every value of the model's latent, `[S, *latent_shape]` float32; see `states_by_layer`."""
+    """Return every value of the latent, `[S, *latent_shape]`; see `states_by_layer`."""
     return model.join(states_by_layer(model)).numpy()
 
 
@@ -75,7 +75,9 @@ def linear_gaussian(model) -> tfp.distributions.Distribution | None:
     """
     from tfvae.priors import StandardNormal
 
-    fixed_scale = isinstance(model.likelihood, Normal) and not isinstance(model.likelihood.scale, str)
+    fixed_scale = isinstance(model.likelihood, Normal) and not isinstance(
+        model.likelihood.scale, str
+    )
     if not (fixed_scale and isinstance(model.prior, StandardNormal)):
         return None
     weights, bias = _affine_map(model)

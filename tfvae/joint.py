@@ -1,4 +1,4 @@
-"""The joint pass: the stochastic layers of a model in one pass over a batch, and how they are drawn.
+"""The joint pass: the stochastic layers of a model in one pass over a batch, and their draws.
 
 A model knows the order in which its layers are drawn and what each is given; see
 `LatentVariableModel.infer` and `generate`. Whoever asks for a pass decides how a layer is drawn, by
@@ -44,7 +44,7 @@ class StochasticLayer(NamedTuple):
         return self.p.log_prob(self.z)
 
     def kl_by_unit(self) -> tf.Tensor | None:
-        """Return KL(q‖p) given the layers drawn before, `[1 or K, B, U]`; None if it is not known."""
+        """Return KL(q‖p) given the layers drawn before, `[1 or K, B, U]`; None if unknown."""
         if self.p_sees_later:
             return None
         kl = distributions.kl_by_unit(self.q, self.p)
@@ -119,7 +119,7 @@ def ancestral(num_samples: int | Sequence[int], seed: tf.Tensor) -> Callable:
 
 
 def replay(values: Mapping[int, tf.Tensor] | Sequence[tf.Tensor], otherwise=None) -> Callable:
-    """Return the draw that gives layers their values, and draws with `otherwise` where it has none."""
+    """Return the draw that gives layers their values; `otherwise` draws those without one."""
 
     def draw(number, q):
         if isinstance(values, Mapping) and number not in values:

@@ -115,3 +115,24 @@ class ScaleFreeAdam:
             second.assign(v)
             value = variable.value - self.learning_rate * direction
             variable.assign(value if variable.constraint is None else variable.constraint(value))
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class Clip(keras.constraints.Constraint):
+    """Keeps a weight between two numbers.
+
+    Args:
+        least: the smaller.
+        most: the larger.
+    """
+
+    def __init__(self, least: float, most: float):
+        self.least, self.most = least, most
+
+    def __call__(self, value):
+        """Return the value, clipped."""
+        return tf.clip_by_value(value, self.least, self.most)
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {"least": self.least, "most": self.most}

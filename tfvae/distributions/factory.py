@@ -72,7 +72,7 @@ class Factory(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict):
         """Return the factory with these constructor arguments."""
-        return cls(**config)
+        return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
 
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())

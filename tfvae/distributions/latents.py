@@ -80,7 +80,7 @@ class DiscreteLatent(tfd.Distribution):
         return z - self._mean()
 
     def kl_by_unit(self, other: "DiscreteLatent") -> tf.Tensor:
-        """Return KL(self‖other) of each variable, `[batch..., units...]`."""
+        """Return KL(self‖other) of each variable, `[batch..., units...]`; None of another kind."""
         raise NotImplementedError
 
 
@@ -122,6 +122,8 @@ class BernoulliLatent(DiscreteLatent):
         return tf.sigmoid(perturbed / temperature)
 
     def kl_by_unit(self, other):  # noqa: D102
+        if not isinstance(other, BernoulliLatent):
+            return None
         difference = tf.sigmoid(self.logits) * (self.logits - other.logits)
         return difference - tf.nn.softplus(self.logits) + tf.nn.softplus(other.logits)
 
@@ -166,6 +168,8 @@ class CategoricalLatent(DiscreteLatent):
         return tf.nn.softmax(perturbed / temperature)
 
     def kl_by_unit(self, other):  # noqa: D102
+        if not isinstance(other, CategoricalLatent):
+            return None
         return tf.reduce_sum(self._mean() * (self.logits - other.logits), axis=-1)
 
 

@@ -38,7 +38,7 @@ def representative(distribution) -> tf.Tensor:
 
 
 def kl_by_unit(q, p) -> tf.Tensor | None:
-    """Return KL(q‖p) in nats, `[batch..., U]`: of each unit where units are independent, else U = 1.
+    """Return KL(q‖p) in nats, `[batch..., U]`: of each unit where they are independent, else U = 1.
 
     Returns:
         None where no closed form is known.
@@ -46,10 +46,10 @@ def kl_by_unit(q, p) -> tf.Tensor | None:
     batch_ndims = max(len(q.batch_shape), len(p.batch_shape))
     if isinstance(q, tfd.Independent) and isinstance(p, tfd.Independent):
         q, p = q.distribution, p.distribution
-    if isinstance(q, DiscreteLatent):
-        if type(p) is not type(q):
-            return None
+    if hasattr(q, "kl_by_unit"):
         by_unit = q.kl_by_unit(p)
+        if by_unit is None:
+            return None
     else:
         try:
             by_unit = q.kl_divergence(p)

@@ -3,7 +3,14 @@
 from tfvae.estimators.antithetic import DisARM
 from tfvae.estimators.control_variates import REBAR, RELAX
 from tfvae.estimators.enumeration import Enumeration
-from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, get, names
+from tfvae.estimators.estimator import (
+    REGISTRY,
+    Estimate,
+    Estimator,
+    get,
+    names,
+    registered_name,
+)
 from tfvae.estimators.pathwise import DoublyReparameterized, Pathwise, StickingTheLanding
 from tfvae.estimators.relaxations import GumbelSoftmax, StraightThrough
 from tfvae.estimators.score_function import (
@@ -34,4 +41,5 @@ __all__ = [
     "StraightThrough",
     "get",
     "names",
+    "registered_name",
 ]

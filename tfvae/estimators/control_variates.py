@@ -21,7 +21,7 @@ from tfvae.estimators.estimator import (
 )
 from tfvae.estimators.score_function import signal, with_score
 from tfvae.joint import Infer, replay
-from tfvae.optimizers import ScaleFreeAdam
+from tfvae.optimizers import Clip, ScaleFreeAdam
 from tfvae.random import fold_in
 
 # Outside of these a relaxation is a step function or a constant, and c of no use or all noise.
@@ -75,7 +75,7 @@ class REBAR(Estimator):
             return self.add_weight(
                 shape=(),
                 initializer=keras.initializers.Constant(math.log(value)),
-                constraint=_Between(*map(math.log, bounds)),
+                constraint=Clip(*map(math.log, bounds)),
                 trainable=False,
                 autocast=False,
                 name=name,
@@ -132,7 +132,7 @@ class REBAR(Estimator):
         return Estimate(surrogate, terms, slopes or None)
 
     def _in_logits(self, bound, infer, drawn, number, leaf_noise, f, context):
-        """Return the gradient in the logits α of one layer, `[K, B, *shape]` (Tucker et al., eq. 8).
+        """Return the gradient in the logits α of one layer, `[K, B, *shape]` (Tucker et al. eq. 8).
 
         Args:
             bound: what is estimated.
@@ -257,13 +257,3 @@ class RELAX(REBAR):
 
     def get_config(self):  # noqa: D102
         return {**super().get_config(), "hidden": self.hidden}
-
-
-class _Between(keras.constraints.Constraint):
-    """Keeps a weight between two numbers."""
-
-    def __init__(self, least, most):
-        self.least, self.most = least, most
-
-    def __call__(self, value):
-        return tf.clip_by_value(value, self.least, self.most)

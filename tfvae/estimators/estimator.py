@@ -79,7 +79,7 @@ class Estimator(keras.layers.Layer):
 
     @classmethod
     def misfit(cls, posteriors: Sequence, objective, num_samples: int) -> str | None:
-        """Return why it does not fit the posteriors of the layers, objective or K; None if it does."""
+        """Return why it does not fit the posteriors, objective or K; None if it does."""
         wrong = sorted({posterior.kind for posterior in posteriors} - set(cls.latents))
         if wrong:
             return f"it does not give the gradient of {' or '.join(wrong)} latents"

@@ -196,9 +196,7 @@ class _Sampled:
     def measure(self, x, parameters, seed, most=None):
         """Return the bound, log p(x) and its effective sample size, `[B]`."""
         count = min(self._num_fresh_samples, most or self._num_fresh_samples)
-        log_p, size, reconstruction, kl = log_weight_sums(
-            self.model, x, seed, count, h=parameters
-        )
+        log_p, size, reconstruction, kl = log_weight_sums(self.model, x, seed, count, h=parameters)
         return -(reconstruction + kl), log_p, size
 
 

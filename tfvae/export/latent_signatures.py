@@ -1,5 +1,7 @@
 """What an export of a model with continuous, binary or one-hot latents offers."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -37,10 +39,8 @@ class LatentSignatures(Signatures):
         """Return the moments of q(z|x)."""
         layers, _ = self.model.infer(self.model.bottom_up(image), representatives)
         moments = {"mean": self.model.join([layer.z for layer in layers])}
-        try:
+        with contextlib.suppress(NotImplementedError):  # of a flow
             moments["stddev"] = self.model.join([layer.q.stddev() for layer in layers])
-        except NotImplementedError:  # of a flow
-            pass
         return moments
 
     def sample(self, seed, index, temperature):

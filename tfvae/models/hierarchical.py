@@ -11,7 +11,6 @@ from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
 from tfvae.models.vae import check_prior
 
-
 # How the weights of the networks lie in a file; see `from_config`.
 _LAYOUT = "encoders, decoders"
 
@@ -93,6 +92,8 @@ class HierarchicalVAE(LatentVariableModel):
         networks.connect_decoder(self.decoders[0], shapes[1], self.likelihood, self.x_shape)
         for number in range(1, len(self.decoders)):
             self._connect_upper(number)
+        single = len(self.encoders) == 1
+        self.prior.connect(self.posteriors[-1], self.x_shape if single else None)
         if not self.prior.built:
             self.prior.build(self.layer_shapes[-1])
         self.built = True
@@ -170,7 +171,7 @@ class HierarchicalVAE(LatentVariableModel):
     def _p_z(self, number, above, training):
         """Return p(z_l|z_{l+1}) of layer `number`, given the values of the layers above it."""
         if not above:
-            return self.prior.given(training=training)
+            return self.prior.given(self._q_z_given_x(training), training)
         conditional = networks.conditional(
             self.decoders[number + 1],
             self.posteriors[number],
@@ -178,6 +179,10 @@ class HierarchicalVAE(LatentVariableModel):
             training,
         )
         return conditional(above[0])
+
+    def _q_z_given_x(self, training):
+        """Return the function x → q(z_1|x), for the prior of a single layer."""
+        return lambda x: self.posteriors[0](self.bottom_up(x, training))
 
     def _x_params(self, z, training):
         return networks.apply(self.decoders[0], z, self.layer_shapes[0], training)

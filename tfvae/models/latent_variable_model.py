@@ -154,6 +154,25 @@ class LatentVariableModel(GenerativeModel):
         """The kind of each stochastic layer, "continuous", "bernoulli" or "categorical"."""
         return tuple(posterior.kind for posterior in self.posterior_of_layer)
 
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Train; see `keras.Model.fit`. A prior that starts at training examples is given some."""
+        if self.steps_made == 0:
+            self._start_prior(x)
+        return super().fit(x, y, *args, **kwargs)
+
+    def _start_prior(self, x):
+        if not self.built:
+            self._prepare(x, "x")
+        count = self.prior.num_examples_to_start
+        if not count:
+            return
+        if isinstance(x, tf.data.Dataset):
+            first = x if not isinstance(x.element_spec, tuple) else x.map(lambda x, *_: x)
+            x = np.stack(list(first.unbatch().take(count).as_numpy_iterator()))
+        elif not isinstance(x, (np.ndarray, tf.Tensor)):
+            return
+        self.prior.start(np.asarray(x[:count], np.float32))
+
     # What a subclass implements: the passes.
 
     def bottom_up(self, x: tf.Tensor, training: bool = False):
@@ -225,7 +244,7 @@ class LatentVariableModel(GenerativeModel):
         return self._p_x(self.x_parameters(z, training))
 
     def x_parameters(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return the parameters of p(x|z), as `likelihood` takes them, for z `[..., *latent_shape]`."""
+        """Return the parameters of p(x|z), as `likelihood` takes them, `[..., *params_shape]`."""
         return self.generate(values_of(self.split(z)), training)[1]
 
     def _p_x(self, x_params):
@@ -280,7 +299,7 @@ class LatentVariableModel(GenerativeModel):
         return self.p_x_given_z(tf.cast(z, tf.float32), training).mean()
 
     def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0):
-        """Return draws number `index` of the stream `seed`: latents `[N, *latent_shape]`, means of x.
+        """Return draws number `index` of the stream `seed`: latents and images.
 
         A function of its arguments alone, made of operators that LiteRT has; see
         `tfvae.distributions.draw`.
@@ -348,7 +367,11 @@ class LatentVariableModel(GenerativeModel):
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
             estimate = self.estimator.estimate(
-                self.training_bound(), self.inference(x, training=True), tf.cast(x, tf.float32), seed, True
+                self.training_bound(),
+                self.inference(x, training=True),
+                tf.cast(x, tf.float32),
+                seed,
+                True,
             )
             scaled_loss = self._scaled_loss(-estimate.surrogate, sample_weight)
         self._minimize(tape, scaled_loss)

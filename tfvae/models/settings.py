@@ -1,4 +1,4 @@
-"""Settings of `compile` as attributes of a model: what is assigned later takes effect or is refused."""
+"""Settings of `compile` as attributes of a model, which take effect or refuse an assignment."""
 
 import numbers
 

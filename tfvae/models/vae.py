@@ -67,6 +67,7 @@ class VAE(LatentVariableModel):
         self.latent_shape = networks.connect(self.encoder, self.x_shape, self.posterior, "encoder")
         networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
         check_prior(self.prior, self.posterior)
+        self.prior.connect(self.posterior, self.x_shape)
         if not self.prior.built:
             self.prior.build(self.latent_shape)
         self.built = True
@@ -107,7 +108,7 @@ class VAE(LatentVariableModel):
         return (StochasticLayer(p, z),), x_params
 
     def _p_z(self, training=False):
-        return self.prior.given(self.q_z_given_x, training)
+        return self.prior.given(lambda x: self.q_z_given_x(x, training), training)
 
     def q_z_given_x(self, x: tf.Tensor, training: bool = False) -> tfd.Distribution:
         """Return q(z|x), batch shape `[B]`."""

@@ -53,7 +53,7 @@ def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
 
 
 def apply(network: keras.Model, value, input_shape, training: bool = False) -> tf.Tensor:
-    """Return a network's output for values with any leading axes, `[B]` or `[K, B]`, which it keeps.
+    """Return a network's output for values with any leading axes, `[B]` or `[K, B]`.
 
     Args:
         network: as in `connect`.

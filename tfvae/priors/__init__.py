@@ -2,15 +2,22 @@
 
 from tfvae.priors.bernoulli import BernoulliPrior
 from tfvae.priors.categorical import CategoricalPrior
+from tfvae.priors.flow import AutoregressivePrior, FlowPrior
+from tfvae.priors.mixture import MixturePrior
 from tfvae.priors.prior import REGISTRY, Prior, default, get
 from tfvae.priors.standard_normal import StandardNormal
+from tfvae.priors.vamp import VampPrior
 
 __all__ = [
     "REGISTRY",
+    "AutoregressivePrior",
     "BernoulliPrior",
     "CategoricalPrior",
+    "FlowPrior",
+    "MixturePrior",
     "Prior",
     "StandardNormal",
+    "VampPrior",
     "default",
     "get",
 ]

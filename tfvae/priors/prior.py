@@ -45,7 +45,23 @@ class Prior(keras.layers.Layer):
         """
         return self.distribution()
 
-    def start(self, posterior_of, x: np.ndarray) -> None:
+    def connect(self, posterior, x_shape: tuple[int, ...]) -> None:
+        """Take in what it is the prior of; called by a model before `build`.
+
+        Args:
+            posterior: the family of q(z|x).
+            x_shape: shape of one example.
+
+        Raises:
+            InvalidArgument: the prior is not one of such a posterior.
+        """
+
+    @property
+    def num_examples_to_start(self) -> int:
+        """How many training examples `start` takes; 0 for none."""
+        return 0
+
+    def start(self, x: np.ndarray) -> None:
         """Start what is learned from training examples; called by `fit` before the first step."""
 
     def log_prob(self, z: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,125 @@
+"""The VampPrior: the aggregated posterior of a few learned pseudo-inputs."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae.checks import whole
+from tfvae.distributions.normal_mixture import NormalMixture
+from tfvae.errors import InvalidArgument
+from tfvae.optimizers import Clip
+from tfvae.posteriors import DiagonalNormal
+from tfvae.priors.prior import REGISTRY, Prior
+
+
+@REGISTRY.register("vamp")
+class VampPrior(Prior):
+    """p(z) = (1/C) Σ_c q(z|u_c), with pseudo-inputs u_c that are trained with the model.
+
+    It is the mixture of posteriors that the bound itself asks for, over C learned examples instead
+    of all N. `fit` starts the pseudo-inputs at training examples; a draw encodes the one it picks.
+
+    Source: Tomczak and Welling 2018, "VAE with a VampPrior", eq. 10.
+
+    Args:
+        num_components: C.
+        bounds: the range to which pseudo-inputs are clipped after every step, that of pixels by
+            default; None for data without one.
+    """
+
+    def __init__(self, num_components: int = 500, bounds=(0.0, 1.0), **kwargs):
+        super().__init__(**kwargs)
+        self.num_components = whole("num_components", num_components)
+        self.bounds = None if bounds is None else tuple(map(float, bounds))
+
+    def connect(self, posterior, x_shape):
+        """Take in the shape of an example.
+
+        Raises:
+            InvalidArgument: a posterior other than independent normals over vectors.
+        """
+        if not isinstance(posterior, DiagonalNormal):
+            raise InvalidArgument(
+                f"The prior 'vamp' is a mixture of normals q(z|u), but the posterior is "
+                f"{type(posterior).__name__}. Use posterior='diagonal_normal', or "
+                "prior='mixture' or prior='flow'."
+            )
+        if x_shape is None:
+            raise InvalidArgument(
+                "The prior 'vamp' needs q(z|x) of one stochastic layer, and this model has several."
+                " Use prior='mixture' or prior='flow' for its top layer."
+            )
+        self.x_shape = tuple(x_shape)
+
+    def build(self, latent_shape):  # noqa: D102
+        middle = 0.0 if self.bounds is None else sum(self.bounds) / 2
+        self.pseudo_inputs = self.add_weight(
+            shape=(self.num_components, *self.x_shape),
+            initializer=keras.initializers.RandomNormal(middle, 0.1, seed=0),
+            constraint=None if self.bounds is None else Clip(*self.bounds),
+            name="pseudo_inputs",
+            dtype="float32",
+            autocast=False,
+        )
+        super().build(latent_shape)
+
+    def get_build_config(self):
+        """Return what `build_from_config` needs."""
+        return {"latent_shape": self.latent_shape, "x_shape": self.x_shape}
+
+    def build_from_config(self, config):
+        """Build as the prior that was saved."""
+        self.x_shape = tuple(config["x_shape"])
+        self.build(tuple(config["latent_shape"]))
+
+    @property
+    def num_examples_to_start(self):  # noqa: D102
+        return self.num_components
+
+    def start(self, x):
+        """Start the pseudo-inputs at examples, over again where there are fewer."""
+        self.pseudo_inputs.assign(np.resize(x, (self.num_components, *self.x_shape)))
+
+    def given(self, posterior_of=None, training=False):  # noqa: D102
+        return AggregatedPosterior(tf.convert_to_tensor(self.pseudo_inputs), posterior_of)
+
+    def distribution(self):
+        """Refuse: without the encoder there is no p(z).
+
+        Raises:
+            InvalidArgument: always.
+        """
+        raise InvalidArgument(
+            "The prior 'vamp' is made of the encoder's posteriors: ask the model, with "
+            "model.p_z() or model.draw(...)."
+        )
+
+    def get_config(self):  # noqa: D102
+        return {
+            **super().get_config(),
+            "num_components": self.num_components,
+            "bounds": self.bounds and list(self.bounds),
+        }
+
+
+class AggregatedPosterior(NormalMixture):
+    """(1/C) Σ_c q(z|u_c), with the posteriors made when they are asked for.
+
+    Args:
+        inputs: u, `[C, *x_shape]`.
+        posterior_of: the function x → q(z|x), independent normals.
+    """
+
+    def __init__(self, inputs, posterior_of):
+        self._inputs, self._posterior_of = inputs, posterior_of
+        normal = posterior_of(inputs).distribution
+        logits = tf.zeros(tf.shape(inputs)[:1])
+        super().__init__(logits, normal.loc, normal.scale, name="AggregatedPosterior")
+
+    def component(self, index):
+        """Return μ and σ of q(z|u_c) for components `index` `[N]`; only these are encoded."""
+        normal = self._posterior_of(tf.gather(self._inputs, index)).distribution
+        return normal.loc, normal.scale
+
+    def _mean(self):
+        return tf.reduce_mean(self.loc, 0)
