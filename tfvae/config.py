@@ -28,8 +28,8 @@ class ModelConfig:
     `units`. There are `latent_size` latents; with the posterior "categorical" each takes
     `num_categories` values. `upper_latent_sizes` are stochastic layers above these, from the bottom
     up, and `upper_hidden` the widths of the dense layers between two of them. An empty `prior` is
-    the one that fits the posterior. `likelihood_options` are the likelihood's constructor
-    arguments.
+    the one that fits the posterior. The three `..._options` are constructor arguments. The
+    `activation` is one of Keras's, or, of dense layers, "gated".
 
     The families "vqvae" and "vqvae2" have the network "residual", with `network_options` as in
     `tfvae.networks.residual_encoder`, and the `quantizer` of that name with `quantizer_options`; it
@@ -47,8 +47,10 @@ class ModelConfig:
     upper_latent_sizes: tuple[int, ...] = ()
     upper_hidden: tuple[int, ...] = ()
     posterior: str = "diagonal_normal"
+    posterior_options: dict = dataclasses.field(default_factory=dict)
     num_categories: int = 0
     prior: str = ""
+    prior_options: dict = dataclasses.field(default_factory=dict)
     quantizer: str = "ema"
     quantizer_options: dict = dataclasses.field(default_factory=dict)
     embedding_dim: int = 64
@@ -169,6 +171,11 @@ class Config:
             if value not in valid:
                 raise unknown_name(key, value, valid)
         self._check_model()
+        if self.model.prior_options and not self.model.prior:
+            raise InvalidArgument(
+                f"model.prior_options is {self.model.prior_options!r}, but no prior is named that "
+                "would take them; set model.prior."
+            )
         if training.estimator_options and not training.estimator:
             raise InvalidArgument(
                 f"training.estimator_options is {training.estimator_options!r}, but no estimator "

@@ -7,6 +7,10 @@ import keras
 from tfvae.errors import InvalidArgument, unknown_name
 
 
+# What Keras layers take behind their own arguments.
+_OF_EVERY_LAYER = ("name", "dtype", "trainable")
+
+
 class Registry:
     """Names of one kind of part.
 
@@ -58,9 +62,9 @@ class Registry:
         part = self._parts[identifier]
         if not inspect.isclass(part):
             return part
-        valid = list(inspect.signature(part).parameters)
+        valid = _arguments(part)
         for option in options:
-            if option not in valid:
+            if option not in (*valid, *_OF_EVERY_LAYER):
                 raise unknown_name(f"option of the {self.kind} {identifier!r}", option, valid)
         try:
             return part(**options)
@@ -68,3 +72,9 @@ class Registry:
             raise InvalidArgument(
                 f"The {self.kind} {identifier!r} does not take {options}: {error}."
             ) from None
+
+
+def _arguments(part) -> list[str]:
+    """Return the names of a class's own constructor arguments."""
+    parameters = inspect.signature(part).parameters.values()
+    return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]

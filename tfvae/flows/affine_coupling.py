@@ -11,7 +11,7 @@ from tfvae.flows.network import CouplingNetwork
 class AffineCoupling(Flow):
     """z_a = u_a,  z_b = u_b ⊙ exp(s(u_a; h)) + t(u_a; h),  log |det| = Σ_d s_d.
 
-    a is the first half of the vector, of ⌈D/2⌉ numbers, and b the rest: stack several with
+    a is the first half of the vector, of ⌊D/2⌋ numbers, and b the rest: stack several with
     permutations between (`tfvae.flows.stack`). s = c tanh(r/c) keeps every scale in e^±c; it starts
     at 0.
 
@@ -29,7 +29,7 @@ class AffineCoupling(Flow):
         self.max_log_scale = positive("max_log_scale", max_log_scale)
 
     def build(self, size, context_size=0):  # noqa: D102
-        self._kept = (size + 1) // 2
+        self._kept = size // 2
         self._moved = size - self._kept
         self.network = CouplingNetwork(
             self._kept + context_size,

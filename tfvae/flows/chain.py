@@ -33,7 +33,8 @@ class Chain(Flow):
 
     def build(self, size, context_size=0):  # noqa: D102
         for flow in self.flows:
-            flow.build(size, context_size)
+            if not flow.built:
+                flow.build(size, context_size)
         super().build(size, context_size)
 
     def forward(self, u, context=None):  # noqa: D102

@@ -18,7 +18,8 @@ class CouplingNetwork(keras.layers.Layer):
 
     def __init__(self, input_size: int, output_size: int, hidden, activation: str, dtype: str):
         super().__init__(dtype=dtype)
-        sizes = [input_size, *hidden]
+        self._sees_nothing = input_size == 0
+        sizes = [max(1, input_size), *hidden]
         self._dense = [layers.Dense(n, activation=activation, dtype=dtype) for n in hidden]
         self._dense.append(layers.Dense(output_size, kernel_initializer="zeros", dtype=dtype))
         for layer, size in zip(self._dense, sizes, strict=True):
@@ -27,6 +28,10 @@ class CouplingNetwork(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the parameters."""
+        if self._sees_nothing:
+            inputs = tf.zeros(tf.concat([tf.shape(inputs)[:-1], [1]], 0), self.compute_dtype)
+        single = len(inputs.shape) == 1
+        values = inputs[tf.newaxis] if single else inputs
         for layer in self._dense:
-            inputs = layer(inputs)
-        return inputs
+            values = layer(values)
+        return values[0] if single else values

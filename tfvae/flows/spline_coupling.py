@@ -36,7 +36,7 @@ class SplineCoupling(Flow):
         self.hidden, self.activation = tuple(hidden), activation
 
     def build(self, size, context_size=0):  # noqa: D102
-        self._kept = (size + 1) // 2
+        self._kept = size // 2
         self._moved = size - self._kept
         self.network = CouplingNetwork(
             self._kept + context_size,

@@ -5,12 +5,14 @@ Any Keras model can take their place; these are the usual ones, of the sizes tha
 """
 
 from tfvae.networks.convolutional import conv_decoder, conv_encoder
-from tfvae.networks.dense import dense_decoder, dense_encoder
+from tfvae.networks.dense import GATED, GatedDense, dense_decoder, dense_encoder
 from tfvae.networks.ends import logit_bias
 from tfvae.networks.residual import residual_decoder, residual_encoder
 from tfvae.networks.wiring import apply, conditional, connect, connect_decoder, output_shape
 
 __all__ = [
+    "GATED",
+    "GatedDense",
     "apply",
     "conditional",
     "connect",

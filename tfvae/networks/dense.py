@@ -7,6 +7,49 @@ from keras import layers
 
 from tfvae.networks.ends import from_latents, initial_bias, to_params
 
+GATED = "gated"
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class GatedDense(layers.Layer):
+    """(x W + b) ⊙ sigmoid(x V + c), `[..., units]`.
+
+    Source: Tomczak and Welling 2018, "VAE with a VampPrior", sec. 5.1, after Dauphin et al. 2017,
+    "Language modeling with gated convolutional networks".
+
+    Args:
+        units: width of the layer.
+    """
+
+    def __init__(self, units: int, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        # One product for values and gates.
+        self._both = layers.Dense(2 * units, dtype=self.dtype_policy, name="values_and_gates")
+
+    def build(self, input_shape):
+        """Build the product."""
+        self._both.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        """Return the gated values."""
+        values, gates = keras.ops.split(self._both(inputs), 2, axis=-1)
+        return values * keras.ops.sigmoid(gates)
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the output."""
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {**super().get_config(), "units": self.units}
+
+
+def hidden_layer(units: int, activation) -> layers.Layer:
+    """Return a dense layer with an activation, or a gated one."""
+    return GatedDense(units) if activation == GATED else layers.Dense(units, activation=activation)
+
 
 def dense_encoder(
     x_shape, params_size: int | tuple[int, ...], hidden=(200, 200), activation="tanh"
@@ -20,13 +63,13 @@ def dense_encoder(
         params_size: how many parameters, or their shape: `(D, C)` for D categorical latents of C
             categories.
         hidden: widths of the hidden layers; none for an affine map.
-        activation: of the hidden layers.
+        activation: of the hidden layers; "gated" for `GatedDense`.
     """
     return keras.Sequential(
         [
             keras.Input(x_shape),
             layers.Flatten(),
-            *(layers.Dense(units, activation=activation) for units in hidden),
+            *(hidden_layer(units, activation) for units in hidden),
             *to_params(params_size),
         ],
         name="encoder",
@@ -46,14 +89,14 @@ def dense_decoder(
         latent_size: D, or the shape of a latent, which is flattened first.
         output_shape: `(*x_shape[:-1], likelihood.params_size(channels))`.
         hidden: widths of the hidden layers; none for an affine map.
-        activation: of the hidden layers.
+        activation: of the hidden layers; "gated" for `GatedDense`.
         bias: initial value of the outputs' bias, of shape `output_shape`; `logit_bias` of the
             training images is worth about a nat on binarized MNIST. None for zeros.
     """
     return keras.Sequential(
         [
             *from_latents(latent_size),
-            *(layers.Dense(units, activation=activation) for units in hidden),
+            *(hidden_layer(units, activation) for units in hidden),
             layers.Dense(
                 math.prod(output_shape), bias_initializer=initial_bias(bias), name="params"
             ),

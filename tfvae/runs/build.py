@@ -5,7 +5,16 @@ import itertools
 
 import keras
 
-from tfvae import data, estimators, likelihoods, networks, objectives, posteriors, quantizers
+from tfvae import (
+    data,
+    estimators,
+    likelihoods,
+    networks,
+    objectives,
+    posteriors,
+    priors,
+    quantizers,
+)
 from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument
 from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE
@@ -61,10 +70,12 @@ def _part(registry, name, options):
 def _vae(config, splits):
     options = config.model
     likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
-    posterior = posteriors.get(options.posterior)
+    posterior = posteriors.get(options.posterior, **options.posterior_options)
     encoders, decoders = _networks(options, posterior, likelihood, splits)
     common = {"likelihood": likelihood, "seed": config.training.seed}
-    common["prior"] = options.prior or None
+    common["prior"] = None
+    if options.prior:
+        common["prior"] = priors.get(options.prior, **options.prior_options)
     if options.upper_latent_sizes:
         return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
     return VAE(*encoders, *decoders, posterior=posterior, **common)
@@ -187,6 +198,8 @@ def _plain(shape):
 
 
 def _activation(name):
+    if name == networks.GATED:
+        return name
     try:
         return keras.activations.get(name)
     except ValueError:
