@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "VAE": "tfvae.models",
     "HierarchicalVAE": "tfvae.models",
+    "LadderVAE": "tfvae.models",
     "VQVAE": "tfvae.models",
     "HierarchicalVQVAE": "tfvae.models",
     "GenerativeModel": "tfvae.models",

@@ -6,7 +6,6 @@ import keras
 
 from tfvae.errors import InvalidArgument, unknown_name
 
-
 # What Keras layers take behind their own arguments.
 _OF_EVERY_LAYER = ("name", "dtype", "trainable")
 

@@ -1,6 +1,7 @@
 """Models: what all share (`GenerativeModel`), two kinds, and their final classes.
 
-`LatentVariableModel`: a bound on ∫ p(x|z) p(z) dz, for `VAE` and `HierarchicalVAE`. `CodeModel`: a
+`LatentVariableModel`: a bound on ∫ p(x|z) p(z) dz, for `VAE`, `HierarchicalVAE`
+and `LadderVAE`. `CodeModel`: a
 deterministic encoder to integer codes, for `VQVAE` and `HierarchicalVQVAE`.
 """
 
@@ -9,6 +10,7 @@ from tfvae.models.free_posteriors import fit_jointly
 from tfvae.models.generative_model import GenerativeModel
 from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.hierarchical_vqvae import HierarchicalVQVAE
+from tfvae.models.ladder import LadderVAE
 from tfvae.models.latent_variable_model import LatentVariableModel
 from tfvae.models.vae import VAE
 from tfvae.models.vqvae import VQVAE
@@ -20,6 +22,7 @@ __all__ = [
     "GenerativeModel",
     "HierarchicalVAE",
     "HierarchicalVQVAE",
+    "LadderVAE",
     "LatentVariableModel",
     "fit_jointly",
 ]

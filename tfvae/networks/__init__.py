@@ -7,8 +7,17 @@ Any Keras model can take their place; these are the usual ones, of the sizes tha
 from tfvae.networks.convolutional import conv_decoder, conv_encoder
 from tfvae.networks.dense import GATED, GatedDense, dense_decoder, dense_encoder
 from tfvae.networks.ends import logit_bias
+from tfvae.networks.ladder import dense_ladder, residual_ladder
 from tfvae.networks.residual import residual_decoder, residual_encoder
-from tfvae.networks.wiring import apply, conditional, connect, connect_decoder, output_shape
+from tfvae.networks.wiring import (
+    apply,
+    conditional,
+    connect,
+    connect_decoder,
+    connect_inputs,
+    output_shape,
+    output_shapes,
+)
 
 __all__ = [
     "GATED",
@@ -17,12 +26,16 @@ __all__ = [
     "conditional",
     "connect",
     "connect_decoder",
+    "connect_inputs",
     "conv_decoder",
     "conv_encoder",
     "dense_decoder",
     "dense_encoder",
+    "dense_ladder",
     "logit_bias",
     "output_shape",
+    "output_shapes",
     "residual_decoder",
     "residual_encoder",
+    "residual_ladder",
 ]

@@ -13,28 +13,57 @@ def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int,
 
     Args:
         network: its output is the parameters of a distribution.
-        input_shape: of one input.
+        input_shape: of one input; of a network of several inputs, a list.
         factory: the `tfvae.distributions.Factory` of that distribution.
         role: what the network is, for the message.
 
     Raises:
         InvalidArgument: the network takes another shape, or its output is not such parameters.
     """
-    input_shape = tuple(input_shape)
-    if not network.built:
-        network.build((None, *input_shape))
-    wanted = getattr(network, "input_shape", None)
-    if wanted is not None and tuple(wanted[1:]) != input_shape:
-        raise InvalidArgument(
-            f"The {role} takes latents of shape {tuple(wanted[1:])}, but the encoder before it "
-            f"gives latents of shape {input_shape}. For D latents the last axis of an encoder's "
-            "output must be posterior.params_size(D)."
-        )
-    params_shape = output_shape(network, (None, *input_shape), role)
+    params_shape = connect_inputs(network, input_shape, role)
     event_shape = factory.event_shape(params_shape)
     if not factory.built:
         factory.build(params_shape)
     return event_shape
+
+
+def connect_inputs(network: keras.Model, input_shape, role: str) -> tuple[int, ...]:
+    """Build a network for inputs of a shape, or a list of these, and return that of its output.
+
+    Raises:
+        InvalidArgument: the network takes another shape or another number of inputs.
+    """
+    several = isinstance(input_shape, list)
+    shape = [(None, *s) for s in input_shape] if several else (None, *input_shape)
+    if not network.built:
+        network.build(shape)
+    wanted = getattr(network, "input_shape", None)
+    if several and (not isinstance(wanted, list) or [tuple(w) for w in wanted] != shape):
+        raise InvalidArgument(
+            f"The {role} has inputs of shape {wanted}; expected {len(shape)} inputs, of shapes "
+            f"{shape}."
+        )
+    if not several and wanted is not None and tuple(wanted[1:]) != shape[1:]:
+        raise InvalidArgument(
+            f"The {role} takes latents of shape {tuple(wanted[1:])}, but the encoder before it "
+            f"gives latents of shape {shape[1:]}. For D latents the last axis of an encoder's "
+            "output must be posterior.params_size(D)."
+        )
+    return output_shape(network, shape, role)
+
+
+def output_shapes(network: keras.Model, input_shape, role: str) -> list[tuple[int, ...]]:
+    """Build a network for inputs of a shape, and return those of its outputs, one or several.
+
+    Raises:
+        InvalidArgument: the network takes another shape.
+    """
+    if not network.built:
+        network.build((None, *input_shape))
+    outputs = getattr(network, "outputs", None)
+    if outputs is None or len(outputs) == 1:
+        return [connect_inputs(network, tuple(input_shape), role)]
+    return [tuple(output.shape[1:]) for output in outputs]
 
 
 def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
@@ -52,20 +81,37 @@ def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
         )
 
 
-def apply(network: keras.Model, value, input_shape, training: bool = False) -> tf.Tensor:
+def apply(network: keras.Model, values, shapes, training: bool = False) -> tf.Tensor:
     """Return a network's output for values with any leading axes, `[B]` or `[K, B]`.
 
     Args:
-        network: as in `connect`.
-        value: `[..., *input_shape]`.
-        input_shape: of one value.
+        network: as in `connect`; of one input, or of several.
+        values: `[..., *shape]`; or a list of these, one for each input, whose leading axes are
+            broadcast against each other.
+        shapes: of one value, or a list of these.
         training: whether the network runs in training mode.
     """
-    batch_ndims = len(value.shape) - len(input_shape)
+    if isinstance(values, list):
+        return _apply_to_several(network, values, shapes, training)
+    batch_ndims = len(values.shape) - len(shapes)
     if batch_ndims == 1:
-        return network(value, training=training)
-    batch_shape = tf.shape(value)[:batch_ndims]
-    output = network(tf.reshape(value, [-1, *input_shape]), training=training)
+        return network(values, training=training)
+    batch_shape = tf.shape(values)[:batch_ndims]
+    output = network(tf.reshape(values, [-1, *shapes]), training=training)
+    return tf.reshape(output, tf.concat([batch_shape, output.shape[1:]], 0))
+
+
+def _apply_to_several(network, values, shapes, training):
+    batch_ndims = [len(v.shape) - len(s) for v, s in zip(values, shapes, strict=True)]
+    most = max(batch_ndims)
+    if most == min(batch_ndims) == 1:
+        return network(values, training=training)
+    batch_shape = tf.shape(values[batch_ndims.index(most)])[:most]
+    flat = [
+        tf.reshape(tf.broadcast_to(v, tf.concat([batch_shape, s], 0)), [-1, *s])
+        for v, s in zip(values, shapes, strict=True)
+    ]
+    output = network(flat, training=training)
     return tf.reshape(output, tf.concat([batch_shape, output.shape[1:]], 0))
 
 

@@ -1,0 +1,248 @@
+"""The ladder variational autoencoder: q and p share a top-down pass."""
+
+import math
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae import likelihoods, networks, posteriors, priors
+from tfvae.checks import choice
+from tfvae.distributions.factory import independent, softplus_scale
+from tfvae.errors import InvalidArgument
+from tfvae.joint import StochasticLayer
+from tfvae.models.latent_variable_model import LatentVariableModel
+from tfvae.models.vae import check_prior
+
+tfd = tfp.distributions
+FORMS = ("residual", "precision")
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class LadderVAE(LatentVariableModel):
+    """A VAE with Gaussian layers z_L, …, z_1 that q, too, draws from the top down.
+
+    p(x, z) = p(x|d_0) p(z_L) Π_{l<L} p(z_l|d_l),  q(z|x) = q(z_L|h_L) Π_{l<L} q(z_l|h_l, d_l),
+    with features h_1, …, h_L of x from the bottom up and a shared state d_{l−1} = f_l(z_l, d_l)
+    from the top down, which sees every z above. With q_l given (Δμ, ρ) or (μ̂, σ̂) by a network,
+
+    - "residual": q(z_l|…) = N(μ_p + Δμ, (σ_p ρ)²), which starts near p (Vahdat and Kautz 2020,
+      "NVAE", eq. 5);
+    - "precision": q(z_l|…) is the product of N(μ̂, σ̂²), which sees h_l alone, and p(z_l|d_l),
+      normalized (Sønderby et al. 2016, "Ladder variational autoencoders", eq. 17 to 19).
+
+    At the top both are N(μ̂, σ̂²). The KL of every layer is known in closed form given the layers
+    above, so all may have free bits; without them or a warm-up of β, upper layers tend to switch
+    off. Latents may be vectors or grids. A latent as one tensor is z_1, …, z_L, flattened and
+    joined. `tfvae.networks.dense_ladder` and `residual_ladder` give the four kinds of networks.
+
+    Source: Sønderby et al. 2016; Maaløe et al. 2019, "BIVA"; Child 2021, "Very deep VAEs".
+
+    Args:
+        encoder: Keras model x → [h_1, …, h_L].
+        inference: L Keras models for the parameters of q, of size 2 times the latent's channels on
+            the last axis: h_L → those of q(z_L|x); for l < L, [h_l, d_l] → those of q(z_l|…) in the
+            form "residual" and h_l → in the form "precision". z_1's is first.
+        generation: L − 1 Keras models, d_l → parameters of p(z_l|d_l), z_1's first.
+        top_down: L Keras models: z_L → d_{L−1}, and [z_l, d_l] → d_{l−1}; the first, of z_1, gives
+            the likelihood's parameters.
+        prior: p(z_L), by name or as a `tfvae.priors.Prior`.
+        form: "residual" or "precision".
+        likelihood: as in `VAE`.
+        seed: with the step, decides all noise.
+
+    Raises:
+        InvalidArgument: numbers of networks or shapes that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        inference: list[keras.Model],
+        generation: list[keras.Model],
+        top_down: list[keras.Model],
+        prior="standard_normal",
+        form: str = "residual",
+        likelihood="bernoulli",
+        seed: int = 0,
+        **kwargs,
+    ):
+        count = len(inference)
+        super().__init__(num_layers=count, seed=seed, **kwargs)
+        if count == 0 or len(top_down) != count or len(generation) != count - 1:
+            raise InvalidArgument(
+                f"There are {count} inference, {len(generation)} generation and {len(top_down)} "
+                "top-down networks; expected L, L − 1 and L of them for L stochastic layers."
+            )
+        self.encoder = encoder
+        self.inference_networks = list(inference)
+        self.generation_networks = list(generation)
+        self.top_down_networks = list(top_down)
+        self.form = choice("form", form, FORMS)
+        self.posteriors = [posteriors.DiagonalNormal() for _ in range(count)]
+        self.prior = priors.get(prior)
+        check_prior(self.prior, self.posteriors[-1])
+        self.likelihood = likelihoods.get(likelihood)
+        if encoder.built and getattr(encoder, "input_shape", None) is not None:
+            self.build(encoder.input_shape)
+
+    def build(self, input_shape):
+        """Build what is not built yet, and check that the shapes fit together."""
+        if self.built:
+            return
+        self.x_shape = tuple(input_shape[1:])
+        self._h_shapes = networks.output_shapes(self.encoder, self.x_shape, "encoder")
+        count = len(self.inference_networks)
+        if len(self._h_shapes) != count:
+            raise InvalidArgument(
+                f"The encoder has {len(self._h_shapes)} outputs; expected one for each of the "
+                f"{count} stochastic layers, that of z1 first."
+            )
+        shapes, states = [None] * count, [None] * count  # of z_l and of d_l
+        for number in reversed(range(count)):
+            inputs = self._inference_inputs(number, states[number])
+            role = f"inference network of z{number + 1}"
+            family = self.posteriors[number]
+            shapes[number] = networks.connect(self._i(number), inputs, family, role)
+            if number < count - 1:
+                self._check_p(number, states[number], shapes[number])
+            inputs = shapes[number]
+            if states[number] is not None:
+                inputs = [shapes[number], states[number]]
+            if number:
+                role = f"top-down network of z{number + 1}"
+                network = self.top_down_networks[number]
+                states[number - 1] = networks.connect_inputs(network, inputs, role)
+            else:
+                decoder = self.top_down_networks[0]
+                networks.connect_decoder(decoder, inputs, self.likelihood, self.x_shape)
+        self.layer_shapes, self._d_shapes = tuple(shapes), tuple(states)
+        self.prior.connect(self.posteriors[-1], None)
+        if not self.prior.built:
+            self.prior.build(self.layer_shapes[-1])
+        self.built = True
+        if self.estimator is not None:
+            self._ready()
+
+    def _i(self, number):
+        return self.inference_networks[number]
+
+    def _inference_inputs(self, number, state):
+        """Return the shape of what the inference network of a layer sees."""
+        alone = state is None or self.form == "precision"
+        return self._h_shapes[number] if alone else [self._h_shapes[number], state]
+
+    def _check_p(self, number, state, shape):
+        role = f"generation network of z{number + 1}"
+        network, family = self.generation_networks[number], self.posteriors[number]
+        found = networks.connect(network, state, family, role)
+        if found != shape:
+            raise InvalidArgument(
+                f"The {role} describes latents of shape {found}, but the inference network gives "
+                f"{shape}. Expected an output of shape "
+                f"{(*shape[:-1], family.params_size(shape[-1]))}."
+            )
+
+    @property
+    def posterior_of_layer(self):
+        """The family of each stochastic layer, independent normals."""
+        return tuple(self.posteriors)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of all layers, flattened and joined; of one layer, its own."""
+        if len(self.layer_shapes) == 1:
+            return self.layer_shapes[0]
+        return (sum(map(math.prod, self.layer_shapes)),)
+
+    @property
+    def generative_parts(self) -> tuple[keras.layers.Layer, ...]:
+        """What p(x, z) is made of."""
+        return (
+            *self.generation_networks,
+            *self.top_down_networks,
+            self.prior,
+            self.likelihood,
+        )
+
+    def bottom_up(self, x, training=False):
+        """Return the features h_1, …, h_L of x."""
+        features = self.encoder(x, training=training)
+        return features if isinstance(features, (list, tuple)) else [features]
+
+    def infer(self, h, draw, training=False):
+        """Draw z_L, …, z_1 from q, and return them with the parameters of p(x|z)."""
+        return self._descend(draw, training, h)
+
+    def generate(self, draw, training=False):
+        """Draw z_L, …, z_1 from p."""
+        return self._descend(draw, training)
+
+    def _descend(self, draw, training, h=None):
+        layers, state = [], None
+        for number in reversed(range(len(self.layer_shapes))):
+            p = self._p(number, state, training)
+            if h is None:
+                layers.insert(0, StochasticLayer(p, draw(number, p)))
+            else:
+                q = self._q(number, p, h[number], state, training)
+                z, log_q = draw(number, q)
+                layers.insert(0, StochasticLayer(p, z, q, log_q))
+            state = self._next_state(number, layers[0].z, state, training)
+        return tuple(layers), state
+
+    def _p(self, number, state, training):
+        """Return p(z_l|d_l); at the top, the prior."""
+        if state is None:
+            return self.prior.given(training=training)
+        network, shape = self.generation_networks[number], self._d_shapes[number]
+        params = networks.apply(network, state, shape, training)
+        return self.posteriors[number](params, len(state.shape) - len(shape))
+
+    def _q(self, number, p, h, state, training):
+        """Return q(z_l|h_l, d_l), given p(z_l|d_l)."""
+        shape = self._h_shapes[number]
+        if state is None or self.form == "precision":
+            params = networks.apply(self._i(number), h, shape, training)
+        else:
+            shapes = [shape, self._d_shapes[number]]
+            params = networks.apply(self._i(number), [h, state], shapes, training)
+        batch_ndims = len(params.shape) - len(self.layer_shapes[number])
+        if state is None:
+            return self.posteriors[number](params, batch_ndims)
+        loc, raw = tf.split(tf.cast(params, tf.float32), 2, axis=-1)
+        combine = residual if self.form == "residual" else precision_weighted
+        normal = combine(loc, softplus_scale(raw), p.distribution)
+        return independent(normal, len(state.shape) - len(self._d_shapes[number]))
+
+    def _next_state(self, number, z, state, training):
+        """Return d_{l−1} = f_l(z_l, d_l); of z_1, the parameters of p(x|z)."""
+        network, shape = self.top_down_networks[number], self.layer_shapes[number]
+        if state is None:
+            return networks.apply(network, z, shape, training)
+        return networks.apply(network, [z, state], [shape, self._d_shapes[number]], training)
+
+    def get_config(self):
+        """Return the constructor arguments, serialized."""
+        config = {"name": self.name, "seed": self.seed, "form": self.form}
+        parts = {
+            "encoder": self.encoder,
+            "inference": list(self.inference_networks),
+            "generation": list(self.generation_networks),
+            "top_down": list(self.top_down_networks),
+            "prior": self.prior,
+            "likelihood": self.likelihood,
+        }
+        return config | {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+
+
+def residual(delta, ratio, p: tfd.Normal) -> tfd.Normal:
+    """Return N(μ_p + Δμ, (σ_p ρ)²) (Vahdat and Kautz 2020, eq. 5)."""
+    return tfd.Normal(p.loc + delta, p.scale * ratio)
+
+
+def precision_weighted(loc, scale, p: tfd.Normal) -> tfd.Normal:
+    """Return the normalized product of N(μ̂, σ̂²) and p (Sønderby et al. 2016, eq. 17 to 19)."""
+    ours, theirs = scale**-2, p.scale**-2
+    variance = 1.0 / (ours + theirs)
+    return tfd.Normal((loc * ours + p.loc * theirs) * variance, tf.sqrt(variance))

@@ -1,0 +1,200 @@
+"""The networks of a ladder variational autoencoder, for vectors and for pictures."""
+
+from typing import NamedTuple
+
+import keras
+from keras import layers
+
+from tfvae.errors import InvalidArgument
+from tfvae.networks.dense import hidden_layer
+from tfvae.networks.ends import initial_bias
+
+
+class LadderNetworks(NamedTuple):
+    """What `tfvae.LadderVAE` is made of, in the order of its arguments: `LadderVAE(*networks)`."""
+
+    encoder: keras.Model
+    inference: list[keras.Model]
+    generation: list[keras.Model]
+    top_down: list[keras.Model]
+
+
+def dense_ladder(
+    x_shape,
+    output_shape,
+    latent_sizes=(32, 16),
+    hidden: int = 200,
+    activation="tanh",
+    form: str = "residual",
+    bias=None,
+) -> LadderNetworks:
+    """Return the networks of a ladder of vectors z_1, …, z_L.
+
+    Args:
+        x_shape: shape of one example, which is flattened.
+        output_shape: `(*x_shape[:-1], likelihood.params_size(channels))`.
+        latent_sizes: D_1, …, D_L.
+        hidden: width of every hidden layer, of h_l and of d_l.
+        activation: of the hidden layers; "gated" for `GatedDense`.
+        form: of q, as the model's.
+        bias: initial value of the outputs' bias, as in `dense_decoder`.
+    """
+    count = len(latent_sizes)
+    features, x = [], keras.Input(x_shape)
+    h = layers.Flatten()(x)
+    for _ in range(count):
+        h = hidden_layer(hidden, activation)(h)
+        features.append(h)
+    encoder = keras.Model(x, features if count > 1 else features[0], name="encoder")
+
+    def network(name, sizes, units, last=None):
+        inputs = [keras.Input((size,)) for size in sizes]
+        joined = layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+        values = hidden_layer(hidden, activation)(joined)
+        outputs = layers.Dense(units, **(last or {}))(values)
+        return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+
+    inference, generation, top_down = [], [], []
+    for number, size in enumerate(latent_sizes):
+        top = number == count - 1
+        seen = [hidden] if top or form == "precision" else [hidden, hidden]
+        # A residual of zeros starts q_l at p_l.
+        last = {"kernel_initializer": "zeros"} if len(seen) > 1 else {}
+        inference.append(network(f"inference_{number + 1}", seen, 2 * size, last))
+        if not top:
+            generation.append(network(f"generation_{number + 1}", [hidden], 2 * size))
+        seen = [size] if top else [size, hidden]
+        if number:
+            top_down.append(network(f"top_down_{number + 1}", seen, hidden))
+    top_down.insert(0, _dense_top_down(latent_sizes, hidden, activation, output_shape, bias))
+    return LadderNetworks(encoder, inference, generation, top_down)
+
+
+def _dense_top_down(latent_sizes, hidden, activation, output_shape, bias):
+    """Return the network [z_1, d_1] → parameters of p(x|z)."""
+    inputs = [keras.Input((latent_sizes[0],))]
+    if len(latent_sizes) > 1:
+        inputs.append(keras.Input((hidden,)))
+    values = layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+    for _ in range(2):
+        values = hidden_layer(hidden, activation)(values)
+    total = 1
+    for length in output_shape:
+        total *= length
+    values = layers.Dense(total, bias_initializer=initial_bias(bias), name="params")(values)
+    outputs = layers.Reshape(output_shape)(values)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name="decoder")
+
+
+def residual_ladder(
+    x_shape,
+    output_channels: int,
+    latent_channels=(4, 8, 16),
+    strides=(2, 2, 1),
+    filters: int = 32,
+    num_blocks: int = 1,
+    form: str = "residual",
+    bias=None,
+) -> LadderNetworks:
+    """Return the networks of a ladder of grids z_1, …, z_L, with residual blocks between.
+
+    z_l has the height and width of x divided by the product of the first l strides.
+
+    Args:
+        x_shape: shape of one picture, (H, W, C).
+        output_channels: `likelihood.params_size(C)`.
+        latent_channels: channels of z_1, …, z_L.
+        strides: of the step from x to h_1, from h_1 to h_2, ….
+        filters: channels of h_l and d_l.
+        num_blocks: residual blocks at every level, on the way up and down.
+        form: of q, as the model's.
+        bias: initial value of the outputs' bias, one number for each output channel, or None.
+
+    Raises:
+        InvalidArgument: strides that do not divide height and width, or are not one for each layer.
+    """
+    height, width, _ = x_shape
+    if len(strides) != len(latent_channels):
+        raise InvalidArgument(
+            f"There are {len(strides)} strides for {len(latent_channels)} layers of latents; "
+            "expected one for each."
+        )
+    features, x = [], keras.Input(x_shape)
+    h = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
+    for stride in strides:
+        if height % stride or width % stride:
+            raise InvalidArgument(
+                f"Features of {height}×{width} cannot be divided by the stride {stride} of "
+                f"{tuple(strides)}. Pad the pictures, or use a stride of 1."
+            )
+        height, width = height // stride, width // stride
+        h = layers.Conv2D(filters, 2 * stride - 1 + stride % 2, strides=stride, padding="same")(h)
+        h = _blocks(h, filters, num_blocks)
+        features.append(h)
+    encoder = keras.Model(x, features if len(features) > 1 else features[0], name="encoder")
+
+    inference, generation, top_down = [], [], []
+    for number, channels in enumerate(latent_channels):
+        top, grid = number == len(latent_channels) - 1, features[number].shape[1:3]
+        state = (*grid, filters)
+        seen = [state] if top or form == "precision" else [state, state]
+        start = "zeros" if len(seen) > 1 else "glorot_uniform"
+        name = f"{number + 1}"
+        inference.append(_head(f"inference_{name}", seen, filters, 2 * channels, start))
+        if not top:
+            generation.append(_head(f"generation_{name}", [state], filters, 2 * channels))
+        seen = [(*grid, channels)] if top else [(*grid, channels), state]
+        top_down.append(
+            _step_down(
+                f"top_down_{name}",
+                seen,
+                filters,
+                num_blocks,
+                strides[number],
+                None if number else (output_channels, bias),
+            )
+        )
+    return LadderNetworks(encoder, inference, generation, top_down)
+
+
+def _blocks(x, filters, count):
+    for _ in range(count):
+        y = layers.Activation("silu")(x)
+        y = layers.Conv2D(filters, 3, padding="same", activation="silu")(y)
+        y = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros")(y)
+        x = layers.Add()([x, y])
+    return x
+
+
+def _joined(shapes):
+    inputs = [keras.Input(shape) for shape in shapes]
+    return inputs, layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+
+
+def _model(inputs, outputs, name):
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+
+
+def _head(name, shapes, filters, channels, start="glorot_uniform"):
+    """Return a network from features to parameters on the same grid."""
+    inputs, x = _joined(shapes)
+    x = layers.Activation("silu")(x)
+    x = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
+    return _model(inputs, layers.Conv2D(channels, 1, kernel_initializer=start)(x), name)
+
+
+def _step_down(name, shapes, filters, num_blocks, stride, output):
+    """Return the network of a next state on the finer grid, or of the output."""
+    inputs, x = _joined(shapes)
+    x = layers.Conv2D(filters, 1)(x)
+    if len(shapes) > 1:
+        x = layers.Add()([x, inputs[1]])
+    x = _blocks(x, filters, num_blocks)
+    if stride > 1:
+        x = layers.Conv2DTranspose(filters, 2 * stride, strides=stride, padding="same")(x)
+    if output is None:
+        return _model(inputs, x, name)
+    channels, bias = output
+    x = layers.Activation("silu")(_blocks(x, filters, num_blocks))
+    last = {"bias_initializer": initial_bias(bias), "name": "params"}
+    return _model(inputs, layers.Conv2D(channels, 3, padding="same", **last)(x), "decoder")
