@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from tfvae import quantizers, random
+from tfvae import quantizers
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.quantizers import (
     EMAVectorQuantizer,
@@ -159,17 +159,14 @@ class TestEveryQuantizer:
 
     @pytest.mark.parametrize(
         "make",
-        [name for name in CASES if name not in ("vq", "vq cosine", "vq k-means", "ema revived")],
+        [name for name in CASES if name not in ("vq", "vq cosine", "vq k-means")],
         indirect=True,
     )
-    def test_training_under_xla_is_the_same(self, make, z, monkeypatch):
-        # `tf.random.fold_in` is not, where a word of the seed is negative; the noise is.
-        monkeypatch.setattr(
-            random, "fold_in", lambda _, *data: tf.stack([-9, tf.cast(data[-1], tf.int32)])
-        )
+    def test_training_under_xla_is_the_same(self, make, z):
+        """Over several steps: with one draw that differs, codes and tables would drift apart."""
         quantizer, other = make(), make()
         call = tf.function(lambda z: quantizer(z, training=True), jit_compile=True)
-        for _ in range(2):
+        for _ in range(5):
             for actual, expected in zip(call(z), other(z, training=True), strict=True):
                 np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
         assert_same_weights(quantizer, other, rtol=1e-5, atol=1e-6)

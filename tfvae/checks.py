@@ -3,7 +3,7 @@
 import math
 import numbers
 
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, unknown_name
 
 
 def finite(name: str, value) -> float:
@@ -20,6 +20,27 @@ def positive(name: str, value) -> float:
     return value
 
 
+def not_negative(name: str, value) -> float:
+    """Return an argument that must be a finite number of at least 0."""
+    if finite(name, value) < 0:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number of at least 0.")
+    return value
+
+
+def probability(name: str, value) -> float:
+    """Return an argument that must be a number from 0 to 1."""
+    if not 0 <= finite(name, value) <= 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from 0 to 1.")
+    return value
+
+
+def below_one(name: str, value) -> float:
+    """Return an argument that must be a number from 0 to below 1."""
+    if not 0 <= finite(name, value) < 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from 0 to below 1.")
+    return value
+
+
 def integer(name: str, value) -> int:
     """Return an argument that must be a whole number, NumPy's among them, as a Python integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -32,3 +53,10 @@ def whole(name: str, value) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")
     return int(value)
+
+
+def choice(name: str, value, valid) -> str:
+    """Return an argument that must be one of the names `valid`."""
+    if not isinstance(value, str) or value not in valid:
+        raise unknown_name(name, value, valid)
+    return value

@@ -1,6 +1,10 @@
 """Random numbers as functions of (seed, stream, step, replica): no generator keeps a hidden state.
 
-Training noise comes from TensorFlow's stateless generators, with seeds made by `stream_seed`.
+Training noise comes from TensorFlow's stateless generators, with seeds made by `stream_seed`. Their
+words are the same in a graph and under XLA once a seed has no negative word (XLA extends the sign
+of a word, the kernels of a graph do not), while their floats and their integers in a range are not:
+`words`, and what is made of it here, is what training can rely on under both.
+
 Latents that must be the same in Keras, in a SavedModel and on a device come from `normal`, a
 counter-based generator built from integer operations that LiteRT has as builtin operators.
 
@@ -18,6 +22,9 @@ from tfvae.checks import integer
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA
+_NO_SIGN = 0x7FFFFFFF
+# Any two words whose sum, too, is one of 31 bits (these are of π and e).
+_SIGN_WORDS = np.array([0x3243F6A8, 0x2B7E1516], np.int32)
 
 
 class Stream(enum.IntEnum):
@@ -44,9 +51,16 @@ def make_seed(seed: int) -> tf.Tensor:
 
 
 def fold_in(seed: tf.Tensor, *data) -> tf.Tensor:
-    """Return a new `[2]` int32 seed from `seed` and the integers in `data`, one after the other."""
+    """Return a new `[2]` int32 seed from `seed` and the integers in `data`, one after the other.
+
+    The same in a graph and under XLA, which `tf.random.fold_in` is not where a word of the seed is
+    negative; where none is, this is `tf.random.fold_in`.
+    """
     for value in data:
-        seed = tf.random.fold_in(seed, tf.cast(value, tf.int32))
+        # The signs that `words` leaves out count too: a seed has 64 bits.
+        signs = tf.reduce_sum(tf.where(seed < 0, _SIGN_WORDS, 0))
+        hashed = tf.bitwise.bitwise_xor(words([], seed), signs)
+        seed = tf.stack([hashed, tf.cast(value, tf.int32)])
     return seed
 
 
@@ -59,6 +73,30 @@ def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     replica = context.replica_id_in_sync_group if context is not None else 0
     return fold_in(make_seed(seed), int(stream), replica, *data)
+
+
+def words(shape, seed: tf.Tensor) -> tf.Tensor:
+    """Return random int32 words of all 32 bits, the same in a graph and under XLA.
+
+    Args:
+        shape: of the result.
+        seed: `[2]` int32, of which the signs do not count.
+    """
+    seed = tf.bitwise.bitwise_and(seed, _NO_SIGN)
+    return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
+
+
+def stateless_uniform(shape, seed: tf.Tensor) -> tf.Tensor:
+    """Return float32 uniforms in (0, 1), both ends left out: odd multiples of 2^-24.
+
+    The same in a graph and under XLA, which `tf.random.stateless_uniform` is not; see `words`.
+    """
+    return _open_uniform(words(shape, seed))
+
+
+def gumbel(uniform: tf.Tensor) -> tf.Tensor:
+    """Return −log(−log u): a draw of the standard Gumbel distribution for uniforms u in (0, 1)."""
+    return -tf.math.log(-tf.math.log(uniform))
 
 
 def threefry2x32(key, counter):

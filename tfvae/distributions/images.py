@@ -6,9 +6,10 @@ digits in the difference of two cumulative distributions (logistic mixture).
 
 import math
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from tfvae import random
 
 tfd = tfp.distributions
 
@@ -217,9 +218,8 @@ class LogisticMixtureImage(ImageDistribution):
     def _sample_n(self, n, seed=None):
         logits, locs, log_scales, coefficients = self._split(self._with_samples(n))
         seed = _stateless(seed)
-        uniform = _uniform_like(logits, tf.random.fold_in(seed, 0))
-        gumbel = -tf.math.log(-tf.math.log(uniform))
-        chosen = tf.one_hot(tf.argmax(logits + gumbel, axis=-1), logits.shape[-1])
+        uniform = _uniform_like(logits, random.fold_in(seed, 0))
+        chosen = tf.one_hot(tf.argmax(logits + random.gumbel(uniform), axis=-1), logits.shape[-1])
 
         def pick(values):
             return tf.reduce_sum(chosen * values, axis=-1)
@@ -229,7 +229,7 @@ class LogisticMixtureImage(ImageDistribution):
             loc = pick(locs[channel])
             for previous, coefficient in zip(values, coefficients[channel], strict=True):
                 loc += pick(coefficient) * previous
-            u = _uniform_like(loc, tf.random.fold_in(seed, channel + 1))
+            u = _uniform_like(loc, random.fold_in(seed, channel + 1))
             logistic = tf.math.log(u) - tf.math.log1p(-u)
             value = loc + tf.exp(pick(log_scales[channel])) * logistic
             level = _to_levels(tf.clip_by_value(0.5 * value + 0.5, 0.0, 1.0), self._num_levels)
@@ -258,10 +258,9 @@ def _from_levels(levels, num_levels):
     return tf.cast(levels, tf.float32) / (num_levels - 1)
 
 
+def _uniform_like(values, seed):
+    return random.stateless_uniform(tf.shape(values), _stateless(seed))
+
+
 def _stateless(seed):
     return tfp.random.sanitize_seed(seed)
-
-
-def _uniform_like(values, seed):
-    tiny = np.finfo(np.float32).tiny
-    return tf.random.stateless_uniform(tf.shape(values), _stateless(seed), minval=tiny)
