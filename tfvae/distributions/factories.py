@@ -222,7 +222,8 @@ class DiscretizedLogisticMixture(Likelihood):
     K·C(C−1)/2 coefficients before tanh.
 
     Source: Salimans et al. 2017, "PixelCNN++", sec. 2.1 and 2.2; the mass of a bin is computed
-    exactly, without the paper's fallback to the density at the centre.
+    without cancellation, so without the paper's fallback to the density at the centre. It is that
+    of a scale of at least 1/(12 (L − 1)) on [−1, 1], for L levels.
 
     Args:
         num_components: K.
