@@ -9,6 +9,7 @@ Images are floats in [0, 1]; a likelihood over L levels reads pixel value v as l
 """
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -33,10 +34,15 @@ class Factory:
     Attributes:
         kind: of a posterior, what its values are: "continuous", "bernoulli" (0 or 1) or
             "categorical" (one-hot along the last axis). Estimators go by it.
+        unbounded: which parameters may be any real number, so that a network that gives them may
+            not end in a sigmoid, a softplus or another activation that bounds them: for the name
+            of each, where it begins and ends on the last axis, as shares from 0 to 1. Models warn
+            of a network that does. Those that are not named here may be bounded.
     """
 
     params_per_channel = 1
     kind = "continuous"
+    unbounded: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def params_size(self, channels: int) -> int:
         """Return how many parameters a site with this many channels needs."""
@@ -90,6 +96,7 @@ class DiagonalNormal(Factory):
     """
 
     params_per_channel = 2
+    unbounded: ClassVar = {"raw scale": (1 / 2, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         loc, raw_scale = tf.split(params, 2, axis=-1)
@@ -101,6 +108,7 @@ class IndependentBernoulli(Factory):
     """q(z|x) = Π_d Bernoulli(z_d; sigmoid(logit_d)), z_d ∈ {0, 1}. Parameters: the logits."""
 
     kind = "bernoulli"
+    unbounded: ClassVar = {"logits": (0, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return BernoulliLatent(params, batch_ndims)
@@ -114,6 +122,7 @@ class IndependentCategorical(Factory):
     """
 
     kind = "categorical"
+    unbounded: ClassVar = {"logits": (0, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return CategoricalLatent(params, batch_ndims)
@@ -163,6 +172,7 @@ class Bernoulli(Likelihood):
     """Binary pixels: p(x_d = 1 | z) = sigmoid(logit_d). Parameters: the logits."""
 
     num_levels = 2
+    unbounded: ClassVar = {"logits": (0, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return BernoulliImage(params, batch_ndims)
@@ -175,6 +185,8 @@ class Categorical(Likelihood):
     Args:
         num_levels: how many values; 256 for 8-bit images.
     """
+
+    unbounded: ClassVar = {"logits": (0, 1)}
 
     def __init__(self, num_levels: int = 256):
         self.num_levels = _check_levels(num_levels)
@@ -201,6 +213,7 @@ class Normal(Likelihood):
             raise InvalidArgument(f"`scale` is {scale!r}; expected a positive number or 'learned'.")
         self.scale = scale
         self.params_per_channel = 2 if scale == "learned" else 1
+        self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         if self.scale != "learned":
@@ -229,6 +242,9 @@ class DiscretizedLogisticMixture(Likelihood):
         num_components: K.
         num_levels: how many values; 256 for 8-bit images.
     """
+
+    # Locations, which may be bounded, lie in the first two thirds, whatever the channels.
+    unbounded: ClassVar = {"log-scales and coefficients": (2 / 3, 1)}
 
     def __init__(self, num_components: int = 5, num_levels: int = 256):
         if num_components < 1:

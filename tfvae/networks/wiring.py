@@ -6,10 +6,14 @@ import keras
 import tensorflow as tf
 
 from tfvae.errors import InvalidArgument
+from tfvae.networks.endings import warn_if_bounded
 
 
 def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int, ...]:
     """Build a network for inputs of a shape, and return the shape of the values it describes.
+
+    A network that ends in an activation from which such parameters cannot come gets a
+    `TfvaeWarning`; see `Factory.unbounded`.
 
     Args:
         network: its output is the parameters of a distribution.
@@ -30,7 +34,9 @@ def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int,
             f"gives latents of shape {input_shape}. For D latents the last axis of an encoder's "
             "output must be posterior.params_size(D)."
         )
-    return factory.event_shape(output_shape(network, (None, *input_shape), role))
+    shape = factory.event_shape(output_shape(network, (None, *input_shape), role))
+    warn_if_bounded(network, factory, role)
+    return shape
 
 
 def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
@@ -86,9 +92,13 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
             f"`compute_output_shape(self, input_shape)` in {type(network).__name__}."
         ) from None
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], (tuple, list))):
+        name = role if role.isidentifier() else "network"
         raise InvalidArgument(
-            f"The {role} has several outputs, {shape}; expected one tensor. Join them on the "
-            "last axis with keras.layers.Concatenate()."
+            f"The {role} has several outputs, {shape}; expected one tensor, whose last axis holds "
+            "all parameters. Of a mean and a raw scale this line makes one: "
+            f"{name} = keras.Model({name}.inputs, "
+            f"keras.layers.Concatenate()({name}.outputs[:2])). Where the second is a log-variance, "
+            'take posterior=DiagonalNormal(scale="exp_half").'
         )
     if len(shape) < 2 or None in shape[1:]:
         raise InvalidArgument(
