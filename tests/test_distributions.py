@@ -339,6 +339,16 @@ class TestLogisticMixture:
         assert_mean(d.sample(20_000, seed=make_seed(1)), d.mean())
 
 
+@pytest.mark.parametrize("posterior", ["diagonal_normal", "bernoulli", "categorical"])
+def test_latents_are_drawn_alike_in_every_mode(posterior, rng, mode):
+    factory = distributions.POSTERIORS.get(posterior)
+    params = tf.constant(rng.normal(size=(5, factory.params_size(3))).astype(np.float32))
+    # A word of the seed is negative.
+    seed = tf.constant([-3, 4])
+    draws = mode(lambda p: factory(p).sample(10, seed=seed))(params)
+    np.testing.assert_allclose(draws, factory(params).sample(10, seed=seed), rtol=0, atol=1e-5)
+
+
 class TestNormals:
     @pytest.mark.parametrize(
         "factory", [Normal(0.3), Normal("learned"), DiagonalNormal()], ids=repr

@@ -144,3 +144,21 @@ def test_gumbel_noise_has_the_moments_of_gumbel_noise(assert_mean):
     noise = random.gumbel(random.uniform(random.make_seed(1), tf.range(20_000), 3)).numpy()
     assert_mean(noise, np.euler_gamma)
     assert_mean((noise - np.euler_gamma) ** 2, np.pi**2 / 6)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7, 3), (2, 3, 4)])
+def test_stateless_normals_are_the_same_in_every_mode(shape, mode):
+    """Also where the shape is known to the graph alone."""
+    seed = tf.constant([5, -7])
+    in_mode = mode(lambda s: random.stateless_normal(tf.shape(tf.zeros(shape)), s))(seed)
+    assert in_mode.shape == shape
+    np.testing.assert_allclose(in_mode, random.stateless_normal(shape, seed), rtol=0, atol=2e-6)
+
+
+def test_a_million_stateless_normals_are_normal_and_uncorrelated():
+    draws = random.stateless_normal([1001, 999], random.make_seed(1)).numpy().astype("f8").ravel()
+    assert scipy.stats.kstest(draws, "norm").statistic < 1.95 / np.sqrt(draws.size)
+    half = (draws.size + 1) // 2  # the two of a pair
+    for power in (1, 2):
+        pairs = draws[: draws.size - half] ** power, draws[half:] ** power
+        assert abs(np.corrcoef(*pairs)[0, 1]) < 4 / np.sqrt(half)

@@ -1,9 +1,8 @@
 """Random numbers as functions of (seed, stream, step, replica): no generator keeps a hidden state.
 
-Training noise comes from TensorFlow's stateless generators, with seeds made by `stream_seed`. Their
-words are the same in a graph and under XLA once a seed has no negative word (XLA extends the sign
-of a word, the kernels of a graph do not), while their floats and their integers in a range are not:
-`words`, and what is made of it here, is what training can rely on under both.
+Training noise is made of the words of TensorFlow's stateless generator, seeded by `stream_seed`.
+These words are the same in a graph and under XLA once a seed has no negative one (XLA extends its
+sign, the kernels of a graph do not); TensorFlow's floats and its integers in a range are not.
 
 Latents that must be the same in Keras, in a SavedModel and on a device come from `normal`, a
 counter-based generator built from integer operations that LiteRT has as builtin operators.
@@ -25,6 +24,9 @@ _KEY_PARITY = 0x1BD11BDA
 _NO_SIGN = 0x7FFFFFFF
 # Any two words whose sum, too, is one of 31 bits (these are of π and e).
 _SIGN_WORDS = np.array([0x3243F6A8, 0x2B7E1516], np.int32)
+
+# Of the first word of a seed, which `fold_in` has hashed: no other step or stream has the result.
+_OTHER_DRAW = np.array([0x243F6A88, 0], np.int32)
 
 
 class Stream(enum.IntEnum):
@@ -94,6 +96,21 @@ def stateless_uniform(shape, seed: tf.Tensor) -> tf.Tensor:
     return _open_uniform(words(shape, seed))
 
 
+def stateless_normal(shape, seed: tf.Tensor) -> tf.Tensor:
+    """Return standard normals in float32, the same in a graph and under XLA to within rounding.
+
+    `tf.random.stateless_normal` gives other ones under XLA, and is no faster. |value| < 5.78; see
+    `words`.
+    """
+    shape = tf.cast(shape, tf.int32)
+    count = tf.reduce_prod(shape)
+    half = [(count + 1) // 2]
+    # Two draws, not the halves of one, which XLA would draw once for each number made of them.
+    other = tf.bitwise.bitwise_xor(seed, _OTHER_DRAW)
+    both = tf.concat(_box_muller(words(half, seed), words(half, other)), 0)
+    return tf.reshape(both[:count], shape)
+
+
 def gumbel(uniform: tf.Tensor) -> tf.Tensor:
     """Return −log(−log u): a draw of the standard Gumbel distribution for uniforms u in (0, 1)."""
     return -tf.math.log(-tf.math.log(uniform))
@@ -136,10 +153,7 @@ def normal(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         `[N, size]` float32.
     """
-    bits0, bits1 = _bits(seed, index, size)
-    radius = tf.sqrt(-2.0 * tf.math.log(_uniform(bits0)))
-    angle = (2.0 * math.pi) * _uniform(bits1)
-    both = tf.stack([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
+    both = tf.stack(_box_muller(*_bits(seed, index, size)), axis=-1)
     return tf.reshape(both, [-1, 2 * ((size + 1) // 2)])[:, :size]
 
 
@@ -159,6 +173,13 @@ def _bits(seed, index, size):
     rows = index[:, tf.newaxis]
     counter = rows + tf.zeros_like(pairs), pairs + tf.zeros_like(rows)
     return threefry2x32((seed[0], seed[1]), counter)
+
+
+def _box_muller(bits0, bits1):
+    """Return two independent standard normals for each pair of words."""
+    radius = tf.sqrt(-2.0 * tf.math.log(_uniform(bits0)))
+    angle = (2.0 * math.pi) * _uniform(bits1)
+    return radius * tf.cos(angle), radius * tf.sin(angle)
 
 
 def _open_uniform(bits: tf.Tensor) -> tf.Tensor:

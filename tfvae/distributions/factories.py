@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae.distributions.images import BernoulliImage, CategoricalImage, LogisticMixtureImage
-from tfvae.distributions.latents import BernoulliLatent, CategoricalLatent
+from tfvae.distributions.latents import BernoulliLatent, CategoricalLatent, NormalLatent
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.registry import Registry
 
@@ -100,7 +100,7 @@ class DiagonalNormal(Factory):
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         loc, raw_scale = tf.split(params, 2, axis=-1)
-        return _independent(tfd.Normal(loc, _positive(raw_scale)), batch_ndims)
+        return _independent(NormalLatent(loc, _positive(raw_scale)), batch_ndims)
 
 
 @POSTERIORS.register("bernoulli")

@@ -1,4 +1,4 @@
-"""Distributions of discrete latents, and chains of stochastic layers.
+"""Distributions of latents, and chains of stochastic layers.
 
 A discrete latent is made from uniform noise in two steps, noise → perturbed logits ζ → z, which is
 what relaxations, control variates and antithetic pairs take hold of:
@@ -17,6 +17,15 @@ import tensorflow_probability as tfp
 from tfvae import random
 
 tfd = tfp.distributions
+
+
+class NormalLatent(tfd.Normal):
+    """Independent normals, whose draws are the same with and without XLA to within rounding."""
+
+    def _sample_n(self, n, seed=None):
+        shape = tf.concat([[n], self._batch_shape_tensor()], 0)
+        noise = random.stateless_normal(shape, tfp.random.sanitize_seed(seed))
+        return self.loc + self.scale * noise
 
 
 class DiscreteLatent(tfd.Distribution):
