@@ -114,6 +114,19 @@ def test_scale_and_direction_are_measured_apart_and_with_their_errors(scale, exa
         assert np.mean(errors) == pytest.approx(np.std(values), rel=0.3)
 
 
+def test_the_error_of_a_bias_has_that_of_the_scale_in_it():
+    """Of a gradient that is nearly across: s = 0.25 ± 0.04, b = 4."""
+    rng = np.random.default_rng(0)
+    found = [
+        diagnosis._scale_and_bias(
+            np.array([0.25, 1.0, 0.0]) + rng.normal(0, 0.18, (20, 3)), np.array([[1.0, 0.0, 0.0]])
+        )
+        for _ in range(300)
+    ]
+    _, _, biases, errors = np.transpose(found)
+    assert np.median(errors) == pytest.approx(np.std(biases), rel=0.35)
+
+
 def test_a_normalized_gradient_has_another_scale_and_no_bias(bits):
     """As that of NVIL, which divides an unbiased gradient by a moving deviation."""
     model, x = bits

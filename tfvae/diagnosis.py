@@ -254,13 +254,16 @@ def _scale_and_bias(groups, reference):
     scale = float(groups.mean(axis=0) @ centre) / norm_square
     # To first order in the noise of the groups and in that of the reference.
     slope = groups.mean(axis=0) - 2 * scale * centre
-    errors = (_standard_error(groups @ centre), _standard_error(reference @ slope))
+    errors = _standard_error(groups @ centre), _standard_error(reference @ slope)
+    scale_error = math.hypot(*errors) / norm_square
+    if not scale:
+        return scale, scale_error, math.nan, math.nan
     square, error = _squared_bias(_across(groups, centre) / scale, _across(reference, centre))
-    bias = math.copysign(math.sqrt(abs(square)), square)
-    # Near zero the square root has no slope: there, √(error of the square) is what it can reach.
-    spread = error / (2 * bias) if square > 4 * error else math.sqrt(error)
     norm = math.sqrt(norm_square)
-    return scale, math.hypot(*errors) / norm_square, bias / norm, spread / norm
+    bias = math.copysign(math.sqrt(abs(square)), square) / norm
+    # Near zero the square root has no slope: there, √(error of the square) is what it can reach.
+    spread = (error / (2 * math.sqrt(square)) if square > 4 * error else math.sqrt(error)) / norm
+    return scale, scale_error, bias, math.hypot(spread, bias * scale_error / scale)
 
 
 def _across(rows, direction):
