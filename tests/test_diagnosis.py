@@ -111,15 +111,16 @@ def test_scale_and_direction_are_measured_apart_and_with_their_errors(scale, exa
     scales, scale_errors, biases, bias_errors = np.transpose(found)
     for values, errors, wanted in ((scales, scale_errors, scale), (biases, bias_errors, 0.5)):
         assert np.mean(values) == pytest.approx(wanted, abs=4 * np.std(values) / np.sqrt(300))
-        assert np.mean(errors) == pytest.approx(np.std(values), rel=0.3)
+        # Rather too large than too small.
+        assert 0.9 < np.mean(errors) / np.std(values) < 1.5
 
 
 def test_the_error_of_a_bias_has_that_of_the_scale_in_it():
-    """Of a gradient that is nearly across: s = 0.25 ± 0.04, b = 4."""
+    """Of a gradient that is nearly across: s = 0.25 ± 0.02, b = 4."""
     rng = np.random.default_rng(0)
     found = [
         diagnosis._scale_and_bias(
-            np.array([0.25, 1.0, 0.0]) + rng.normal(0, 0.18, (20, 3)), np.array([[1.0, 0.0, 0.0]])
+            np.array([0.25, 1.0, 0.0]) + rng.normal(0, 0.09, (20, 3)), np.array([[1.0, 0.0, 0.0]])
         )
         for _ in range(300)
     ]
