@@ -159,6 +159,33 @@ class TestSize:
         compressed = codec.compress_codes(model, draw_codes(10_000), batch_size=1000)
         assert 8 * len(compressed.content) == pytest.approx(compressed.prior_bits, rel=0.01)
 
+    @pytest.mark.parametrize("expected", [True, False])
+    def test_an_extreme_prior_is_one_of_24_bits(self, expected):
+        """The coder's probabilities are at least 2^-24: impossible codes take no more than that."""
+        model = make_model()
+        model.prior.set_weights(
+            [60 * _drawn(np.random.default_rng(9), w) for w in model.prior.get_weights()]
+        )
+        codes = draw_codes(200)
+        if expected:
+            codes = np.argmax(model.prior.logits(codes), axis=-1).astype(np.int32)
+        compressed = codec.compress_codes(model, codes)
+        np.testing.assert_array_equal(codec.decompress_codes(model, compressed.content), codes)
+        if expected:
+            assert 8 * compressed.stream_bytes <= compressed.prior_bits + codes.size * 3e-6 + 64
+        else:
+            assert compressed.prior_bits > 60 * codes.size
+            assert 8 * compressed.stream_bytes <= 24 * codes.size + 64
+
+    def test_labels_are_the_only_thing_that_grows_with_the_number_of_images(self):
+        model = make_model("transformer", num_classes=3)
+        around = []
+        for count in (100, 1100):
+            labels = np.arange(count) % 3
+            written = codec.compress_codes(model, draw_codes(count), condition=labels)
+            around.append(len(written.content) - written.stream_bytes)
+        assert abs(around[1] - around[0] - 1000) < 20
+
     def test_likelier_codes_take_less(self, model):
         codes = draw_codes(40)
         likeliest = np.argmax(model.prior.logits(codes), axis=-1)

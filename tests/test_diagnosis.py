@@ -50,12 +50,15 @@ def test_there_is_a_row_for_each_estimator_that_fits_each_objective(result):
 
 def test_the_exact_gradient_has_neither_bias_nor_variance(result):
     for row in rows(result, estimator="exact"):
-        assert (row.bias, row.bias_standard_error, row.variance, row.snr) == (0, 0, 0, np.inf)
+        assert row.scale == pytest.approx(1, abs=1e-12)
+        assert row.bias == pytest.approx(0, abs=1e-7)
+        assert (row.scale_standard_error, row.variance, row.snr) == (0, 0, np.inf)
 
 
 @pytest.mark.parametrize("estimator", ["rloo", "vimco", "score_function"])
-def test_unbiased_estimators_stay_within_the_error_of_their_bias(result, estimator):
+def test_unbiased_estimators_stay_within_the_errors_of_scale_and_bias(result, estimator):
     for row in rows(result, estimator=estimator):
+        assert abs(row.scale - 1) < 3 * row.scale_standard_error
         assert abs(row.bias) < 3 * row.bias_standard_error
         assert row.bias_standard_error < 0.5
 
@@ -85,12 +88,65 @@ def test_the_squared_bias_is_estimated_without_bias_and_with_its_error():
     for _ in range(400):
         groups = bias + rng.normal(0, 0.5, (20, 3))
         reference = rng.normal(0, 0.4, (20, 3))
-        square, error = diagnosis._squared_bias(groups, (reference, None, None))
+        square, error = diagnosis._squared_bias(groups, reference)
         squares.append(square)
         errors.append(error)
     spread = np.std(squares)
     assert np.mean(squares) == pytest.approx(bias @ bias, abs=4 * spread / np.sqrt(400))
     assert np.mean(errors) == pytest.approx(spread, rel=0.3)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("scale", [0.03, 1.0, -2.0])
+def test_scale_and_direction_are_measured_apart_and_with_their_errors(scale, exact):
+    """Of E[g] = s (g* + b), where b is across g* = (2, 0, …) and half as long."""
+    rng = np.random.default_rng(0)
+    expected = np.array([2.0, *np.zeros(28), 1.0])
+    reference = np.array([[2.0, *np.zeros(29)]])
+    found = []
+    for _ in range(300):
+        groups = scale * (expected + rng.normal(0, 0.4, (20, 30)))
+        noise = 0 if exact else rng.normal(0, 0.4, (20, 30))
+        found.append(diagnosis._scale_and_bias(groups, reference + noise))
+    scales, scale_errors, biases, bias_errors = np.transpose(found)
+    for values, errors, wanted in ((scales, scale_errors, scale), (biases, bias_errors, 0.5)):
+        assert np.mean(values) == pytest.approx(wanted, abs=4 * np.std(values) / np.sqrt(300))
+        # Rather too large than too small.
+        assert 0.9 < np.mean(errors) / np.std(values) < 1.5
+
+
+def test_the_error_of_a_bias_has_that_of_the_scale_in_it():
+    """Of a gradient that is nearly across: s = 0.25 ± 0.02, b = 4."""
+    rng = np.random.default_rng(0)
+    found = [
+        diagnosis._scale_and_bias(
+            np.array([0.25, 1.0, 0.0]) + rng.normal(0, 0.09, (20, 3)), np.array([[1.0, 0.0, 0.0]])
+        )
+        for _ in range(300)
+    ]
+    _, _, biases, errors = np.transpose(found)
+    assert np.median(errors) == pytest.approx(np.std(biases), rel=0.35)
+
+
+def test_a_normalized_gradient_has_another_scale_and_no_bias(bits):
+    """As that of NVIL, which divides an unbiased gradient by a moving deviation."""
+    model, x = bits
+
+    @estimators.REGISTRY.register("a tenth of rloo")
+    class Tenth(estimators.RLOO):
+        def estimate(self, *arguments):
+            estimate = super().estimate(*arguments)
+            rest = tf.stop_gradient(estimate.surrogate)
+            surrogate = rest + 0.1 * (estimate.surrogate - rest)
+            return estimators.Estimate(surrogate, estimate.terms)
+
+    result = diagnosis.diagnose(
+        model, x, ["rloo", "a tenth of rloo"], ("elbo",), num_samples=2, num_draws=100
+    )
+    tenth, plain = sorted(result.rows, key=lambda row: row.estimator)
+    assert tenth.scale == pytest.approx(plain.scale / 10, rel=1e-4)
+    assert tenth.bias == pytest.approx(plain.bias, abs=1e-4)
+    assert tenth.snr == pytest.approx(plain.snr, rel=1e-4)
 
 
 def test_where_states_are_too_many_the_reference_is_drawn(bits):
@@ -123,6 +179,8 @@ def test_the_summary_is_json(result):
         "estimator",
         "objective",
         "num_samples",
+        "scale",
+        "scale_standard_error",
         "bias",
         "bias_standard_error",
         "variance",

@@ -1,10 +1,14 @@
+import re
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae import networks, posteriors
-from tfvae.errors import InvalidArgument
+import tfvae
+from tfvae import likelihoods, networks, posteriors, quantizers
+from tfvae.errors import InvalidArgument, TfvaeWarning
 
 
 @pytest.mark.parametrize("x_shape", [(8, 8, 1), (7, 5, 3), (1, 1, 1)])
@@ -82,6 +86,180 @@ class TestConditional:
         assert networks.connect(networks.dense_encoder((3,), 8), (3,), factory, "encoder") == (4,)
         with pytest.raises(InvalidArgument, match=r"The decoder takes latents of shape \(3,\)"):
             networks.connect(networks.dense_encoder((3,), 8), (2,), factory, "decoder")
+
+
+DENSE = keras.layers.Dense
+
+
+def ends_in(*layers):
+    """Return a network of three numbers that ends in these layers."""
+    return keras.Sequential([keras.Input((3,)), DENSE(5, "relu"), *layers])
+
+
+def joined(*activations, size=4, after=()):
+    """Return a network whose output is joined from one layer for each activation."""
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Concatenate()([DENSE(size, a)(inputs) for a in activations])
+    for layer in after:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+class TestEndings:
+    """A decoder that ends in a sigmoid, where logits are expected, and the like."""
+
+    @pytest.mark.parametrize(
+        ("likelihood", "network", "expected"),
+        [
+            ("bernoulli", lambda: ends_in(DENSE(4, "sigmoid")), "'sigmoid'.*logits of Bernoulli"),
+            (
+                "bernoulli",
+                lambda: ends_in(DENSE(4, "tanh"), keras.layers.Reshape((2, 2, 1))),
+                "'tanh'",
+            ),
+            (
+                "bernoulli",
+                lambda: ends_in(DENSE(4), keras.layers.Activation("hard_sigmoid")),
+                "hard_sigm",
+            ),
+            (
+                "bernoulli",
+                lambda: ends_in(DENSE(4), keras.layers.ReLU(), keras.layers.Flatten()),
+                "'ReLU'",
+            ),
+            (
+                "bernoulli",
+                lambda: ends_in(DENSE(4, "elu"), keras.layers.Activation("linear")),
+                "'elu'",
+            ),
+            ("bernoulli", lambda: ends_in(DENSE(3), ends_in(DENSE(4, "sigmoid"))), "'sigmoid'"),
+            ("bernoulli", lambda: joined(None, "sigmoid", size=2), "'sigmoid'"),
+            (
+                "categorical",
+                lambda: ends_in(DENSE(512, "softmax")),
+                "'softmax'.*logits of Categorical",
+            ),
+            ("discretized_logistic_mixture", lambda: ends_in(DENSE(15, "sigmoid")), "log-scales"),
+            ("bernoulli", lambda: ends_in(DENSE(4)), None),
+            ("bernoulli", lambda: ends_in(DENSE(4, "sigmoid"), DENSE(4)), None),
+            (
+                "bernoulli",
+                lambda: ends_in(DENSE(4, "sigmoid"), keras.layers.BatchNormalization()),
+                None,
+            ),
+            ("bernoulli", lambda: ends_in(DENSE(4, "leaky_relu")), None),
+            ("bernoulli", lambda: ends_in(DENSE(4), keras.layers.ReLU(negative_slope=0.1)), None),
+            ("normal", lambda: ends_in(DENSE(4, "sigmoid")), None),
+            (
+                likelihoods.Normal("learned"),
+                lambda: ends_in(DENSE(4, "sigmoid")),
+                "raw scale of Normal",
+            ),
+            (likelihoods.Normal("learned"), lambda: joined("sigmoid", None), None),
+            (
+                likelihoods.Normal("learned"),
+                lambda: joined("sigmoid", "softplus"),
+                "'softplus'.*raw scal",
+            ),
+        ],
+    )
+    def test_a_decoder(self, likelihood, network, expected):
+        self.check(likelihoods.get(likelihood), network(), "decoder", expected)
+
+    @pytest.mark.parametrize(
+        ("posterior", "network", "expected"),
+        [
+            (
+                "diagonal_normal",
+                lambda: ends_in(DENSE(4, "softplus")),
+                "'softplus'.*raw scale of Diagonal",
+            ),
+            ("diagonal_normal", lambda: joined(None, "softplus"), "'softplus'"),
+            ("diagonal_normal", lambda: joined(None, "exponential"), "'exponential'"),
+            ("diagonal_normal", lambda: joined(None, keras.ops.exp), "'exp'"),
+            ("diagonal_normal", lambda: joined("tanh", None), None),
+            ("diagonal_normal", lambda: joined(None, None), None),
+            ("bernoulli", lambda: ends_in(DENSE(4, "sigmoid")), "logits of IndependentBernoulli"),
+            (
+                "categorical",
+                lambda: ends_in(DENSE(4, "softmax")),
+                "logits of IndependentCategorical",
+            ),
+        ],
+    )
+    def test_an_encoder(self, posterior, network, expected):
+        self.check(posteriors.get(posterior), network(), "encoder", expected)
+
+    def test_parts_that_were_moved_are_not_known(self):
+        """After joining means and scales, a Reshape that mixes them."""
+        network = joined("tanh", None, after=[keras.layers.Reshape((4, 2))])
+        self.check(posteriors.get("diagonal_normal"), network, "encoder", None)
+
+    def test_an_operator_of_keras(self):
+        inputs = keras.Input((3,))
+        network = keras.Model(inputs, keras.ops.sigmoid(DENSE(4)(inputs)))
+        self.check(likelihoods.Bernoulli(), network, "decoder", "'Sigmoid'")
+
+    def test_a_network_without_a_shape_and_one_of_unknown_inside(self):
+        class Own(keras.Model):
+            def call(self, x):
+                return keras.ops.sigmoid(x)
+
+            def compute_output_shape(self, input_shape):
+                return input_shape
+
+        self.check(likelihoods.Bernoulli(), Own(), "decoder", None)
+        unbuilt = keras.Sequential([DENSE(4, "sigmoid")])
+        self.check(likelihoods.Bernoulli(), unbuilt, "decoder", "'sigmoid'")
+
+    @staticmethod
+    def check(factory, network, role, expected):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            networks.connect(network, (3,), factory, role)
+        messages = [str(w.message) for w in caught if issubclass(w.category, TfvaeWarning)]
+        assert len(messages) == (expected is not None), messages
+        if expected:
+            assert re.search(f"The {role} ends in .*{expected}.*activation=None", messages[0])
+
+    @pytest.mark.parametrize("kind", ["VAE", "HierarchicalVAE", "VQVAE"])
+    def test_a_model_warns_when_it_is_made(self, kind):
+        """The decoder of the VAE in Keras's own examples."""
+        encoder = networks.dense_encoder((4, 4, 1), (1, 2) if kind == "VQVAE" else 4, hidden=())
+        latents = (1, 2) if kind == "VQVAE" else (2,)
+        decoder = keras.Sequential(
+            [
+                keras.Input(latents),
+                keras.layers.Flatten(),
+                DENSE(4 * 4 * 8, "relu"),
+                keras.layers.Reshape((4, 4, 8)),
+                keras.layers.Conv2DTranspose(1, 3, activation="sigmoid", padding="same"),
+            ]
+        )
+        parts = {
+            "VAE": lambda: (encoder, decoder),
+            "VQVAE": lambda: (encoder, quantizers.VectorQuantizer(4, 2), decoder, "bernoulli"),
+            "HierarchicalVAE": lambda: (
+                [encoder, networks.dense_encoder((2,), 4, hidden=())],
+                [decoder, networks.dense_decoder(2, (4,), hidden=())],
+            ),
+        }[kind]()
+        with pytest.warns(TfvaeWarning, match=r"'sigmoid' \(layer 'conv2d_transpose.*logits"):
+            getattr(tfvae, kind)(*parts)
+
+
+def test_the_outputs_of_an_encoder_are_joined_by_the_line_in_the_message():
+    """The encoder of the VAE in Keras's own examples, whose third output is a drawn z."""
+    inputs = keras.Input((4,))
+    mean, log_var = DENSE(2)(inputs), DENSE(2)(inputs)
+    encoder = keras.Model(inputs, [mean, log_var, keras.layers.Add()([mean, log_var])])
+    factory = posteriors.get("diagonal_normal")
+    with pytest.raises(InvalidArgument, match=r"has several outputs.*exp_half") as caught:
+        networks.connect(encoder, (4,), factory, "encoder")
+    line = re.search(r"makes one: (.*?\))\. ", str(caught.value))[1]
+    names = {"encoder": encoder, "keras": keras}
+    exec(line, names)
+    assert networks.connect(names["encoder"], (4,), factory, "encoder") == (2,)
 
 
 def test_logit_bias_is_the_logit_of_the_clipped_mean():

@@ -111,3 +111,54 @@ def test_fold_in_takes_a_tensor_in_a_graph_as_it_takes_an_integer():
     seed = random.make_seed(9)
     folded = tf.function(lambda step: random.fold_in(seed, 4, step))(tf.constant(11, tf.int64))
     np.testing.assert_array_equal(folded, random.fold_in(seed, 4, 11))
+
+
+@pytest.mark.parametrize("seed", [(5, 7), (-1, 2), (3, -4), (-(2**31), -1)])
+@pytest.mark.parametrize("data", [4, -4])
+def test_fold_in_is_the_same_in_every_mode(seed, data, mode):
+    """TensorFlow's is not: XLA extends the sign of a word of the seed."""
+    folded = mode(lambda s, d: random.fold_in(s, d, 9))(tf.constant(seed), tf.constant(data))
+    np.testing.assert_array_equal(folded, random.fold_in(tf.constant(seed), data, 9))
+
+
+def test_fold_in_is_that_of_tensorflow_where_no_word_is_negative():
+    seed = tf.constant([5, 7])
+    np.testing.assert_array_equal(random.fold_in(seed, -3), tf.random.fold_in(seed, -3))
+
+
+@pytest.mark.parametrize("seed", [(5, 7), (-5, -7)])
+def test_words_and_uniforms_are_the_same_in_every_mode(seed, mode):
+    for draw in (random.words, random.stateless_uniform):
+        in_mode = mode(lambda s, draw=draw: draw([3, 50], s))(tf.constant(seed))
+        np.testing.assert_array_equal(in_mode, draw([3, 50], tf.constant(seed)))
+
+
+def test_stateless_uniforms_are_uniform_and_never_at_an_end():
+    draws = random.stateless_uniform([1000, 1000], random.make_seed(3)).numpy().astype("f8").ravel()
+    assert 0 < draws.min() < draws.max() < 1
+    np.testing.assert_array_equal(draws * 2**24 % 2, 1)
+    assert scipy.stats.kstest(draws, "uniform").statistic < 1.95 / np.sqrt(draws.size)
+
+
+def test_gumbel_noise_has_the_moments_of_gumbel_noise(assert_mean):
+    noise = random.gumbel(random.uniform(random.make_seed(1), tf.range(20_000), 3)).numpy()
+    assert_mean(noise, np.euler_gamma)
+    assert_mean((noise - np.euler_gamma) ** 2, np.pi**2 / 6)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7, 3), (2, 3, 4)])
+def test_stateless_normals_are_the_same_in_every_mode(shape, mode):
+    """Also where the shape is known to the graph alone."""
+    seed = tf.constant([5, -7])
+    in_mode = mode(lambda s: random.stateless_normal(tf.shape(tf.zeros(shape)), s))(seed)
+    assert in_mode.shape == shape
+    np.testing.assert_allclose(in_mode, random.stateless_normal(shape, seed), rtol=0, atol=2e-6)
+
+
+def test_a_million_stateless_normals_are_normal_and_uncorrelated():
+    draws = random.stateless_normal([1001, 999], random.make_seed(1)).numpy().astype("f8").ravel()
+    assert scipy.stats.kstest(draws, "norm").statistic < 1.95 / np.sqrt(draws.size)
+    half = (draws.size + 1) // 2  # the two of a pair
+    for power in (1, 2):
+        pairs = draws[: draws.size - half] ** power, draws[half:] ** power
+        assert abs(np.corrcoef(*pairs)[0, 1]) < 4 / np.sqrt(half)

@@ -27,6 +27,20 @@ def not_negative(name: str, value) -> float:
     return value
 
 
+def probability(name: str, value) -> float:
+    """Return an argument that must be a number from 0 to 1."""
+    if not 0 <= finite(name, value) <= 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from 0 to 1.")
+    return value
+
+
+def below_one(name: str, value) -> float:
+    """Return an argument that must be a number from 0 to below 1."""
+    if not 0 <= finite(name, value) < 1:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from 0 to below 1.")
+    return value
+
+
 def integer(name: str, value) -> int:
     """Return an argument that must be a whole number, NumPy's among them, as a Python integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -1,7 +1,9 @@
 """Images as files of codes: the encoder chooses them, the prior and an entropy coder pack them.
 
 A `CodeModel` with a prior is a lossy image codec. An ideal entropy coder writes its codes in
-−log2 p(codes) bits; the range coder used here stays within a few bytes of that.
+−log2 p(codes) bits. The range coder used here stays within a few bytes of that where the prior
+expects the codes. Its probabilities are multiples of 2^-24 and none is 0, so no code takes more
+than 24 bits, however improbable, and a certain one of K takes about 1.4 K/2^24 bits, not none.
 
 Decoding repeats the prior's arithmetic and must arrive at the same bits. At both ends the prior
 runs a position at a time, in batches of one size, in a graph that is traced for that size alone.

@@ -23,14 +23,21 @@ _TIMED = 5
 class Row:
     """What was measured of an estimator's gradient in the weights of q, of the mean over a batch.
 
+    Scale and direction are apart: E[g] = s · (g* + b) with b across the reference gradient g*. An
+    optimizer like Adam does not notice s, and one like SGD takes it for another learning rate; b
+    is a bias that nothing removes. Together ‖E[g] − g*‖² / ‖g*‖² = (s − 1)² + s² · bias².
+
     Attributes:
         estimator: its name.
         objective: the name of the objective.
         num_samples: K.
-        bias: ‖E[g] − g*‖ / ‖g*‖, where g* is the reference gradient; another scale, like that of
-            NVIL's normalization, counts as bias. Its square is estimated without bias, so it can be
-            slightly below 0; bias is then the negative root.
-        bias_standard_error: of `bias`; an unbiased estimator stays within about 2 of them.
+        scale: s = ⟨E[g], g*⟩ / ‖g*‖²; 1 for an unbiased estimator.
+        scale_standard_error: of `scale`.
+        bias: of the direction, ‖E[g]/s − g*‖ / ‖g*‖ = ‖b‖ / ‖g*‖, the tangent of the angle between
+            E[g] and g*. Its square is estimated without bias, so it can be slightly below 0; bias
+            is then the negative root.
+        bias_standard_error: of `bias`; an unbiased estimator stays within about 2 of them. Only
+            where `scale` is several of its errors from 0 does the row say anything about bias.
         variance: the trace of Cov[g], that is E‖g − E[g]‖².
         snr: signal-to-noise ratio, ‖E[g]‖ / √variance.
         ms_per_step: median time of the value and all gradients, in milliseconds.
@@ -39,6 +46,8 @@ class Row:
     estimator: str
     objective: str
     num_samples: int
+    scale: float
+    scale_standard_error: float
     bias: float
     bias_standard_error: float
     variance: float
@@ -213,25 +222,62 @@ class _Draws:
 def _row(name, objective_name, num_samples, measured, reference, draws) -> Row:
     groups, mean_square, count = measured
     mean = groups.mean(axis=0)
-    norm = float(np.linalg.norm(reference[0].mean(axis=0)))
     if name == "exact":  # without noise
         mean_square, count = float(mean @ mean), 1
     variance = max(0.0, (mean_square - float(mean @ mean)) * count / max(1, count - 1))
     signal = math.sqrt(max(0.0, float(mean @ mean) - variance / count))
-    square, error = _squared_bias(groups, reference)
-    bias = math.copysign(math.sqrt(abs(square)), square)
-    # Near zero the square root has no slope: there, √(error of the square) is what it can reach.
-    spread = error / (2 * bias) if square > 4 * error else math.sqrt(error)
+    scale, scale_error, bias, bias_error = _scale_and_bias(groups, reference[0])
+    is_noisy = variance > 1e-12 * float(np.sum(reference[0].mean(axis=0) ** 2))
     return Row(
         name,
         objective_name,
         num_samples,
-        bias / norm if norm else math.nan,
-        spread / norm if norm else math.nan,
+        scale,
+        scale_error,
+        bias,
+        bias_error,
         variance,
-        signal / math.sqrt(variance) if variance > 1e-12 * norm**2 else math.inf,
+        signal / math.sqrt(variance) if is_noisy else math.inf,
         draws.milliseconds(),
     )
+
+
+def _scale_and_bias(groups, reference):
+    """Return s, its standard error, the bias of the direction, and its standard error; see `Row`.
+
+    Args:
+        groups: means of groups of draws, `[G, P]`.
+        reference: such means of the reference estimator, or the exact gradient, `[1, P]`.
+    """
+    centre = reference.mean(axis=0)
+    # Without the noise of a sampled reference, which makes its mean longer than g*.
+    norm_square, _ = _between_groups(reference)
+    if norm_square <= 0:
+        return (math.nan,) * 4
+    scale = float(groups.mean(axis=0) @ centre) / norm_square
+    # To first order in the noise of the groups and in that of the reference.
+    slope = groups.mean(axis=0) - 2 * scale * centre
+    errors = _standard_error(groups @ centre), _standard_error(reference @ slope)
+    scale_error = math.hypot(*errors) / norm_square
+    if not scale:
+        return scale, scale_error, math.nan, math.nan
+    square, error = _squared_bias(_across(groups, centre) / scale, _across(reference, centre))
+    norm = math.sqrt(norm_square)
+    bias = math.copysign(math.sqrt(abs(square)), square) / norm
+    # Near zero the square root has no slope: there, √(error of the square) is what it can reach.
+    spread = (error / (2 * math.sqrt(square)) if square > 4 * error else math.sqrt(error)) / norm
+    return scale, scale_error, bias, math.hypot(spread, bias * scale_error / scale)
+
+
+def _across(rows, direction):
+    """Return the rows without their components along a direction."""
+    unit = direction / np.linalg.norm(direction)
+    return rows - np.outer(rows @ unit, unit)
+
+
+def _standard_error(values):
+    """Return the standard error of the mean of values; 0 for a single one, which is exact."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def _squared_bias(groups, reference):
@@ -240,16 +286,15 @@ def _squared_bias(groups, reference):
     Of G independent group means m_i, the products (m_i − g*)·(m_j − g*), i ≠ j, have it as their
     expectation; so do those with the group means of a sampled g*.
     """
-    centre = reference[0].mean(axis=0)
+    centre = reference.mean(axis=0)
     estimate = _between_groups(groups - centre)
-    if len(reference[0]) == 1:
+    if len(reference) == 1:
         return estimate
     # The noise of a sampled reference adds its own squared error to the estimate.
-    noise = reference[0] - centre
+    noise = reference - centre
     own = float(np.sum(noise**2)) / (len(noise) * (len(noise) - 1))
     own_groups = np.sum(noise**2, axis=1) / (len(noise) - 1)
-    own_error = float(own_groups.std(ddof=1) / math.sqrt(len(noise)))
-    return estimate[0] - own, math.hypot(estimate[1], own_error)
+    return estimate[0] - own, math.hypot(estimate[1], _standard_error(own_groups))
 
 
 def _between_groups(deviations):

@@ -1,6 +1,9 @@
 """Random numbers as functions of (seed, stream, step, replica): no generator keeps a hidden state.
 
-Training noise comes from TensorFlow's stateless generators, with seeds made by `stream_seed`.
+Training noise is made of the words of TensorFlow's stateless generator, seeded by `stream_seed`.
+These words are the same in a graph and under XLA once a seed has no negative one (XLA extends its
+sign, the kernels of a graph do not); TensorFlow's floats and its integers in a range are not.
+
 Latents that must be the same in Keras, in a SavedModel and on a device come from `normal`, a
 counter-based generator built from integer operations that LiteRT has as builtin operators.
 
@@ -18,6 +21,12 @@ from tfvae.checks import integer
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA
+_NO_SIGN = 0x7FFFFFFF
+# Any two words whose sum, too, is one of 31 bits (these are of π and e).
+_SIGN_WORDS = np.array([0x3243F6A8, 0x2B7E1516], np.int32)
+
+# Of the first word of a seed, which `fold_in` has hashed: no other step or stream has the result.
+_OTHER_DRAW = np.array([0x243F6A88, 0], np.int32)
 
 
 class Stream(enum.IntEnum):
@@ -44,9 +53,16 @@ def make_seed(seed: int) -> tf.Tensor:
 
 
 def fold_in(seed: tf.Tensor, *data) -> tf.Tensor:
-    """Return a new `[2]` int32 seed from `seed` and the integers in `data`, one after the other."""
+    """Return a new `[2]` int32 seed from `seed` and the integers in `data`, one after the other.
+
+    The same in a graph and under XLA, which `tf.random.fold_in` is not where a word of the seed is
+    negative; where none is, this is `tf.random.fold_in`.
+    """
     for value in data:
-        seed = tf.random.fold_in(seed, tf.cast(value, tf.int32))
+        # The signs that `words` leaves out count too: a seed has 64 bits.
+        signs = tf.reduce_sum(tf.where(seed < 0, _SIGN_WORDS, 0))
+        hashed = tf.bitwise.bitwise_xor(words([], seed), signs)
+        seed = tf.stack([hashed, tf.cast(value, tf.int32)])
     return seed
 
 
@@ -71,6 +87,45 @@ def draw_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
         return seed
     words = threefry2x32((seed[0], seed[1]), (tf.constant(number), tf.constant(-1)))
     return tf.stack(words)
+
+
+def words(shape, seed: tf.Tensor) -> tf.Tensor:
+    """Return random int32 words of all 32 bits, the same in a graph and under XLA.
+
+    Args:
+        shape: of the result.
+        seed: `[2]` int32, of which the signs do not count.
+    """
+    seed = tf.bitwise.bitwise_and(seed, _NO_SIGN)
+    return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
+
+
+def stateless_uniform(shape, seed: tf.Tensor) -> tf.Tensor:
+    """Return float32 uniforms in (0, 1), both ends left out: odd multiples of 2^-24.
+
+    The same in a graph and under XLA, which `tf.random.stateless_uniform` is not; see `words`.
+    """
+    return _open_uniform(words(shape, seed))
+
+
+def stateless_normal(shape, seed: tf.Tensor) -> tf.Tensor:
+    """Return standard normals in float32, the same in a graph and under XLA to within rounding.
+
+    `tf.random.stateless_normal` gives other ones under XLA, and is no faster. |value| < 5.78; see
+    `words`.
+    """
+    shape = tf.cast(shape, tf.int32)
+    count = tf.reduce_prod(shape)
+    half = [(count + 1) // 2]
+    # Two draws, not the halves of one, which XLA would draw once for each number made of them.
+    other = tf.bitwise.bitwise_xor(seed, _OTHER_DRAW)
+    both = tf.concat(_box_muller(words(half, seed), words(half, other)), 0)
+    return tf.reshape(both[:count], shape)
+
+
+def gumbel(uniform: tf.Tensor) -> tf.Tensor:
+    """Return −log(−log u): a draw of the standard Gumbel distribution for uniforms u in (0, 1)."""
+    return -tf.math.log(-tf.math.log(uniform))
 
 
 def threefry2x32(key, counter):
@@ -110,10 +165,7 @@ def normal(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         `[N, size]` float32.
     """
-    bits0, bits1 = _bits(seed, index, size)
-    radius = tf.sqrt(-2.0 * tf.math.log(_uniform(bits0)))
-    angle = (2.0 * math.pi) * _uniform(bits1)
-    both = tf.stack([radius * tf.cos(angle), radius * tf.sin(angle)], axis=-1)
+    both = tf.stack(_box_muller(*_bits(seed, index, size)), axis=-1)
     return tf.reshape(both, [-1, 2 * ((size + 1) // 2)])[:, :size]
 
 
@@ -133,6 +185,13 @@ def _bits(seed, index, size):
     rows = index[:, tf.newaxis]
     counter = rows + tf.zeros_like(pairs), pairs + tf.zeros_like(rows)
     return threefry2x32((seed[0], seed[1]), counter)
+
+
+def _box_muller(bits0, bits1):
+    """Return two independent standard normals for each pair of words."""
+    radius = tf.sqrt(-2.0 * tf.math.log(_uniform(bits0)))
+    angle = (2.0 * math.pi) * _uniform(bits1)
+    return radius * tf.cos(angle), radius * tf.sin(angle)
 
 
 def _open_uniform(bits: tf.Tensor) -> tf.Tensor:

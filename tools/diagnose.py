@@ -55,8 +55,9 @@ def diagnose(
 ):
     """Compare gradient estimators on the model of RUN (or a .keras file, with --dataset).
 
-    For a batch of training images, the gradient in the weights of q(z|x): its bias against the
-    exact gradient, or against the mean of many draws, its variance, signal-to-noise ratio and time.
+    For a batch of training images, the gradient in the weights of q(z|x): its scale, and the bias
+    of its direction, against the exact gradient or the mean of many draws; its variance,
+    signal-to-noise ratio and time.
     Writes diagnosis.png into RUN, and the section "diagnosis" of RUN/report.json.
     """
     load_training_part()
@@ -94,13 +95,19 @@ def _names(text, option):
 
 def _lines(result):
     lines = [
-        f"{'objective':<10}{'estimator':<22}{'bias':>9}  {'± error':<9}{'variance':>10}{'SNR':>8}"
-        f"{'ms/step':>9}"
+        f"{'objective':<10}{'estimator':<22}{'scale':>8}  {'± error':<9}{'bias':>8}  {'± error':<9}"
+        f"{'variance':>10}{'SNR':>8}{'ms/step':>9}"
     ]
     lines += [
-        f"{row.objective:<10}{row.estimator:<22}{row.bias:>9.4f}  ± {row.bias_standard_error:<7.4f}"
+        f"{row.objective:<10}{row.estimator:<22}"
+        f"{row.scale:>8.3f}  ± {row.scale_standard_error:<7.3f}"
+        f"{row.bias:>8.3f}  ± {row.bias_standard_error:<7.3f}"
         f"{row.variance:>10.3g}{row.snr:>8.2f}{row.ms_per_step:>9.2f}"
         for row in result.rows
     ]
     references = ", ".join(f"{name}: {kind}" for name, kind in result.reference.items())
-    return [*lines, f"Bias is relative to the reference gradient ({references})."]
+    return [
+        *lines,
+        f"Scale and bias are relative to the reference gradient ({references}); the bias is what "
+        "the best scale leaves.",
+    ]

@@ -1,18 +1,16 @@
 """Dropout whose masks are functions of a seed: training resumes exactly.
 
 Keras's Dropout keeps its generator's state in a variable that no file holds. Masks are made from
-integer draws, which for a given seed are the same with and without XLA; float draws are not. (Where
-a word of the seed is negative, with TensorFlow 2.21, integer draws are not either.)
+`tfvae.random.words`, which for a given seed are the same with and without XLA.
 
 Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
 """
 
-import numbers
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument
+from tfvae import random
 
 
 class Dropout:
@@ -43,19 +41,5 @@ class Dropout:
 
 def keep_mask(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Return Booleans of a shape, each True with probability 1 − rate, to within 2^-32."""
-    words = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
     threshold = min(round(rate * 2**32), 2**32 - 1) - 2**31
-    return words >= threshold
-
-
-def check_rate(rate) -> float:
-    """Return a dropout rate.
-
-    Raises:
-        InvalidArgument: not a number from 0 to below 1.
-    """
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
-        raise InvalidArgument(
-            f"`dropout` is {rate!r}; expected the share of values to drop, from 0 to below 1."
-        )
-    return float(rate)
+    return random.words(shape, seed) >= threshold

@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from tfvae import checks
 from tfvae.code_priors.code_prior import REGISTRY, CodePrior
-from tfvae.code_priors.dropout import check_rate
 from tfvae.code_priors.gated_convolution import HorizontalLayer, VerticalLayer
 from tfvae.code_priors.sampling import place
 from tfvae.errors import InvalidArgument
@@ -56,7 +55,7 @@ class PixelCNN(CodePrior):
         self.num_filters = checks.whole("num_filters", num_filters)
         self.num_layers = checks.whole("num_layers", num_layers)
         self.kernel_size = _odd("kernel_size", kernel_size)
-        self.dropout = check_rate(dropout)
+        self.dropout = float(checks.below_one("dropout", dropout))
         policy, sizes = self.dtype_policy, (num_filters, kernel_size, self.num_classes)
         self.embedding = keras.layers.Embedding(codebook_size, num_filters, dtype=policy)
         self.vertical = [VerticalLayer(*sizes, dtype=policy) for _ in range(num_layers)]

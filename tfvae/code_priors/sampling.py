@@ -50,7 +50,7 @@ def generate(
 
     def body(position, codes, previous, state):
         logits, state = step(state, position, previous)
-        noise = gumbel(seeds[position], index, codebook_size)
+        noise = random.gumbel(random.uniform(seeds[position], index, codebook_size))
         code = choice(logits, noise)
         return position + 1, place(codes, position, code), code, state
 
@@ -78,11 +78,6 @@ def position_seeds(seed: tf.Tensor, num_positions: int) -> tf.Tensor:
     positions = tf.range(num_positions)
     words = random.threefry2x32((seed[0], seed[1]), (positions, -tf.ones_like(positions)))
     return tf.stack(words, axis=1)
-
-
-def gumbel(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
-    """Return Gumbel noise −log(−log u), `[N, size]`; see `tfvae.random.uniform`."""
-    return -tf.math.log(-tf.math.log(random.uniform(seed, index, size)))
 
 
 def choose(

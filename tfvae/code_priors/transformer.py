@@ -6,7 +6,6 @@ import tensorflow as tf
 from tfvae import checks
 from tfvae.code_priors.attention import CausalSelfAttention
 from tfvae.code_priors.code_prior import REGISTRY, CodePrior
-from tfvae.code_priors.dropout import check_rate
 from tfvae.errors import InvalidArgument
 
 
@@ -55,7 +54,7 @@ class TransformerCodePrior(CodePrior):
         self.num_layers = checks.whole("num_layers", num_layers)
         self.num_heads = checks.whole("num_heads", num_heads)
         self.hidden_size = checks.whole("hidden_size", hidden_size)
-        self.dropout = check_rate(dropout)
+        self.dropout = float(checks.below_one("dropout", dropout))
         if hidden_size % num_heads:
             raise InvalidArgument(
                 f"`hidden_size` is {hidden_size} and `num_heads` {num_heads}; expected a multiple, "

@@ -1,6 +1,7 @@
 """The contract of posteriors and likelihoods: parameters of a network become a distribution."""
 
 import math
+from typing import ClassVar
 
 import keras
 import tensorflow as tf
@@ -21,9 +22,16 @@ class Factory(keras.layers.Layer):
 
     Subclasses set `params_per_channel` (or override `params_size`) and implement `distribution`.
     Weights are added in `build` with `autocast=False`.
+
+    Attributes:
+        unbounded: which parameters may be any real number, so that a network that gives them may
+            not end in a sigmoid, a softplus or another activation that bounds them: for the name
+            of each, where it begins and ends on the last axis, as shares from 0 to 1. Models warn
+            of a network that does. Those that are not named here may be bounded.
     """
 
     params_per_channel = 1
+    unbounded: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def __init__(self, **kwargs):
         super().__init__(dtype="float32", **kwargs)

@@ -1,4 +1,4 @@
-"""Distributions of discrete latents.
+"""Distributions of latents.
 
 A discrete latent is made from uniform noise in two steps, noise → perturbed logits ζ → z, which is
 what relaxations, control variates and antithetic pairs take hold of:
@@ -13,9 +13,18 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfvae import random
+
 tfd = tfp.distributions
-# Uniform noise stays this far from 0 and 1, where its logarithms are finite in float32.
-_MARGIN = 2.0**-24
+
+
+class NormalLatent(tfd.Normal):
+    """Independent normals, whose draws are the same with and without XLA to within rounding."""
+
+    def _sample_n(self, n, seed=None):
+        shape = tf.concat([[n], self._batch_shape_tensor()], 0)
+        noise = random.stateless_normal(shape, tfp.random.sanitize_seed(seed))
+        return self.loc + self.scale * noise
 
 
 class DiscreteLatent(tfd.Distribution):
@@ -52,9 +61,7 @@ class DiscreteLatent(tfd.Distribution):
     def draw_noise(self, sample_shape, seed) -> tf.Tensor:
         """Return uniforms in (0, 1), `[*sample_shape, batch..., *event]`."""
         shape = tf.concat([tf.cast(sample_shape, tf.int32), tf.shape(self.logits)], 0)
-        seed = tfp.random.sanitize_seed(seed)
-        noise = tf.random.stateless_uniform(shape, seed)
-        return tf.clip_by_value(noise, _MARGIN, 1.0 - _MARGIN)
+        return random.stateless_uniform(shape, tfp.random.sanitize_seed(seed))
 
     def perturb(self, noise: tf.Tensor, temperature=1.0) -> tf.Tensor:
         """Return ζ, the logits perturbed by noise; differentiable in the logits.
@@ -149,7 +156,7 @@ class CategoricalLatent(DiscreteLatent):
         return self.harden(self.logits)
 
     def perturb(self, noise, temperature=1.0):  # noqa: D102
-        return self.logits + temperature * _gumbel(noise)
+        return self.logits + temperature * random.gumbel(noise)
 
     def perturb_given(self, z, noise):  # noqa: D102
         # Tucker et al. 2017, app. C; the largest of the perturbed logits is a standard Gumbel.
@@ -205,10 +212,6 @@ def num_states(kind: str, event_shape) -> int:
 def _logit(noise):
     # 1 − noise is exact, noise being a multiple of 2^-24; and LiteRT has no log1p.
     return tf.math.log(noise) - tf.math.log(1.0 - noise)
-
-
-def _gumbel(noise):
-    return -tf.math.log(-tf.math.log(noise))
 
 
 def _sum_last(values, ndims):

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfvae import objectives
 from tfvae.bound import Bound
-from tfvae.checks import finite, whole
+from tfvae.checks import below_one, whole
 from tfvae.errors import InvalidArgument
 from tfvae.estimators.estimator import (
     REGISTRY,
@@ -164,7 +164,7 @@ class MovingAverage(ScoreFunction):
 
     def __init__(self, decay: float = 0.99, **kwargs):
         super().__init__(**kwargs)
-        self.decay = _check_decay(decay)
+        self.decay = below_one("decay", decay)
 
     def prepare(self, model):  # noqa: D102
         if not self.built:
@@ -204,7 +204,7 @@ class NVIL(ScoreFunction):
     def __init__(self, hidden: int = 100, decay: float = 0.99, normalize: bool = True, **kwargs):
         super().__init__(**kwargs)
         self.hidden = whole("hidden", hidden)
-        self.decay = _check_decay(decay)
+        self.decay = below_one("decay", decay)
         if not isinstance(normalize, bool):
             raise InvalidArgument(f"`normalize` is {normalize!r}; expected True or False.")
         self.normalize = normalize
@@ -287,9 +287,3 @@ def _moments_of(values):
     # Sums, since a replica may have no examples of the last batch.
     count = tf.cast(tf.size(values), tf.float32)
     return tf.stop_gradient(tf.stack([tf.reduce_sum(values), tf.reduce_sum(values**2), count]))
-
-
-def _check_decay(decay):
-    if not 0 <= finite("decay", decay) < 1:
-        raise InvalidArgument(f"`decay` is {decay!r}; expected a number from 0 to below 1.")
-    return decay

@@ -1,5 +1,7 @@
 """Binary values."""
 
+from typing import ClassVar
+
 from tfvae.distributions.images import BernoulliImage
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 
@@ -9,6 +11,7 @@ class Bernoulli(Likelihood):
     """Binary pixels: p(x_d = 1 | z) = sigmoid(logit_d). Parameters: the logits."""
 
     num_levels = 2
+    unbounded: ClassVar = {"logits": (0, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return BernoulliImage(params, batch_ndims)

@@ -1,5 +1,7 @@
 """Levels with a probability each."""
 
+from typing import ClassVar
+
 from tfvae.distributions.images import CategoricalImage
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, check_levels
 
@@ -11,6 +13,8 @@ class Categorical(Likelihood):
     Args:
         num_levels: how many values; 256 for 8-bit images.
     """
+
+    unbounded: ClassVar = {"logits": (0, 1)}
 
     def __init__(self, num_levels: int = 256, **kwargs):
         super().__init__(**kwargs)

@@ -1,5 +1,7 @@
 """Levels under a mixture of logistics."""
 
+from typing import ClassVar
+
 from tfvae.checks import whole
 from tfvae.distributions.images import LogisticMixtureImage
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, check_levels
@@ -15,12 +17,16 @@ class DiscretizedLogisticMixture(Likelihood):
     K·C(C−1)/2 coefficients before tanh.
 
     Source: Salimans et al. 2017, "PixelCNN++", sec. 2.1 and 2.2; the mass of a bin is computed
-    exactly, without the paper's fallback to the density at the centre.
+    without cancellation, so without the paper's fallback to the density at the centre. It is that
+    of a scale of at least 1/(12 (L − 1)) on [−1, 1], for L levels.
 
     Args:
         num_components: K.
         num_levels: how many values; 256 for 8-bit images.
     """
+
+    # Locations, which may be bounded, lie in the first two thirds, whatever the channels.
+    unbounded: ClassVar = {"log-scales and coefficients": (2 / 3, 1)}
 
     def __init__(self, num_components: int = 5, num_levels: int = 256, **kwargs):
         super().__init__(**kwargs)

@@ -34,6 +34,7 @@ class Normal(Likelihood):
             )
         self.scale = scale
         self.params_per_channel = 2 if scale == "learned" else 1
+        self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
 
     def build(self, params_shape):  # noqa: D102
         if self.scale == "shared":

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from tfvae import likelihoods, networks, posteriors, priors
 from tfvae.checks import choice
 from tfvae.distributions.factory import independent, softplus_scale
+from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
@@ -238,11 +239,11 @@ class LadderVAE(LatentVariableModel):
 
 def residual(delta, ratio, p: tfd.Normal) -> tfd.Normal:
     """Return N(μ_p + Δμ, (σ_p ρ)²) (Vahdat and Kautz 2020, eq. 5)."""
-    return tfd.Normal(p.loc + delta, p.scale * ratio)
+    return NormalLatent(p.loc + delta, p.scale * ratio)
 
 
 def precision_weighted(loc, scale, p: tfd.Normal) -> tfd.Normal:
     """Return the normalized product of N(μ̂, σ̂²) and p (Sønderby et al. 2016, eq. 17 to 19)."""
     ours, theirs = scale**-2, p.scale**-2
     variance = 1.0 / (ours + theirs)
-    return tfd.Normal((loc * ours + p.loc * theirs) * variance, tf.sqrt(variance))
+    return NormalLatent((loc * ours + p.loc * theirs) * variance, tf.sqrt(variance))

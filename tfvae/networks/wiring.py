@@ -6,10 +6,14 @@ import keras
 import tensorflow as tf
 
 from tfvae.errors import InvalidArgument
+from tfvae.networks.endings import warn_if_bounded
 
 
 def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int, ...]:
     """Build a network for inputs of a shape, and return the shape of the values it describes.
+
+    A network that ends in an activation from which such parameters cannot come gets a
+    `TfvaeWarning`; see `Factory.unbounded`.
 
     Args:
         network: its output is the parameters of a distribution.
@@ -24,6 +28,7 @@ def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int,
     event_shape = factory.event_shape(params_shape)
     if not factory.built:
         factory.build(params_shape)
+    warn_if_bounded(network, factory, role)
     return event_shape
 
 
@@ -148,9 +153,13 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
             f"`compute_output_shape(self, input_shape)` in {type(network).__name__}."
         ) from None
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], (tuple, list))):
+        name = role if role.isidentifier() else "network"
         raise InvalidArgument(
-            f"The {role} has several outputs, {shape}; expected one tensor. Join them on the "
-            "last axis with keras.layers.Concatenate()."
+            f"The {role} has several outputs, {shape}; expected one tensor, whose last axis holds "
+            "all parameters. Of a mean and a raw scale this line makes one: "
+            f"{name} = keras.Model({name}.inputs, "
+            f"keras.layers.Concatenate()({name}.outputs[:2])). Where the second is a log-variance, "
+            'take posterior=DiagonalNormal(scale="exp_half").'
         )
     if len(shape) < 2 or None in shape[1:]:
         raise InvalidArgument(

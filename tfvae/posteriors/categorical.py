@@ -1,5 +1,7 @@
 """Independent one-hot vectors."""
 
+from typing import ClassVar
+
 from tfvae.distributions.latents import CategoricalLatent
 from tfvae.posteriors.posterior import REGISTRY, Posterior
 
@@ -12,6 +14,7 @@ class IndependentCategorical(Posterior):
     """
 
     kind = "categorical"
+    unbounded: ClassVar = {"logits": (0, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return CategoricalLatent(params, batch_ndims)

@@ -1,10 +1,12 @@
 """Independent normals."""
 
+from typing import ClassVar
+
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae.checks import choice
 from tfvae.distributions.factory import independent, softplus_scale
+from tfvae.distributions.latents import NormalLatent
 from tfvae.posteriors.posterior import REGISTRY, Posterior
 
 SCALES = ("softplus", "exp_half")
@@ -20,6 +22,7 @@ class DiagonalNormal(Posterior):
     """
 
     params_per_channel = 2
+    unbounded: ClassVar = {"raw scale": (1 / 2, 1)}
 
     def __init__(self, scale: str = "softplus", **kwargs):
         super().__init__(**kwargs)
@@ -28,7 +31,7 @@ class DiagonalNormal(Posterior):
     def distribution(self, params, batch_ndims):  # noqa: D102
         loc, raw = tf.split(params, 2, axis=-1)
         scale = softplus_scale(raw) if self.scale == "softplus" else tf.exp(0.5 * raw)
-        return independent(tfp.distributions.Normal(loc, scale), batch_ndims)
+        return independent(NormalLatent(loc, scale), batch_ndims)
 
     def get_config(self):  # noqa: D102
         return {"scale": self.scale}

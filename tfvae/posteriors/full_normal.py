@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfvae import random
 from tfvae.distributions.factory import softplus_scale
 from tfvae.errors import InvalidArgument
 from tfvae.posteriors.posterior import REGISTRY, Posterior
@@ -87,7 +88,7 @@ class FullCovarianceNormal(tfd.Distribution):
 
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], tf.shape(self.loc)], 0)
-        noise = tf.random.stateless_normal(shape, tfp.random.sanitize_seed(seed))
+        noise = random.stateless_normal(shape, tfp.random.sanitize_seed(seed))
         return self.loc + tf.linalg.matvec(self.lower, noise)
 
     def _log_prob(self, z):

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae.checks import choice, whole
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.quantizers import arguments
 from tfvae.quantizers.quantizer import Quantizer
 
 SIMILARITIES = ("euclidean", "cosine")
@@ -48,7 +47,7 @@ class Codebook(Quantizer):
         super().__init__(embedding_dim, whole("num_embeddings", num_embeddings), seed, **kwargs)
         self.num_embeddings = self.codebook_size
         self.initializer = _initializer(initializer)
-        self.similarity = arguments.choice("similarity", similarity, SIMILARITIES)
+        self.similarity = choice("similarity", similarity, SIMILARITIES)
 
     def build(self, input_shape):
         """Add the table, and whether it waits for data."""

@@ -2,8 +2,8 @@
 
 import keras
 
+from tfvae.checks import integer
 from tfvae.errors import InvalidArgument
-from tfvae.quantizers import arguments
 from tfvae.quantizers.quantizer import REGISTRY, Quantizer
 
 
@@ -29,7 +29,7 @@ class Composite(Quantizer):
                 f"`quantizer` is {quantizer!r}; expected a quantizer of one code a vector, such as "
                 "'vq', 'ema' or 'fsq': residual and product quantizers do not nest."
             )
-        seed = arguments.integer("seed", seed)
+        seed = integer("seed", seed)
         super().__init__(quantizer.embedding_dim, quantizer.codebook_size, seed, **kwargs)
         self.codes_per_vector = (count,)
         self.parts = [_copy(quantizer, number, seed + number) for number in range(count)]

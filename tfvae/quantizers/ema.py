@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfvae.quantizers import arguments, usage
+from tfvae.checks import below_one, not_negative
+from tfvae.quantizers import usage
 from tfvae.quantizers.nearest import NearestCode
 from tfvae.quantizers.quantizer import REGISTRY, sum_over_replicas
 
@@ -68,8 +69,8 @@ class EMAVectorQuantizer(NearestCode):
             seed=seed,
             **kwargs,
         )
-        self.decay = arguments.decay("decay", decay)
-        self.epsilon = arguments.not_negative("epsilon", epsilon)
+        self.decay = below_one("decay", decay)
+        self.epsilon = not_negative("epsilon", epsilon)
 
     def build(self, input_shape):
         """Add the table and the moving averages."""

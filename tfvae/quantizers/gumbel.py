@@ -4,8 +4,9 @@ import math
 
 import tensorflow as tf
 
-from tfvae.checks import positive
-from tfvae.quantizers import arguments, gradients, noise
+from tfvae import random
+from tfvae.checks import not_negative, positive
+from tfvae.quantizers import gradients
 from tfvae.quantizers.codebook import Codebook
 from tfvae.quantizers.quantizer import REGISTRY, Quantized
 from tfvae.quantizers.search import nearest
@@ -62,7 +63,7 @@ class GumbelSoftmaxQuantizer(Codebook):
             **kwargs,
         )
         self.temperature = positive("temperature", temperature)
-        self.kl_weight = arguments.not_negative("kl_weight", kl_weight)
+        self.kl_weight = not_negative("kl_weight", kl_weight)
 
     def quantize_flat(self, vectors, training):  # noqa: D102
         vectors = self.project(vectors)
@@ -72,7 +73,8 @@ class GumbelSoftmaxQuantizer(Codebook):
         if not training:
             codes = nearest(vectors, table)
             return Quantized(tf.gather(table, codes), codes, loss)
-        perturbed = log_q + noise.gumbel(tf.shape(log_q), self.draw_seed())
+        noise = random.gumbel(random.stateless_uniform(tf.shape(log_q), self.draw_seed()))
+        perturbed = log_q + noise
         codes = tf.argmax(perturbed, axis=-1, output_type=tf.int32)
         relaxed = tf.matmul(tf.nn.softmax(perturbed / self.temperature), table)
         return Quantized(gradients.straight_through(relaxed, tf.gather(table, codes)), codes, loss)

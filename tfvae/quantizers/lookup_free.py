@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from tfvae.checks import positive, whole
+from tfvae.checks import not_negative, positive, whole
 from tfvae.errors import InvalidArgument
-from tfvae.quantizers import arguments, gradients, radix
+from tfvae.quantizers import gradients, radix
 from tfvae.quantizers.nearest import squared_distance
 from tfvae.quantizers.quantizer import REGISTRY, Quantized, Quantizer
 
@@ -62,9 +62,9 @@ class LookupFreeQuantizer(Quantizer):
                 "integers. Split the vectors with ProductQuantizer."
             )
         super().__init__(embedding_dim, 2**embedding_dim, **kwargs)
-        self.commitment_cost = arguments.not_negative("commitment_cost", commitment_cost)
-        self.entropy_weight = arguments.not_negative("entropy_weight", entropy_weight)
-        self.diversity_gamma = arguments.not_negative("diversity_gamma", diversity_gamma)
+        self.commitment_cost = not_negative("commitment_cost", commitment_cost)
+        self.entropy_weight = not_negative("entropy_weight", entropy_weight)
+        self.diversity_gamma = not_negative("diversity_gamma", diversity_gamma)
         self.inverse_temperature = positive("inverse_temperature", inverse_temperature)
 
     def quantize_flat(self, vectors, training):  # noqa: D102

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfvae.quantizers import arguments, gradients, usage
+from tfvae.checks import choice, not_negative
+from tfvae.quantizers import gradients, usage
 from tfvae.quantizers.codebook import Codebook
 from tfvae.quantizers.quantizer import Quantized, sum_over_replicas
 from tfvae.quantizers.search import nearest
@@ -54,11 +55,11 @@ class NearestCode(Codebook):
             seed=seed,
             **kwargs,
         )
-        self.commitment_cost = arguments.not_negative("commitment_cost", commitment_cost)
-        self.threshold_ema_dead_code = arguments.not_negative(
+        self.commitment_cost = not_negative("commitment_cost", commitment_cost)
+        self.threshold_ema_dead_code = not_negative(
             "threshold_ema_dead_code", threshold_ema_dead_code
         )
-        self.gradient = arguments.choice("gradient", gradient, gradients.GRADIENTS)
+        self.gradient = choice("gradient", gradient, gradients.GRADIENTS)
 
     def build(self, input_shape):
         """Add the table, and the moving average of the counts where it is used."""

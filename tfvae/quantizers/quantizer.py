@@ -7,9 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import random
-from tfvae.checks import whole
+from tfvae.checks import integer, whole
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.quantizers import arguments
 from tfvae.registry import Registry
 
 REGISTRY = Registry("quantizer")
@@ -70,7 +69,7 @@ class Quantizer(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.embedding_dim = whole("embedding_dim", embedding_dim)
         self.codebook_size = codebook_size
-        self.seed = None if seed is None else arguments.integer("seed", seed)
+        self.seed = None if seed is None else integer("seed", seed)
 
     def build(self, input_shape):
         """Check the shape of the vectors; subclasses add their weights here."""

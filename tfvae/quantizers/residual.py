@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import random
-from tfvae.checks import whole
+from tfvae.checks import probability, whole
 from tfvae.errors import InvalidArgument
-from tfvae.quantizers import arguments, gradients, noise
+from tfvae.quantizers import gradients
 from tfvae.quantizers.composite import Composite
 from tfvae.quantizers.quantizer import REGISTRY, Quantized
 
@@ -52,7 +52,7 @@ class ResidualQuantizer(Composite):
         super().__init__(quantizer, whole("num_quantizers", num_quantizers), seed, **kwargs)
         self.num_quantizers = len(self.parts)
         self.gradient = self.parts[0].gradient
-        self.dropout = arguments.probability("dropout", dropout)
+        self.dropout = probability("dropout", dropout)
         if dropout and self.num_quantizers == 1:
             raise InvalidArgument(
                 f"`dropout` is {dropout} with num_quantizers=1; expected 0, since the first level "
@@ -107,7 +107,7 @@ class ResidualQuantizer(Composite):
             # replicas must be of the same levels.
             seed = random.make_seed(self.seed)
             seed = random.fold_in(seed, int(random.Stream.QUANTIZE), self.step)
-            drops, share = tf.unstack(noise.uniform([2], seed))
+            drops, share = tf.unstack(random.stateless_uniform([2], seed))
             fewer = 1 + tf.cast(share * (self.num_quantizers - 1), tf.int32)
             depth = tf.where(drops < self.dropout, fewer, self.num_quantizers)
         return tf.unstack(tf.range(self.num_quantizers) < depth)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfvae.quantizers import noise
+from tfvae.random import stateless_uniform
 
 
 class CodeState(NamedTuple):
@@ -58,9 +58,21 @@ def revive(state: CodeState, vectors: tf.Tensor, threshold: float, seed: tf.Tens
     """
     dead = (state.counts < threshold) & (tf.shape(vectors)[0] > 0)
     start = tf.maximum(tf.reduce_mean(state.counts), threshold)
-    rows = noise.rows(vectors, state.table.shape[0], seed)
+    rows = random_rows(vectors, state.table.shape[0], seed)
     table = tf.where(dead[:, tf.newaxis], rows, state.table)
     counts = tf.where(dead, start, state.counts)
     if state.sums is None:
         return CodeState(table, counts)
     return CodeState(table, counts, tf.where(dead[:, tf.newaxis], start * rows, state.sums))
+
+
+def random_rows(vectors: tf.Tensor, count: int, seed: tf.Tensor) -> tf.Tensor:
+    """Return `count` random rows of `[N, D]`; none twice unless there are fewer than `count`.
+
+    Of no vectors (a replica may have no examples of the last batch), zeros.
+    """
+    size = tf.shape(vectors)[0]
+    # One more entry at the end, which only the empty batch reaches.
+    order = tf.pad(tf.argsort(stateless_uniform([size], seed)), [[0, 1]])
+    chosen = tf.gather(order, tf.range(count) % tf.maximum(size, 1))
+    return tf.gather(tf.pad(vectors, [[0, 1], [0, 0]]), chosen)

@@ -109,7 +109,7 @@ def diagnosis(result, path) -> None:
         for axis in (above, below):
             axis.set_xticks(place, labels, rotation=60, ha="right", fontsize=8)
             axis.grid(alpha=0.3, axis="y")
-    axes[0, 0].set_ylabel("relative bias ± 2 standard errors")
+    axes[0, 0].set_ylabel("bias of the direction ± 2 standard errors")
     axes[1, 0].set_ylabel("variance of the gradient")
     _save(figure, path)
 
