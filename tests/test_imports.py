@@ -14,7 +14,7 @@ LAYERS = [
     ["errors"],
     ["registry", "random", "files", "quiet", "checks"],
     ["objectives", "training"],
-    ["distributions"],
+    ["distributions", "flows"],
     ["networks", "priors", "optimizers", "quantizers", "code_priors"],
     ["exact"],
     ["estimators"],

@@ -40,6 +40,7 @@ _PUBLIC = {
     "evaluation": None,
     "exact": None,
     "export": None,
+    "flows": None,
     "models": None,
     "networks": None,
     "objectives": None,

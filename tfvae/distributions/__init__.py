@@ -13,6 +13,7 @@ from tfvae.distributions.factories import (
     Likelihood,
     Normal,
 )
+from tfvae.distributions.flow import FlowDistribution
 from tfvae.distributions.latents import (
     BernoulliLatent,
     CategoricalLatent,
@@ -21,6 +22,7 @@ from tfvae.distributions.latents import (
     as_chain,
     num_states,
 )
+from tfvae.distributions.normal_mixture import NormalMixture
 
 __all__ = [
     "LIKELIHOODS",
@@ -33,10 +35,12 @@ __all__ = [
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
     "Factory",
+    "FlowDistribution",
     "IndependentBernoulli",
     "IndependentCategorical",
     "Likelihood",
     "Normal",
+    "NormalMixture",
     "all_states",
     "as_chain",
     "num_states",

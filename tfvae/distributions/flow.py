@@ -1,0 +1,107 @@
+"""Distributions made of another by an invertible map."""
+
+import math
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae import random
+from tfvae.errors import InvalidArgument
+
+tfd = tfp.distributions
+
+
+class FlowDistribution(tfd.Distribution):
+    """The law of z = f(u; context), u ~ base:  log p(z) = log p(u) − log|det ∂z/∂u|.
+
+    `log_prob` inverts the flow. `experimental_sample_and_log_prob` has log p(z) from the very u
+    that z was made of, so it inverts nothing, and its gradient is that of both.
+
+    Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows", eq. 5.
+
+    Args:
+        base: a distribution over events of the flow's shape, with the batch shape of this one, or
+            `[]`. `draw` and `representative` need independent normals.
+        flow: a built `tfvae.flows.Flow`.
+        context: `[*batch, C]` where the flow was built for one.
+    """
+
+    def __init__(self, base, flow, context=None, name="FlowDistribution"):
+        self.base, self.flow, self.context = base, flow, context
+        super().__init__(
+            dtype=base.dtype,
+            reparameterization_type=base.reparameterization_type,
+            validate_args=False,
+            allow_nan_stats=True,
+            name=name,
+        )
+
+    @property
+    def has_parallel_log_prob(self) -> bool:
+        """Whether the density of any z is one pass; otherwise it is a loop over its units."""
+        return self.flow.inverse_is_parallel
+
+    def _batch_shape(self):
+        of_context = () if self.context is None else self.context.shape[:-1]
+        return tf.broadcast_static_shape(self.base.batch_shape, tf.TensorShape(of_context))
+
+    def _batch_shape_tensor(self):
+        of_base = self.base.batch_shape_tensor()
+        if self.context is None:
+            return of_base
+        return tf.broadcast_dynamic_shape(of_base, tf.shape(self.context)[:-1])
+
+    def _event_shape(self):
+        return tf.TensorShape(self.flow.event_shape)
+
+    def _event_shape_tensor(self):
+        return tf.constant(self.flow.event_shape, tf.int32)
+
+    def _sample_n(self, n, seed=None):
+        return self.flow.forward(self.base.sample(self._base_shape(n), seed), self.context)[0]
+
+    def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
+        shape = self._base_shape(sample_shape)
+        u, log_p = self.base.experimental_sample_and_log_prob(shape, seed)
+        z, log_det = self.flow.forward(u, self.context)
+        return z, log_p - log_det
+
+    def _base_shape(self, sample_shape):
+        """Return how many u to draw: one for each z, also where only the context has a batch."""
+        shape = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
+        if len(self.base.batch_shape) < len(self.batch_shape):
+            shape = tf.concat([shape, self.batch_shape_tensor()], 0)
+        return shape
+
+    def _log_prob(self, z):
+        u, log_det = self.flow.inverse(z, self.context)
+        return self.base.log_prob(u) + log_det
+
+    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
+        """Return draws number `index` of the stream `seed`, f(μ + T·σ·ε), `[N, *event_shape]`.
+
+        Made of operators that LiteRT has: the same in Keras, in a SavedModel and on a device.
+
+        Args:
+            seed: `[2]` int32.
+            index: `[N]` int32.
+            temperature: T, of the base.
+
+        Raises:
+            InvalidArgument: the base is not made of independent normals.
+        """
+        if not isinstance(getattr(self.base, "distribution", None), tfd.Normal):
+            raise InvalidArgument(
+                f"No draws of a flow over {self.base.name} are known that a device can repeat; "
+                "expected a base of independent normals."
+            )
+        shape = self.flow.event_shape
+        noise = tf.reshape(random.normal(seed, index, math.prod(shape)), [-1, *shape])
+        u = self.base.mean() + temperature * self.base.stddev() * noise
+        return self.flow.forward(u, self.context)[0]
+
+    def representative(self) -> tf.Tensor:
+        """Return f(mean of the base), `[*batch, *event_shape]`: not the mean or mode of z."""
+        u = self.base.mean()
+        shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], 0)
+        return self.flow.forward(tf.broadcast_to(u, shape), self.context)[0]
