@@ -6,7 +6,7 @@ from tfvae.checks import whole
 from tfvae.errors import InvalidArgument, unknown_name
 from tfvae.flows.flow import REGISTRY, Flow, build_flow
 from tfvae.flows.linear import Linear
-from tfvae.flows.permutation import Permutation
+from tfvae.flows.permutation import ORDERS, Permutation
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -21,10 +21,11 @@ class FlowChain(Flow):
     """
 
     def __init__(self, flows, **kwargs):
-        super().__init__(**kwargs)
-        self.flows = [REGISTRY.get(flow) for flow in flows]
-        if not self.flows:
+        flows = [REGISTRY.get(flow) for flow in flows]
+        if not flows:
             raise InvalidArgument("A FlowChain of no flows; expected at least one.")
+        super().__init__(**{"dtype": flows[0].dtype_policy, **kwargs})
+        self.flows = flows
         self.forward_is_parallel = all(flow.forward_is_parallel for flow in self.flows)
         self.inverse_is_parallel = all(flow.inverse_is_parallel for flow in self.flows)
 
@@ -57,32 +58,29 @@ def _through(transforms, x, context):
 
 
 def stack(
-    name: str, num_layers: int = 4, mixing: str = "reverse", seed: int = 0, **options
-) -> Flow:
+    name: str, num_layers: int = 4, mixing: str | None = None, seed: int = 0, **options
+) -> FlowChain:
     """Return `num_layers` flows of one kind, with the units mixed between any two of them.
 
     Args:
         name: of a flow.
         num_layers: how many of it.
-        mixing: what is between two of them: "reverse" the order of the units, which swaps the
-            halves of a coupling; a random "permutation"; or a learned "linear" map, which starts at
-            the reversal.
+        mixing: what is between two of them: "reverse", "rotate" or "random" permutations, or a
+            "linear" map, which starts as a permutation; by default the permutation that suits the
+            flow, its attribute `order`.
         seed: decides the random permutations.
         options: of the flows.
 
     Raises:
         InvalidArgument: no such flow, option or mixing.
     """
-    between = {
-        "reverse": lambda number: Permutation(),
-        "permutation": lambda number: Permutation(seed + number),
-        "linear": lambda number: Linear(),
-    }
-    if mixing not in between:
-        raise unknown_name("mixing", mixing, between)
-    flows = []
-    for number in range(whole("num_layers", num_layers)):
-        if number:
-            flows.append(between[mixing](number))
-        flows.append(REGISTRY.get(name, **options))
+    layers = [REGISTRY.get(name, **options) for _ in range(whole("num_layers", num_layers))]
+    suiting = layers[0].order
+    mixing = suiting if mixing is None else mixing
+    if mixing not in (*ORDERS, "linear"):
+        raise unknown_name("mixing", mixing, (*ORDERS, "linear"))
+    flows = layers[:1]
+    for number, layer in enumerate(layers[1:], start=1):
+        between = Linear(suiting) if mixing == "linear" else Permutation(mixing, seed + number)
+        flows += [between, layer]
     return FlowChain(flows)

@@ -26,6 +26,7 @@ class Coupling(Flow):
     """
 
     params_per_unit: int
+    order = "rotate"
 
     def __init__(self, hidden=(128, 128), activation="relu", **kwargs):
         super().__init__(**kwargs)

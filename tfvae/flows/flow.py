@@ -28,10 +28,12 @@ class Flow(keras.layers.Layer):
         forward_is_parallel: whether `forward` is one pass through its networks; otherwise it is a
             loop of D passes.
         inverse_is_parallel: the same of `inverse`.
+        order: the permutation that suits it between two of its kind, see `Permutation`.
     """
 
     forward_is_parallel = True
     inverse_is_parallel = True
+    order = "reverse"
 
     def __init__(self, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, autocast=False, **kwargs)

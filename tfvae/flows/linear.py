@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfvae.checks import integer, positive
 from tfvae.flows.affine_coupling import bounded
 from tfvae.flows.flow import REGISTRY, Flow, zero_log_det
-from tfvae.flows.permutation import permutation
+from tfvae.flows.permutation import checked_order, permutation
 
 
 @REGISTRY.register("linear")
@@ -22,18 +22,22 @@ class Linear(Flow):
     al. 2019, "Neural spline flows", sec. 3.2.
 
     Args:
-        seed: decides P; None for the reversal of the order.
+        order: of P, as of a `Permutation`: "reverse", "rotate" or "random".
+        seed: decides a random order.
         max_log_scale: s lies within ± this.
+
+    Raises:
+        InvalidArgument: no such order.
     """
 
-    def __init__(self, seed: int | None = None, max_log_scale=3.0, **kwargs):
+    def __init__(self, order="reverse", seed: int = 0, max_log_scale=3.0, **kwargs):
         super().__init__(**kwargs)
-        self.seed = None if seed is None else integer("seed", seed)
+        self.order, self.seed = checked_order(order), integer("seed", seed)
         self.max_log_scale = positive("max_log_scale", max_log_scale)
 
     def build(self, event_shape, context_size=0):  # noqa: D102
         super().build(event_shape, context_size)
-        self.order = permutation(self.size, self.seed)
+        self.permutation = permutation(self.size, self.order, self.seed)
         square = (self.size, self.size)
         self.lower = self._add("lower", square)
         self.upper = self._add("upper", square)
@@ -54,19 +58,19 @@ class Linear(Flow):
 
     def _forward(self, u, context):
         lower, upper, s = self._factors()
-        w = tf.gather(tf.matmul(lower, upper), tf.constant(self.order, tf.int32), axis=1)
+        w = tf.gather(tf.matmul(lower, upper), tf.constant(self.permutation, tf.int32), axis=1)
         return _times(u, w) + self.bias, zero_log_det(u) + tf.reduce_sum(s)
 
     def _inverse(self, z, context):
         lower, upper, s = self._factors()
         inverse = tf.linalg.triangular_solve(lower, tf.eye(self.size, dtype=s.dtype))
         inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)  # (L U)⁻¹
-        inverse = tf.gather(inverse, tf.constant(self.order, tf.int32), axis=0)
+        inverse = tf.gather(inverse, tf.constant(self.permutation, tf.int32), axis=0)
         return _times(z - self.bias, inverse), zero_log_det(z) - tf.reduce_sum(s)
 
     def get_config(self):  # noqa: D102
-        config = super().get_config()
-        return {**config, "seed": self.seed, "max_log_scale": self.max_log_scale}
+        names = ("order", "seed", "max_log_scale")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _times(x, matrix):

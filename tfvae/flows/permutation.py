@@ -4,7 +4,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import integer
+from tfvae.errors import unknown_name
 from tfvae.flows.flow import REGISTRY, Flow, zero_log_det
+
+_ORDERS = {
+    "reverse": lambda size, seed: np.arange(size)[::-1].copy(),
+    "rotate": lambda size, seed: np.roll(np.arange(size), -(size // 2)),
+    "random": lambda size, seed: np.random.default_rng(seed).permutation(size),
+}
+ORDERS = tuple(_ORDERS)
 
 
 @REGISTRY.register("permutation")
@@ -12,33 +20,44 @@ class Permutation(Flow):
     """z_d = u_{π(d)}, with log|det ∂z/∂u| = 0.
 
     Args:
-        seed: decides π; None reverses the order, which swaps the halves of a coupling.
+        order: "reverse", which turns an autoregressive order around; "rotate" by ⌊D/2⌋, which swaps
+            the halves of a coupling, and where D is odd lets every unit take each part in turn;
+            or "random".
+        seed: decides a random order.
+
+    Raises:
+        InvalidArgument: no such order.
     """
 
-    def __init__(self, seed: int | None = None, **kwargs):
+    def __init__(self, order="reverse", seed: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.seed = None if seed is None else integer("seed", seed)
+        self.order, self.seed = checked_order(order), integer("seed", seed)
 
     def build(self, event_shape, context_size=0):  # noqa: D102
         super().build(event_shape, context_size)
-        self.order = permutation(self.size, self.seed)
+        self.permutation = permutation(self.size, self.order, self.seed)
 
     def _forward(self, u, context):
-        return _reordered(u, self.order), zero_log_det(u)
+        return _reordered(u, self.permutation), zero_log_det(u)
 
     def _inverse(self, z, context):
-        return _reordered(z, np.argsort(self.order)), zero_log_det(z)
+        return _reordered(z, np.argsort(self.permutation)), zero_log_det(z)
 
     def get_config(self):  # noqa: D102
-        return {**super().get_config(), "seed": self.seed}
+        return {**super().get_config(), "order": self.order, "seed": self.seed}
 
 
-def permutation(size: int, seed: int | None) -> np.ndarray:
-    """Return π as indices `[size]`: the reversal for None, else a function of the seed."""
-    if seed is None:
-        return np.arange(size)[::-1].copy()
-    return np.random.default_rng(seed).permutation(size)
+def checked_order(order: str) -> str:
+    """Return the name of an order, or refuse it."""
+    if order not in _ORDERS:
+        raise unknown_name("order", order, _ORDERS)
+    return order
 
 
-def _reordered(x, order):
-    return tf.gather(x, tf.constant(order, tf.int32), axis=-1)
+def permutation(size: int, order: str, seed: int) -> np.ndarray:
+    """Return π as indices `[size]`."""
+    return _ORDERS[order](size, seed)
+
+
+def _reordered(x, indices):
+    return tf.gather(x, tf.constant(indices, tf.int32), axis=-1)

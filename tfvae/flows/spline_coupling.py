@@ -103,8 +103,8 @@ def _forward_in_bin(u, x_k, y_k, w_k, h_k, d_k, d_next):
 def _inverse_in_bin(z, x_k, y_k, w_k, h_k, d_k, d_next):
     """Eq. 6 to 8 of the paper: the root of a θ² + b θ + c that lies within the bin.
 
-    Of its two forms, (√(b² − 4ac) − b) / 2a and −2c / (√(b² − 4ac) + b), each is used where it adds:
-    the difference would lose all digits where a derivative is far from the slope.
+    Of its two forms, (√(b² − 4ac) − b) / 2a and −2c / (√(b² − 4ac) + b), each is used where it
+    adds: the difference would lose all digits where a derivative is far from the slope.
     """
     s, height = h_k / w_k, z - y_k
     bend = d_next + d_k - 2.0 * s

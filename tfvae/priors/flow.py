@@ -26,7 +26,7 @@ class FlowPrior(Prior):
             `tfvae.flows.Flow`, used as it is.
         num_layers: as in `stack`; this and what follows is for a flow given by its name.
         hidden: widths of the hidden layers of the networks in it.
-        mixing: as in `stack`: "reverse", "permutation" or "linear".
+        mixing: as in `stack`: "rotate", "reverse", "random" or "linear".
         flow_options: other arguments of the flow, such as `{"num_bins": 16}`.
 
     Raises:
