@@ -95,7 +95,7 @@ class TestEveryPrior:
             prior.sample(make_seed(5), tf.range(500), t).numpy().std(axis=0).mean()
             for t in (0.0, 0.5, 1.0)
         ]
-        assert spread[0] < 1e-6
+        assert spread[0] < 1e-5
         assert spread[1] < spread[2]
 
     def test_it_trains_and_is_saved_with_a_model(self, name, images, tmp_path):
@@ -124,8 +124,12 @@ class TestEveryPrior:
             np.testing.assert_allclose(z, expected, rtol=0, atol=2e-5)  # measured 2e-6
 
 
+def sampler(prior):
+    return lambda seed, index, temperature: {"z": prior.sample(seed, index, temperature)}
+
+
 @pytest.fixture(scope="module")
-def on_device():
+def on_device(tmp_path_factory):
     """The priors, and the signature of each in one file of LiteRT's builtin operators."""
     specs = [
         tf.TensorSpec((2,), tf.int32, "seed"),
@@ -135,12 +139,11 @@ def on_device():
     made = {name: build(name, (3,)) for name in PRIORS}
     archive = keras.export.ExportArchive()
     for name, prior in made.items():
-        function = tf.function(lambda s, i, t, p=prior: {"z": p.sample(s, i, t)}, specs)
+        function = tf.function(sampler(prior), specs)
         function.get_concrete_function()
         archive.add_endpoint(name, function)
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder, quiet_stderr():
+    folder = str(tmp_path_factory.mktemp("flows"))
+    with quiet_stderr():
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(made))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -206,7 +209,7 @@ class TestFlowDistribution:
     def test_each_context_has_a_density_that_integrates_to_one(self, rng):
         prior = priors.FlowPrior("spline_coupling", 2, (8,))
         prior.build((1,), context_size=2)
-        prior.set_weights([rng.normal(size=weight.shape) for weight in prior.weights])
+        prior.set_weights([0.4 * rng.normal(size=weight.shape) for weight in prior.weights])
         points, cell = grid(1)
         context = rng.normal(size=(3, 2)).astype(np.float32)
         log_p = prior.distribution(context).log_prob(points[:, np.newaxis])
@@ -222,8 +225,11 @@ class TestFlowDistribution:
     def test_a_dropped_log_det_does_not_integrate_to_one(self, rng, monkeypatch):
         prior = build("affine_coupling", (2,))
         inverse = flows.AffineCoupling._inverse
-        faulty = lambda self, z, context: (inverse(self, z, context)[0], tf.zeros(tf.shape(z)[:-1]))  # noqa: E731
-        monkeypatch.setattr(flows.AffineCoupling, "_inverse", faulty)
+
+        def without_log_det(self, z, context):
+            return inverse(self, z, context)[0], tf.zeros(tf.shape(z)[:-1])
+
+        monkeypatch.setattr(flows.AffineCoupling, "_inverse", without_log_det)
         points, cell = grid(2)
         assert abs(np.exp(prior.log_prob(points)).sum() * cell - 1) > 0.05
 
@@ -294,9 +300,7 @@ class TestMixture:
         loc = (rng.normal(size=(20, 40)) + offset).astype(dtype)
         log_scale = rng.uniform(-1, 1, size=(20, 40)).astype(dtype)
         z = (2 * rng.normal(size=(30, 40)) + offset).astype(dtype)
-        mixture = NormalMixture(
-            tf.constant(logits, dtype), tf.constant(loc), tf.constant(log_scale)
-        )
+        mixture = NormalMixture(*(tf.constant(p, dtype) for p in (logits, loc, log_scale)))
         exact = [np.float64(value) for value in (loc, log_scale, z)]
         expected = self.reference(logits.astype(dtype).astype(np.float64), *exact)
         np.testing.assert_allclose(mixture.log_prob(z), expected, rtol=0, atol=tolerance)

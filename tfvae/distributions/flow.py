@@ -74,6 +74,9 @@ class FlowDistribution(tfd.Distribution):
         return shape
 
     def _log_prob(self, z):
+        if self.context is not None:  # the flow maps one z for each context
+            shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], 0)
+            z = tf.broadcast_to(z, tf.broadcast_dynamic_shape(tf.shape(z), shape))
         u, log_det = self.flow.inverse(z, self.context)
         return self.base.log_prob(u) + log_det
 

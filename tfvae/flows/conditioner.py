@@ -80,4 +80,4 @@ class MaskedDense(keras.layers.Dense):
         kernel = tf.convert_to_tensor(self.kernel)
         if self.connections is not None:
             kernel = kernel * tf.constant(self.connections, kernel.dtype)
-        return keras.ops.matmul(x, kernel) + self.bias
+        return tf.nn.bias_add(keras.ops.matmul(x, kernel), self.bias)

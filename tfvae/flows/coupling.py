@@ -47,7 +47,8 @@ class Coupling(Flow):
         return self._couple(self._transform_back, z, context)
 
     def _couple(self, transform, x, context):
-        kept, moved = x[..., : self.num_kept], x[..., self.num_kept :]  # [..., D − M], [..., M]
+        sizes = [self.num_kept, self.size - self.num_kept]
+        kept, moved = tf.split(x, sizes, axis=-1)  # [..., D − M], [..., M]
         seen = kept if self.num_kept else tf.ones_like(x)
         moved, log_derivative = transform(moved, self.conditioner(seen, context))
         return tf.concat([kept, moved], -1), tf.reduce_sum(log_derivative, -1)

@@ -83,21 +83,20 @@ class Flow(keras.layers.Layer):
         raise NotImplementedError
 
     def _on_vectors(self, transform, x, context):
+        """Apply a map of vectors: of `[N, D]`, or of `[..., D]` beside a context."""
         x = tf.cast(x, self.compute_dtype)
         context = self._checked(context)
-        leading = tf.shape(x)[: len(x.shape) - len(self.event_shape)]
-        alone = len(x.shape) == len(self.event_shape)
-        vectors = x
-        if alone:
-            vectors = tf.reshape(x, [1, self.size])
-        elif len(self.event_shape) > 1:
-            vectors = tf.reshape(x, tf.concat([leading, [self.size]], 0))
+        leading = x.shape[: len(x.shape) - len(self.event_shape)]
+        if len(leading) == 1 and len(self.event_shape) == 1:
+            return transform(x, context)
+        axes = tf.shape(x)[: len(leading)]
+        if context is None or not leading:
+            vectors = tf.reshape(x, [-1, self.size])
+        else:
+            vectors = tf.reshape(x, tf.concat([axes, [self.size]], 0))
         y, log_det = transform(vectors, context)
-        if alone:
-            return tf.reshape(y, self.event_shape), log_det[0]
-        if len(self.event_shape) > 1:
-            y = tf.reshape(y, tf.concat([leading, self.event_shape], 0))
-        return tf.ensure_shape(y, x.shape), log_det
+        y = tf.reshape(y, tf.concat([axes, self.event_shape], 0))
+        return tf.ensure_shape(y, x.shape), tf.ensure_shape(tf.reshape(log_det, axes), leading)
 
     def _checked(self, context):
         width = 0 if context is None else context.shape[-1]
@@ -112,7 +111,9 @@ class Flow(keras.layers.Layer):
         return context[tf.newaxis] if len(context.shape) == 1 else context
 
     def get_build_config(self):
-        """Return the shapes that `build` was called with."""
+        """Return the shapes that `build` was called with; None before."""
+        if not self.built:
+            return None
         return {"event_shape": self.event_shape, "context_size": self.context_size}
 
     def build_from_config(self, config):

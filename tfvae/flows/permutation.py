@@ -60,4 +60,15 @@ def permutation(size: int, order: str, seed: int) -> np.ndarray:
 
 
 def _reordered(x, indices):
+    """Return x_{π(d)}, with the gradient of a permutation; that of a gather is a slow scatter."""
+
+    @tf.custom_gradient
+    def reordered(x):
+        back = np.argsort(indices)
+        return _gather(x, indices), lambda upstream: _gather(upstream, back)
+
+    return reordered(x)
+
+
+def _gather(x, indices):
     return tf.gather(x, tf.constant(indices, tf.int32), axis=-1)
