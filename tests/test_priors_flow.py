@@ -17,6 +17,7 @@ from tfvae.quiet import quiet_stderr
 from tfvae.random import make_seed
 
 tfd = tfp.distributions
+INDEPENDENT = ["bernoulli", "categorical", "standard_normal"]  # in test_priors
 PRIORS = {
     "affine_coupling": lambda: priors.FlowPrior("affine_coupling", 2, hidden=(8,)),
     "spline_coupling": lambda: priors.FlowPrior(
@@ -39,6 +40,12 @@ def build(name, latent_shape, scale=0.4):
 @pytest.fixture(params=PRIORS)
 def name(request):
     return request.param
+
+
+def test_every_prior_is_in_a_list():
+    of_flows = {type(make()) for make in PRIORS.values()}
+    independent = {priors.PRIORS.part(name) for name in INDEPENDENT}
+    assert of_flows | independent == {priors.PRIORS.part(n) for n in priors.PRIORS.names()}
 
 
 def grid(size, extent=14.0, steps=701):
@@ -121,7 +128,7 @@ class TestEveryPrior:
             arguments = {"seed": seed, "index": index, "temperature": np.float32(temperature)}
             z = run[name](**arguments)["z"]
             expected = prior[name].sample(seed, index, temperature)
-            np.testing.assert_allclose(z, expected, rtol=0, atol=2e-5)  # measured 2e-6
+            np.testing.assert_allclose(z, expected, rtol=0, atol=1e-4)  # measured 2e-5
 
 
 def sampler(prior):

@@ -24,7 +24,7 @@ class AffineCoupling(Coupling):
 
     params_per_unit = 2
 
-    def __init__(self, hidden=(128, 128), activation="relu", max_log_scale=2.0, **kwargs):
+    def __init__(self, hidden=(64, 64), activation="tanh", max_log_scale=2.0, **kwargs):
         super().__init__(hidden, activation, **kwargs)
         self.max_log_scale = positive("max_log_scale", max_log_scale)
 

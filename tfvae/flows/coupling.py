@@ -28,7 +28,7 @@ class Coupling(Flow):
     params_per_unit: int
     order = "rotate"
 
-    def __init__(self, hidden=(128, 128), activation="relu", **kwargs):
+    def __init__(self, hidden=(64, 64), activation="tanh", **kwargs):
         super().__init__(**kwargs)
         self.hidden = tuple(whole("hidden", units) for units in hidden)
         self.activation = activation

@@ -90,7 +90,7 @@ class Flow(keras.layers.Layer):
         if len(leading) == 1 and len(self.event_shape) == 1:
             return transform(x, context)
         axes = tf.shape(x)[: len(leading)]
-        if context is None or not leading:
+        if context is None or len(leading) == 0:
             vectors = tf.reshape(x, [-1, self.size])
         else:
             vectors = tf.reshape(x, tf.concat([axes, [self.size]], 0))

@@ -24,7 +24,7 @@ class _Autoregressive(Flow):
         max_log_scale: c; α = c·tanh(raw / c).
     """
 
-    def __init__(self, hidden=(128, 128), activation="relu", max_log_scale=2.0, **kwargs):
+    def __init__(self, hidden=(64, 64), activation="tanh", max_log_scale=2.0, **kwargs):
         super().__init__(**kwargs)
         self.hidden = tuple(whole("hidden", units) for units in hidden)
         self.activation = activation

@@ -33,7 +33,7 @@ class SplineCoupling(Coupling):
         bound: B.
     """
 
-    def __init__(self, hidden=(128, 128), activation="relu", num_bins=8, bound=5.0, **kwargs):
+    def __init__(self, hidden=(64, 64), activation="tanh", num_bins=8, bound=5.0, **kwargs):
         super().__init__(hidden, activation, **kwargs)
         self.num_bins = whole("num_bins", num_bins)
         self.bound = positive("bound", bound)

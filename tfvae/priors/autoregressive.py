@@ -20,7 +20,7 @@ class AutoregressivePrior(FlowPrior):
         flow_options: other arguments of `tfvae.flows.MaskedAutoregressive`.
     """
 
-    def __init__(self, num_layers=2, hidden=(128, 128), flow_options=None, **kwargs):
+    def __init__(self, num_layers=2, hidden=(64, 64), flow_options=None, **kwargs):
         super().__init__("masked_autoregressive", num_layers, hidden, None, flow_options, **kwargs)
 
     def get_config(self):  # noqa: D102
