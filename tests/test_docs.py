@@ -14,7 +14,15 @@ import matplotlib.pyplot as plt
 import pytest
 
 import tfvae
-from tfvae import code_priors, distributions, estimators, objectives, priors, quantizers
+from tfvae import (
+    code_priors,
+    distributions,
+    estimators,
+    flows,
+    objectives,
+    priors,
+    quantizers,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -26,11 +34,13 @@ REGISTRIES = [
     distributions.POSTERIORS,
     distributions.LIKELIHOODS,
     priors.PRIORS,
+    flows.REGISTRY,
     quantizers.REGISTRY,
     code_priors.REGISTRY,
 ]
 # As they were before any page added its own.
-NAMES = {registry.kind: registry.names() for registry in (objectives.REGISTRY, estimators.REGISTRY)}
+DOCUMENTED = (objectives.REGISTRY, estimators.REGISTRY, flows.REGISTRY, priors.PRIORS)
+NAMES = {registry.kind: registry.names() for registry in DOCUMENTED}
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
