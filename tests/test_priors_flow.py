@@ -300,8 +300,8 @@ class TestMixture:
         components = scipy.stats.norm.logpdf(z[:, np.newaxis], loc, np.exp(log_scale)).sum(-1)
         return scipy.special.logsumexp(log_weights + components, axis=1)
 
-    # Measured: 1e-13 and 1e-4, of densities down to −9,000 nats.
-    @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 2e-3)])
+    # Measured: 6e-14 and 5e-5, of densities down to −177 nats and components down to −452.
+    @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 5e-4)])
     def test_log_prob_is_the_closed_form(self, rng, dtype, tolerance):
         logits, offset = rng.normal(size=20), 5.0
         loc = (rng.normal(size=(20, 40)) + offset).astype(dtype)

@@ -1,6 +1,6 @@
 import pytest
 
-from tfvae import distributions, estimators, objectives, priors
+from tfvae import distributions, estimators, flows, objectives, priors
 from tfvae.errors import InvalidArgument
 
 REGISTRIES = [
@@ -9,6 +9,7 @@ REGISTRIES = [
     distributions.POSTERIORS,
     distributions.LIKELIHOODS,
     priors.PRIORS,
+    flows.REGISTRY,
 ]
 
 
