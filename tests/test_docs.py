@@ -14,7 +14,16 @@ import matplotlib.pyplot as plt
 import pytest
 
 import tfvae
-from tfvae import code_priors, estimators, likelihoods, objectives, posteriors, priors, quantizers
+from tfvae import (
+    code_priors,
+    estimators,
+    flows,
+    likelihoods,
+    objectives,
+    posteriors,
+    priors,
+    quantizers,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -23,6 +32,7 @@ LEFT_OUT = "# not run"
 REGISTRIES = [
     objectives.REGISTRY,
     estimators.REGISTRY,
+    flows.REGISTRY,
     posteriors.REGISTRY,
     likelihoods.REGISTRY,
     priors.REGISTRY,
@@ -30,7 +40,8 @@ REGISTRIES = [
     code_priors.REGISTRY,
 ]
 # As they were before any page added its own.
-NAMES = {registry.kind: registry.names() for registry in (objectives.REGISTRY, estimators.REGISTRY)}
+DOCUMENTED = (objectives.REGISTRY, estimators.REGISTRY, flows.REGISTRY, priors.REGISTRY)
+NAMES = {registry.kind: registry.names() for registry in DOCUMENTED}
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 

@@ -9,7 +9,6 @@ from tfvae.distributions import all_states
 from tfvae.posteriors import DiagonalNormal
 from tfvae.random import make_seed
 
-
 # Those of independent units; see also test_priors_flow.py and test_posteriors.py.
 INDEPENDENT = ("bernoulli", "categorical", "standard_normal")
 

@@ -1,11 +1,12 @@
 import pytest
 
-from tfvae import estimators, likelihoods, objectives, posteriors, priors
+from tfvae import estimators, flows, likelihoods, objectives, posteriors, priors
 from tfvae.errors import InvalidArgument
 
 REGISTRIES = [
     objectives.REGISTRY,
     estimators.REGISTRY,
+    flows.REGISTRY,
     posteriors.REGISTRY,
     likelihoods.REGISTRY,
     priors.REGISTRY,

@@ -1,79 +1,114 @@
-"""The law of a vector that a flow has moved."""
+"""Distributions made of another by an invertible map."""
 
 import math
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae.distributions import protocol
+from tfvae import random
+from tfvae.errors import InvalidArgument
 
 tfd = tfp.distributions
 
 
 class FlowDistribution(tfd.Distribution):
-    """z = f(u; h) with u ~ base: log p(z) = log p(u) − log |det ∂z/∂u|.
+    """The law of z = f(u; context), u ~ base:  log p(z) = log p(u) − log|det ∂z/∂u|.
+
+    `log_prob` inverts the flow. `experimental_sample_and_log_prob` has log p(z) from the very u
+    that z was made of, so it inverts nothing, and its gradient is that of both.
 
     Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows", eq. 5.
 
     Args:
-        base: independent values with `event_shape`; the flow moves them as one vector.
+        base: a distribution over events of the flow's shape, with the batch shape of this one, or
+            `[]`. `draw` and `representative` need independent normals.
         flow: a built `tfvae.flows.Flow`.
-        context: h, `[..., C]`, with the batch axes of `base`.
+        context: `[*batch, C]` where the flow was built for one.
     """
 
-    def __init__(self, base: tfd.Distribution, flow, context=None, name="FlowDistribution"):
+    def __init__(self, base, flow, context=None, name="FlowDistribution"):
         self.base, self.flow, self.context = base, flow, context
-        self._event = tuple(base.event_shape.as_list())
         super().__init__(
-            dtype=tf.float32,
+            dtype=base.dtype,
             reparameterization_type=base.reparameterization_type,
             validate_args=False,
             allow_nan_stats=True,
             name=name,
         )
 
+    @property
+    def has_parallel_log_prob(self) -> bool:
+        """Whether the density of any z is one pass; otherwise it is a loop over its units."""
+        return self.flow.inverse_is_parallel
+
     def _batch_shape(self):
-        return self.base.batch_shape
+        of_context = () if self.context is None else self.context.shape[:-1]
+        return tf.broadcast_static_shape(self.base.batch_shape, tf.TensorShape(of_context))
 
     def _batch_shape_tensor(self):
-        return self.base.batch_shape_tensor()
+        of_base = self.base.batch_shape_tensor()
+        if self.context is None:
+            return of_base
+        return tf.broadcast_dynamic_shape(of_base, tf.shape(self.context)[:-1])
 
     def _event_shape(self):
-        return tf.TensorShape(self._event)
+        return tf.TensorShape(self.flow.event_shape)
 
     def _event_shape_tensor(self):
-        return tf.constant(self._event, tf.int32)
-
-    def _flat(self, values):
-        if len(self._event) == 1:
-            return values
-        leading = tf.shape(values)[: -len(self._event)]
-        return tf.reshape(values, tf.concat([leading, [math.prod(self._event)]], 0))
-
-    def _shaped(self, values):
-        if len(self._event) == 1:
-            return values
-        return tf.reshape(values, tf.concat([tf.shape(values)[:-1], self._event], 0))
+        return tf.constant(self.flow.event_shape, tf.int32)
 
     def sample_and_log_prob(self, sample_shape, seed=None):
-        """Return draws and their log-density, in one pass through the flow."""
-        u = self.base.sample(sample_shape, seed=seed)
-        z, log_det = self.flow.forward(self._flat(u), self.context)
-        return self._shaped(z), self.base.log_prob(u) - log_det
+        """Return draws and their log-density, from the very u that they were made of."""
+        return self.experimental_sample_and_log_prob(sample_shape, seed)
 
     def _sample_n(self, n, seed=None):
-        return self.sample_and_log_prob([n], seed)[0]
+        return self.flow.forward(self.base.sample(self._base_shape(n), seed), self.context)[0]
+
+    def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
+        shape = self._base_shape(sample_shape)
+        u, log_p = self.base.experimental_sample_and_log_prob(shape, seed)
+        z, log_det = self.flow.forward(u, self.context)
+        return z, log_p - log_det
+
+    def _base_shape(self, sample_shape):
+        """Return how many u to draw: one for each z, also where only the context has a batch."""
+        shape = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
+        if len(self.base.batch_shape) < len(self.batch_shape):
+            shape = tf.concat([shape, self.batch_shape_tensor()], 0)
+        return shape
 
     def _log_prob(self, z):
-        u, log_det = self.flow.inverse(self._flat(z), self.context)
-        return self.base.log_prob(self._shaped(u)) + log_det
+        if self.context is not None:  # the flow maps one z for each context
+            shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], 0)
+            z = tf.broadcast_to(z, tf.broadcast_dynamic_shape(tf.shape(z), shape))
+        u, log_det = self.flow.inverse(z, self.context)
+        return self.base.log_prob(u) + log_det
 
-    def draw(self, seed, index, temperature=1.0):
-        """Return draws number `index` of the stream `seed`; T scales the spread of the base."""
-        u = protocol.draw(self.base, seed, index, temperature)
-        return self._shaped(self.flow.forward(self._flat(u), self.context)[0])
+    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
+        """Return draws number `index` of the stream `seed`, f(μ + T·σ·ε), `[N, *event_shape]`.
 
-    def representative(self):
-        """Return the image of the mean of the base."""
-        z, _ = self.flow.forward(self._flat(protocol.representative(self.base)), self.context)
-        return self._shaped(z)
+        Made of operators that LiteRT has: the same in Keras, in a SavedModel and on a device.
+
+        Args:
+            seed: `[2]` int32.
+            index: `[N]` int32.
+            temperature: T, of the base.
+
+        Raises:
+            InvalidArgument: the base is not made of independent normals.
+        """
+        if not isinstance(getattr(self.base, "distribution", None), tfd.Normal):
+            raise InvalidArgument(
+                f"No draws of a flow over {self.base.name} are known that a device can repeat; "
+                "expected a base of independent normals."
+            )
+        shape = self.flow.event_shape
+        noise = tf.reshape(random.normal(seed, index, math.prod(shape)), [-1, *shape])
+        u = self.base.mean() + temperature * self.base.stddev() * noise
+        return self.flow.forward(u, self.context)[0]
+
+    def representative(self) -> tf.Tensor:
+        """Return f(mean of the base), `[*batch, *event_shape]`: not the mean or mode of z."""
+        u = self.base.mean()
+        shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], 0)
+        return self.flow.forward(tf.broadcast_to(u, shape), self.context)[0]

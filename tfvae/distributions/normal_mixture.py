@@ -1,4 +1,4 @@
-"""Mixtures of independent normals over vectors, without a tensor of samples × components × D."""
+"""A mixture of diagonal normals over vectors or grids."""
 
 import math
 
@@ -11,25 +11,26 @@ tfd = tfp.distributions
 
 
 class NormalMixture(tfd.Distribution):
-    """p(z) = Σ_c w_c Π_d N(z_d; μ_cd, σ_cd²).
+    """p(z) = Σ_c w_c N(z; μ_c, diag(σ_c²)), for any number C of components.
 
-    With the square expanded, log N(z; μ_c, σ_c²) for all z and c is two matrix products,
+    The density takes no memory of C·D for each z. With r_c = 1/σ_c² the squares are
 
-        −½ Σ_d z_d²/σ_cd² + Σ_d z_d μ_cd/σ_cd² − ½ Σ_d (μ_cd²/σ_cd² + log 2πσ_cd²),
+        Σ_d (z_d − μ_cd)² r_cd = Σ_d z_d² r_cd − 2 Σ_d z_d μ_cd r_cd + Σ_d μ_cd² r_cd,
 
-    so the largest tensor is `[..., C]`. The terms cancel in part: in float32 the error is about
-    1e-7 · max_d z_d²/σ_cd² nats, which is why scales should be kept away from 0.
+    two matrix products, with z and μ measured from the mean Σ_c w_c μ_c: the terms cancel, and what
+    is lost is about 2^-24 of the largest.
 
     Args:
-        logits: log w up to a constant, `[C]`.
-        loc: μ, `[C, *event_shape]`.
-        scale: σ, `[C, *event_shape]`.
+        logits: `[C]`, log w_c up to a constant.
+        loc: `[C, *event_shape]`, μ.
+        log_scale: `[C, *event_shape]`, log σ.
     """
 
-    def __init__(self, logits, loc, scale, name="NormalMixture"):
-        self.logits, self.loc, self.scale = logits, loc, scale
+    def __init__(self, logits, loc, log_scale, name="NormalMixture"):
+        self.log_weights = tf.nn.log_softmax(logits)
+        self.loc, self.log_scale = loc, log_scale
         super().__init__(
-            dtype=tf.float32,
+            dtype=loc.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
             validate_args=False,
             allow_nan_stats=True,
@@ -48,39 +49,60 @@ class NormalMixture(tfd.Distribution):
     def _event_shape_tensor(self):
         return tf.constant(self.loc.shape[1:].as_list(), tf.int32)
 
-    def _log_prob(self, z):
-        event = self.loc.shape[1:].as_list()
-        size = math.prod(event)
-        loc, scale = (tf.reshape(part, [-1, size]) for part in (self.loc, self.scale))  # [C, D]
-        leading = tf.shape(z)[: len(z.shape) - len(event)]
-        flat = tf.reshape(z, [-1, size])  # [N, D]
-        precision = scale**-2
-        square = tf.matmul(flat**2, precision, transpose_b=True)  # [N, C]
-        linear = tf.matmul(flat, loc * precision, transpose_b=True)
-        constant = tf.reduce_sum(loc**2 * precision + tf.math.log(2 * math.pi * scale**2), -1)
-        log_w = tf.nn.log_softmax(self.logits)
-        by_component = log_w - 0.5 * (square - 2.0 * linear + constant)
-        return tf.reshape(tf.reduce_logsumexp(by_component, -1), leading)
+    def log_components(self, z: tf.Tensor) -> tf.Tensor:
+        """Return log w_c + log N(z; μ_c, σ_c²), `[..., C]`, for z `[..., *event_shape]`."""
+        num_components, *event_shape = self.loc.shape.as_list()
+        size = math.prod(event_shape)
+        leading = tf.shape(z)[: len(z.shape) - len(event_shape)]
+        loc, log_scale = (tf.reshape(p, [-1, size]) for p in (self.loc, self.log_scale))  # [C, D]
+        centre = tf.linalg.matvec(loc, tf.stop_gradient(tf.exp(self.log_weights)), transpose_a=True)
+        centre = tf.stop_gradient(centre)  # [D]
+        z, loc, r = tf.reshape(z, [-1, size]) - centre, loc - centre, tf.exp(-2.0 * log_scale)
+        squares = tf.matmul(tf.concat([z**2, z], 1), tf.concat([r, -2.0 * loc * r], 1), False, True)
+        squares += tf.reduce_sum(loc**2 * r, 1)  # [N, C]
+        log_normalizer = tf.reduce_sum(log_scale, 1) + 0.5 * size * math.log(2.0 * math.pi)
+        log_components = self.log_weights - log_normalizer - 0.5 * squares
+        return tf.reshape(log_components, tf.concat([leading, [num_components]], 0))
 
-    def component(self, index) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return μ and σ of the components `index` `[N]`, each `[N, *event_shape]`."""
-        return tf.gather(self.loc, index), tf.gather(self.scale, index)
+    def _log_prob(self, z):
+        return tf.reduce_logsumexp(self.log_components(z), -1)
+
+    def _mean(self):
+        weights = tf.reshape(tf.exp(self.log_weights), [-1] + [1] * len(self.event_shape))
+        return tf.reduce_sum(weights * self.loc, 0)
 
     def _sample_n(self, n, seed=None):
         seeds = tfp.random.split_seed(seed, n=2)
-        index = tf.random.stateless_categorical(self.logits[tf.newaxis], n, seeds[0])[0]
-        loc, scale = self.component(index)
-        return loc + scale * tf.random.stateless_normal(tf.shape(loc), seeds[1])
+        uniform = tf.random.stateless_uniform([n], seeds[0], dtype=self.dtype)
+        noise = tf.random.stateless_normal([n, *self.event_shape], seeds[1], dtype=self.dtype)
+        return self._of_component(self._component(uniform), noise)
 
-    def draw(self, seed, index, temperature=1.0):
+    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
         """Return draws number `index` of the stream `seed`, `[N, *event_shape]`.
 
-        A component is drawn by its weight, whatever the temperature T; then z = μ_c + T·σ_c·ε.
+        Made of operators that LiteRT has. A component is drawn with weights in proportion to
+        w_c^(1/T), and then μ_c + T·σ_c·ε: temperature 0 gives the mean of the heaviest component.
+
+        Args:
+            seed: `[2]` int32.
+            index: `[N]` int32.
+            temperature: T.
         """
-        uniform = random.uniform(random.draw_seed(seed, 1), index, 1)  # [N, 1]
-        ends = tf.cumsum(tf.nn.softmax(self.logits))[:-1]
-        chosen = tf.reduce_sum(tf.cast(uniform >= ends, tf.int32), -1)
-        loc, scale = self.component(chosen)
-        event = loc.shape[1:].as_list()
-        noise = random.normal(seed, index, math.prod(event))
-        return loc + temperature * scale * tf.reshape(noise, [-1, *event])
+        shape = self.event_shape.as_list()
+        size = math.prod(shape)
+        noise = tf.reshape(random.normal(seed, index, size), [-1, *shape])
+        # The generator makes numbers in pairs; the last of size + 2 is in one that no normal uses.
+        uniform = random.uniform(seed, index, size + 2)[:, -1]
+        return self._of_component(self._component(uniform, temperature), temperature * noise)
+
+    def _component(self, uniform, temperature=1.0):
+        """Return the numbers of components, `[N]`, by the inverse of their cumulative weights."""
+        above_heaviest = self.log_weights - tf.reduce_max(self.log_weights)
+        cold = tf.maximum(tf.cast(temperature, self.dtype), 1e-6)
+        cumulative = tf.cumsum(tf.nn.softmax(above_heaviest / cold))[:-1]  # [C − 1]
+        above = tf.cast(uniform[:, tf.newaxis] > cumulative, tf.int32)
+        return tf.reduce_sum(above, 1)
+
+    def _of_component(self, component, noise):
+        loc, log_scale = (tf.gather(p, component) for p in (self.loc, self.log_scale))
+        return loc + tf.exp(log_scale) * noise

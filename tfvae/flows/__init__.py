@@ -1,24 +1,26 @@
-"""Normalizing flows: invertible maps with a known volume. One family a file."""
+"""Normalizing flows: one family a file, one contract (`Flow`)."""
 
 from tfvae.flows.affine_coupling import AffineCoupling
-from tfvae.flows.chain import Chain
-from tfvae.flows.flow import REGISTRY, Flow, get
+from tfvae.flows.chain import FlowChain, stack
+from tfvae.flows.flow import REGISTRY, Flow, build_flow
 from tfvae.flows.linear import Linear
-from tfvae.flows.masked_autoregressive import MaskedAutoregressive
+from tfvae.flows.masked_autoregressive import InverseAutoregressive, MaskedAutoregressive
 from tfvae.flows.permutation import Permutation
 from tfvae.flows.spline_coupling import SplineCoupling
-from tfvae.flows.stack import STACKED, stack
+
+get = REGISTRY.get
 
 __all__ = [
     "REGISTRY",
-    "STACKED",
     "AffineCoupling",
-    "Chain",
     "Flow",
+    "FlowChain",
+    "InverseAutoregressive",
     "Linear",
     "MaskedAutoregressive",
     "Permutation",
     "SplineCoupling",
+    "build_flow",
     "get",
     "stack",
 ]

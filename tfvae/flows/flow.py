@@ -1,57 +1,143 @@
 """The contract of a normalizing flow."""
 
+import math
+
 import keras
 import tensorflow as tf
 
+from tfvae.errors import InvalidArgument
 from tfvae.registry import Registry
 
 REGISTRY = Registry("flow")
-get = REGISTRY.get
 
 
 class Flow(keras.layers.Layer):
-    """An invertible map z = f(u; h) of vectors, a Keras layer: its networks are trained and saved.
+    """An invertible map z = f(u; context) whose Jacobian determinant is cheap, as a Keras layer.
 
-    With p(u) known, p(z) = p(u) |det ∂z/∂u|⁻¹ at u = f⁻¹(z; h). Vectors are `[..., D]` with any
-    leading axes; a context h, `[..., C]`, is broadcast against them. All arithmetic is in float32,
-    or the `dtype` of the layer, whatever the precision policy of a model.
+    With u ~ p(u), z has the density log p(z) = log p(u) − log|det ∂z/∂u|. Subclasses implement
+    `build`, and `_forward` and `_inverse` on vectors `[..., D]` with D = prod(event_shape); an
+    event of any shape is flattened for them.
 
-    Subclasses implement `build`, `forward` and `inverse`, and start near the identity, so that a
-    model starts as the one without a flow. Their arithmetic is made of operators that LiteRT has.
+    Weights are of the layer's `dtype`, float32 unless it says otherwise, whatever Keras's global
+    policy, and so is what comes out.
 
-    Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows"; Papamakarios
-    et al. 2021, "Normalizing flows for probabilistic modeling and inference", sec. 2.
+    Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows", eq. 5;
+    Papamakarios et al. 2021, "Normalizing flows for probabilistic modeling and inference", sec. 2.
 
     Attributes:
-        has_fast_forward: whether `forward` takes one pass through the networks, rather than D.
-        has_fast_inverse: the same of `inverse`.
+        forward_is_parallel: whether `forward` is one pass through its networks; otherwise it is a
+            loop of D passes.
+        inverse_is_parallel: the same of `inverse`.
+        order: the permutation that suits it between two of its kind, see `Permutation`.
     """
 
-    has_fast_forward = True
-    has_fast_inverse = True
+    forward_is_parallel = True
+    inverse_is_parallel = True
+    order = "reverse"
 
     def __init__(self, dtype="float32", **kwargs):
-        super().__init__(dtype=dtype, **kwargs)
+        super().__init__(dtype=dtype, autocast=False, **kwargs)
 
-    def build(self, size: int, context_size: int = 0):
-        """Add weights, for vectors of D = `size` numbers and a context of C = `context_size`."""
-        self.size, self.context_size = size, context_size
-        self.built = True
+    def build(self, event_shape, context_size: int = 0):
+        """Remember the shapes; subclasses add their weights here.
+
+        Args:
+            event_shape: of one u and one z, without leading axes.
+            context_size: C, the width of the context; 0 for a flow without one.
+
+        Raises:
+            InvalidArgument: the shape is of no event.
+        """
+        self.event_shape = tuple(event_shape)
+        self.size = math.prod(self.event_shape)
+        self.context_size = context_size
+        if not self.event_shape or self.size < 1:
+            raise InvalidArgument(
+                f"A {type(self).__name__} flow maps vectors or grids; got the event shape "
+                f"{self.event_shape}. Expected at least one axis, none of length 0."
+            )
 
     def forward(self, u: tf.Tensor, context=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return z = f(u; h), `[..., D]`, and log |det ∂z/∂u|, `[...]`."""
-        raise NotImplementedError
+        """Return z = f(u; context) and log|det ∂z/∂u|.
+
+        Args:
+            u: `[..., *event_shape]`, with any leading axes, or none.
+            context: `[..., C]`; its leading axes broadcast to those of u.
+
+        Returns:
+            `[..., *event_shape]` and `[...]`.
+
+        Raises:
+            InvalidArgument: a context that is missing, of another width, or not expected.
+        """
+        return self._on_vectors(self._forward, u, context)
 
     def inverse(self, z: tf.Tensor, context=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return u = f⁻¹(z; h), `[..., D]`, and log |det ∂u/∂z|, `[...]`."""
+        """Return u with f(u; context) = z, and log|det ∂u/∂z|; as `forward`."""
+        return self._on_vectors(self._inverse, z, context)
+
+    def _forward(self, u, context):
         raise NotImplementedError
 
+    def _inverse(self, z, context):
+        raise NotImplementedError
 
-def join_context(values: tf.Tensor, context) -> tf.Tensor:
-    """Return values `[..., D]` and a context `[..., C]` as one input, `[..., D + C]`."""
-    if context is None:
-        return values
-    leading = tf.broadcast_dynamic_shape(tf.shape(values)[:-1], tf.shape(context)[:-1])
-    context = tf.broadcast_to(context, tf.concat([leading, [context.shape[-1]]], 0))
-    values = tf.broadcast_to(values, tf.concat([leading, [values.shape[-1]]], 0))
-    return tf.concat([values, tf.cast(context, values.dtype)], -1)
+    def _on_vectors(self, transform, x, context):
+        """Apply a map of vectors: of `[N, D]`, or of `[..., D]` beside a context."""
+        x = tf.cast(x, self.compute_dtype)
+        context = self._checked(context)
+        leading = x.shape[: len(x.shape) - len(self.event_shape)]
+        if len(leading) == 1 and len(self.event_shape) == 1:
+            return transform(x, context)
+        axes = tf.shape(x)[: len(leading)]
+        if context is None or len(leading) == 0:
+            vectors = tf.reshape(x, [-1, self.size])
+        else:
+            vectors = tf.reshape(x, tf.concat([axes, [self.size]], 0))
+        y, log_det = transform(vectors, context)
+        y = tf.reshape(y, tf.concat([axes, self.event_shape], 0))
+        return tf.ensure_shape(y, x.shape), tf.ensure_shape(tf.reshape(log_det, axes), leading)
+
+    def _checked(self, context):
+        width = 0 if context is None else context.shape[-1]
+        if width != self.context_size:
+            raise InvalidArgument(
+                f"The {type(self).__name__} flow was built for a context of width "
+                f"{self.context_size} (0 is none), and got one of width {width}."
+            )
+        if context is None:
+            return None
+        context = tf.cast(context, self.compute_dtype)
+        return context[tf.newaxis] if len(context.shape) == 1 else context
+
+    def get_build_config(self):
+        """Return the shapes that `build` was called with; None before."""
+        if not self.built:
+            return None
+        return {"event_shape": self.event_shape, "context_size": self.context_size}
+
+    def build_from_config(self, config):
+        """Build for these shapes."""
+        if not self.built:
+            self.build(**config)
+
+
+def build_flow(flow: Flow, event_shape, context_size: int = 0) -> None:
+    """Build a flow, or check that one that is built already is for these shapes.
+
+    Raises:
+        InvalidArgument: it is for others.
+    """
+    if not flow.built:
+        flow.build(event_shape, context_size)
+    wanted = {"event_shape": tuple(event_shape), "context_size": context_size}
+    if flow.get_build_config() != wanted:
+        raise InvalidArgument(
+            f"The {type(flow).__name__} flow was built for {flow.get_build_config()}; expected "
+            f"{wanted}. Give a flow that is not built yet."
+        )
+
+
+def zero_log_det(x: tf.Tensor) -> tf.Tensor:
+    """Return zeros `[...]` for vectors `[..., D]`: log|det| of a map that keeps volume."""
+    return tf.zeros(tf.shape(x)[:-1], x.dtype)

@@ -1,69 +1,77 @@
-"""Learned invertible linear maps."""
+"""Invertible linear maps."""
 
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import integer
-from tfvae.flows.flow import REGISTRY, Flow
+from tfvae.checks import integer, positive
+from tfvae.flows.affine_coupling import bounded
+from tfvae.flows.flow import REGISTRY, Flow, zero_log_det
+from tfvae.flows.permutation import checked_order, permutation
 
 
 @REGISTRY.register("linear")
 class Linear(Flow):
-    """z = P L U u with a fixed permutation P, L unit lower and U upper triangular.
+    """z = u W + b with W = L U P, so that log|det ∂z/∂u| = Σ_d s_d costs nothing.
 
-    log |det| = Σ_d log U_dd, and U_dd = exp(raw_d) > 0. It starts as P, and generalizes the
-    permutations between couplings.
+    L is lower triangular with the diagonal exp(s), U is upper triangular with ones on the diagonal
+    and P is a fixed permutation; L and U start at the identity, so at the start the flow is P, an
+    orthogonal map. A learned W mixes all units and so spares a coupling flow some of its layers.
+    The context is not used.
 
-    Source: Kingma and Dhariwal 2018, "Glow", sec. 3.2 (LU decomposition).
+    Source: Kingma and Dhariwal 2018, "Glow", sec. 3.2, eq. 10 and 11 (1×1 convolutions); Durkan et
+    al. 2019, "Neural spline flows", sec. 3.2.
 
     Args:
-        seed: of P; None for no permutation.
+        order: of P, as of a `Permutation`: "reverse", "rotate" or "random".
+        seed: decides a random order.
+        max_log_scale: s lies within ± this.
+
+    Raises:
+        InvalidArgument: no such order.
     """
 
-    def __init__(self, seed: int | None = 0, **kwargs):
+    def __init__(self, order="reverse", seed: int = 0, max_log_scale=3.0, **kwargs):
         super().__init__(**kwargs)
-        self.seed = None if seed is None else integer("seed", seed)
+        self.order, self.seed = checked_order(order), integer("seed", seed)
+        self.max_log_scale = positive("max_log_scale", max_log_scale)
 
-    def build(self, size, context_size=0):  # noqa: D102
-        order = np.arange(size)
-        if self.seed is not None:
-            order = np.random.default_rng(self.seed).permutation(size)
-        self._permutation = np.eye(size)[order]
+    def build(self, event_shape, context_size=0):  # noqa: D102
+        super().build(event_shape, context_size)
+        self.permutation = permutation(self.size, self.order, self.seed)
+        square = (self.size, self.size)
+        self.lower = self._add("lower", square)
+        self.upper = self._add("upper", square)
+        self.raw_scale = self._add("raw_scale", (self.size,))
+        self.bias = self._add("bias", (self.size,))
 
-        def weight(name, shape):
-            return self.add_weight(shape=shape, initializer="zeros", name=name, autocast=False)
-
-        self._below, self._above = weight("below", (size, size)), weight("above", (size, size))
-        self._log_diagonal = weight("log_diagonal", (size,))
-        super().build(size, context_size)
+    def _add(self, name, shape):
+        return self.add_weight(shape=shape, initializer="zeros", name=name, autocast=False)
 
     def _factors(self):
-        strictly_below = np.tril(np.ones((self.size, self.size)), -1)
-        below = self._below * tf.cast(strictly_below, self.variable_dtype)
-        above = self._above * tf.cast(strictly_below.T, self.variable_dtype)
-        unit = tf.eye(self.size, dtype=self.variable_dtype)
-        return unit + below, above + tf.linalg.diag(tf.exp(self._log_diagonal.value))
+        """Return L and U, `[D, D]`, and s, `[D]`."""
+        s = bounded(tf.convert_to_tensor(self.raw_scale), self.max_log_scale)
+        below = tf.constant(np.tri(self.size, k=-1), s.dtype)
+        above = tf.transpose(below)
+        identity = tf.constant(np.eye(self.size), s.dtype)
+        lower = below * self.lower + identity * tf.exp(s)
+        return lower, above * self.upper + identity, s
 
-    def forward(self, u, context=None):  # noqa: D102
-        lower, upper = self._factors()
-        matrix = tf.cast(self._permutation, self.variable_dtype) @ lower @ upper
-        log_det = tf.reduce_sum(self._log_diagonal.value) * tf.ones_like(u[..., 0])
-        return tf.linalg.matvec(matrix, u), log_det
+    def _forward(self, u, context):
+        lower, upper, s = self._factors()
+        w = tf.gather(tf.matmul(lower, upper), tf.constant(self.permutation, tf.int32), axis=1)
+        return _times(u, w) + self.bias, zero_log_det(u) + tf.reduce_sum(s)
 
-    def inverse(self, z, context=None):  # noqa: D102
-        lower, upper = self._factors()
-        back = tf.linalg.matvec(tf.cast(self._permutation.T, self.variable_dtype), z)[..., None]
-        leading = tf.ones(len(z.shape) - 1, tf.int32)
-
-        def batch(matrix):
-            shape = tf.concat([leading, tf.shape(matrix)], 0)
-            target = tf.concat([tf.shape(z)[:-1], tf.shape(matrix)], 0)
-            return tf.broadcast_to(tf.reshape(matrix, shape), target)
-
-        half = tf.linalg.triangular_solve(batch(lower), back)
-        u = tf.linalg.triangular_solve(batch(upper), half, lower=False)
-        log_det = -tf.reduce_sum(self._log_diagonal.value) * tf.ones_like(z[..., 0])
-        return u[..., 0], log_det
+    def _inverse(self, z, context):
+        lower, upper, s = self._factors()
+        inverse = tf.linalg.triangular_solve(lower, tf.eye(self.size, dtype=s.dtype))
+        inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)  # (L U)⁻¹
+        inverse = tf.gather(inverse, tf.constant(self.permutation, tf.int32), axis=0)
+        return _times(z - self.bias, inverse), zero_log_det(z) - tf.reduce_sum(s)
 
     def get_config(self):  # noqa: D102
-        return {**super().get_config(), "seed": self.seed}
+        names = ("order", "seed", "max_log_scale")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _times(x, matrix):
+    return tf.tensordot(x, matrix, 1)

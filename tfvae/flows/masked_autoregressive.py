@@ -1,168 +1,122 @@
-"""Masked autoregressive flows: each number of a vector is moved given those before it."""
+"""Masked autoregressive flows: MAF, whose density is fast, and IAF, whose draws are."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import choice, positive
-from tfvae.errors import InvalidArgument
-from tfvae.flows.flow import REGISTRY, Flow, join_context
+from tfvae.checks import positive, whole
+from tfvae.flows.affine_coupling import bounded
+from tfvae.flows.conditioner import Conditioner
+from tfvae.flows.flow import REGISTRY, Flow
 
-DIRECTIONS = ("inverse", "forward")
+
+class _Autoregressive(Flow):
+    """z_d = u_d·exp(α_d) + μ_d, with μ, α from a masked network of values before d.
+
+    The network is a MADE: units have degrees, and a unit sees only those of the layer before whose
+    degree is not above its own. Inputs have the degrees 1 … D, the parameters of value d the degree
+    d − 1, hidden units those between, in turn.
+
+    Source: Germain et al. 2015, "MADE: masked autoencoder for distribution estimation", sec. 4.
+
+    Args:
+        hidden: widths of the hidden layers of the network (μ, α).
+        activation: of these layers.
+        max_log_scale: c; α = c·tanh(raw / c).
+    """
+
+    def __init__(self, hidden=(64, 64), activation="tanh", max_log_scale=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = tuple(whole("hidden", units) for units in hidden)
+        self.activation = activation
+        self.max_log_scale = positive("max_log_scale", max_log_scale)
+        self.made = Conditioner(self.hidden, activation, dtype=self.dtype_policy)
+
+    def build(self, event_shape, context_size=0):
+        super().build(event_shape, context_size)
+        units = np.arange(1, self.size + 1)
+        # A unit of degree 0 sees the context alone, which is all there is for z_1.
+        lowest = 0 if context_size or self.size == 1 else 1
+        degrees = [lowest + np.arange(width) % (self.size - lowest) for width in self.hidden]
+        degrees = [units, *degrees, np.tile(units - 1, 2)]
+        self.made.build(self.size, 2 * self.size, context_size, degrees)
+
+    def _parameters(self, values, context):
+        """Return μ and α, `[..., D]`; those of value d depend on the values before d."""
+        raw, loc = tf.split(self.made(values, context), 2, axis=-1)
+        return loc, bounded(raw, self.max_log_scale)
+
+    def _solve(self, step, like, context):
+        """Return x with x = step(μ(x), α(x)), and α(x), by D passes: pass d finds x_d.
+
+        What is not found yet stays 0, for it could grow without bound from pass to pass.
+        """
+        units = tf.range(self.size)
+
+        def find(number, x):
+            x = step(*self._parameters(x, context))
+            return number + 1, tf.where(units <= number, x, tf.zeros_like(x))
+
+        start = tf.constant(0), tf.zeros_like(like)
+        last = self.size - 1
+        _, x = tf.while_loop(lambda number, x: number < last, find, start, maximum_iterations=last)
+        loc, log_scale = self._parameters(x, context)
+        return step(loc, log_scale), log_scale
+
+    def get_config(self):
+        config = super().get_config()
+        names = ("hidden", "activation", "max_log_scale")
+        return {**config, **{name: getattr(self, name) for name in names}}
 
 
 @REGISTRY.register("masked_autoregressive")
-class MaskedAutoregressive(Flow):
-    """Number d is scaled and shifted by a network that sees the numbers before d, and the context.
+class MaskedAutoregressive(_Autoregressive):
+    """MAF: z_d = u_d·exp(α_d(z_{<d})) + μ_d(z_{<d}),  log|det ∂z/∂u| = Σ_d α_d.
 
-    - fast="inverse", MAF: z_d = u_d exp(α_d(z_<d; h)) + μ_d(z_<d; h). The density of any z takes
-      one pass, a draw takes D.
-    - fast="forward", IAF: z_d = u_d exp(α_d(u_<d; h)) + μ_d(u_<d; h). A draw and its own density
-      take one pass, the density of another z takes D.
+    With normal u this is p(z) = Π_d N(z_d; μ_d(z_{<d}), exp(2 α_d(z_{<d}))). `inverse`, and so the
+    density, is one pass; `forward`, and so a draw, is a loop of D passes.
 
-    log |det ∂z/∂u| = Σ_d α_d, α = c tanh(r/c). All numbers come from one network whose kernels are
-    masked (MADE).
-
-    Source: Papamakarios, Pavlakou and Murray 2017, "Masked autoregressive flow"; Kingma et al.
-    2016, "Improved variational inference with inverse autoregressive flow"; Germain et al. 2015,
-    "MADE".
+    Source: Papamakarios et al. 2017, "Masked autoregressive flow for density estimation",
+    eq. 3 to 5.
 
     Args:
-        fast: "inverse" or "forward".
-        hidden: widths of the hidden layers.
-        activation: of the hidden layers.
-        max_log_scale: c.
+        hidden: widths of the hidden layers of the network (μ, α).
+        activation: of these layers.
+        max_log_scale: c; α = c·tanh(raw / c).
     """
 
-    def __init__(
-        self,
-        fast: str = "inverse",
-        hidden=(128, 128),
-        activation="relu",
-        max_log_scale: float = 2.0,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.fast = choice("fast", fast, DIRECTIONS)
-        self.hidden, self.activation = tuple(hidden), activation
-        if not self.hidden:
-            raise InvalidArgument("`hidden` is empty; expected the width of at least one layer.")
-        self.max_log_scale = positive("max_log_scale", max_log_scale)
+    forward_is_parallel = False
 
-    @property
-    def has_fast_forward(self):
-        """Whether this is an IAF."""
-        return self.fast == "forward"
+    def _forward(self, u, context):
+        z, log_scale = self._solve(lambda loc, a: u * tf.exp(a) + loc, u, context)
+        return z, tf.reduce_sum(log_scale, -1)
 
-    @property
-    def has_fast_inverse(self):
-        """Whether this is a MAF."""
-        return self.fast == "inverse"
-
-    def build(self, size, context_size=0):  # noqa: D102
-        self._layers_of_made, masks = [], made_masks(size, context_size, self.hidden)
-        for number, mask in enumerate(masks):
-            last = number == len(masks) - 1
-            layer = MaskedDense(mask, None if last else self.activation, last, self.variable_dtype)
-            layer.build((None, mask.shape[0]))
-            self._layers_of_made.append(layer)
-        super().build(size, context_size)
-
-    def forward(self, u, context=None):  # noqa: D102
-        if self.fast == "forward":
-            return self._move(u, context)
-        return self._undo_one_by_one(u, context, lambda u, mu, alpha: u * tf.exp(alpha) + mu, 1.0)
-
-    def inverse(self, z, context=None):  # noqa: D102
-        if self.fast == "inverse":
-            mu, alpha = self._made(z, context)
-            return (z - mu) * tf.exp(-alpha), -tf.reduce_sum(alpha, -1)
-        return self._undo_one_by_one(
-            z, context, lambda z, mu, alpha: (z - mu) * tf.exp(-alpha), -1.0
-        )
-
-    def _move(self, u, context):
-        mu, alpha = self._made(u, context)
-        return u * tf.exp(alpha) + mu, tf.reduce_sum(alpha, -1)
-
-    def _undo_one_by_one(self, known, context, step, sign):
-        """Return the vector whose network sees itself, one number a turn, and its log-det."""
-        leading = tf.shape(known)[:-1]
-        if context is not None:
-            leading = tf.broadcast_dynamic_shape(leading, tf.shape(context)[:-1])
-        known = tf.broadcast_to(known, tf.concat([leading, [self.size]], 0))
-        places = tf.range(self.size)
-
-        def turn(d, found):
-            mu, alpha = self._made(found, context)
-            return d + 1, tf.where(places == d, step(known, mu, alpha), found)
-
-        _, found = tf.while_loop(
-            lambda d, _: d < self.size,
-            turn,
-            (0, tf.zeros_like(known)),
-            parallel_iterations=1,
-            maximum_iterations=self.size,
-        )
-        return found, sign * tf.reduce_sum(self._made(found, context)[1], -1)
-
-    def _made(self, values, context):
-        """Return μ and α, each `[..., D]`."""
-        hidden = join_context(values, context)
-        for layer in self._layers_of_made:
-            hidden = layer(hidden)
-        mu, raw = tf.split(hidden, 2, -1)
-        return mu, self.max_log_scale * tf.tanh(raw / self.max_log_scale)
-
-    def get_config(self):  # noqa: D102
-        own = {"fast": self.fast, "hidden": list(self.hidden), "activation": self.activation}
-        return {**super().get_config(), **own, "max_log_scale": self.max_log_scale}
+    def _inverse(self, z, context):
+        loc, log_scale = self._parameters(z, context)
+        return (z - loc) * tf.exp(-log_scale), -tf.reduce_sum(log_scale, -1)
 
 
-class MaskedDense(keras.layers.Layer):
-    """A dense layer some of whose weights are held at 0.
+@REGISTRY.register("inverse_autoregressive")
+class InverseAutoregressive(_Autoregressive):
+    """IAF: z_d = u_d·exp(α_d(u_{<d})) + μ_d(u_{<d}),  log|det ∂z/∂u| = Σ_d α_d.
+
+    `forward`, and so a draw with its own log q, is one pass; `inverse`, and so the density of a z
+    from elsewhere, is a loop of D passes.
+
+    Source: Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow",
+    eq. 9 to 11.
 
     Args:
-        mask: 1 where there is a weight, `[inputs, units]`.
-        activation: as in `keras.layers.Dense`.
-        starts_at_zero: whether the layer gives 0 at the start.
-        dtype: of its weights and arithmetic.
+        hidden: widths of the hidden layers of the network (μ, α).
+        activation: of these layers.
+        max_log_scale: c; α = c·tanh(raw / c).
     """
 
-    def __init__(self, mask, activation, starts_at_zero: bool, dtype: str):
-        super().__init__(dtype=dtype)
-        self.mask, self.starts_at_zero = mask, starts_at_zero
-        self.activation = keras.activations.get(activation)
+    inverse_is_parallel = False
 
-    def build(self, input_shape):
-        """Add kernel and bias."""
-        start = "zeros" if self.starts_at_zero else "glorot_uniform"
-        self.kernel = self.add_weight(shape=self.mask.shape, initializer=start, name="kernel")
-        self.bias = self.add_weight(shape=self.mask.shape[1:], initializer="zeros", name="bias")
-        self.built = True
+    def _forward(self, u, context):
+        loc, log_scale = self._parameters(u, context)
+        return u * tf.exp(log_scale) + loc, tf.reduce_sum(log_scale, -1)
 
-    def call(self, inputs):
-        """Return activation(inputs · (mask ⊙ kernel) + bias)."""
-        kernel = self.kernel * tf.cast(self.mask, self.kernel.dtype)
-        return self.activation(tf.tensordot(inputs, kernel, 1) + self.bias)
-
-
-def made_masks(size: int, context_size: int, hidden) -> list[np.ndarray]:
-    """Return the masks of MADE, `[inputs, units]` for each layer; its output is μ, then α.
-
-    Inputs d = 1, …, D have degree d and the context degree 0; hidden units have degrees from 0 to
-    D − 1 in turn, and output d sees hidden units of degree below d.
-
-    Source: Germain et al. 2015, "MADE: masked autoencoder for distribution estimation", eq. 12, 13.
-    """
-    degrees = np.concatenate([np.arange(1, size + 1), np.zeros(context_size, int)])
-    masks = []
-    for units in hidden:
-        # Units of degree 0 see the context alone; where there is none they are constants.
-        least = 0 if context_size or size == 1 else 1
-        of_units = least + np.arange(units) % max(1, size - least)
-        masks.append(degrees[:, np.newaxis] <= of_units[np.newaxis])
-        degrees = of_units
-    outputs = np.tile(np.arange(1, size + 1), 2)
-    masks.append(degrees[:, np.newaxis] < outputs[np.newaxis])
-    return [mask.astype(np.float32) for mask in masks]
+    def _inverse(self, z, context):
+        u, log_scale = self._solve(lambda loc, a: (z - loc) * tf.exp(-a), z, context)
+        return u, -tf.reduce_sum(log_scale, -1)

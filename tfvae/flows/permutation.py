@@ -1,36 +1,74 @@
-"""Permutations: what a coupling has kept, the next one moves."""
+"""Fixed permutations of the units."""
 
 import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import integer
-from tfvae.flows.flow import REGISTRY, Flow
+from tfvae.errors import unknown_name
+from tfvae.flows.flow import REGISTRY, Flow, zero_log_det
+
+_ORDERS = {
+    "reverse": lambda size, seed: np.arange(size)[::-1].copy(),
+    "rotate": lambda size, seed: np.roll(np.arange(size), -(size // 2)),
+    "random": lambda size, seed: np.random.default_rng(seed).permutation(size),
+}
+ORDERS = tuple(_ORDERS)
 
 
 @REGISTRY.register("permutation")
 class Permutation(Flow):
-    """z_d = u_π(d), log |det| = 0.
+    """z_d = u_{π(d)}, with log|det ∂z/∂u| = 0.
 
     Args:
-        seed: of a random π; None reverses the order.
+        order: "reverse", which turns an autoregressive order around; "rotate" by ⌊D/2⌋, which swaps
+            the halves of a coupling, and where D is odd lets every unit take each part in turn;
+            or "random".
+        seed: decides a random order.
+
+    Raises:
+        InvalidArgument: no such order.
     """
 
-    def __init__(self, seed: int | None = None, **kwargs):
+    def __init__(self, order="reverse", seed: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.seed = None if seed is None else integer("seed", seed)
+        self.order, self.seed = checked_order(order), integer("seed", seed)
 
-    def build(self, size, context_size=0):  # noqa: D102
-        order = np.arange(size)[::-1]
-        if self.seed is not None:
-            order = np.random.default_rng(self.seed).permutation(size)
-        self._order, self._back = order.astype(np.int32), np.argsort(order).astype(np.int32)
-        super().build(size, context_size)
+    def build(self, event_shape, context_size=0):  # noqa: D102
+        super().build(event_shape, context_size)
+        self.permutation = permutation(self.size, self.order, self.seed)
 
-    def forward(self, u, context=None):  # noqa: D102
-        return tf.gather(u, self._order, axis=-1), tf.zeros_like(u[..., 0])
+    def _forward(self, u, context):
+        return _reordered(u, self.permutation), zero_log_det(u)
 
-    def inverse(self, z, context=None):  # noqa: D102
-        return tf.gather(z, self._back, axis=-1), tf.zeros_like(z[..., 0])
+    def _inverse(self, z, context):
+        return _reordered(z, np.argsort(self.permutation)), zero_log_det(z)
 
     def get_config(self):  # noqa: D102
-        return {**super().get_config(), "seed": self.seed}
+        return {**super().get_config(), "order": self.order, "seed": self.seed}
+
+
+def checked_order(order: str) -> str:
+    """Return the name of an order, or refuse it."""
+    if order not in _ORDERS:
+        raise unknown_name("order", order, _ORDERS)
+    return order
+
+
+def permutation(size: int, order: str, seed: int) -> np.ndarray:
+    """Return π as indices `[size]`."""
+    return _ORDERS[order](size, seed)
+
+
+def _reordered(x, indices):
+    """Return x_{π(d)}, with the gradient of a permutation; that of a gather is a slow scatter."""
+
+    @tf.custom_gradient
+    def reordered(x):
+        back = np.argsort(indices)
+        return _gather(x, indices), lambda upstream: _gather(upstream, back)
+
+    return reordered(x)
+
+
+def _gather(x, indices):
+    return tf.gather(x, tf.constant(indices, tf.int32), axis=-1)

@@ -1,147 +1,128 @@
-"""Spline coupling: one half of a vector sets monotone rational-quadratic splines of the other."""
+"""Coupling by monotone rational-quadratic splines."""
 
 import math
 
 import tensorflow as tf
 
 from tfvae.checks import positive, whole
-from tfvae.flows.flow import REGISTRY, Flow, join_context
-from tfvae.flows.network import CouplingNetwork
+from tfvae.errors import InvalidArgument
+from tfvae.flows.coupling import Coupling
+from tfvae.flows.flow import REGISTRY
 
-# No bin is narrower than this share of the interval, no slope below it: inverses stay accurate.
-_LEAST = 1e-3
+# Durkan et al.'s bounds, which keep the spline and its inverse smooth.
+_MIN_BIN = 1e-3  # as a share of the interval
+_MIN_DERIVATIVE = 1e-3
+_TINY = 1e-30  # keeps the derivative of a square root finite
 
 
 @REGISTRY.register("spline_coupling")
-class SplineCoupling(Flow):
-    """z_a = u_a,  z_b = g(u_b; θ(u_a; h)), g a monotone rational-quadratic spline on [−R, R].
+class SplineCoupling(Coupling):
+    """z₁ = u₁,  z₂ = g(u₂; θ(u₁)): in each unit a monotone spline on [−B, B], beyond it identity.
 
-    The spline has M bins, each with a width, a height and slopes at its ends; outside of [−R, R] it
-    is the identity. It starts as the identity everywhere.
+    g is a quotient of two quadratics in each of K bins; a layer can make several modes of one,
+    which an affine one cannot. The flow starts at the identity. Where all latents lie outside
+    [−B, B] it does nothing: mix with "linear" maps, which can rescale.
 
-    Source: Durkan, Bekasov, Murray and Papamakarios 2019, "Neural spline flows", eq. 4 to 8.
+    Source: Durkan et al. 2019, "Neural spline flows", sec. 3.1. (TFP's RationalQuadraticSpline
+    searches its bins by an operator that LiteRT does not have.)
 
     Args:
-        num_bins: M.
-        bound: R.
-        hidden: widths of the hidden layers of the network of θ.
-        activation: of its hidden layers.
+        hidden: widths of the hidden layers of the network θ.
+        activation: of these layers.
+        num_bins: K.
+        bound: B.
     """
 
-    def __init__(
-        self, num_bins: int = 8, bound: float = 5.0, hidden=(128, 128), activation="relu", **kwargs
-    ):
-        super().__init__(**kwargs)
-        self.num_bins, self.bound = whole("num_bins", num_bins), positive("bound", bound)
-        self.hidden, self.activation = tuple(hidden), activation
+    def __init__(self, hidden=(64, 64), activation="tanh", num_bins=8, bound=5.0, **kwargs):
+        super().__init__(hidden, activation, **kwargs)
+        self.num_bins = whole("num_bins", num_bins)
+        self.bound = positive("bound", bound)
+        self.params_per_unit = 3 * self.num_bins - 1
+        if not 2 <= self.num_bins < 1.0 / _MIN_BIN:
+            raise InvalidArgument(
+                f"`num_bins` is {num_bins}; expected 2, with which a spline can first bend, to "
+                f"{1 / _MIN_BIN - 1:.0f}."
+            )
 
-    def build(self, size, context_size=0):  # noqa: D102
-        self._kept = size // 2
-        self._moved = size - self._kept
-        self.network = CouplingNetwork(
-            self._kept + context_size,
-            self._moved * (3 * self.num_bins - 1),
-            self.hidden,
-            self.activation,
-            self.variable_dtype,
-        )
-        super().build(size, context_size)
+    def _transform(self, u, params):
+        return self._spline(_forward_in_bin, 0, u, params)
 
-    def forward(self, u, context=None):  # noqa: D102
-        return self._couple(u, context, spline)
+    def _transform_back(self, z, params):
+        return self._spline(_inverse_in_bin, 1, z, params)
 
-    def inverse(self, z, context=None):  # noqa: D102
-        return self._couple(z, context, inverse_spline)
-
-    def _couple(self, values, context, function):
-        a, b = values[..., : self._kept], values[..., self._kept :]
-        theta = self.network(join_context(a, context))
-        shape = tf.concat([tf.shape(theta)[:-1], [self._moved, 3 * self.num_bins - 1]], 0)
-        moved, log_slope = function(b, knots(tf.reshape(theta, shape), self.num_bins, self.bound))
-        return tf.concat([a, moved], -1), tf.reduce_sum(log_slope, -1)
+    def _spline(self, in_bin, side, x, params):
+        """Return g or g⁻¹, which see x on side 0 or 1 of the knots, and its log-derivative."""
+        inside = tf.abs(x) < self.bound
+        # What is outside is computed at the middle, so that its gradient is a number, and dropped.
+        safe = tf.where(inside, x, tf.zeros_like(x))
+        shape = tf.concat([tf.shape(params)[:-1], [x.shape[-1], self.params_per_unit]], 0)
+        raw = tf.split(tf.reshape(params, shape), [self.num_bins] * 2 + [self.num_bins - 1], -1)
+        lefts, sizes = zip(*(_bins(part, self.bound) for part in raw[:2]), strict=True)
+        y, log_derivative = in_bin(safe, *_at(safe, side, lefts, sizes, _derivatives(raw[2])))
+        return tf.where(inside, y, x), tf.where(inside, log_derivative, tf.zeros_like(x))
 
     def get_config(self):  # noqa: D102
-        own = {"num_bins": self.num_bins, "bound": self.bound}
-        own |= {"hidden": list(self.hidden), "activation": self.activation}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "num_bins": self.num_bins, "bound": self.bound}
 
 
-def knots(theta, num_bins, bound):
-    """Return the knots x, y and the slopes δ of splines, each `[..., D, M + 1]`.
+def _bins(raw, bound):
+    """Return the left ends and the sizes of the K bins that fill [−bound, bound], `[..., M, K]`."""
+    num_bins = raw.shape[-1]
+    share = _MIN_BIN + (1.0 - _MIN_BIN * num_bins) * tf.nn.softmax(raw)
+    sizes = 2.0 * bound * share
+    return tf.cumsum(sizes, -1, exclusive=True) - bound, sizes
 
-    Args:
-        theta: `[..., D, 3M − 1]`; zeros give the identity.
-        num_bins: M.
-        bound: R.
+
+def _derivatives(raw):
+    """Return the derivatives at the knots, `[..., M, K + 1]`: 1 at the ends, and where raw = 0."""
+    at_zero = math.log(math.expm1(1.0 - _MIN_DERIVATIVE))
+    inner = _MIN_DERIVATIVE + tf.nn.softplus(raw + at_zero)
+    return tf.pad(inner, [[0, 0]] * (len(raw.shape) - 1) + [[1, 1]], constant_values=1.0)
+
+
+def _at(x, side, lefts, sizes, derivatives):
+    """Return x_k, y_k, w_k, h_k, δ_k and δ_{k+1} of the bin that each x is in, `[..., M]`.
+
+    The bin is chosen by a product with 0 and 1, for LiteRT has no search and no batched gather.
     """
-    raw_widths, raw_heights, raw_slopes = tf.split(theta, [num_bins, num_bins, num_bins - 1], -1)
-    x, y = (_positions(raw, num_bins, bound) for raw in (raw_widths, raw_heights))
-    inner = _LEAST + (1.0 - _LEAST) * tf.nn.softplus(raw_slopes + math.log(math.e - 1.0))
-    ends = tf.ones_like(inner[..., :1])
-    return x, y, tf.concat([ends, inner, ends], -1)
+    reached = tf.cast(x[..., tf.newaxis] >= lefts[side][..., 1:], x.dtype)  # [..., M, K − 1]
+    first = tf.ones_like(x)[..., tf.newaxis]
+    chosen = tf.concat([first, reached], -1) - tf.concat([reached, 0.0 * first], -1)
+    numbers = [*lefts, *sizes, derivatives[..., :-1], derivatives[..., 1:]]
+    return [tf.reduce_sum(chosen * number, -1) for number in numbers]
 
 
-def _positions(raw, num_bins, bound):
-    shares = _LEAST + (1.0 - _LEAST * num_bins) * tf.nn.softmax(raw)
-    inner = bound * (2.0 * tf.cumsum(shares, -1) - 1.0)[..., :-1]
-    end = bound * tf.ones_like(shares[..., :1])
-    return tf.concat([-end, inner, end], -1)
+def _forward_in_bin(u, x_k, y_k, w_k, h_k, d_k, d_next):
+    """Eq. 4 of the paper; θ is the place within the bin, s its slope."""
+    s, theta = h_k / w_k, tf.clip_by_value((u - x_k) / w_k, 0.0, 1.0)
+    numerator = h_k * (s * theta**2 + d_k * theta * (1.0 - theta))
+    denominator = s + (d_next + d_k - 2.0 * s) * theta * (1.0 - theta)
+    return y_k + numerator / denominator, _log_derivative(theta, s, d_k, d_next)
 
 
-def spline(x, parameters):
-    """Return g(x) and log g′(x), `[..., D]` (Durkan et al. 2019, eq. 4 and 5)."""
-    inside, x_k, w, y_k, h, d_k, d_k1 = _bin(x, parameters, parameters[0])
-    s = h / w
-    xi = tf.clip_by_value((x - x_k) / w, 0.0, 1.0)
-    denominator = s + (d_k1 + d_k - 2.0 * s) * xi * (1.0 - xi)
-    y = y_k + h * (s * xi**2 + d_k * xi * (1.0 - xi)) / denominator
-    return tf.where(inside, y, x), tf.where(
-        inside, _log_slope(xi, s, d_k, d_k1, denominator), tf.zeros_like(x)
-    )
+def _inverse_in_bin(z, x_k, y_k, w_k, h_k, d_k, d_next):
+    """Eq. 6 to 8 of the paper: the root of a θ² + b θ + c that lies within the bin.
+
+    Of its two forms, (√(b² − 4ac) − b) / 2a and −2c / (√(b² − 4ac) + b), each is used where it
+    adds: the difference would lose all digits where a derivative is far from the slope.
+    """
+    s, height = h_k / w_k, z - y_k
+    bend = d_next + d_k - 2.0 * s
+    a = h_k * (s - d_k) + height * bend
+    b = h_k * d_k - height * bend
+    c = -s * height
+    root = tf.sqrt(tf.maximum(b**2 - 4.0 * a * c, _TINY))
+    falls = b < 0.0  # then a > 0
+    one = tf.ones_like(b)
+    first = (root - b) / (2.0 * tf.where(falls, a, one))
+    second = -2.0 * c / tf.where(falls, one, root + b)
+    theta = tf.clip_by_value(tf.where(falls, first, second), 0.0, 1.0)
+    return x_k + theta * w_k, -_log_derivative(theta, s, d_k, d_next)
 
 
-def inverse_spline(y, parameters):
-    """Return x = g⁻¹(y) and log dx/dy, `[..., D]` (Durkan et al. 2019, eq. 6 to 8)."""
-    inside, x_k, w, y_k, h, d_k, d_k1 = _bin(y, parameters, parameters[1])
-    s = h / w
-    rise = tf.clip_by_value(y - y_k, 0.0, h)
-    bend = d_k1 + d_k - 2.0 * s
-    a = h * (s - d_k) + rise * bend
-    b = h * d_k - rise * bend
-    c = -s * rise
-    root = tf.sqrt(tf.maximum(b**2 - 4.0 * a * c, 1e-12))
-    xi = tf.clip_by_value(2.0 * c / (-b - root), 0.0, 1.0)
-    denominator = s + bend * xi * (1.0 - xi)
-    x = x_k + w * xi
-    return tf.where(inside, x, y), tf.where(
-        inside, -_log_slope(xi, s, d_k, d_k1, denominator), tf.zeros_like(y)
-    )
-
-
-def _log_slope(xi, s, d_k, d_k1, denominator):
-    """Return the logarithm of eq. 5."""
-    numerator = d_k1 * xi**2 + 2.0 * s * xi * (1.0 - xi) + d_k * (1.0 - xi) ** 2
-    return 2.0 * tf.math.log(s) + tf.math.log(numerator) - 2.0 * tf.math.log(denominator)
-
-
-def _bin(value, parameters, positions):
-    """Return whether values lie inside, and corner, size and slopes of their bins, `[..., D]`."""
-    x, y, slopes = parameters
-    inside = (value > positions[..., 0]) & (value < positions[..., -1])
-    # 1 at the last knot that lies below the value: a sum instead of a gather, which is what fuses.
-    above = tf.cast(value[..., tf.newaxis] >= positions[..., 1:-1], value.dtype)  # [..., D, M − 1]
-    first = tf.ones_like(above[..., :1])
-    chosen = tf.concat([first, above], -1) - tf.concat([above, tf.zeros_like(first)], -1)
-
-    def of_bin(knot):
-        return tf.reduce_sum(chosen * knot, -1)
-
-    return (
-        inside,
-        of_bin(x[..., :-1]),
-        of_bin(x[..., 1:] - x[..., :-1]),
-        of_bin(y[..., :-1]),
-        of_bin(y[..., 1:] - y[..., :-1]),
-        of_bin(slopes[..., :-1]),
-        of_bin(slopes[..., 1:]),
-    )
+def _log_derivative(theta, s, d_k, d_next):
+    """Eq. 5 of the paper, its logarithm."""
+    rest = 1.0 - theta
+    numerator = s**2 * (d_next * theta**2 + 2.0 * s * theta * rest + d_k * rest**2)
+    denominator = s + (d_next + d_k - 2.0 * s) * theta * rest
+    return tf.math.log(numerator) - 2.0 * tf.math.log(denominator)

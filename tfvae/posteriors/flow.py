@@ -1,12 +1,12 @@
 """Normals moved by a flow."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import flows
 from tfvae.checks import whole
 from tfvae.distributions.factory import independent, softplus_scale
 from tfvae.distributions.flow import FlowDistribution
+from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.posteriors.posterior import REGISTRY, Posterior
 
@@ -21,7 +21,7 @@ class FlowPosterior(Posterior):
     Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows".
 
     Args:
-        flow: the family, one of `tfvae.flows.STACKED`, or a `tfvae.flows.Flow`.
+        flow: the family, of which `tfvae.flows.stack` makes layers, or a `tfvae.flows.Flow`.
         num_layers: of a family: how many.
         hidden: of a family: widths of the hidden layers.
         context_size: numbers of the encoder's output that the flow sees, beside its vector.
@@ -32,7 +32,7 @@ class FlowPosterior(Posterior):
         self,
         flow="affine_coupling",
         num_layers: int = 4,
-        hidden=(128, 128),
+        hidden=(64, 64),
         context_size: int = 0,
         flow_options: dict | None = None,
         **kwargs,
@@ -42,10 +42,11 @@ class FlowPosterior(Posterior):
         self._settings["flow_options"] = dict(flow_options or {})
         self._given = flow
         if isinstance(flow, str):
-            self.flow = flows.stack(flow, num_layers, hidden, **self._settings["flow_options"])
+            options = self._settings["flow_options"]
+            self.flow = flows.stack(flow, num_layers, hidden=tuple(hidden), **options)
         else:
             self.flow = flows.get(flow)
-        if not self.flow.has_fast_forward:
+        if not self.flow.forward_is_parallel:
             raise InvalidArgument(
                 f"The flow {flow!r} of a posterior draws one number after the other, in D passes "
                 "for every training step. Use posterior='iaf', whose draws take one pass, or a "
@@ -55,8 +56,8 @@ class FlowPosterior(Posterior):
 
     @property
     def has_log_prob(self):
-        """Whether the flow has a fast inverse."""
-        return self.flow.has_fast_inverse
+        """Whether the density of any z is one pass through the flow."""
+        return self.flow.inverse_is_parallel
 
     def params_size(self, channels):  # noqa: D102
         return 2 * channels + self.context_size
@@ -68,15 +69,13 @@ class FlowPosterior(Posterior):
                 f"{tuple(params_shape)}. Let the encoder end in a flat vector, of "
                 "posterior.params_size(D) numbers for D latents."
             )
-        (size,) = self.event_shape(params_shape)
-        if not self.flow.built:
-            self.flow.build(size, self.context_size)
+        flows.build_flow(self.flow, self.event_shape(params_shape), self.context_size)
         super().build(params_shape)
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         size = (params.shape[-1] - self.context_size) // 2
         loc, raw, context = tf.split(params, [size, size, self.context_size], -1)
-        base = independent(tfp.distributions.Normal(loc, softplus_scale(raw)), batch_ndims)
+        base = independent(NormalLatent(loc, softplus_scale(raw)), batch_ndims)
         return FlowDistribution(base, self.flow, context if self.context_size else None)
 
     def get_config(self):  # noqa: D102
@@ -99,15 +98,8 @@ class InverseAutoregressivePosterior(FlowPosterior):
         context_size: numbers of the encoder's output that the flow sees, beside its vector.
     """
 
-    def __init__(self, num_layers: int = 2, hidden=(128, 128), context_size: int = 0, **kwargs):
-        super().__init__(
-            "masked_autoregressive",
-            num_layers,
-            hidden,
-            context_size,
-            {"fast": "forward"},
-            **kwargs,
-        )
+    def __init__(self, num_layers: int = 2, hidden=(64, 64), context_size: int = 0, **kwargs):
+        super().__init__("inverse_autoregressive", num_layers, hidden, context_size, **kwargs)
 
     def get_config(self):  # noqa: D102
         config = super().get_config()

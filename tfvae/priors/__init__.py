@@ -1,8 +1,9 @@
 """Priors p(z): one a file, one contract (`Prior`)."""
 
+from tfvae.priors.autoregressive import AutoregressivePrior
 from tfvae.priors.bernoulli import BernoulliPrior
 from tfvae.priors.categorical import CategoricalPrior
-from tfvae.priors.flow import AutoregressivePrior, FlowPrior
+from tfvae.priors.flow import FlowPrior
 from tfvae.priors.mixture import MixturePrior
 from tfvae.priors.prior import REGISTRY, Prior, default, get
 from tfvae.priors.standard_normal import StandardNormal

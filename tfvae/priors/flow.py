@@ -1,6 +1,4 @@
-"""Flows as priors."""
-
-import math
+"""A standard normal, transformed by a learned normalizing flow."""
 
 import keras
 import tensorflow as tf
@@ -16,78 +14,72 @@ tfd = tfp.distributions
 
 @REGISTRY.register("flow")
 class FlowPrior(Prior):
-    """p(z): z = f(u), u ~ N(0, I), with a flow f that is trained with the model.
+    """p(z) = N(f⁻¹(z); 0, I) |det ∂f⁻¹/∂z|: the law of z = f(u), u ~ N(0, I).
 
-    It starts as the standard normal. While f has nothing to say yet, an encoder whose q shrinks is
-    rewarded, and may collapse to points: raise β over the first epochs (`kl_warmup_steps`).
+    At the start z is standard normal. Temperature scales the standard deviation of u.
 
-    Source: Xu et al. 2019, "On the necessity and effectiveness of learning the prior of variational
-    auto-encoder"; Chen et al. 2017, "Variational lossy autoencoder", sec. 3.2.
+    Source: Chen et al. 2017, "Variational lossy autoencoder", sec. 3.2 (a flow as prior); Dinh et
+    al. 2017, "Density estimation using Real NVP".
 
     Args:
-        flow: the family, one of `tfvae.flows.STACKED`, or a `tfvae.flows.Flow`.
-        num_layers: of a family: how many.
-        hidden: of a family: widths of the hidden layers.
-        flow_options: further arguments of a family.
+        flow: the name of a flow, of which `tfvae.flows.stack` makes layers, or a
+            `tfvae.flows.Flow`, used as it is.
+        num_layers: as in `stack`; this and what follows is for a flow given by its name.
+        hidden: widths of the hidden layers of the networks in it.
+        mixing: as in `stack`: "rotate", "reverse", "random" or "linear".
+        flow_options: other arguments of the flow, such as `{"num_bins": 16}`.
+
+    Raises:
+        InvalidArgument: the density is not one pass (an inverse autoregressive flow); options of a
+            named flow beside a flow that is given as an object; no such flow or option.
     """
 
     def __init__(
         self,
         flow="affine_coupling",
-        num_layers: int = 6,
-        hidden=(128, 128),
-        flow_options: dict | None = None,
+        num_layers=None,
+        hidden=None,
+        mixing=None,
+        flow_options=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self._settings = {"num_layers": num_layers, "hidden": list(hidden)}
-        self._settings["flow_options"] = dict(flow_options or {})
-        self._given = flow
+        given = {"num_layers": num_layers, "hidden": hidden, "mixing": mixing}
+        given = {name: value for name, value in given.items() if value is not None}
         if isinstance(flow, str):
-            self.flow = flows.stack(flow, num_layers, hidden, **self._settings["flow_options"])
-        else:
-            self.flow = flows.get(flow)
-        if not self.flow.has_fast_inverse:
+            self._config = {"flow": flow, **given, "flow_options": dict(flow_options or {})}
+            self.flow = flows.stack(flow, **given, **(flow_options or {}))
+        elif given or flow_options:
             raise InvalidArgument(
-                f"The flow {flow!r} of a prior needs D passes for the density of every z. Use "
-                "fast='inverse' (prior='autoregressive'), or a coupling."
+                f"The flow of the prior is given as an object, {flow.name!r}, which has its own "
+                f"{', '.join(given) or 'options'}. Leave them out, or name the flow instead."
+            )
+        else:
+            self.flow, self._config = flows.get(flow), None
+        if not self.flow.inverse_is_parallel:
+            fitting = [
+                n for n in flows.REGISTRY.names() if flows.REGISTRY.part(n).inverse_is_parallel
+            ]
+            raise InvalidArgument(
+                "A prior needs the density of any z, which of this flow is a loop over its units. "
+                f"Flows that fit: {', '.join(fitting)}."
             )
 
-    def build(self, latent_shape):  # noqa: D102
-        if not self.flow.built:
-            self.flow.build(math.prod(latent_shape))
+    def build(self, latent_shape, context_size=0):
+        """Build the flow for latents of a shape, and for a condition of this width."""
         super().build(latent_shape)
+        flows.build_flow(self.flow, self.latent_shape, context_size)
 
-    def distribution(self):  # noqa: D102
-        zeros, ones = tf.zeros(self.latent_shape), tf.ones(self.latent_shape)
-        base = tfd.Independent(tfd.Normal(zeros, ones), len(self.latent_shape))
-        return FlowDistribution(base, self.flow, name="FlowPrior")
+    def distribution(self, context=None):
+        """Return p(z), or p(z|context), `[..., C]`, where the prior was built for one."""
+        zeros = tf.zeros(self.latent_shape, self.flow.compute_dtype)
+        base = tfd.Independent(tfd.Normal(zeros, tf.ones_like(zeros)), len(self.latent_shape))
+        return FlowDistribution(base, self.flow, context)
 
     def get_config(self):  # noqa: D102
-        return {**super().get_config(), "flow": self._given, **self._settings}
+        config = self._config or {"flow": keras.saving.serialize_keras_object(self.flow)}
+        return {**super().get_config(), **config}
 
     @classmethod
     def from_config(cls, config):  # noqa: D102
         return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
-
-
-@REGISTRY.register("autoregressive")
-class AutoregressivePrior(FlowPrior):
-    """p(z) = Π_d N(z_d; μ_d(z_<d), σ_d(z_<d)²), by a masked autoregressive flow.
-
-    Its density takes one pass for each layer, a draw D of them, one after the other.
-
-    Source: Chen et al. 2017, "Variational lossy autoencoder", sec. 3.2; Papamakarios, Pavlakou and
-    Murray 2017, "Masked autoregressive flow for density estimation".
-
-    Args:
-        num_layers: how many, with the order reversed between; one has the formula above.
-        hidden: widths of the hidden layers.
-    """
-
-    def __init__(self, num_layers: int = 2, hidden=(128, 128), **kwargs):
-        super().__init__("masked_autoregressive", num_layers, hidden, **kwargs)
-
-    def get_config(self):  # noqa: D102
-        config = super().get_config()
-        return {k: v for k, v in config.items() if k not in ("flow", "flow_options")}

@@ -1,64 +1,60 @@
-"""A mixture of Gaussians as the prior."""
+"""A mixture of normals with learned components."""
+
+import math
 
 import keras
 import tensorflow as tf
 
-from tfvae.checks import not_negative, positive, whole
-from tfvae.distributions.factory import softplus_scale
+from tfvae.checks import integer, positive, whole
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.priors.prior import REGISTRY, Prior
 
 
 @REGISTRY.register("mixture")
 class MixturePrior(Prior):
-    """p(z) = Σ_c w_c Π_d N(z_d; μ_cd, σ_cd²) with learned weights, means and scales.
+    """p(z) = Σ_c w_c N(z; μ_c, diag(σ_c²)) with learned weights, locations and scales.
 
-    The means start apart, at draws of N(0, spread²), for components that start alike stay alike.
+    The locations start as normal draws, so that components differ; σ starts at 1 and stays within
+    [1/max_scale, max_scale], so that no component can collapse onto one z. Temperature: see
+    `tfvae.distributions.NormalMixture.draw`.
 
     Source: Dilokthanakul et al. 2016, "Deep unsupervised clustering with Gaussian mixture
-    variational autoencoders"; Tomczak and Welling 2018, "VAE with a VampPrior", sec. 4 (MoG).
+    variational autoencoders"; Tomczak and Welling 2018, "VAE with a VampPrior", sec. 4.3 (MoG).
 
     Args:
         num_components: C.
-        spread: the standard deviation of the means at the start.
-        min_scale: the least σ: without it a component may collapse to a point.
-        seed: of the means at the start.
+        spread: standard deviation of the locations at the start.
+        max_scale: bound of σ.
+        seed: decides where the locations start.
     """
 
-    def __init__(
-        self,
-        num_components: int = 50,
-        spread: float = 1.0,
-        min_scale: float = 0.05,
-        seed: int = 0,
-        **kwargs,
-    ):
+    def __init__(self, num_components=10, spread=1.0, max_scale=10.0, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.num_components = whole("num_components", num_components)
-        self.spread = not_negative("spread", spread)
-        self.min_scale, self.seed = positive("min_scale", min_scale), seed
+        self.spread = positive("spread", spread)
+        self.max_scale = positive("max_scale", max_scale)
+        self.seed = integer("seed", seed)
 
     def build(self, latent_shape):  # noqa: D102
-        def weight(name, shape, start="zeros"):
-            return self.add_weight(
-                shape=shape, initializer=start, name=name, dtype="float32", autocast=False
-            )
-
-        shape = (self.num_components, *latent_shape)
-        start = keras.initializers.RandomNormal(stddev=max(self.spread, 1e-12), seed=self.seed)
-        self.loc = weight("loc", shape, start)
-        self.raw_scale = weight("raw_scale", shape)
-        self.logits = weight("logits", (self.num_components,))
         super().build(latent_shape)
+        shape = (self.num_components, *self.latent_shape)
+        start = keras.initializers.RandomNormal(stddev=self.spread, seed=self.seed)
+        self.logits = self._add("logits", shape[:1])
+        self.loc = self._add("loc", shape, start)
+        self.raw_scale = self._add("raw_scale", shape)
+
+    def _add(self, name, shape, start="zeros"):
+        return self.add_weight(
+            shape=shape, initializer=start, name=name, dtype="float32", autocast=False
+        )
 
     def distribution(self):  # noqa: D102
+        bound = math.log(self.max_scale)
+        log_scale = bound * tf.tanh(tf.convert_to_tensor(self.raw_scale) / bound)
         return NormalMixture(
-            tf.convert_to_tensor(self.logits),
-            tf.convert_to_tensor(self.loc),
-            self.min_scale + (1.0 - self.min_scale) * softplus_scale(self.raw_scale.value),
+            tf.convert_to_tensor(self.logits), tf.convert_to_tensor(self.loc), log_scale
         )
 
     def get_config(self):  # noqa: D102
-        own = {"num_components": self.num_components, "spread": self.spread}
-        own |= {"min_scale": self.min_scale, "seed": self.seed}
-        return {**super().get_config(), **own}
+        names = ("num_components", "spread", "max_scale", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -114,12 +114,9 @@ class AggregatedPosterior(NormalMixture):
         self._inputs, self._posterior_of = inputs, posterior_of
         normal = posterior_of(inputs).distribution
         logits = tf.zeros(tf.shape(inputs)[:1])
-        super().__init__(logits, normal.loc, normal.scale, name="AggregatedPosterior")
+        super().__init__(logits, normal.loc, tf.math.log(normal.scale), "AggregatedPosterior")
 
-    def component(self, index):
-        """Return μ and σ of q(z|u_c) for components `index` `[N]`; only these are encoded."""
-        normal = self._posterior_of(tf.gather(self._inputs, index)).distribution
-        return normal.loc, normal.scale
-
-    def _mean(self):
-        return tf.reduce_mean(self.loc, 0)
+    def _of_component(self, component, noise):
+        """Return draws from the posteriors of the pseudo-inputs `component` `[N]`, no others."""
+        normal = self._posterior_of(tf.gather(self._inputs, component)).distribution
+        return normal.loc + normal.scale * noise
