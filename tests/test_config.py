@@ -94,10 +94,12 @@ def test_override_replaces_one_setting_with_its_type(key, value, expected):
     ("key", "message"),
     [
         ("traning.epochs", "section 'traning'.*Did you mean 'training'"),
-        ("epochs", "section 'epochs'"),
-        ("name", "section 'name'"),
+        ("epochs", "'epochs' names no section.*'training.epochs' or 'code_prior.epochs'"),
+        ("name", "'name' names no section.*'data.name'"),
         ("training.epoch", r"setting 'training\.epoch'.*Did you mean 'training\.epochs'"),
         ("model.latent_sise", r"Did you mean 'model\.latent_size'"),
+        ("nothing", "section 'nothing'"),
+        ("training.lr", r"Did you mean 'training\.learning_rate'"),
         ("data.", r"setting 'data\.'"),
     ],
 )

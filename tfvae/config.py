@@ -207,8 +207,14 @@ class Config:
         """
         values = dataclasses.asdict(self)
         for key, value in assignments.items():
-            section, _, field = key.partition(".")
+            section, dot, field = key.partition(".")
             if section not in values or not isinstance(values[section], dict):
+                known = [name for name in _sections(values) if not dot and key in values[name]]
+                if known:
+                    raise InvalidArgument(
+                        f"{key!r} names no section; expected section.key. Did you mean "
+                        f"{' or '.join(repr(f'{name}.{key}') for name in known)}?"
+                    )
                 raise unknown_name("section", section, _sections(values))
             if field not in values[section]:
                 known = [f"{section}.{name}" for name in values[section]]
