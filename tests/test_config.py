@@ -3,7 +3,7 @@ import tomllib
 
 import pytest
 
-from tfvae import recipes
+from tfvae import data, recipes
 from tfvae.config import Config, from_dict, load_config, parse_assignment
 from tfvae.errors import InvalidArgument, InvalidFile
 
@@ -175,6 +175,8 @@ def test_a_number_that_makes_no_sense_is_refused(key, value):
         ({"model.network": "conv", "model.hidden": []}, "model.hidden is .*at least one layer"),
         ({"model.upper_latent_sizes": [3, 0]}, r"model\.upper_latent_sizes\[1\] is 0"),
         ({"model.upper_hidden": [-1]}, r"model\.upper_hidden\[0\] is -1"),
+        ({"data.resize": [64]}, r"data\.resize is \[64\]; expected a height and a width"),
+        ({"data.crop": [0, 4]}, r"data\.crop\[0\] is 0"),
         ({"training.estimator_options": {"decay": 0.9}}, "no estimator is named"),
     ],
 )
@@ -236,3 +238,14 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InvalidFile, match=r"Cannot read .*nothing\.toml"):
         load_config(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "known"),
+    [("data.binarization", data.BINARIZATIONS), ("data.layout", data.LAYOUTS)],
+)
+def test_the_choices_are_those_of_the_data(setting, known):
+    for choice in known:
+        Config().override({setting: choice})
+    with pytest.raises(InvalidArgument, match=f"Valid names: {', '.join(sorted(known))}"):
+        Config().override({setting: "another"})

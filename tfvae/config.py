@@ -11,12 +11,19 @@ from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What `tfvae.data.load` is called with; an empty `data_dir` is TFDS's own default."""
+    """What `tfvae.data.load` is called with.
+
+    An empty `data_dir` is TFDS's own default. `resize` and `crop` are [height, width], or [] for
+    images as they are.
+    """
 
     name: str = "digits"
     data_dir: str = ""
     binarization: str = "none"
     download: bool = False
+    layout: str = "auto"
+    resize: tuple[int, ...] = ()
+    crop: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +155,13 @@ class Config:
         for name in ("hidden", "upper_latent_sizes", "upper_hidden"):
             sizes = getattr(self.model, name)
             positive |= {f"model.{name}[{i}]": size for i, size in enumerate(sizes)}
+        for name in ("resize", "crop"):
+            size = getattr(self.data, name)
+            positive |= {f"data.{name}[{i}]": number for i, number in enumerate(size)}
+            if len(size) not in (0, 2):
+                raise InvalidArgument(
+                    f"data.{name} is {list(size)}; expected a height and a width, like [64, 64]."
+                )
         for key, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
@@ -157,6 +171,8 @@ class Config:
                 "of test images, or 0 for all."
             )
         choices = {
+            "data.binarization": (self.data.binarization, ("none", "static", "dynamic")),
+            "data.layout": (self.data.layout, ("auto", "NHW", "NHWC", "NCHW")),
             "model.family": (self.model.family, ("vae", "vqvae", "vqvae2")),
             "model.network": (self.model.network, ("dense", "conv", "residual")),
             "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),

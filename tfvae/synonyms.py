@@ -23,7 +23,7 @@ SYNONYMS = {
         **dict.fromkeys(("onehot", "softmax", "uniform"), "categorical"),
     },
     "likelihood": {
-        **dict.fromkeys((*_GAUSSIANS, "diagonal_normal", "standardnormal"), "normal"),
+        **dict.fromkeys((*_GAUSSIANS, "diagonalnormal", "standardnormal"), "normal"),
         **dict.fromkeys(
             ("mse", "l2", "meansquarederror", "squarederror"),
             "normal, whose −log p(x) is the squared error over 2·scale², and a constant",

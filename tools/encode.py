@@ -23,6 +23,7 @@ def encode(run, images, num, output, as_json):
     """
     load_training_part()
     from tfvae import codec, data
+    from tfvae.config import DataConfig
     from tfvae.runs import load_data, open_model
 
     model, config = open_model(run)
@@ -30,7 +31,12 @@ def encode(run, images, num, output, as_json):
         raise InvalidArgument(
             f"{run} is a model without a run, hence without data. Name the IMAGES to encode."
         )
-    x = (load_data(config).test if images is None else data.read_images(images)).numpy(0, num)
+    if images is None:
+        split = load_data(config).test
+    else:  # read as the run read its own
+        own = DataConfig() if config is None else config.data
+        split = data.read_images(images, own.layout, own.resize, own.crop)
+    x = split.numpy(0, num)
     output = output or (run if run.is_dir() else run.parent) / "codes.npz"
     compressed = codec.compress(model, x, output, progress=True)
     values = {

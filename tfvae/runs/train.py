@@ -108,6 +108,9 @@ def load_data(config: Config) -> data.Splits:
         options.binarization,
         config.training.seed,
         options.download,
+        options.layout,
+        options.resize,
+        options.crop,
     )
 
 
