@@ -19,7 +19,7 @@ LAYERS = [
     ["exact"],
     ["estimators"],
     ["models"],
-    ["config", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
+    ["config", "paths", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
     ["recipes", "runs", "explore"],
     ["tools"],
 ]

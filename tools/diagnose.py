@@ -2,6 +2,7 @@
 
 import click
 
+from tfvae import paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     data_assignments,
@@ -59,12 +60,14 @@ def diagnose(
     exact gradient, or against the mean of many draws, its variance, signal-to-noise ratio and time.
     Writes diagnosis.png into RUN, and the section "diagnosis" of RUN/report.json.
     """
+    assignments = data_assignments(dataset, data_dir)
+    paths.check_data(paths.config_of(run, assignments).data)
     load_training_part()
     from tfvae.diagnosis import diagnose
     from tfvae.files import update_report
     from tfvae.runs import load_run, pictures
 
-    model, _, splits = load_run(run, data_assignments(dataset, data_dir))
+    model, _, splits = load_run(run, assignments)
     result = diagnose(
         model,
         splits.train.numpy(0, batch_size),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from tfvae import paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
 
@@ -21,16 +22,19 @@ def encode(run, images, num, output, as_json):
     .npz file of one array; by default it is the test split of RUN. The way back is
     `tfvae decode RUN --codes FILE`.
     """
+    paths.check_model(run)
+    if images is None and not run.is_dir():
+        raise InvalidArgument(
+            f"{run} is a model without a run, hence without data. Name the IMAGES to encode."
+        )
+    if images is not None:
+        paths.dataset_kind(str(images))
     load_training_part()
     from tfvae import codec, data
     from tfvae.config import DataConfig
     from tfvae.runs import load_data, open_model
 
     model, config = open_model(run)
-    if images is None and config is None:
-        raise InvalidArgument(
-            f"{run} is a model without a run, hence without data. Name the IMAGES to encode."
-        )
     if images is None:
         split = load_data(config).test
     else:  # read as the run read its own

@@ -2,6 +2,7 @@
 
 import click
 
+from tfvae import paths
 from tfvae.tools.common import (
     finish,
     image_lines,
@@ -23,6 +24,7 @@ from tfvae.tools.common import (
 @json_option
 def sample(run, num, seed, temperature, output, as_json):
     """Draw images from a RUN (or a .keras file) and write them as one picture, or as .npy."""
+    paths.check_model(run)
     load_training_part()
     from tfvae.images import save
     from tfvae.runs import open_model

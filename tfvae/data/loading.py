@@ -16,6 +16,7 @@ from tfvae.data.local import (
 )
 from tfvae.data.tfds import load_tfds
 from tfvae.errors import InvalidData, unknown_name
+from tfvae.paths import dataset_kind
 from tfvae.random import Stream
 
 BINARIZATIONS = ("none", "static", "dynamic")
@@ -76,20 +77,13 @@ def load(
 
 
 def _read(name, data_dir, seed, download, layout, fit):
-    if name == "digits":
+    kind = dataset_kind(name)
+    if kind == "digits":
         return _load_digits(seed, fit)
-    path = Path(name)
-    if path.suffix in (".npy", ".npz"):
-        return load_arrays(path, seed, layout, fit)
-    if path.is_dir():
-        return load_folder(path, seed, fit)
-    if path.exists() or "/" in name or "\\" in name:
-        raise InvalidData(
-            f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, 'digits' "
-            "or the name of a TFDS dataset."
-            if path.exists()
-            else f"There is no file or folder {name}."
-        )
+    if kind == "arrays":
+        return load_arrays(Path(name), seed, layout, fit)
+    if kind == "folder":
+        return load_folder(Path(name), seed, fit)
     return load_tfds(name, data_dir, download, fit)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tfvae.data.images import Images, Splits, stored_maximum
 from tfvae.data.local import resize_remedy
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
+from tfvae.paths import check_data_dir
 
 _HOST = "storage.googleapis.com"  # of TFDS's own files
 
@@ -83,8 +84,8 @@ def _is_image(tfds, feature):
 
 
 def _tfds_builder(tfds, name, data_dir):
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise InvalidData(f"The data_dir {data_dir} is not a folder.")
+    if data_dir is not None:
+        check_data_dir(data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError:

@@ -12,7 +12,7 @@ from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
 from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel
 from tfvae.runs import callbacks, loop, pictures
-from tfvae.runs.build import build_model, learning_rate
+from tfvae.runs.build import build_model, learning_rate, with_networks
 from tfvae.runs.directory import RunDirectory
 
 
@@ -38,6 +38,7 @@ def train(
     """
     start = time.perf_counter()
     splits = splits or load_data(config)
+    config = with_networks(config, splits.shape)
     run = RunDirectory(run_dir)
     epochs_done, model = run.last_checkpoint() if resume else (0, None)
     if config.training.epochs < epochs_done:
