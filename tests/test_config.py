@@ -4,8 +4,8 @@ import tomllib
 import pytest
 
 from tfvae import data, recipes
-from tfvae.config import Config, from_dict, load_config, parse_assignment
-from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae.config import Config, check_names, from_dict, load_config, parse_assignment
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
 
 DEFAULTS = Config()
 SECTIONS = ("data", "model", "training", "code_prior", "evaluation")
@@ -20,9 +20,11 @@ def test_the_recipes_are_those_that_are_documented():
         "sbn-mnist-linear",
         "sbn-mnist-nonlinear",
         "vae-digits",
+        "vae-images",
         "vae-mnist",
         "vqvae-cifar10",
         "vqvae-digits",
+        "vqvae-images",
         "vqvae-mnist",
         "vqvae2-cifar10",
     ]
@@ -41,7 +43,7 @@ def test_a_recipe_is_a_complete_configuration_under_its_own_name(name):
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_configuration_survives_toml(tmp_path, name):
-    config = recipes.load(name).override({"data.data_dir": 'a "b" \\ ü', "model.hidden": [3, 4]})
+    config = recipes.load(name).override({"data.data_dir": 'a "b" \\ ü', "data.resize": [3, 4]})
     (tmp_path / "config.toml").write_text(config.to_toml())
     assert load_config(tmp_path / "config.toml") == config
 
@@ -249,3 +251,61 @@ def test_the_choices_are_those_of_the_data(setting, known):
         Config().override({setting: choice})
     with pytest.raises(InvalidArgument, match=f"Valid names: {', '.join(sorted(known))}"):
         Config().override({setting: "another"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "closest"),
+    [
+        ("training.objective", "beta_vae", "'elbo', with"),
+        ("training.estimator", "reinforce", "'score_function'"),
+        ("model.posterior", "gaussian", "'diagonal_normal'"),
+        ("model.prior", "gaussian", "'standard_normal'"),
+        ("model.likelihood", "mse", "'normal'"),
+        ("model.quantizer", "rvq", "'residual'"),
+        ("code_prior.name", "gpt", "'transformer'"),
+    ],
+)
+def test_a_name_of_no_part_is_refused(setting, name, closest):
+    with pytest.raises(InvalidArgument, match=f"{name!r}. Did you mean {closest}"):
+        check_names(Config().override({setting: name}))
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_parts_of_a_recipe_are_known(name):
+    check_names(recipes.load(name))
+
+
+class TestWhatAWordStandsFor:
+    def test_recipes_files_and_images(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "vae-mnist").mkdir()
+        (tmp_path / "x.npy").touch()
+        words = {
+            "vae-mnist": "recipe",
+            "./vae-mnist": "data",
+            "pictures": "data",
+            "x.npy": "data",
+            "own.toml": "config",
+        }
+        for word, kind in words.items():
+            assert recipes.stands_for(word) == (kind, word)
+
+    @pytest.mark.parametrize(
+        ("word", "message"),
+        [
+            ("vae-minst", "mean 'vae-mnist'.* Or give the path"),
+            ("digits", "mean 'vae-digits'.* --dataset DATA"),
+            ("no/such/folder", "There is no file or folder no/such/folder"),
+            ("none.npz", "There is no file or folder none.npz"),
+            ("notes.txt", "notes.txt is not a dataset"),
+            ("run", "run is a run, not data"),
+        ],
+    )
+    def test_the_rest_is_refused(self, tmp_path, monkeypatch, word, message):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.toml").touch()
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(TfvaeError, match=message):
+            recipes.stands_for(word)

@@ -6,6 +6,7 @@ import pytest
 from tfvae import code_priors, config, distributions, estimators, objectives, priors, quantizers
 from tfvae import recipes as recipe_library
 from tfvae.errors import InvalidArgument, unknown_name
+from tfvae.registry import names_in_source
 from tfvae.synonyms import SYNONYMS
 
 REGISTRIES = [
@@ -95,3 +96,9 @@ def test_every_name_from_elsewhere_stands_for_one_that_is_there(kind):
         here = re.match(r"[\w.-]+", meant)[0]
         assert here in names
         assert f"Did you mean {here!r}" in str(unknown_name(kind, name, names))
+
+
+def test_the_names_in_the_source_are_those_of_the_registries():
+    kinds = names_in_source()
+    assert kinds == {kind: names for kind, names in NAMES.items() if kind in kinds}
+    assert {registry.kind for registry in REGISTRIES} | {"quantizer", "code prior"} == set(kinds)

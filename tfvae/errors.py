@@ -34,6 +34,10 @@ class NonFiniteLoss(TfvaeError, RuntimeError):
     """Training met a loss that is infinite or not a number."""
 
 
+class DivergedLoss(TfvaeError, RuntimeError):
+    """Training ended with a loss far above that of the untrained model."""
+
+
 class MissingDependency(TfvaeError, ImportError):
     """A part of tfvae that needs an extra which is not installed."""
 

@@ -1,5 +1,6 @@
 """What names and paths stand for, found out without TensorFlow, so that a refusal comes at once."""
 
+import zipfile
 from pathlib import Path
 
 from tfvae.config import Config, DataConfig, load_config
@@ -97,6 +98,24 @@ def check_model(path: str | Path) -> None:
         raise InvalidFile(f"There is no run or model {path}.")
     elif path.suffix == ".tflite":
         raise InvalidArgument(f"{path} is a .tflite file; use `tfvae decode` for it.")
+    else:
+        check_model_file(path)
+
+
+def check_model_file(path: str | Path) -> None:
+    """Refuse what is no `.keras` file.
+
+    Raises:
+        InvalidFile: it is missing, truncated, or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidFile(f"There is no model {path}.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise InvalidFile(
+            f"{path} is not a .keras file, or is truncated. Expected a file that `model.save` "
+            "or `tfvae train` wrote."
+        )
 
 
 def config_of(path: str | Path, assignments: dict) -> Config:

@@ -54,7 +54,7 @@ class LatentSignatures(Signatures):
         }
 
     def example_inputs(self, x):  # noqa: D102
-        x = self.model.sample(16, seed=1).numpy() if x is None else held_out(x)
+        x = self.model.decode(self._draws(16, 1)).numpy() if x is None else held_out(x)
         seed = make_seed(7)
         latents = self.model.q_z_given_x(tf.constant(x)).sample(seed=seed).numpy()
         return {
@@ -69,15 +69,22 @@ class LatentSignatures(Signatures):
         }
 
     def calibration_inputs(self, x):  # noqa: D102
-        x = self.model.sample(100, seed=2).numpy() if x is None else np.asarray(x, np.float32)
+        x = np.asarray(self.model.decode(self._draws(100, 2)) if x is None else x, np.float32)
         seed = make_seed(8)
         # What is decoded comes from an encoder, or from the prior.
         latents = tf.concat(
             [
                 self.model.q_z_given_x(tf.constant(x)).sample(seed=seed),
-                self.model.prior.sample(seed, tf.range(len(x))),
+                self._draws(len(x), 8),
             ],
             axis=0,
         ).numpy()
         decoded = {"latents": latents}
         return {"decode": decoded, "parameters": decoded, "encode": {"image": x}}
+
+    def _draws(self, count, seed):
+        """Return latents from the prior; where it has no `sample`, as its distribution draws."""
+        seed = make_seed(seed)
+        if "sample" in self.left_out:
+            return self.model.prior.distribution().sample(count, seed=seed)
+        return self.model.prior.sample(seed, tf.range(count))

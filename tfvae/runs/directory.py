@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import zipfile
 from pathlib import Path
 
 import keras
@@ -138,13 +137,7 @@ def load_model(path: str | Path, kind: type = GenerativeModel):
         InvalidFile: the file is missing, damaged, or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InvalidFile(f"There is no model {path}.")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise InvalidFile(
-            f"{path} is not a .keras file, or is truncated. Expected a file that `model.save` "
-            "or `tfvae train` wrote."
-        )
+    paths.check_model_file(path)
     try:
         model = keras.saving.load_model(path)
     except TfvaeError:

@@ -34,7 +34,11 @@ def train(
 
     Raises:
         TfvaeError: a configuration or data that cannot be used, a folder that holds a run, a loss
-            that is not finite.
+            that is not finite, or that ended far above where it started (`DivergedLoss`, raised
+            once everything is written).
+
+    Warns:
+        TfvaeWarning: the loss ended above where it started.
     """
     start = time.perf_counter()
     splits = splits or load_data(config)
@@ -58,7 +62,7 @@ def train(
     else:
         run = RunDirectory.create(run_dir, config)
 
-    loop.fit(
+    start_loss = loop.fit(
         model,
         batches,
         epoch,
@@ -67,12 +71,14 @@ def train(
         f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`.",
         progress,
         hooks=[keras.callbacks.TensorBoard(run.tensorboard, write_graph=False)],
+        untrained=model if epochs_done == 0 else build_model(config, splits),
         validation_data=splits.validation.dataset(config.training.batch_size),
     )
     _settle_prior(run, model)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
-    pictures.draw(run, model, splits, callbacks.read_history(run))
+    rows = callbacks.read_history(run)
+    pictures.draw(run, model, splits, rows)
     update_report(
         run.path,
         "training",
@@ -83,6 +89,7 @@ def train(
             "parameters": model.count_params(),
         },
     )
+    loop.check_end(start_loss, rows, splits.num_values, run)
     return run
 
 
