@@ -91,8 +91,7 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) 
     """
     from PIL import Image
 
-    if Path(path).suffix.lower() not in _FORMATS:
-        raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")
+    check_ending(path, arrays=False)
     picture = grid(images, columns)
     factor = max(1, 64 // max(np.asarray(images).shape[1:3]))
     picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -102,12 +101,24 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) 
         )
 
 
+def check_ending(path: str | Path, arrays: bool = True) -> None:
+    """Refuse a path whose ending is of no format that can be written, before the work.
+
+    Raises:
+        InvalidArgument: it is none, or that of an array where pictures are wanted.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in _FORMATS and not (arrays and ending == ".npy"):
+        raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")
+
+
 def save(images: np.ndarray, path: str | Path) -> None:
     """Write images as one picture, or all their values if `path` ends in .npy.
 
     Raises:
         InvalidArgument: the ending is of no format that can be written.
     """
+    check_ending(path)
     if Path(path).suffix.lower() != ".npy":
         save_grid(images, path)
         return

@@ -62,6 +62,8 @@ def diagnose(
     """
     assignments = data_assignments(dataset, data_dir)
     paths.check_data(paths.config_of(run, assignments).data)
+    estimators = _names(estimators, "--estimators")
+    objectives = tuple(_names(objectives, "--objectives"))
     load_training_part()
     from tfvae.diagnosis import diagnose
     from tfvae.files import update_report
@@ -71,8 +73,8 @@ def diagnose(
     result = diagnose(
         model,
         splits.train.numpy(0, batch_size),
-        _names(estimators, "--estimators"),
-        tuple(_names(objectives, "--objectives")),
+        estimators,
+        objectives,
         num_samples,
         num_draws,
         num_warmup,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tfvae import paths
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
 
 
@@ -27,8 +27,8 @@ def encode(run, images, num, output, as_json):
         raise InvalidArgument(
             f"{run} is a model without a run, hence without data. Name the IMAGES to encode."
         )
-    if images is not None:
-        paths.dataset_kind(str(images))
+    if images is not None and not images.exists():
+        raise InvalidData(f"There is no file or folder {images}.")
     load_training_part()
     from tfvae import codec, data
     from tfvae.config import DataConfig

@@ -69,6 +69,10 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         resolved = _resumed(run_dir, source or recipe or config_file, absolute_paths(assignments))
     else:
         base, named = _chosen(source, recipe, config_file)
+        if named and "data.name" in assignments:
+            raise InvalidArgument(
+                f"Two sets of data are named: {source} and {assignments['data.name']}. Give one."
+            )
         resolved = base.override(absolute_paths(named | assignments))
         if run_dir is not None:
             paths.check_new_run(run_dir)
