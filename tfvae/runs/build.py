@@ -109,8 +109,13 @@ def _vqvae(config, splits):
 
 
 def _padding(shape, halvings):
-    """Return the rows and columns to add on either side before images can be halved so often."""
+    """Return the rows and columns to add on either side before images can be halved so often.
+
+    None are added for what is no number of halvings, or more than leave a pixel: the network
+    refuses it.
+    """
     factor = 2**halvings if isinstance(halvings, int) and halvings > 0 else 1
+    factor = factor if factor <= max(shape[:2]) else 1
     missing = [-n % factor for n in shape[:2]]
     return tuple((n // 2, n - n // 2) for n in missing)
 
