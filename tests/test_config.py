@@ -297,7 +297,7 @@ class TestWhatAWordStandsFor:
             ("vae-minst", "mean 'vae-mnist'.* Or give the path"),
             ("digits", "mean 'vae-digits'.* --dataset DATA"),
             ("no/such/folder", "There is no file or folder no/such/folder"),
-            ("none.npz", "There is no file or folder none.npz"),
+            ("none.npz", "There is no file none.npz"),
             ("notes.txt", "notes.txt is not a dataset"),
             ("run", "run is a run, not data"),
         ],

@@ -26,7 +26,7 @@ def dataset_kind(name: str) -> str:
     if path.is_dir() and not is_arrays:
         return "folder"
     if not path.exists() and (is_arrays or "/" in name or "\\" in name):
-        raise InvalidData(f"There is no file or folder {name}.")
+        raise InvalidData(f"There is no file {'' if is_arrays else 'or folder '}{name}.")
     if path.exists() and not is_arrays:
         raise InvalidData(
             f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, 'digits' "
