@@ -187,6 +187,45 @@ def test_help_does_not_import_tensorflow(run_python):
     assert printed.count("Usage:") == 1 + len(cli.commands)
 
 
+REFUSED_AT_ONCE = [
+    ["train", "vae-digit"],
+    ["train", "vae-digits", "--set", "training.betta=1"],
+    ["train", "vae-digits", "--dataset", "a/b.npz"],
+    ["train", "vae-digits", "--objective", "elb"],
+    ["train", "--resume", "--run-dir", "nowhere"],
+    ["train-prior", "nowhere"],
+    *([verb, "nowhere"] for verb in ("evaluate", "diagnose", "sample", "reconstruct", "encode")),
+    ["export", "nowhere"],
+    ["decode", "nowhere", "--codes", "codes.npz"],
+]
+
+
+def test_what_needs_no_tensorflow_is_refused_without_its_import(run_python, tmp_path):
+    script = f"""
+import os, sys
+from tfvae.errors import TfvaeError
+from tfvae.tools.main import cli
+os.chdir(sys.argv[1])
+for command in {REFUSED_AT_ONCE!r}:
+    try:
+        cli.main(command, standalone_mode=False)
+    except TfvaeError as error:
+        print(command[0], error)
+    assert not {{"tensorflow", "keras"}} & set(sys.modules), command
+"""
+    assert run_python(script, tmp_path).count("\n") == len(REFUSED_AT_ONCE)
+
+
+def test_a_refusal_takes_less_than_half_a_second(tmp_path):
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = finish_command(start_command("train", "nope", folder=tmp_path))
+        seconds.append(time.perf_counter() - start)
+        assert done.status == 2
+    assert min(seconds) < 0.5
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [(["decode", "nothing.tflite", "--sample", 1], 1), (["decode"], 2), (["--version"], 0)],
@@ -359,6 +398,61 @@ def test_a_loss_that_is_not_finite_is_one_message(tfvae, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_a_loss_that_ends_far_above_where_it_started_is_no_success(tfvae, tmp_path):
+    command = ["train", "vae-digits", *SET_TINY, "--learning-rate", 1e9, "--run-dir", "run"]
+    done = tfvae(*command, "--json")
+    assert (done.status, done.out) == (1, "")
+    words = "Error: The training diverged. The validation loss was"
+    assert words in done.err
+    assert "Lower the learning rate (--learning-rate; the highest was" in done.err
+    assert (tmp_path / "run" / "curves.png").exists()
+    assert "Traceback" not in done.err
+
+
+@pytest.fixture
+def photographs(tmp_path, rng):
+    """Folders of pictures: "grey", of an odd size, and "sizes", of two sizes in colour."""
+    for name, shapes in {"grey": [(10, 9)], "sizes": [(20, 31, 3), (25, 18, 3)]}.items():
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            pixels = rng.integers(0, 256, shapes[number % len(shapes)], np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def test_a_folder_of_pictures_is_trained_with_a_recipe_that_is_named(tfvae, photographs):
+    done = tfvae("train", "grey", "--epochs", 1)
+    assert done.status == 0, done.err
+    assert "The recipe for grey is vae-images; --recipe vqvae-images is" in done.err
+    assert "images: 32 train, 4 validation, 4 test; 10×9 pixels, grey" in done.err
+    assert "compiling the graph of a step" in done.err
+    run = RunDirectory("runs/vae-images")
+    assert run.read_config().model.network == "dense"
+    assert Path(run.read_config().data.name) == photographs / "grey"
+
+
+@pytest.mark.slow
+def test_pictures_of_different_sizes_are_resized_into_codes(tfvae, photographs):
+    done = tfvae("train", "sizes")
+    assert done.status == 1
+    assert "20×31 (20), 25×18 (20)" in done.err
+    assert "--set data.resize=[16,16]" in done.err
+    small = ["--set", "model.network_options={filters=8,block_filters=4}", "--epochs", 1]
+    resize = ["--set", "data.resize=[13,17]", "--run-dir", "run"]
+    done = tfvae("train", "sizes", "--recipe", "vqvae-images", *small, *resize)
+    assert done.status == 0, done.err
+    model = RunDirectory("run").load_model()
+    assert (model.x_shape, model.code_shape) == ((13, 17, 3), (7, 9))
+
+
+def test_a_configuration_may_be_the_bare_argument(tfvae, tmp_path):
+    own = recipes.load("vae-digits").override(TINY)
+    (tmp_path / "own.toml").write_text(dataclasses.replace(own, name="own").to_toml())
+    done = tfvae("train", "own.toml")
+    assert done.status == 0, done.err
+    assert "own: training on digits, writing to runs/own" in done.err
+
+
 def test_a_run_that_fails_gives_the_terminal_its_cursor_back(tfvae, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich believe in a terminal
     done = tfvae(*DIVERGE, "--run-dir", "run")
@@ -374,6 +468,29 @@ BAD_TRAINING = {
     "unknown recipe": (2, ["'vae-digit'", "mean 'vae-digits'"], ["train", "--recipe", "vae-digit"]),
     "neither recipe nor config": (2, ["--recipe", "--config", "vae-mnist"], ["train"]),
     "recipe and config": (2, ["--recipe", "--config"], [*TRAIN, "--config", "a.toml"]),
+    "two recipes": (
+        2,
+        ["vae-mnist and vae-digits", "Give one"],
+        ["train", "vae-mnist", *TRAIN[1:]],
+    ),
+    "two sets of data": (
+        2,
+        ["series.npy and digits"],
+        ["train", "series.npy", *TRAIN[1:], "--dataset", "digits"],
+    ),
+    "a run as data": (2, ["run is a run", "--resume --run-dir run"], ["train", "run"]),
+    "a recipe of another name": (2, ["mean 'vae-mnist'", "beta=4"], ["train", "beta_vae"]),
+    "a recipe without data": (2, ["There is no data", "--dataset"], ["train", "vae-images"]),
+    "series": (
+        1,
+        ["40 series of 10 steps", "--set data.layout=NHW"],
+        ["train", "series.npy", "--run-dir", "new"],
+    ),
+    "hidden layers of networks that are chosen": (
+        2,
+        ["model.hidden is [30]", "expected []"],
+        ["train", "vae-images", "--dataset", "digits", "--set", "model.hidden=[30]"],
+    ),
     "missing config": (1, ["a.toml"], ["train", "--config", "a.toml"]),
     "unknown dataset": (2, ["'mnits'", "mean 'mnist'"], [*TRAIN, "--dataset", "mnits"]),
     "missing dataset": (1, ["a/b.npz"], [*TRAIN, "--dataset", "a/b.npz"]),
@@ -435,7 +552,8 @@ BAD_TRAINING = {
 
 
 @pytest.mark.parametrize("case", BAD_TRAINING)
-def test_training_that_cannot_be_is_refused(refused, run, case):
+def test_training_that_cannot_be_is_refused(refused, run, case, tmp_path):
+    np.save(tmp_path / "series.npy", np.zeros((40, 10, 6), np.float32))
     status, messages, command = BAD_TRAINING[case]
     refused(status, *messages, command=command)
 

@@ -3,9 +3,9 @@ import tomllib
 
 import pytest
 
-from tfvae import recipes
-from tfvae.config import Config, from_dict, load_config, parse_assignment
-from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae import data, recipes
+from tfvae.config import Config, check_names, from_dict, load_config, parse_assignment
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
 
 DEFAULTS = Config()
 SECTIONS = ("data", "model", "training", "code_prior", "evaluation")
@@ -20,9 +20,11 @@ def test_the_recipes_are_those_that_are_documented():
         "sbn-mnist-linear",
         "sbn-mnist-nonlinear",
         "vae-digits",
+        "vae-images",
         "vae-mnist",
         "vqvae-cifar10",
         "vqvae-digits",
+        "vqvae-images",
         "vqvae-mnist",
         "vqvae2-cifar10",
     ]
@@ -41,7 +43,7 @@ def test_a_recipe_is_a_complete_configuration_under_its_own_name(name):
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_configuration_survives_toml(tmp_path, name):
-    config = recipes.load(name).override({"data.data_dir": 'a "b" \\ ü', "model.hidden": [3, 4]})
+    config = recipes.load(name).override({"data.data_dir": 'a "b" \\ ü', "data.resize": [3, 4]})
     (tmp_path / "config.toml").write_text(config.to_toml())
     assert load_config(tmp_path / "config.toml") == config
 
@@ -94,10 +96,12 @@ def test_override_replaces_one_setting_with_its_type(key, value, expected):
     ("key", "message"),
     [
         ("traning.epochs", "section 'traning'.*Did you mean 'training'"),
-        ("epochs", "section 'epochs'"),
-        ("name", "section 'name'"),
+        ("epochs", "'epochs' names no section.*'training.epochs' or 'code_prior.epochs'"),
+        ("name", "'name' names no section.*'data.name'"),
         ("training.epoch", r"setting 'training\.epoch'.*Did you mean 'training\.epochs'"),
         ("model.latent_sise", r"Did you mean 'model\.latent_size'"),
+        ("nothing", "section 'nothing'"),
+        ("training.lr", r"Did you mean 'training\.learning_rate'"),
         ("data.", r"setting 'data\.'"),
     ],
 )
@@ -173,6 +177,8 @@ def test_a_number_that_makes_no_sense_is_refused(key, value):
         ({"model.network": "conv", "model.hidden": []}, "model.hidden is .*at least one layer"),
         ({"model.upper_latent_sizes": [3, 0]}, r"model\.upper_latent_sizes\[1\] is 0"),
         ({"model.upper_hidden": [-1]}, r"model\.upper_hidden\[0\] is -1"),
+        ({"data.resize": [64]}, r"data\.resize is \[64\]; expected a height and a width"),
+        ({"data.crop": [0, 4]}, r"data\.crop\[0\] is 0"),
         ({"training.estimator_options": {"decay": 0.9}}, "no estimator is named"),
     ],
 )
@@ -234,3 +240,72 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InvalidFile, match=r"Cannot read .*nothing\.toml"):
         load_config(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "known"),
+    [("data.binarization", data.BINARIZATIONS), ("data.layout", data.LAYOUTS)],
+)
+def test_the_choices_are_those_of_the_data(setting, known):
+    for choice in known:
+        Config().override({setting: choice})
+    with pytest.raises(InvalidArgument, match=f"Valid names: {', '.join(sorted(known))}"):
+        Config().override({setting: "another"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "closest"),
+    [
+        ("training.objective", "beta_vae", "'elbo', with"),
+        ("training.estimator", "reinforce", "'score_function'"),
+        ("model.posterior", "gaussian", "'diagonal_normal'"),
+        ("model.prior", "gaussian", "'standard_normal'"),
+        ("model.likelihood", "mse", "'normal'"),
+        ("model.quantizer", "rvq", "'residual'"),
+        ("code_prior.name", "gpt", "'transformer'"),
+    ],
+)
+def test_a_name_of_no_part_is_refused(setting, name, closest):
+    with pytest.raises(InvalidArgument, match=f"{name!r}. Did you mean {closest}"):
+        check_names(Config().override({setting: name}))
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_parts_of_a_recipe_are_known(name):
+    check_names(recipes.load(name))
+
+
+class TestWhatAWordStandsFor:
+    def test_recipes_files_and_images(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "vae-mnist").mkdir()
+        (tmp_path / "x.npy").touch()
+        words = {
+            "vae-mnist": "recipe",
+            "./vae-mnist": "data",
+            "pictures": "data",
+            "x.npy": "data",
+            "own.toml": "config",
+        }
+        for word, kind in words.items():
+            assert recipes.stands_for(word) == (kind, word)
+
+    @pytest.mark.parametrize(
+        ("word", "message"),
+        [
+            ("vae-minst", "mean 'vae-mnist'.* Or give the path"),
+            ("digits", "mean 'vae-digits'.* --dataset DATA"),
+            ("no/such/folder", "There is no file or folder no/such/folder"),
+            ("none.npz", "There is no file none.npz"),
+            ("notes.txt", "notes.txt is not a dataset"),
+            ("run", "run is a run, not data"),
+        ],
+    )
+    def test_the_rest_is_refused(self, tmp_path, monkeypatch, word, message):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "config.toml").touch()
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(TfvaeError, match=message):
+            recipes.stands_for(word)

@@ -180,14 +180,14 @@ class TestBatches:
 
 class TestArrayFiles:
     @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-    @pytest.mark.parametrize("shape", [(20, 4, 3), (20, 4, 3, 2)], ids=str)
+    @pytest.mark.parametrize("shape", [(20, 4, 4), (20, 4, 3, 2)], ids=str)
     def test_one_array_is_split(self, tmp_path, rng, suffix, shape):
         x = rng.random(shape, np.float32)
         path = tmp_path / f"x{suffix}"
         np.save(path, x) if suffix == ".npy" else np.savez(path, x=x)
         splits = data.load(str(path))
         assert [len(getattr(splits, split)) for split in SPLITS] == [16, 2, 2]
-        assert splits.shape == (4, 3, shape[3] if len(shape) == 4 else 1)
+        assert splits.shape == (shape[1:] if len(shape) == 4 else (4, 4, 1))
         together = [getattr(splits, split).numpy() for split in SPLITS]
         assert content(np.concatenate(together)) == content(x)
 
@@ -199,12 +199,61 @@ class TestArrayFiles:
             images = getattr(splits, split).numpy()
             np.testing.assert_array_equal(images, x[..., np.newaxis].astype(np.float32))
 
+    @pytest.mark.parametrize(
+        ("dtype", "sizes"),
+        [("f4", (100, 6)), ("f4", (28, 20)), ("u1", (100, 6)), ("i8", (10, 8)), ("u1", (28, 3))],
+        ids=str,
+    )
+    def test_three_axes_that_may_be_series_are_not_taken_for_pictures(self, tmp_path, dtype, sizes):
+        path = str(tmp_path / "x.npy")
+        np.save(path, np.zeros((20, *sizes), dtype))
+        with pytest.raises(InvalidData, match=r"20 series of .* --set data.layout=NHW"):
+            data.load(path)
+        with pytest.raises(InvalidData, match="expected numbers of shape \\[N, H, W, C\\]"):
+            data.load(path, layout="NHWC")
+        assert data.load(path, layout="NHW").shape == (*sizes, 1)
+        with pytest.raises(InvalidData, match="20 series of"):
+            data.read_images(path)
+        assert data.read_images(path, layout="NHW").shape == (*sizes, 1)
+
+    @pytest.mark.parametrize(
+        ("dtype", "sizes"), [("f8", (28, 28)), ("u1", (28, 20)), ("?", (16, 64)), ("u2", (5, 9))]
+    )
+    def test_three_axes_that_are_clearly_pictures_are_read(self, tmp_path, dtype, sizes):
+        np.save(tmp_path / "x.npy", np.zeros((20, *sizes), dtype))
+        assert data.load(str(tmp_path / "x.npy")).shape == (*sizes, 1)
+
+    def test_channels_that_come_first_are_not_taken_for_rows(self, tmp_path, rng):
+        x = rng.random((20, 3, 8, 8), np.float32)
+        path = str(tmp_path / "x.npy")
+        np.save(path, x)
+        with pytest.raises(InvalidData, match=r"3×8 pixels with 8 channels.*data.layout=NCHW"):
+            data.load(path)
+        images = data.read_images(path, layout="NCHW").numpy()
+        np.testing.assert_array_equal(images, x.transpose(0, 2, 3, 1))
+        assert data.load(path, layout="NHWC").shape == (3, 8, 8)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"layout": "HWN"}, "Unknown layout 'HWN'"),
+            ({"resize": (8,)}, r"`resize` is \[8\]; expected a height and a width"),
+            ({"crop": (8, 0)}, r"`crop` is \[8, 0\]"),
+            ({"resize": ("8", "8")}, "`resize` is"),
+        ],
+    )
+    def test_an_option_that_is_none_is_refused(self, tmp_path, options, message):
+        np.save(tmp_path / "x.npy", np.zeros((20, 4, 4)))
+        for read in (data.load, data.read_images):
+            with pytest.raises(InvalidArgument, match=message):
+                read(str(tmp_path / "x.npy"), **options)
+
     def test_bytes_are_scaled_and_floats_are_not(self, tmp_path):
         x = np.tile(np.array([0, 51, 255], np.uint8), (20, 2, 1))
         for name, array in (("bytes", x), ("floats", x.astype(np.float64))):
             np.savez(tmp_path / f"{name}.npz", x=array)
         by_bytes = data.load(str(tmp_path / "bytes.npz")).test.numpy()
-        by_floats = data.load(str(tmp_path / "floats.npz")).test.numpy()
+        by_floats = data.load(str(tmp_path / "floats.npz"), layout="NHW").test.numpy()
         np.testing.assert_allclose(by_bytes[0, 0, :, 0], [0, 0.2, 1], rtol=1e-6)
         np.testing.assert_array_equal(by_floats[0, 0, :, 0], [0, 51, 255])
 
@@ -225,8 +274,8 @@ class TestArrayFiles:
             ({"a": np.zeros((9, 2, 2)), "b": np.zeros((9, 2, 2))}, "holds a, b; expected 'train'"),
             ({}, "holds nothing; expected 'train'"),
             (
-                {"train": np.zeros((9, 2, 2)), **{s: np.zeros((9, 2, 3)) for s in SPLITS[1:]}},
-                r"validation split .* of shape \(2, 3, 1\), the training split of \(2, 2, 1\)",
+                {"train": np.zeros((9, 2, 2)), **{s: np.zeros((9, 3, 3)) for s in SPLITS[1:]}},
+                r"validation split .* of shape \(3, 3, 1\), the training split of \(2, 2, 1\)",
             ),
             (
                 {"test": np.zeros((0, 2, 2)), **{s: np.zeros((9, 2, 2)) for s in SPLITS[:2]}},
@@ -321,12 +370,29 @@ class TestFolders:
         with pytest.raises(InvalidData, match=r"003.png cannot be read as an image"):
             data.load(str(tmp_path))
 
-    @pytest.mark.parametrize("shape", [(4, 4), (4, 3, 3)], ids=["size", "colour"])
-    def test_images_that_differ_are_refused(self, tmp_path, write_images, shape):
-        write_images("a", 10)
-        write_images("b", 1, shape)
-        with pytest.raises(InvalidData, match=r"images of one size and colour mode. Resize"):
+    def test_images_of_two_sizes_are_refused_with_the_sizes_and_what_to_do(
+        self, tmp_path, write_images
+    ):
+        write_images("a", 10, (9, 20))
+        write_images("b", 2, (30, 10))
+        with pytest.raises(InvalidData, match=r"height×width: 9×20 \(10\), 30×10 \(2\)") as error:
             data.load(str(tmp_path))
+        assert "--set data.resize=[8,8]" in str(error.value)
+        splits = data.load(str(tmp_path), resize=(8, 8))
+        assert splits.shape == (8, 8, 1)
+        assert [len(getattr(splits, split)) for split in SPLITS] == [10, 1, 1]
+
+    def test_images_in_grey_and_in_colour_are_refused(self, tmp_path, write_images):
+        write_images("a", 10)
+        write_images("b", 1, (4, 3, 3))
+        with pytest.raises(InvalidData, match=r"in grey and in colour, such as .*Convert them"):
+            data.load(str(tmp_path))
+
+    def test_an_image_that_is_smaller_than_the_crop_is_named(self, tmp_path, write_images):
+        write_images("a", 10, (8, 8))
+        write_images("b", 1, (4, 9))
+        with pytest.raises(InvalidData, match=r"b/000.png .* 4×9 pixels, .* crop of 6×6"):
+            data.load(str(tmp_path), crop=(6, 6))
 
     def test_splits_that_differ_are_refused(self, tmp_path, write_images):
         for split in SPLITS:

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfvae
 from tfvae import export
-from tfvae.errors import ExportError, InvalidArgument, InvalidFile
+from tfvae.errors import ExportError, InvalidArgument, InvalidFile, TfvaeWarning
 from tfvae.export import signatures
 from tfvae.export.latent_signatures import LatentSignatures
 from tfvae.ondevice import Decoder, operators, read_description
@@ -235,7 +236,7 @@ def test_models_with_other_latents_are_exported(name, tmp_path, rng):
     assert decoder.latent_shape == model.latent_shape
     np.testing.assert_allclose(decoder.encode(x), twin.encode(x), atol=2e-5)
     np.testing.assert_allclose(decoder.sample(40, 3, 0.8), twin.sample(40, 3, 0.8), atol=2e-5)
-    z = twin.prior.sample(tfvae.random.make_seed(5), tf.range(7)).numpy()
+    z = twin.prior.draw(tfvae.random.make_seed(5), tf.range(7)).numpy()
     np.testing.assert_allclose(decoder.decode(z), twin.decode(z), atol=2e-5)
 
 
@@ -320,9 +321,36 @@ def unsupported():
 
 
 def test_an_operator_that_litert_lacks_is_named(unsupported, tmp_path):
-    with pytest.raises(ExportError, match=r"needs Erfinv, which LiteRT does not have"):
+    with pytest.raises(ExportError, match=r"needs Erfinv, which LiteRT does not have") as error:
         export.litert(unsupported, tmp_path / "decoder.tflite")
+    layer = unsupported.decoder.layers[-1]
+    assert f"It comes from the layer {layer.name!r} (InverseErrorFunction). Replace it," in str(
+        error.value
+    )
     assert list(tmp_path.iterdir()) == []
+
+
+def _writer(unroll):
+    """A VAE of series whose decoder writes them step by step."""
+    decoder = keras.Sequential(
+        [
+            keras.Input((LATENTS,)),
+            keras.layers.RepeatVector(3),
+            keras.layers.LSTM(4, return_sequences=True, unroll=unroll, name="writer"),
+        ]
+    )
+    return tfvae.VAE(tfvae.networks.dense_encoder((3, 4), 2 * LATENTS, (8,)), decoder, seed=1)
+
+
+def test_a_recurrent_layer_that_does_not_convert_is_named_with_what_helps(tmp_path):
+    with pytest.raises(ExportError, match="needs TensorListReserve") as error:
+        export.litert(_writer(unroll=False), tmp_path / "decoder.tflite")
+    assert "It comes from the layer 'writer' (LSTM). Make it with unroll=True" in str(error.value)
+
+
+@pytest.mark.slow
+def test_what_is_said_to_help_a_recurrent_layer_does(tmp_path):
+    assert export.litert(_writer(unroll=True), tmp_path / "decoder.tflite")["left_out"] == {}
 
 
 def test_the_message_is_all_that_a_refusal_prints(unsupported, tmp_path, capfd):
@@ -357,6 +385,36 @@ def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path):
     assert decoder.decode(np.zeros((2, LATENTS))).shape == (2, *GREY)
     with pytest.raises(InvalidArgument, match=f"no signature 'sample'.* since {reason}"):
         decoder.sample(2)
+
+
+@keras.saving.register_keras_serializable("test_export")
+class LaplacePrior(tfvae.priors.Prior):
+    """A prior that only its distribution can draw from."""
+
+    def distribution(self):
+        laplace = tfp.distributions.Laplace(tf.zeros(self.latent_shape), 1.0)
+        return tfp.distributions.Independent(laplace, len(self.latent_shape))
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["examples", "no examples"])
+def test_a_prior_without_draws_to_repeat_leaves_the_rest(tmp_path, rng, given):
+    encoder = tfvae.networks.dense_encoder(GREY, 2 * LATENTS, (8,))
+    decoder = tfvae.networks.dense_decoder(LATENTS, GREY, (8,))
+    model = tfvae.VAE(encoder, decoder, prior=LaplacePrior())
+    x = rng.random((9, *GREY), np.float32) if given else None
+    path = tmp_path / "decoder.tflite"
+    with pytest.warns(TfvaeWarning, match="without `sample`, since the prior cannot be drawn"):
+        report = export.litert(model, path, x, quantize="int8", calibration=x)
+    assert set(report["left_out"]) == {"sample"}
+    assert set(report["errors"]) == {"decode", "decode_1", "encode", "encode_1", "parameters"}
+    on_device = Decoder.from_file(path)
+    assert on_device.decode(np.zeros((2, LATENTS))).shape == (2, *GREY)
+    with pytest.raises(InvalidArgument, match=r"no signature 'sample'.* since the prior cannot"):
+        on_device.sample(2)
+    with pytest.warns(TfvaeWarning, match="without `sample`"):
+        saved = export.saved_model(model, tmp_path / "saved_model", x)
+    assert saved["left_out"] == report["left_out"]
+    assert "sample" not in tf.saved_model.load(str(tmp_path / "saved_model")).signatures
 
 
 def test_a_saved_model_holds_every_weight_once(tmp_path):

@@ -169,7 +169,7 @@ def test_the_noise_of_samples_loses_nothing(latents, name):
         "temperature": np.float32(1.0),
     }
     found = latents.decoder(name).run("sample", **draws)["latents"]
-    expected = latents.model.prior.sample(draws["seed"], draws["index"])
+    expected = latents.model.prior.draw(draws["seed"], draws["index"])
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.images import grid, save, save_grid
+from tfvae.images import fit, grid, save, save_grid
 
 GREY = 128  # what stands between images and in empty cells
 
@@ -90,3 +90,32 @@ def test_other_endings_are_refused(tmp_path, name):
     with pytest.raises(InvalidArgument, match=r"\.png or \.npy"):
         save(np.zeros((1, 4, 4, 1)), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_middle_is_cut_out():
+    pixels = np.arange(5 * 8 * 2, dtype=np.uint8).reshape(5, 8, 2)
+    np.testing.assert_array_equal(fit(pixels, crop=(3, 4)), pixels[1:4, 2:6])
+    np.testing.assert_array_equal(fit(pixels), pixels)
+    with pytest.raises(InvalidData, match="5×8 pixels, which is less than the crop of 6×4"):
+        fit(pixels, crop=(6, 4))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_scaling_averages_and_cuts_off_what_overhangs_evenly(dtype):
+    # 4×8: two columns on either side do not fit into a square; the filter sees one of them.
+    pixels = np.zeros((4, 8, 3), dtype)
+    pixels[:, :1], pixels[:, 7:] = 90, 90
+    pixels[..., 1] = 7
+    pixels[:2, 2:4, 0] = 100
+    small = fit(pixels, resize=(2, 2))
+    assert (small.dtype, small.shape) == (dtype, (2, 2, 3))
+    assert np.all(small[..., 1] == 7)  # what is even stays even
+    assert np.all(small[..., 2] == 0)  # nothing of what is cut off is seen
+    assert small[0, 0, 0] > 50 > small[1, 1, 0]
+
+
+def test_a_picture_is_cut_before_it_is_scaled():
+    pixels = np.zeros((9, 9, 1), np.float32)
+    pixels[3:6, 3:6] = 1
+    np.testing.assert_allclose(fit(pixels, resize=(6, 6), crop=(3, 3)), 1)
+    assert fit(pixels, resize=(6, 6)).min() == 0

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # Imports point from a layer to itself or to one before it.
 LAYERS = [
-    ["errors"],
+    ["errors", "synonyms"],
     ["registry", "random", "files", "quiet", "checks"],
     ["objectives", "training", "schedules"],
     ["flows"],
@@ -22,7 +22,7 @@ LAYERS = [
     ["exact"],
     ["estimators"],
     ["models"],
-    ["config", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
+    ["config", "paths", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
     ["recipes", "runs", "explore"],
     ["tools"],
 ]

@@ -69,6 +69,21 @@ def test_weights_that_several_graphs_use_count_once(info, device_model):
     assert weights <= info.weights["float32"] < weights + 100  # and a few small constants
 
 
+def test_equal_weights_that_lie_in_one_place_count_once(device_content, info, edited):
+    def give_every_tensor_a_buffer_of_its_own(model, schema):
+        for graph in model.subgraphs:
+            for tensor in graph.tensors:
+                if model.buffers[tensor.buffer].data is not None:
+                    buffer = schema.BufferT()
+                    buffer.data = model.buffers[tensor.buffer].data
+                    model.buffers.append(buffer)
+                    tensor.buffer = len(model.buffers) - 1
+
+    content = edited(device_content, give_every_tensor_a_buffer_of_its_own)
+    assert inspect(content).weights == info.weights
+    assert sum(info.weights.values()) < len(device_content)
+
+
 def test_a_custom_operator_goes_by_its_own_name(foreign_content, edited):
     def make_it_custom(model, schema):
         (code,) = model.operatorCodes

@@ -1,7 +1,23 @@
+import dataclasses
+import re
+
 import pytest
 
-from tfvae import estimators, flows, likelihoods, objectives, posteriors, priors
-from tfvae.errors import InvalidArgument
+from tfvae import (
+    code_priors,
+    config,
+    estimators,
+    flows,
+    likelihoods,
+    objectives,
+    posteriors,
+    priors,
+    quantizers,
+)
+from tfvae import recipes as recipe_library
+from tfvae.errors import InvalidArgument, unknown_name
+from tfvae.registry import names_in_source
+from tfvae.synonyms import SYNONYMS
 
 REGISTRIES = [
     objectives.REGISTRY,
@@ -11,6 +27,18 @@ REGISTRIES = [
     likelihoods.REGISTRY,
     priors.REGISTRY,
 ]
+NAMES = {registry.kind: registry.names() for registry in REGISTRIES} | {
+    "quantizer": quantizers.REGISTRY.names(),
+    "code prior": code_priors.REGISTRY.names(),
+    "model.family": ["vae", "vqvae", "vqvae2"],
+    "recipe": recipe_library.names(),
+    "setting": [
+        f"{section}.{name}"
+        for section, values in dataclasses.asdict(config.Config()).items()
+        if isinstance(values, dict)
+        for name in values
+    ],
+}
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
@@ -44,3 +72,44 @@ def test_an_object_is_returned_as_it_is():
 def test_what_is_neither_a_name_nor_an_instance_is_refused(identifier):
     with pytest.raises(InvalidArgument, match="an instance, not a class"):
         likelihoods.REGISTRY.get(identifier)
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "suggestion"),
+    [
+        (posteriors.REGISTRY, "gaussian", "'diagonal_normal'"),
+        (posteriors.REGISTRY, "gaussian_diag", "'diagonal_normal'"),
+        (likelihoods.REGISTRY, "Gaussian", "'normal'"),
+        (likelihoods.REGISTRY, "mse", "'normal', whose −log p"),
+        (likelihoods.REGISTRY, "bce", "'bernoulli'"),
+        (priors.REGISTRY, "gaussian", "'standard_normal'"),
+        (objectives.REGISTRY, "beta_vae", "'elbo', with `beta=`"),
+        (objectives.REGISTRY, "vae", "'elbo'"),
+        (objectives.REGISTRY, "IWAE", "'iwae'"),
+        (estimators.REGISTRY, "reinforce", "'score_function'"),
+        (estimators.REGISTRY, "sticking-the-landing", "'sticking_the_landing'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.kind,
+)
+def test_a_name_from_elsewhere_is_refused_with_its_name_here(registry, name, suggestion):
+    with pytest.raises(InvalidArgument) as error:
+        registry.get(name)
+    assert f"Unknown {registry.kind} {name!r}. Did you mean {suggestion}" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", SYNONYMS)
+def test_every_name_from_elsewhere_stands_for_one_that_is_there(kind):
+    names = NAMES[kind]
+    letters = {re.sub(r"[\W_]", "", name) for name in names}
+    for name, meant in SYNONYMS[kind].items():
+        assert re.fullmatch("[a-z0-9]+", name)
+        assert name not in letters, f"{name!r} is a name here"
+        here = re.match(r"[\w.-]+", meant)[0]
+        assert here in names
+        assert f"Did you mean {here!r}" in str(unknown_name(kind, name, names))
+
+
+def test_the_names_in_the_source_are_those_of_the_registries():
+    kinds = names_in_source()
+    assert kinds == {kind: names for kind, names in NAMES.items() if kind in kinds}
+    assert {registry.kind for registry in REGISTRIES} | {"quantizer", "code prior"} == set(kinds)

@@ -2,7 +2,9 @@ import csv
 import itertools
 import json
 import math
+import re
 import shutil
+import warnings
 import zipfile
 
 import keras
@@ -14,6 +16,7 @@ from tfvae import estimators, recipes, runs
 from tfvae.config import load_config
 from tfvae.data import Images, Splits
 from tfvae.errors import (
+    DivergedLoss,
     InvalidArgument,
     InvalidData,
     InvalidFile,
@@ -22,12 +25,14 @@ from tfvae.errors import (
     TfvaeWarning,
 )
 from tfvae.evaluation import active_units, log_likelihood
-from tfvae.runs import RunDirectory, callbacks, pictures
+from tfvae.runs import RunDirectory, callbacks, loop, pictures
+from tfvae.runs.build import with_networks
 
 EPOCHS, STEPS = 3, 7  # 1,437 training digits in batches of 200
 CODE_SHAPES = {
     "vqvae-cifar10": (8, 8),
     "vqvae-digits": (4, 4),
+    "vqvae-images": (13, 9),
     "vqvae-mnist": (7, 7),
     "vqvae2-cifar10": (8 * 8 + 4 * 4,),
 }
@@ -272,6 +277,60 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_model(
     assert not run.model_file.exists()
 
 
+@pytest.fixture
+def ended(tmp_path):
+    """Return a function that checks the end of a training of 64 values that began at 100 nats."""
+
+    def check(*losses, start=100.0):
+        rows = [
+            {"epoch": n, "val_loss": loss, "learning_rate": 0.5} for n, loss in enumerate(losses, 1)
+        ]
+        loop.check_end(start, rows, 64, RunDirectory(tmp_path))
+
+    return check
+
+
+def test_a_loss_that_ends_far_above_where_it_started_is_an_error(ended, tmp_path):
+    with pytest.raises(DivergedLoss) as error:
+        ended(80, 1e6)
+    for words in (
+        "was 100 nats per example before the first step and is 1e+06 after epoch 2",
+        "it was lowest, 80, after epoch 1",
+        "the highest was 0.5",
+        f"in {tmp_path}",
+    ):
+        assert words in str(error.value)
+    with pytest.raises(DivergedLoss):
+        ended(1e21, 3.5e18)  # it fell from epoch to epoch
+    with pytest.raises(DivergedLoss):
+        ended(70, start=-100.0)  # of a density; by more than 100 + 64
+
+
+@pytest.mark.parametrize(("start", "end"), [(100, 99), (100, -300), (-50, -60), (100, 101)])
+def test_a_loss_that_ends_below_or_as_it_started_is_none(ended, start, end):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ended(end, start=start)
+
+
+def test_a_loss_that_ends_above_where_it_started_is_warned_of(ended):
+    with pytest.warns(TfvaeWarning, match="ended where it started, or worse"):
+        ended(90, 120)
+
+
+def test_a_run_that_diverged_is_complete_and_one_that_goes_on_is_judged_by_its_start(
+    tmp_path, splits, no_pictures
+):
+    config = CONFIG.override({"training.learning_rate": 1e9, "training.epochs": 1})
+    with pytest.raises(DivergedLoss) as error:
+        train(config, tmp_path / "run", splits=splits)
+    start = re.search("was ([0-9.]+) nats", str(error.value))[1]
+    run = RunDirectory(tmp_path / "run")
+    assert run.load_model() is not None
+    with pytest.raises(DivergedLoss, match=f"was {start} nats .* after epoch 2"):
+        train(config.override({"training.epochs": 2}), run.path, resume=True, splits=splits)
+
+
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """A run in mixed precision, with three latents and grey levels, and the policy after it."""
@@ -308,7 +367,7 @@ def test_training_leaves_the_precision_of_the_process_as_it_was(mixed):
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_makes_a_model(name):
     config = recipes.load(name)
-    shapes = {"digits": (8, 8, 1), "cifar10_jpeg": (32, 32, 3)}
+    shapes = {"digits": (8, 8, 1), "cifar10_jpeg": (32, 32, 3), "": (25, 18, 3)}
     shape = shapes.get(config.data.name, (28, 28, 1))
     images = Images(np.zeros((1000, *shape), np.uint8))
     model = runs.build_model(config, Splits(config.data.name, images, images, images))
@@ -320,6 +379,29 @@ def test_every_recipe_makes_a_model(name):
         assert model.codebook_size == config.model.quantizer_options["num_embeddings"]
     assert model.optimizer is not None
     assert float(model.optimizer.learning_rate) == pytest.approx(config.training.learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("shape", "network", "hidden", "grid"),
+    [
+        ((8, 8, 1), "dense", (256, 256), (4, 4)),
+        ((16, 5, 3), "dense", (256, 256), (8, 3)),
+        ((17, 17, 1), "conv", (32, 64), (9, 9)),
+        ((64, 64, 3), "conv", (32, 64, 128), (16, 16)),
+        ((60, 201, 3), "conv", (32, 64, 128, 256, 256), (4, 13)),
+    ],
+    ids=str,
+)
+def test_networks_are_chosen_by_the_shape_of_the_images(shape, network, hidden, grid):
+    chosen = with_networks(recipes.load("vae-images"), shape).model
+    assert (chosen.network, chosen.hidden) == (network, hidden)
+    small = {"filters": 8, "block_filters": 4, "num_blocks": 1}
+    config = recipes.load("vqvae-images").override({"model.network_options": small})
+    images = Images(np.zeros((300, *shape), np.uint8))
+    model = runs.build_model(config, Splits("", images, images, images))
+    assert (model.x_shape, model.code_shape) == (shape, grid)
+    given = config.override({"model.network_options": {**small, "num_downsamplings": 3}})
+    assert with_networks(given, shape).model.network_options["num_downsamplings"] == 3
 
 
 def test_the_networks_of_the_iwae_paper():

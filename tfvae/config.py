@@ -7,16 +7,24 @@ import typing
 from pathlib import Path
 
 from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
+from tfvae.registry import names_in_source
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What `tfvae.data.load` is called with; an empty `data_dir` is TFDS's own default."""
+    """What `tfvae.data.load` is called with.
+
+    An empty `data_dir` is TFDS's own default. `resize` and `crop` are [height, width], or [] for
+    images as they are.
+    """
 
     name: str = "digits"
     data_dir: str = ""
     binarization: str = "none"
     download: bool = False
+    layout: str = "auto"
+    resize: tuple[int, ...] = ()
+    crop: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +33,8 @@ class ModelConfig:
 
     `family` is "vae", "vqvae" or "vqvae2". A VAE's `network` is "dense", with layers as wide as
     `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer of
-    `units`. There are `latent_size` latents; with the posterior "categorical" each takes
+    `units`; with "auto" and an empty `hidden`, these are chosen by the shape of the images. There
+    are `latent_size` latents; with the posterior "categorical" each takes
     `num_categories` values. `upper_latent_sizes` are stochastic layers above these, from the bottom
     up, and `upper_hidden` the widths of the dense layers between two of them. An empty `prior` is
     the one that fits the posterior. The three `..._options` are constructor arguments. The
@@ -33,8 +42,9 @@ class ModelConfig:
 
     The families "vqvae" and "vqvae2" have the network "residual", with `network_options` as in
     `tfvae.networks.residual_encoder`, and the `quantizer` of that name with `quantizer_options`; it
-    gets the `embedding_dim`, where it does not decide that itself. "vqvae2" has a second grid of
-    codes, of half the height and width.
+    gets the `embedding_dim`, where it does not decide that itself. The network "auto" is the same,
+    and chooses how often the images are halved. "vqvae2" has a second grid of codes, of half the
+    height and width.
     """
 
     family: str = "vae"
@@ -150,6 +160,13 @@ class Config:
         for name in ("hidden", "upper_latent_sizes", "upper_hidden"):
             sizes = getattr(self.model, name)
             positive |= {f"model.{name}[{i}]": size for i, size in enumerate(sizes)}
+        for name in ("resize", "crop"):
+            size = getattr(self.data, name)
+            positive |= {f"data.{name}[{i}]": number for i, number in enumerate(size)}
+            if len(size) not in (0, 2):
+                raise InvalidArgument(
+                    f"data.{name} is {list(size)}; expected a height and a width, like [64, 64]."
+                )
         for key, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
@@ -159,8 +176,10 @@ class Config:
                 "of test images, or 0 for all."
             )
         choices = {
+            "data.binarization": (self.data.binarization, ("none", "static", "dynamic")),
+            "data.layout": (self.data.layout, ("auto", "NHW", "NHWC", "NCHW")),
             "model.family": (self.model.family, ("vae", "vqvae", "vqvae2")),
-            "model.network": (self.model.network, ("dense", "conv", "residual")),
+            "model.network": (self.model.network, ("dense", "conv", "residual", "auto")),
             "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),
             "training.precision": (
                 training.precision,
@@ -184,7 +203,13 @@ class Config:
 
     def _check_model(self):
         model = self.model
-        if (model.family == "vae") == (model.network == "residual"):
+        if model.network == "auto":
+            if model.family == "vae" and model.hidden:
+                raise InvalidArgument(
+                    f'model.hidden is {list(model.hidden)} with network = "auto", which chooses it '
+                    'by the shape of the images; expected [], or network = "dense" or "conv".'
+                )
+        elif (model.family == "vae") == (model.network == "residual"):
             raise InvalidArgument(
                 f"model.network is {model.network!r} with family = {model.family!r}; expected "
                 '"dense" or "conv" with "vae", and "residual" with "vqvae" and "vqvae2".'
@@ -214,8 +239,14 @@ class Config:
         """
         values = dataclasses.asdict(self)
         for key, value in assignments.items():
-            section, _, field = key.partition(".")
+            section, dot, field = key.partition(".")
             if section not in values or not isinstance(values[section], dict):
+                known = [name for name in _sections(values) if not dot and key in values[name]]
+                if known:
+                    raise InvalidArgument(
+                        f"{key!r} names no section; expected section.key. Did you mean "
+                        f"{' or '.join(repr(f'{name}.{key}') for name in known)}?"
+                    )
                 raise unknown_name("section", section, _sections(values))
             if field not in values[section]:
                 known = [f"{section}.{name}" for name in values[section]]
@@ -228,6 +259,34 @@ class Config:
         import tomli_w
 
         return tomli_w.dumps(_without_tuples(dataclasses.asdict(self)))
+
+
+# Settings that name a part, and the kind of part.
+_PARTS = {
+    "training.objective": "objective",
+    "training.estimator": "estimator",
+    "model.posterior": "posterior",
+    "model.prior": "prior",
+    "model.likelihood": "likelihood",
+    "model.quantizer": "quantizer",
+    "code_prior.name": "code prior",
+}
+
+
+def check_names(config: Config) -> None:
+    """Refuse names of parts that tfvae does not bring, without importing the parts.
+
+    Not called for a configuration that is trained from Python, which may have parts of its own.
+
+    Raises:
+        InvalidArgument: an unknown name.
+    """
+    known = names_in_source()
+    for setting, kind in _PARTS.items():
+        section, _, field = setting.partition(".")
+        name = getattr(getattr(config, section), field)
+        if name and name not in known[kind]:
+            raise unknown_name(kind, name, known[kind])
 
 
 def from_dict(values: dict) -> Config:

@@ -39,6 +39,49 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
     return np.round(255 * picture[: -gap or None, : -gap or None]).astype(np.uint8)
 
 
+def fit(pixels: np.ndarray, resize: tuple[int, ...] = (), crop: tuple[int, ...] = ()) -> np.ndarray:
+    """Cut the middle out of one picture, and scale it; dtype and channels stay as they are.
+
+    Args:
+        pixels: `[H, W, C]`.
+        resize: (height, width) of the result, or (). Proportions are kept: the picture is scaled
+            until it covers this size, by averages over pixels, and what overhangs is left out on
+            both sides alike.
+        crop: (height, width) of the middle that is cut out beforehand, or () for all of it.
+
+    Raises:
+        InvalidData: the picture is smaller than `crop`.
+    """
+    height, width, channels = pixels.shape
+    if crop:
+        top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
+        if top < 0 or left < 0:
+            raise InvalidData(
+                f"A picture has {height}×{width} pixels, which is less than the crop of "
+                f"{crop[0]}×{crop[1]}. Crop less, or resize alone."
+            )
+        pixels = pixels[top : top + crop[0], left : left + crop[1]]
+        height, width = crop
+    if not resize or tuple(resize) == (height, width):
+        return pixels
+    from PIL import Image
+
+    scale = max(resize[0] / height, resize[1] / width)
+    rows, columns = resize[0] / scale, resize[1] / scale
+    left, top = (width - columns) / 2, (height - rows) / 2
+    box = (left, top, left + columns, top + rows)
+    scaled = np.stack(
+        [
+            Image.fromarray(pixels[..., channel].astype(np.float32)).resize(
+                (resize[1], resize[0]), Image.Resampling.BILINEAR, box
+            )
+            for channel in range(channels)
+        ],
+        axis=-1,
+    )
+    return (np.rint(scaled) if pixels.dtype.kind in "ui" else scaled).astype(pixels.dtype)
+
+
 def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) -> None:
     """Write `grid(images)` as a picture file; small images are enlarged by a whole factor.
 
@@ -48,8 +91,7 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) 
     """
     from PIL import Image
 
-    if Path(path).suffix.lower() not in _FORMATS:
-        raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")
+    check_ending(path, arrays=False)
     picture = grid(images, columns)
     factor = max(1, 64 // max(np.asarray(images).shape[1:3]))
     picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -59,12 +101,24 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None) 
         )
 
 
+def check_ending(path: str | Path, arrays: bool = True) -> None:
+    """Refuse a path whose ending is of no format that can be written, before the work.
+
+    Raises:
+        InvalidArgument: it is none, or that of an array where pictures are wanted.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in _FORMATS and not (arrays and ending == ".npy"):
+        raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")
+
+
 def save(images: np.ndarray, path: str | Path) -> None:
     """Write images as one picture, or all their values if `path` ends in .npy.
 
     Raises:
         InvalidArgument: the ending is of no format that can be written.
     """
+    check_ending(path)
     if Path(path).suffix.lower() != ".npy":
         save_grid(images, path)
         return

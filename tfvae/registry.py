@@ -1,8 +1,9 @@
 """Pluggable parts by name: `objective="iwae"`, `likelihood="bernoulli"`, or the object itself."""
 
+import functools
 import inspect
-
-import keras
+import re
+from pathlib import Path
 
 from tfvae.errors import InvalidArgument, unknown_name
 
@@ -23,6 +24,8 @@ class Registry:
 
     def register(self, name: str):
         """Decorate a function or class: known here by `name`, and to Keras as serializable."""
+
+        import keras  # the names alone need none
 
         def decorate(part):
             self._parts[name] = part
@@ -77,3 +80,26 @@ def _arguments(part) -> list[str]:
     """Return the names of a class's own constructor arguments."""
     parameters = inspect.signature(part).parameters.values()
     return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+
+
+@functools.cache
+def names_in_source() -> dict[str, list[str]]:
+    """Return {kind: names} of the parts that the package brings, sorted, without importing them.
+
+    Importing them takes seconds; a name that is misspelt should be refused at once. They are read
+    from where `Registry` and `register` stand in the source.
+    """
+    root = Path(__file__).parent
+    kinds, found = {}, []
+    for path in root.rglob("*.py"):
+        package, text = path.relative_to(root).parts[0], path.read_text(encoding="utf-8")
+        for variable, kind in re.findall(r'^(\w+) = Registry\("(.+)"\)', text, re.M):
+            kinds[package, variable] = kinds[variable] = kind
+        for place in re.findall(r'^@(?:\w+\.)?(\w+)\.register\("(.+)"\)', text, re.M):
+            found.append((package, *place))
+    names = {kind: set() for kind in kinds.values()}
+    for package, variable, name in found:  # a part may stand in another package than its registry
+        kind = kinds.get((package, variable)) or kinds.get(variable)
+        if kind is not None:
+            names[kind].add(name)
+    return {kind: sorted(those) for kind, those in names.items()}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from tfvae import paths
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.tools.common import finish, image_lines, json_option, load_training_part, seed_option
 
@@ -78,6 +79,7 @@ def _is_compressed(model, codes):
 
 
 def _decompress(model, codes):
+    paths.check_model(model)
     load_training_part()
     from tfvae import codec
     from tfvae.runs import open_model

@@ -2,6 +2,7 @@
 
 import click
 
+from tfvae import paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     data_assignments,
@@ -60,17 +61,21 @@ def diagnose(
     signal-to-noise ratio and time.
     Writes diagnosis.png into RUN, and the section "diagnosis" of RUN/report.json.
     """
+    assignments = data_assignments(dataset, data_dir)
+    paths.check_data(paths.config_of(run, assignments).data)
+    estimators = _names(estimators, "--estimators")
+    objectives = tuple(_names(objectives, "--objectives"))
     load_training_part()
     from tfvae.diagnosis import diagnose
     from tfvae.files import update_report
     from tfvae.runs import load_run, pictures
 
-    model, _, splits = load_run(run, data_assignments(dataset, data_dir))
+    model, _, splits = load_run(run, assignments)
     result = diagnose(
         model,
         splits.train.numpy(0, batch_size),
-        _names(estimators, "--estimators"),
-        tuple(_names(objectives, "--objectives")),
+        estimators,
+        objectives,
         num_samples,
         num_draws,
         num_warmup,

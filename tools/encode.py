@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from tfvae.errors import InvalidArgument
+from tfvae import paths
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
 
 
@@ -21,16 +22,25 @@ def encode(run, images, num, output, as_json):
     .npz file of one array; by default it is the test split of RUN. The way back is
     `tfvae decode RUN --codes FILE`.
     """
-    load_training_part()
-    from tfvae import codec, data
-    from tfvae.runs import load_data, open_model
-
-    model, config = open_model(run)
-    if images is None and config is None:
+    paths.check_model(run)
+    if images is None and not run.is_dir():
         raise InvalidArgument(
             f"{run} is a model without a run, hence without data. Name the IMAGES to encode."
         )
-    x = (load_data(config).test if images is None else data.read_images(images)).numpy(0, num)
+    if images is not None and not images.exists():
+        raise InvalidData(f"There is no file or folder {images}.")
+    load_training_part()
+    from tfvae import codec, data
+    from tfvae.config import DataConfig
+    from tfvae.runs import load_data, open_model
+
+    model, config = open_model(run)
+    if images is None:
+        split = load_data(config).test
+    else:  # read as the run read its own
+        own = DataConfig() if config is None else config.data
+        split = data.read_images(images, own.layout, own.resize, own.crop)
+    x = split.numpy(0, num)
     output = output or (run if run.is_dir() else run.parent) / "codes.npz"
     compressed = codec.compress(model, x, output, progress=True)
     values = {

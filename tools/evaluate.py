@@ -2,6 +2,7 @@
 
 import click
 
+from tfvae import paths
 from tfvae.tools.common import (
     data_assignments,
     data_dir_option,
@@ -30,10 +31,12 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
 
     Writes the section "evaluation" of RUN/report.json.
     """
+    assignments = data_assignments(dataset, data_dir)
+    paths.check_data(paths.config_of(run, assignments).data)
     load_training_part()
     from tfvae.runs import evaluate, load_run
 
-    model, config, splits = load_run(run, data_assignments(dataset, data_dir))
+    model, config, splits = load_run(run, assignments)
     values = evaluate(
         model,
         splits,

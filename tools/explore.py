@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tfvae import paths
 from tfvae.errors import TfvaeError
 from tfvae.tools.common import json_option, load_training_part, say
 
@@ -65,6 +66,7 @@ def _is_older(exported, model):
 
 def _exported(path):
     """Return the bytes of an export that is not kept."""
+    paths.check_model(path)
     load_training_part()
     from tfvae import export
     from tfvae.runs import open_model

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from tfvae import paths
 from tfvae.errors import InvalidArgument
 from tfvae.files import update_report
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
@@ -64,6 +65,7 @@ def export(
     Keras on test images before it appears. Writes an entry into report.json beside it.
     """
     _check(format_name, quantize, signature)
+    paths.check_model(run)
     load_training_part()
     from tfvae import export as library
     from tfvae.runs import export_examples, open_model

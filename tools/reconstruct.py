@@ -2,6 +2,7 @@
 
 import click
 
+from tfvae import paths
 from tfvae.tools.common import (
     data_assignments,
     data_dir_option,
@@ -25,11 +26,16 @@ from tfvae.tools.common import (
 @json_option
 def reconstruct(run, num, dataset, data_dir, output, as_json):
     """Draw test images of a RUN (or of --dataset) in odd rows, their reconstructions under them."""
+    from tfvae import images
+
+    assignments = data_assignments(dataset, data_dir)
+    paths.check_data(paths.config_of(run, assignments).data)
+    output = output or (run if run.is_dir() else run.parent) / "reconstructions.png"
+    images.check_ending(output)
     load_training_part()
     from tfvae.runs import load_run, pictures
 
-    model, _, splits = load_run(run, data_assignments(dataset, data_dir))
-    output = output or (run if run.is_dir() else run.parent) / "reconstructions.png"
+    model, _, splits = load_run(run, assignments)
     x = splits.test.numpy(0, num)
     pictures.reconstructions(model, x, output)
     values = {"path": str(output), "num_images": len(x)}

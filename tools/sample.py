@@ -2,6 +2,7 @@
 
 import click
 
+from tfvae import paths
 from tfvae.tools.common import (
     finish,
     image_lines,
@@ -23,12 +24,15 @@ from tfvae.tools.common import (
 @json_option
 def sample(run, num, seed, temperature, output, as_json):
     """Draw images from a RUN (or a .keras file) and write them as one picture, or as .npy."""
+    from tfvae import images
+
+    paths.check_model(run)
+    output = output or (run if run.is_dir() else run.parent) / "samples.png"
+    images.check_ending(output)
     load_training_part()
-    from tfvae.images import save
     from tfvae.runs import open_model
 
     model, _ = open_model(run)
-    output = output or (run if run.is_dir() else run.parent) / "samples.png"
-    save(model.sample(num, seed, temperature).numpy(), output)
+    images.save(model.sample(num, seed, temperature).numpy(), output)
     values = {"path": str(output), "num_images": num}
     finish(values, as_json, image_lines(values))

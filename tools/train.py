@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from tfvae import config, paths, recipes
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,
@@ -37,6 +38,7 @@ def _flags(command):
 
 
 @click.command()
+@click.argument("source", required=False, metavar="[RECIPE|IMAGES|FILE.toml]")
 @click.option("--recipe", help="Name of a recipe; see `tfvae recipes`.")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="A TOML file instead."
@@ -49,48 +51,78 @@ def _flags(command):
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --run-dir.")
 @json_option
-def train(recipe, config_file, settings, run_dir, resume, download, as_json, **flags):
+def train(source, recipe, config_file, settings, run_dir, resume, download, as_json, **flags):
     """Train a model; every setting of the recipe can be overridden.
+
+    The argument is a recipe, a TOML file, or images: the path of a folder, or of an .npy or .npz
+    file, which are trained with the recipe vae-images where no other is named.
 
     Writes into the run directory: config.toml, model.keras, history.csv, report.json, curves.png,
     reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/.
     """
-    load_training_part()
-    from tfvae import config
-    from tfvae.runs import RunDirectory, train
-
+    # All that needs no TensorFlow is checked before its import, which takes seconds.
     assignments = {_FLAGS[n][0]: value for n, value in flags.items() if value is not None}
     if download:
         assignments["data.download"] = True
     assignments |= dict(config.parse_assignment(text) for text in settings)
-    assignments = absolute_paths(assignments)
     if resume:
-        resolved = _resumed(run_dir, recipe or config_file, assignments)
+        resolved = _resumed(run_dir, source or recipe or config_file, absolute_paths(assignments))
     else:
-        resolved = _chosen(recipe, config_file).override(assignments)
-        run_dir = run_dir or RunDirectory.unused("runs", resolved.name)
+        base, named = _chosen(source, recipe, config_file)
+        if named and "data.name" in assignments:
+            raise InvalidArgument(
+                f"Two sets of data are named: {source} and {assignments['data.name']}. Give one."
+            )
+        resolved = base.override(absolute_paths(named | assignments))
+        if run_dir is not None:
+            paths.check_new_run(run_dir)
+    config.check_names(resolved)
+    paths.check_data(resolved.data)
+    load_training_part()
+    from tfvae.runs import RunDirectory, load_data, train
+
+    splits = load_data(resolved)
+    run_dir = run_dir or RunDirectory.unused("runs", resolved.name)
     say(f"{resolved.name}: training on {resolved.data.name}, writing to {run_dir}")
-    run = train(resolved, run_dir, resume=resume)
+    say(_sizes(splits))
+    run = train(resolved, run_dir, resume=resume, splits=splits)
     values = {"run_dir": str(run.path), "epochs": resolved.training.epochs}
     lines = [f"Trained. Everything is in {run.path}; next: tfvae evaluate {run.path}"]
     finish(values, as_json, lines)
 
 
-def _chosen(recipe, config_file):
-    from tfvae import recipes
-    from tfvae.config import load_config
-
+def _chosen(source, recipe, config_file):
+    """Return the configuration that is named, and the settings that go with it."""
+    kind = "nothing" if source is None else recipes.stands_for(source)[0]
+    named = {"recipe": recipe, "config": config_file}
+    if kind in named and (recipe or config_file):
+        raise InvalidArgument(
+            f"Two things to train are named: {source} and {recipe or config_file}. Give one."
+        )
+    if kind == "data" and not (recipe or config_file):
+        recipe = recipes.FOR_IMAGES
+        say(f"The recipe for {source} is {recipe}; --recipe vqvae-images is the one with codes.")
+    recipe = source if kind == "recipe" else recipe
+    config_file = source if kind == "config" else config_file
     if (recipe is None) == (config_file is None):
         raise InvalidArgument(
-            f"Give either --recipe ({', '.join(recipes.names())}) or --config FILE."
+            f"Give either --recipe ({', '.join(recipes.names())}) or --config FILE; or the path of "
+            "images of your own."
         )
-    return recipes.load(recipe) if recipe else load_config(config_file)
+    base = recipes.load(recipe) if recipe else config.load_config(config_file)
+    return base, {"data.name": source} if kind == "data" else {}
+
+
+def _sizes(splits):
+    """Return what was read, for a user to see that it was taken for what it is."""
+    height, width, channels = splits.shape
+    parts = [f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test")]
+    colour = {1: "grey", 3: "in colour"}.get(channels, f"with {channels} channels")
+    return f"images: {', '.join(parts)}; {height}×{width} pixels, {colour}"
 
 
 def _resumed(run_dir, other_source, assignments):
-    from tfvae.runs import RunDirectory
-
     if run_dir is None or other_source:
         raise InvalidArgument("--resume takes the run's own configuration: give --run-dir alone.")
     refuse_changes(assignments, {"training.epochs", "data.data_dir"}, "A run")
-    return RunDirectory(run_dir).read_config().override(assignments)
+    return paths.read_run_config(run_dir).override(assignments)

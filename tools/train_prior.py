@@ -2,6 +2,8 @@
 
 import click
 
+from tfvae import config, paths
+from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,
     finish,
@@ -41,18 +43,25 @@ def train_prior(run, settings, resume, as_json, **flags):
     it, samples-uniform.png for comparison, prior-curves.png, the section "code_prior" of
     RUN/report.json, and in RUN/code-prior what --resume goes on with.
     """
-    load_training_part()
-    from tfvae import config
-    from tfvae.runs import RunDirectory, fit_to_resume, train_prior
-
     assignments = {_FLAGS[name][0]: value for name, value in flags.items() if value is not None}
     assignments |= dict(config.parse_assignment(text) for text in settings)
     assignments = absolute_paths(assignments)
     if resume:
         refuse_changes(assignments, {"code_prior.epochs", "data.data_dir"}, "A fit")
+    current = paths.config_of(run, {})
+    if current.model.family == "vae":
+        raise InvalidArgument(
+            f"{run} holds a VAE, whose latents are not codes: it is trained together with its "
+            "prior. Expected a run of a VQ-VAE."
+        )
+    resolved = current.override(assignments) if resume else _with_own_options(current, assignments)
+    config.check_names(resolved)
+    paths.check_data(resolved.data)
+    load_training_part()
+    from tfvae.runs import RunDirectory, fit_to_resume, train_prior
+
+    if resume:
         resolved = fit_to_resume(RunDirectory(run)).read_config().override(assignments)
-    else:
-        resolved = _with_own_options(RunDirectory(run).read_config(), assignments)
     say(f"{resolved.name}: fitting the prior {resolved.code_prior.name!r} to the codes of {run}")
     values = train_prior(run, resolved, resume)
     lines = [

@@ -9,6 +9,14 @@ run that is resumed sees what it would have seen.
 from tfvae.data.batches import shuffled_batches
 from tfvae.data.images import Images, Splits
 from tfvae.data.loading import BINARIZATIONS, load
-from tfvae.data.local import read_images
+from tfvae.data.local import LAYOUTS, read_images
 
-__all__ = ["BINARIZATIONS", "Images", "Splits", "load", "read_images", "shuffled_batches"]
+__all__ = [
+    "BINARIZATIONS",
+    "LAYOUTS",
+    "Images",
+    "Splits",
+    "load",
+    "read_images",
+    "shuffled_batches",
+]

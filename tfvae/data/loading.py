@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.data.images import Images, Splits
-from tfvae.data.local import load_arrays, load_folder, split_by_shuffle
+from tfvae.data.local import (
+    check_layout,
+    fit_all,
+    fitting,
+    load_arrays,
+    load_folder,
+    split_by_shuffle,
+)
 from tfvae.data.tfds import load_tfds
 from tfvae.errors import InvalidData, unknown_name
+from tfvae.paths import dataset_kind
 from tfvae.random import Stream
 
 BINARIZATIONS = ("none", "static", "dynamic")
@@ -20,6 +28,9 @@ def load(
     binarization: str = "none",
     seed: int = 0,
     download: bool = False,
+    layout: str = "auto",
+    resize: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
 ) -> Splits:
     """Load a dataset.
 
@@ -36,14 +47,23 @@ def load(
             splits once.
         seed: decides splits and the pixels that are drawn once.
         download: let TFDS download what is not prepared.
+        layout: the axes of an array file, "NHW" (grey pictures), "NHWC" or "NCHW". "auto" takes
+            four axes for `[N, H, W, C]`, unless the channels seem to come first, and three for grey
+            pictures `[N, H, W]` where that is clear: they are squares, or of 8 or 16 bits with no
+            side more than four times the other. What is not clear, such as series `[N, T, C]`, is
+            refused.
+        resize: (height, width) that every image is scaled to, its proportions kept: what overhangs
+            is cut off. See `tfvae.images.fit`.
+        crop: (height, width) of the middle that is cut out of every image before that.
 
     Raises:
-        InvalidArgument: an unknown name or binarization.
+        InvalidArgument: an unknown name, binarization or layout, or a size that is none.
         InvalidData: data that is missing or not images, or an empty split.
     """
     if binarization not in BINARIZATIONS:
         raise unknown_name("binarization", binarization, BINARIZATIONS)
-    splits = _read(str(name), data_dir, seed, download)
+    check_layout(layout)
+    splits = _read(str(name), data_dir, seed, download, layout, fitting(resize, crop))
     for split in ("train", "validation", "test"):
         images = getattr(splits, split)
         if len(images) == 0:
@@ -56,22 +76,15 @@ def load(
     return splits if binarization == "none" else _binarize(splits, binarization, seed)
 
 
-def _read(name, data_dir, seed, download):
-    if name == "digits":
-        return _load_digits(seed)
-    path = Path(name)
-    if path.suffix in (".npy", ".npz"):
-        return load_arrays(path, seed)
-    if path.is_dir():
-        return load_folder(path, seed)
-    if path.exists() or "/" in name or "\\" in name:
-        raise InvalidData(
-            f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, 'digits' "
-            "or the name of a TFDS dataset."
-            if path.exists()
-            else f"There is no file or folder {name}."
-        )
-    return load_tfds(name, data_dir, download)
+def _read(name, data_dir, seed, download, layout, fit):
+    kind = dataset_kind(name)
+    if kind == "digits":
+        return _load_digits(seed, fit)
+    if kind == "arrays":
+        return load_arrays(Path(name), seed, layout, fit)
+    if kind == "folder":
+        return load_folder(Path(name), seed, fit)
+    return load_tfds(name, data_dir, download, fit)
 
 
 def _binarize(splits, binarization, seed):
@@ -99,8 +112,8 @@ def _check_unit_range(splits):
             )
 
 
-def _load_digits(seed):
+def _load_digits(seed, fit):
     from sklearn.datasets import load_digits
 
     pixels = load_digits().images.astype(np.uint8)[..., np.newaxis]
-    return split_by_shuffle("digits", pixels, 16.0, seed)
+    return split_by_shuffle("digits", fit_all(pixels, fit), 16.0, seed)

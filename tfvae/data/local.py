@@ -1,13 +1,20 @@
 """Data on this machine: array files and folders of images."""
 
+import functools
+import numbers
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from tfvae import images
 from tfvae.data.images import Images, Splits, stored_maximum
-from tfvae.errors import InvalidData
+from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.random import Stream
 
+# How the axes of an array are read: N images, height H, width W, C channels.
+LAYOUTS = ("auto", "NHW", "NHWC", "NCHW")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
@@ -30,28 +37,37 @@ def split_by_shuffle(name: str, pixels: np.ndarray, max_value: float, seed: int)
     return Splits(name, *(Images(pixels[np.sort(i)], max_value) for i in (train, validation, test)))
 
 
-def load_arrays(path: Path, seed: int) -> Splits:
+def load_arrays(path: Path, seed: int, layout: str = "auto", fit: Callable | None = None) -> Splits:
     """Read an `.npy` or `.npz` file.
+
+    Args:
+        path: of the file.
+        seed: decides the splits of one array.
+        layout: one of `LAYOUTS`; see `tfvae.data.load`.
+        fit: what to do with each image; nothing if None.
 
     Raises:
         InvalidData: the file is missing or damaged, or holds something else than images.
     """
-    return _join_splits(str(path), _read_arrays(path), seed)
+    return _join_splits(str(path), _read_arrays(path, layout, fit), seed)
 
 
-def read_images(path: str | Path) -> Images:
+def read_images(path: str | Path, layout: str = "auto", resize=(), crop=()) -> Images:
     """Read all images of a folder, or of an `.npy` or `.npz` file of one array, without splitting.
 
-    Those of a folder come in the order of their names.
+    Those of a folder come in the order of their names. The options are those of `load`.
 
     Raises:
+        InvalidArgument: an option that does not exist.
         InvalidData: there is no such path, or it holds something else.
     """
     path = Path(path)
+    check_layout(layout)
+    fit = fitting(resize, crop)
     if path.is_dir():
-        pixels = _read_folder(path)
+        pixels = _read_folder(path, fit)
     else:
-        arrays = _read_arrays(path)
+        arrays = _read_arrays(path, layout, fit)
         if len(arrays) != 1:
             names = ", ".join(sorted(arrays)) or "nothing"
             raise InvalidData(f"{path} holds {names}; expected one array of images.")
@@ -59,7 +75,35 @@ def read_images(path: str | Path) -> Images:
     return Images(pixels, stored_maximum(pixels))
 
 
-def _read_arrays(path):
+def check_layout(layout: str) -> None:
+    """Refuse a layout that does not exist."""
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
+
+
+def fitting(resize=(), crop=()) -> Callable | None:
+    """Return the function that `tfvae.images.fit` is with these sizes; None if there are none.
+
+    Raises:
+        InvalidArgument: a size that is none.
+    """
+    sizes = {"resize": tuple(resize or ()), "crop": tuple(crop or ())}
+    for name, size in sizes.items():
+        if len(size) not in (0, 2) or not all(
+            isinstance(n, numbers.Integral) and n > 0 for n in size
+        ):
+            raise InvalidArgument(
+                f"`{name}` is {list(size)}; expected a height and a width, such as [64, 64]."
+            )
+    return functools.partial(images.fit, **sizes) if any(sizes.values()) else None
+
+
+def fit_all(array: np.ndarray, fit: Callable | None) -> np.ndarray:
+    """Return `fit` of every image."""
+    return array if fit is None or not len(array) else np.stack([fit(image) for image in array])
+
+
+def _read_arrays(path, layout, fit):
     """Return the arrays in an `.npy` or `.npz` file by name, as images."""
     try:
         with path.open("rb") as file:
@@ -70,7 +114,10 @@ def _read_arrays(path):
         raise InvalidData(f"There is no file {path}.") from None
     except Exception as error:  # NumPy, zipfile and zlib raise many kinds on a damaged file
         raise InvalidData(f"{path} cannot be read as an array: {error}") from None
-    return {key: _as_images(array, f"{path}[{key}]") for key, array in arrays.items()}
+    return {
+        key: fit_all(_as_images(array, f"{path}[{key}]", layout), fit)
+        for key, array in arrays.items()
+    }
 
 
 def _join_splits(name, arrays, seed):
@@ -90,14 +137,21 @@ def _join_splits(name, arrays, seed):
     )
 
 
-def _as_images(array, name):
-    if array.ndim == 3:
-        array = array[..., np.newaxis]
-    if array.ndim != 4 or array.dtype.kind not in "buif":
+def _as_images(array, name, layout):
+    """Return an array as `[N, H, W, C]`, finite."""
+    expected = {"auto": (3, 4), "NHW": (3,), "NHWC": (4,), "NCHW": (4,)}[layout]
+    if array.ndim not in expected or array.dtype.kind not in "buif":
+        shapes = {3: "[N, H, W]", 4: "[N, C, H, W]" if layout == "NCHW" else "[N, H, W, C]"}
         raise InvalidData(
             f"{name} is an array of {array.dtype} of shape {array.shape}; expected numbers of "
-            "shape [N, H, W] or [N, H, W, C]."
+            f"shape {' or '.join(shapes[n] for n in expected)}."
         )
+    if layout == "auto":
+        _check_clear(array, name)
+    if array.ndim == 3:
+        array = array[..., np.newaxis]
+    elif layout == "NCHW":
+        array = np.ascontiguousarray(np.moveaxis(array, 1, -1))
     if array.dtype in (np.uint8, np.uint16):
         return array
     array = array.astype(np.float32)
@@ -109,44 +163,118 @@ def _as_images(array, name):
     return array
 
 
-def load_folder(path: Path, seed: int) -> Splits:
+def _check_clear(array, name):
+    """Refuse an array whose axes may mean something else than they would be taken for."""
+    count, *sizes = array.shape
+    say = "Say so with layout={0!r} in Python, --set data.layout={0} on the command line"
+    if array.ndim == 3 and not _is_grey(array):
+        steps, values = sizes
+        raise InvalidData(
+            f"{name} is an array of {array.dtype} of shape {array.shape}. It may hold {count} grey "
+            f"pictures of {steps}×{values} pixels, or {count} series of {steps} steps with "
+            f"{values} values each, which are no pictures. Are they pictures? "
+            f"{say.format('NHW')}, or give the array a last axis for the channel."
+        )
+    if array.ndim == 4 and sizes[0] in (1, 3) and sizes[2] > 4:
+        raise InvalidData(
+            f"{name} is an array of shape {array.shape}: by the usual order [N, H, W, C], pictures "
+            f"of {sizes[0]}×{sizes[1]} pixels with {sizes[2]} channels. Do the channels come "
+            f"first, [N, C, H, W]? {say.format('NCHW')}. If not, give 'NHWC'."
+        )
+
+
+def _is_grey(array):
+    """Whether an array `[N, ·, ·]` is clearly one of grey pictures.
+
+    That is what squares are, and the types in which pixels are stored, unless one side is more than
+    four times the other.
+    """
+    short, long = sorted(array.shape[1:])
+    stored_as_pixels = array.dtype in (np.uint8, np.uint16, np.bool_)
+    return short == long or (stored_as_pixels and long <= 4 * short)
+
+
+def load_folder(path: Path, seed: int, fit: Callable | None = None) -> Splits:
     """Read a folder of image files, or its parts `train/`, `validation/` and `test/`.
+
+    Args:
+        path: of the folder.
+        seed: decides the splits where there are no parts.
+        fit: what to do with each image; nothing if None.
 
     Raises:
         InvalidData: files that are not images, or images of different shapes.
     """
     parts = [p for p in ("train", "validation", "test") if (path / p).is_dir()]
     folders = {p: path / p for p in parts} or {"x": path}
-    arrays = {key: _read_folder(folder) for key, folder in folders.items()}
+    arrays = {key: _read_folder(folder, fit) for key, folder in folders.items()}
     shapes = {array.shape[1:] for array in arrays.values()}
     if len(shapes) > 1:
-        raise InvalidData(f"{path} holds images of shapes {sorted(shapes)}; expected one shape.")
+        raise InvalidData(
+            f"{path} holds images of shapes {sorted(shapes)}; expected one shape. "
+            + resize_remedy([shape[:2] for shape in shapes])
+        )
     return _join_splits(str(path), arrays, seed)
 
 
-def _read_folder(folder):
+def _read_folder(folder, fit):
     """Return the images of a folder and those below it, in the order of their names."""
     from PIL import Image, UnidentifiedImageError
 
     files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
-    images = []
+    read = []
     for file in files:
         try:
             with Image.open(file) as image:
                 if not image.mode.startswith("I;16"):
                     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-                images.append(np.asarray(image).copy())
+                pixels = np.asarray(image)
+                pixels = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+                read.append(pixels.copy() if fit is None else fit(pixels))
+        except InvalidData as error:
+            raise InvalidData(f"{file} does not fit. {error}") from None
         except (UnidentifiedImageError, OSError, ValueError):
             raise InvalidData(
                 f"{file} cannot be read as an image; expected only images "
                 f"({', '.join(IMAGE_SUFFIXES)}) in {folder}. Remove or repair it."
             ) from None
-        if images[-1].shape != images[0].shape:
-            raise InvalidData(
-                f"{file} has shape {images[-1].shape}, {files[0]} has {images[0].shape}; expected "
-                "images of one size and colour mode. Resize or convert them first."
-            )
-    if not images:
+        if read[-1].shape != read[0].shape:
+            raise _differ(folder, files, files[0], file)
+    if not read:
         raise InvalidData(f"{folder} holds no images; expected {', '.join(IMAGE_SUFFIXES)} files.")
-    stacked = np.stack(images)
-    return stacked if stacked.ndim == 4 else stacked[..., np.newaxis]
+    return np.stack(read)
+
+
+def _differ(folder, files, one, other):
+    """Return the error for pictures that have not all the same shape, with the sizes there are."""
+    from PIL import Image
+
+    sizes = Counter()
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                sizes[image.size[::-1]] += 1
+        except OSError:  # its own error comes once the sizes are settled
+            continue
+    if len(sizes) == 1:
+        return InvalidData(
+            f"{folder} holds pictures in grey and in colour, such as {one} and {other}; expected "
+            "images of one size and colour mode. Convert them first."
+        )
+    most = [f"{height}×{width} ({n})" for (height, width), n in sizes.most_common(5)]
+    more = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
+    return InvalidData(
+        f"{folder} holds pictures of different sizes, height×width: {', '.join(most)}{more}; "
+        f"expected images of one size and colour mode. {resize_remedy(list(sizes))}"
+    )
+
+
+def resize_remedy(sizes: list[tuple[int, int]]) -> str:
+    """Return what to do about images of these (height, width): a sentence for an error message."""
+    smallest = min(min(size) for size in sizes)
+    side = min(64, 1 << (smallest.bit_length() - 1))
+    return (
+        f"Resize them as they are read, to {side}×{side} for instance: resize=({side}, {side}) in "
+        f"Python, --set data.resize=[{side},{side}] on the command line. Proportions are kept, and "
+        "what overhangs is cut off."
+    )

@@ -4,17 +4,22 @@ import contextlib
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from tfvae.data.images import Images, Splits, stored_maximum
+from tfvae.data.local import resize_remedy
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
+from tfvae.paths import check_data_dir
 
 _HOST = "storage.googleapis.com"  # of TFDS's own files
 
 
-def load_tfds(name: str, data_dir: str | Path | None, download: bool) -> Splits:
+def load_tfds(
+    name: str, data_dir: str | Path | None, download: bool, fit: Callable | None = None
+) -> Splits:
     """Read a dataset that TFDS knows by name, or has prepared in `data_dir`.
 
     Raises:
@@ -43,9 +48,12 @@ def load_tfds(name: str, data_dir: str | Path | None, download: bool) -> Splits:
                 "(download=True, --download)."
             ) from None
         images = [example[feature] for example in dataset.as_numpy_iterator()]
-        if len({image.shape for image in images}) > 1:
+        images = images if fit is None else [fit(image) for image in images]
+        shapes = {image.shape for image in images}
+        if len(shapes) > 1:
             raise InvalidData(
-                f"The images of the TFDS dataset {name!r} differ in size; expected one size."
+                f"The images of the TFDS dataset {name!r} differ in size; expected one size. "
+                + resize_remedy([shape[:2] for shape in shapes])
             )
         return np.stack(images) if images else np.empty((0,))
 
@@ -76,8 +84,8 @@ def _is_image(tfds, feature):
 
 
 def _tfds_builder(tfds, name, data_dir):
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise InvalidData(f"The data_dir {data_dir} is not a folder.")
+    if data_dir is not None:
+        check_data_dir(data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError:

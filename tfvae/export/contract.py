@@ -1,10 +1,13 @@
 """The contract between the exporters and a kind of model."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tfvae.errors import InvalidArgument, TfvaeWarning
 
 SINGLE = "_1"  # behind the name of a signature: for a batch of exactly one
 _CALIBRATION_BATCH = 50
@@ -36,7 +39,8 @@ class Signatures:
     Attributes:
         functions: {signature: function}, each a `tf.function` that takes tensors by name and
             returns a dictionary of tensors. Outputs named "codes" are integers, the others float32.
-        left_out: {signature: reason}, what a format could not take.
+        left_out: {signature: reason}, what a format could not take or the model does not have. The
+            reason goes on a sentence with "since".
     """
 
     def __init__(self, model, singles: bool = False):
@@ -47,6 +51,23 @@ class Signatures:
             if singles and name != "parameters":
                 self.functions[name + SINGLE] = _traced(function, map(_of_one, specs))
         self.left_out: dict[str, str] = {}
+        self._check_sample()
+
+    def _check_sample(self):
+        """Do without `sample` where the prior knows no draws that can be repeated."""
+        try:
+            self.functions["sample"].get_concrete_function()
+        except (InvalidArgument, NotImplementedError) as error:
+            words = str(error).split(".")[0] or f"{self.model.prior.name} has no `sample`"
+            reason = f"the prior cannot be drawn from by seed and number ({words})"
+            self.leave_out("sample", reason)
+            warnings.warn(
+                f"The export is without `sample`, since {reason}. The prior needs a "
+                "`sample(seed, index, temperature)` of its own, made with tfvae.random.normal or "
+                "uniform. Everything else is exported.",
+                TfvaeWarning,
+                stacklevel=2,
+            )
 
     def define(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
         """Return {signature: (function, its inputs)}."""

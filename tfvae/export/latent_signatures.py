@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.export.contract import Signatures, held_out, stream_specs
-from tfvae.joint import representatives, sampler
+from tfvae.joint import ancestral, representatives, sampler
 from tfvae.random import make_seed
 
 
@@ -65,7 +65,7 @@ class LatentSignatures(Signatures):
         }
 
     def example_inputs(self, x):  # noqa: D102
-        x = self.model.sample(16, seed=1).numpy() if x is None else held_out(x)
+        x = self.model.decode(self._draws(16, 1)).numpy() if x is None else held_out(x)
         seed = make_seed(7)
         latents = self.posterior_draws(x, seed).numpy()
         return {
@@ -80,15 +80,23 @@ class LatentSignatures(Signatures):
         }
 
     def calibration_inputs(self, x):  # noqa: D102
-        x = self.model.sample(100, seed=2).numpy() if x is None else np.asarray(x, np.float32)
+        x = np.asarray(self.model.decode(self._draws(100, 2)) if x is None else x, np.float32)
         seed = make_seed(8)
         # What is decoded comes from an encoder, or from the prior.
         latents = tf.concat(
             [
                 self.posterior_draws(x, seed),
-                self.model.draw(seed, tf.range(len(x)))[0],
+                self._draws(len(x), 8),
             ],
             axis=0,
         ).numpy()
         decoded = {"latents": latents}
         return {"decode": decoded, "parameters": decoded, "encode": {"image": x}}
+
+    def _draws(self, count, seed):
+        """Return latents from the prior; where no device can repeat its draws, as TFP draws."""
+        seed = make_seed(seed)
+        if "sample" in self.left_out:
+            layers, _ = self.model.generate(ancestral(count, seed))
+            return self.model.join([layer.z for layer in layers])
+        return self.model.draw(seed, tf.range(count))[0]

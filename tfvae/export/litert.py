@@ -1,6 +1,5 @@
 """Export to LiteRT (`.tflite`), with builtin operators only and a description inside."""
 
-import re
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from tfvae.errors import (
 )
 from tfvae.export import signatures
 from tfvae.export.contract import Signatures
+from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, refuse_folder, update_report
@@ -163,7 +163,17 @@ def _runner(decoder, path):
 
 
 class _NotConverted(ExportError):
-    """The converter refused; the message is what a sentence about the model goes on with."""
+    """The converter refused; the message is what a sentence about the model goes on with.
+
+    Args:
+        reason: the message.
+        remedy: what to do.
+        is_of_prior: whether it may be for what `sample` alone needs.
+    """
+
+    def __init__(self, reason: str, remedy: str, is_of_prior: bool):
+        super().__init__(reason)
+        self.remedy, self.is_of_prior = remedy, is_of_prior
 
 
 def _convert(offered: Signatures) -> bytes:
@@ -171,13 +181,17 @@ def _convert(offered: Signatures) -> bytes:
     try:
         return _converted(offered)
     except _NotConverted as error:
+        if "sample" not in offered.functions or not error.is_of_prior:
+            raise _refused(error) from None
         offered.leave_out("sample", f"the prior {error}")
     try:
         return _converted(offered)
     except _NotConverted as error:
-        raise ExportError(
-            f"The model cannot run on LiteRT: it {error}. Replace the layers that use it."
-        ) from None
+        raise _refused(error) from None
+
+
+def _refused(error):
+    return ExportError(f"The model cannot run on LiteRT: it {error}. {error.remedy}")
 
 
 def _converted(offered):
@@ -190,9 +204,12 @@ def _converted(offered):
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class is private
-            names = ", ".join(sorted(set(re.findall(r"\btf\.([A-Z]\w*)", str(error)))))
+            message = str(error)
+            names = operators_in(message)
             if names:
-                reason = f"needs {names}, which LiteRT does not have as a builtin operator"
+                needed = ", ".join(names)
+                reason = f"needs {needed}, which LiteRT does not have as a builtin operator"
             else:
-                reason = f"does not convert: {str(error).strip().splitlines()[0]}"
-            raise _NotConverted(reason) from None
+                reason = f"does not convert: {message.strip().splitlines()[0]}"
+            advice = remedy(names, layers_in(message, offered.model))
+            raise _NotConverted(reason, advice, is_of_prior(message)) from None

@@ -27,7 +27,8 @@ def saved_model(
         tolerance: see `tfvae.export.parity.check_parity`.
 
     Returns:
-        `path`, `bytes`, and what `check_parity` returns.
+        `path`, `bytes`, what `check_parity` returns, and `left_out`, the reason for each signature
+        that is not there.
 
     Raises:
         InvalidArgument: the model is of no kind that can be exported, or is not built.
@@ -48,6 +49,6 @@ def saved_model(
 
         parity = check_parity(offered, run, x, tolerance, path)
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
-    report = {"path": str(path), "bytes": size, **parity}
+    report = {"path": str(path), "bytes": size, **parity, "left_out": offered.left_out}
     update_report(path.parent, "exports", {path.name: report})
     return report

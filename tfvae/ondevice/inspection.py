@@ -53,7 +53,7 @@ class FileInfo:
 
     Attributes:
         bytes: its size.
-        weights: bytes of its constants, by type.
+        weights: bytes of its constants in the file, by type.
         operators: how many of each there are, in all graphs together.
         signatures: by name.
         description: what `tfvae export` wrote into it; None in a file of another program.
@@ -148,13 +148,16 @@ def _count(model, schema, graph):
 
 
 def _weights(model, schema):
-    """Return the bytes of the constants by their type, each buffer once."""
+    """Return the bytes of the constants by their type, each place in the file once.
+
+    Not each buffer: several may have one place, as `flatfile.pack` writes equal ones.
+    """
     names, found, seen = _names(schema.TensorType), Counter(), set()
     for graph in model.subgraphs or []:
         for tensor in graph.tensors or []:
             data = model.buffers[tensor.buffer].data
-            if data is not None and tensor.buffer not in seen:
-                seen.add(tensor.buffer)
+            if data is not None and len(data) and data.ctypes.data not in seen:
+                seen.add(data.ctypes.data)
                 found[names[tensor.type].lower()] += len(data)
     return _by_name(found)
 

@@ -1,9 +1,13 @@
 """Recipes: named, complete configurations, each a TOML file of this folder."""
 
 from importlib import resources
+from pathlib import Path
 
 from tfvae.config import Config, load_config
-from tfvae.errors import unknown_name
+from tfvae.errors import InvalidArgument, unknown_name
+from tfvae.paths import dataset_kind
+
+FOR_IMAGES = "vae-images"  # what pictures of one's own are trained with
 
 
 def names() -> list[str]:
@@ -32,3 +36,30 @@ def load(name: str) -> Config:
     text(name)
     with resources.as_file(resources.files(__name__).joinpath(f"{name}.toml")) as path:
         return load_config(path)
+
+
+def stands_for(source: str) -> tuple[str, str]:
+    """Return what a word of the command line names: ("recipe" | "config" | "data", source).
+
+    A recipe goes before a file or folder of the same name, whose path may begin with "./".
+
+    Raises:
+        InvalidArgument: nothing of that name, or a run.
+        InvalidData: a file that is no dataset, or a path that leads nowhere.
+    """
+    path = Path(source)
+    if source in names():
+        return "recipe", source
+    if path.suffix == ".toml":
+        return "config", source
+    if path.is_dir() and (path / "config.toml").is_file():
+        raise InvalidArgument(
+            f"{source} is a run, not data. Continue it with --resume --run-dir {source}."
+        )
+    if dataset_kind(source) in ("folder", "arrays"):
+        return "data", source
+    error = unknown_name("recipe", source, names())
+    raise InvalidArgument(
+        f"{error} Or give the path of a folder of images, of an .npy or .npz file, or of a .toml "
+        "file; other data goes with --recipe NAME --dataset DATA."
+    )

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 
 import keras
 
@@ -29,6 +30,7 @@ def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
     Raises:
         InvalidArgument: names, options or sizes that do not exist or do not go together.
     """
+    config = with_networks(config, splits.shape)
     training = config.training
     keras.utils.set_random_seed(training.seed)
     policy = keras.config.dtype_policy()
@@ -44,6 +46,27 @@ def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
         **(_bound(training) if config.model.family == "vae" else {}),
     )
     return model
+
+
+def with_networks(config: Config, shape: tuple[int, ...]) -> Config:
+    """Return the configuration with the networks chosen that are "auto", for images of a shape.
+
+    In a VAE, images of up to 16×16 pixels get dense networks; larger ones are halved by
+    convolutions until they are at most 8×8, with 32 filters, then 64, 128, 256. A VQ-VAE halves
+    them to a grid of at most 16×16 codes, at least once.
+    """
+    model = config.model
+    if model.network != "auto":
+        return config
+    side = max(shape[:2])
+    if model.family == "vae":
+        halvings = math.ceil(math.log2(side / 8))
+        filters = [min(32 * 2**level, 256) for level in range(halvings)]
+        kind, hidden = ("conv", filters) if side > 16 else ("dense", [256, 256])
+        return config.override({"model.network": kind, "model.hidden": hidden})
+    halvings = max(1, math.ceil(math.log2(side / 16)))
+    options = {"num_downsamplings": halvings} | model.network_options
+    return config.override({"model.network": "residual", "model.network_options": options})
 
 
 def _bound(training: TrainingConfig) -> dict:
@@ -86,11 +109,33 @@ def _vqvae(config, splits):
     likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
     quantizer = _quantizer(options, config.training.seed)
     network = dict(options.network_options)
-    encoder = _call(
-        networks.residual_encoder, splits.shape, quantizer.embedding_dim, options=network
-    )
+    padding = _padding(splits.shape, network.get("num_downsamplings", 2))
+    padded = tuple(n + sum(ends) for n, ends in zip(splits.shape, (*padding, (0, 0)), strict=True))
+    encoder = _call(networks.residual_encoder, padded, quantizer.embedding_dim, options=network)
     decoder = _residual_decoder(encoder.output_shape[1:], network, likelihood, splits)
+    if padded != splits.shape:
+        encoder = _after(keras.layers.ZeroPadding2D(padding), encoder, splits.shape)
+        decoder = _after(decoder, keras.layers.Cropping2D(padding), decoder.input_shape[1:])
     return VQVAE(encoder, quantizer, decoder, likelihood, seed=config.training.seed)
+
+
+def _padding(shape, halvings):
+    """Return the rows and columns to add on either side before images can be halved so often.
+
+    None are added for what is no number of halvings, or more than leave a pixel: the network
+    refuses it.
+    """
+    factor = 2**halvings if isinstance(halvings, int) and halvings > 0 else 1
+    factor = factor if factor <= max(shape[:2]) else 1
+    missing = [-n % factor for n in shape[:2]]
+    return tuple((n // 2, n - n // 2) for n in missing)
+
+
+def _after(first, second, input_shape):
+    """Return the network of one layer or network after another."""
+    inputs = keras.Input(input_shape)
+    name = next(part.name for part in (first, second) if isinstance(part, keras.Model))
+    return keras.Model(inputs, second(first(inputs)), name=name)
 
 
 def _vqvae2(config, splits):

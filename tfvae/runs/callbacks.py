@@ -147,15 +147,24 @@ class Progress(keras.callbacks.Callback):
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.last_line = -math.inf
+        self.last_line, self.stepped = -math.inf, False
 
     def __enter__(self):
         self.bar.start()
-        self.task = self.bar.add_task("", total=self.epochs, completed=self.first_epoch)
+        waiting = "compiling the graph of a step, which the first one waits for"
+        self.task = self.bar.add_task(waiting, total=self.epochs, completed=self.first_epoch)
+        if not self.console.is_terminal:
+            self.console.print(waiting)
         return self
 
     def __exit__(self, *_):
         self.bar.stop()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Take the wait for the first step off the bar."""
+        if not self.stepped:
+            self.stepped = True
+            self.bar.update(self.task, description="")
 
     def on_epoch_end(self, epoch, logs=None):
         """Move the bar, or print a line."""

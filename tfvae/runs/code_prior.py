@@ -53,7 +53,7 @@ def train_prior(
 
     Raises:
         TfvaeError: no run of a VQ-VAE, settings or data that cannot be used, a fit that waits to be
-            resumed, a loss that is not finite.
+            resumed, a loss that is not finite, or one far above that of the uniform prior.
     """
     start = time.perf_counter()
     run = RunDirectory(run_dir)
@@ -101,6 +101,7 @@ def train_prior(
     # The rest of what the run says may have changed since a fit began that was resumed.
     run.write_config(dataclasses.replace(run.read_config(), data=config.data, code_prior=options))
     update_report(run.path, "code_prior", values)
+    loop.check_end(values["uniform"], rows[:best], model.prior.num_positions, run.code_prior)
     return values
 
 

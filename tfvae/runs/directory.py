@@ -2,14 +2,14 @@
 
 import re
 import shutil
-import zipfile
 from pathlib import Path
 
 import keras
 
+from tfvae import paths
 from tfvae.code_priors import CodePrior
-from tfvae.config import Config, load_config
-from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
+from tfvae.config import Config
+from tfvae.errors import InvalidFile, TfvaeError
 from tfvae.files import atomic
 from tfvae.models import GenerativeModel
 
@@ -42,12 +42,7 @@ class TrainingDirectory:
         Raises:
             InvalidFile: there is no run here, or its configuration is damaged.
         """
-        if not self.config_file.is_file():
-            raise InvalidFile(
-                f"{self.path} is not a run: it has no config.toml. Expected a folder written by "
-                "`tfvae train`."
-            )
-        return load_config(self.config_file)
+        return paths.read_run_config(self.path)
 
     def save_checkpoint(self, model, epoch: int, best: int | None = None) -> None:
         """Keep the model as it is after `epoch` epochs, the one before, and that of `best`."""
@@ -101,11 +96,7 @@ class RunDirectory(TrainingDirectory):
             InvalidFile: the folder already holds a run, or cannot be made.
         """
         run = cls(path)
-        if run.config_file.exists() or run.model_file.exists():
-            raise InvalidFile(
-                f"{path} already holds a run. Continue it with --resume, or choose another "
-                "--run-dir."
-            )
+        paths.check_new_run(path)
         run.write_config(config)
         return run
 
@@ -130,11 +121,8 @@ class RunDirectory(TrainingDirectory):
         Raises:
             InvalidFile: the run has not finished, or its file is damaged.
         """
-        if not self.model_file.is_file() and self.config_file.is_file():
-            raise InvalidFile(
-                f"The run in {self.path} has not finished. Continue it with "
-                f"`tfvae train --resume --run-dir {self.path}`."
-            )
+        if self.config_file.is_file():
+            paths.check_model(self.path)
         return load_model(self.model_file)
 
 
@@ -149,13 +137,7 @@ def load_model(path: str | Path, kind: type = GenerativeModel):
         InvalidFile: the file is missing, damaged, or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InvalidFile(f"There is no model {path}.")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise InvalidFile(
-            f"{path} is not a .keras file, or is truncated. Expected a file that `model.save` "
-            "or `tfvae train` wrote."
-        )
+    paths.check_model_file(path)
     try:
         model = keras.saving.load_model(path)
     except TfvaeError:
@@ -174,14 +156,11 @@ def open_model(path: str | Path):
 
     Raises:
         InvalidFile: there is neither.
+        InvalidArgument: a `.tflite` file.
     """
     path = Path(path)
+    paths.check_model(path)
     if path.is_dir():
         run = RunDirectory(path)
-        config = run.read_config()
-        return run.load_model(), config
-    if not path.exists():
-        raise InvalidFile(f"There is no run or model {path}.")
-    if path.suffix == ".tflite":
-        raise InvalidArgument(f"{path} is a .tflite file; use `tfvae decode` for it.")
+        return run.load_model(), run.read_config()
     return load_model(path), None

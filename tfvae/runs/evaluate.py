@@ -4,10 +4,11 @@ import warnings
 
 from tfvae.config import Config
 from tfvae.data import Splits
-from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
+from tfvae.errors import TfvaeError, TfvaeWarning
 from tfvae.evaluation import active_units, code_measures, log_likelihood
 from tfvae.files import update_report
 from tfvae.models import CodeModel
+from tfvae.paths import config_of
 from tfvae.runs.directory import open_model
 from tfvae.runs.train import load_data
 
@@ -63,10 +64,8 @@ def load_run(path, assignments: dict):
         InvalidArgument: a `.keras` file without a dataset.
         InvalidData: data that does not fit the model.
     """
-    model, config = open_model(path)
-    if config is None and "data.name" not in assignments:
-        raise InvalidArgument(f"{path} is a model without a run: name its data with --dataset.")
-    config = (config or Config()).override(assignments)
+    config = config_of(path, assignments)
+    model, _ = open_model(path)
     splits = load_data(config)
     model.check_data(splits.test.numpy(0, 1), "test")
     return model, config, splits

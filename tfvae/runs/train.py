@@ -12,7 +12,7 @@ from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
 from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel
 from tfvae.runs import callbacks, loop, pictures
-from tfvae.runs.build import build_model, learning_rate
+from tfvae.runs.build import build_model, learning_rate, with_networks
 from tfvae.runs.directory import RunDirectory
 
 
@@ -34,10 +34,15 @@ def train(
 
     Raises:
         TfvaeError: a configuration or data that cannot be used, a folder that holds a run, a loss
-            that is not finite.
+            that is not finite, or that ended far above where it started (`DivergedLoss`, raised
+            once everything is written).
+
+    Warns:
+        TfvaeWarning: the loss ended above where it started.
     """
     start = time.perf_counter()
     splits = splits or load_data(config)
+    config = with_networks(config, splits.shape)
     run = RunDirectory(run_dir)
     epochs_done, model = run.last_checkpoint() if resume else (0, None)
     if config.training.epochs < epochs_done:
@@ -57,7 +62,7 @@ def train(
     else:
         run = RunDirectory.create(run_dir, config)
 
-    loop.fit(
+    start_loss = loop.fit(
         model,
         batches,
         epoch,
@@ -66,12 +71,14 @@ def train(
         f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`.",
         progress,
         hooks=[keras.callbacks.TensorBoard(run.tensorboard, write_graph=False)],
+        untrained=model if epochs_done == 0 else build_model(config, splits),
         validation_data=splits.validation.dataset(config.training.batch_size),
     )
     _settle_prior(run, model)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
-    pictures.draw(run, model, splits, callbacks.read_history(run))
+    rows = callbacks.read_history(run)
+    pictures.draw(run, model, splits, rows)
     update_report(
         run.path,
         "training",
@@ -82,6 +89,7 @@ def train(
             "parameters": model.count_params(),
         },
     )
+    loop.check_end(start_loss, rows, splits.num_values, run)
     return run
 
 
@@ -108,6 +116,9 @@ def load_data(config: Config) -> data.Splits:
         options.binarization,
         config.training.seed,
         options.download,
+        options.layout,
+        options.resize,
+        options.crop,
     )
 
 

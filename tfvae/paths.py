@@ -1,0 +1,137 @@
+"""What names and paths stand for, found out without TensorFlow, so that a refusal comes at once."""
+
+import zipfile
+from pathlib import Path
+
+from tfvae.config import Config, DataConfig, load_config
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+
+
+def dataset_kind(name: str) -> str:
+    """Return what a dataset's name stands for: "digits", "arrays", "folder" or "tfds".
+
+    Raises:
+        InvalidArgument: there is no name.
+        InvalidData: the path of a file that is no dataset, or of nothing.
+    """
+    if not name:
+        raise InvalidArgument(
+            "There is no data: give the path of a folder of images or of an .npy or .npz file, "
+            "'digits', or the name of a TFDS dataset (--dataset)."
+        )
+    if name == "digits":
+        return "digits"
+    path = Path(name)
+    is_arrays = path.suffix in (".npy", ".npz")
+    if path.is_dir() and not is_arrays:
+        return "folder"
+    if not path.exists() and (is_arrays or "/" in name or "\\" in name):
+        raise InvalidData(f"There is no file {'' if is_arrays else 'or folder '}{name}.")
+    if path.exists() and not is_arrays:
+        raise InvalidData(
+            f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, 'digits' "
+            "or the name of a TFDS dataset."
+        )
+    return "arrays" if is_arrays else "tfds"
+
+
+def check_data(config: DataConfig) -> None:
+    """Refuse data that cannot be there.
+
+    Raises:
+        InvalidArgument: there is no name.
+        InvalidData: there is no such file or folder.
+    """
+    if dataset_kind(config.name) == "tfds" and config.data_dir:
+        check_data_dir(config.data_dir)
+
+
+def check_data_dir(path: str | Path) -> None:
+    """Refuse a folder of prepared data that is not there."""
+    if not Path(path).is_dir():
+        raise InvalidData(f"The data_dir {path} is not a folder.")
+
+
+def read_run_config(path: str | Path) -> Config:
+    """Read the config.toml of a run.
+
+    Raises:
+        InvalidFile: there is no run, or its configuration is damaged.
+    """
+    file = Path(path) / "config.toml"
+    if not file.is_file():
+        raise InvalidFile(
+            f"{path} is not a run: it has no config.toml. Expected a folder written by "
+            "`tfvae train`."
+        )
+    return load_config(file)
+
+
+def check_new_run(path: str | Path) -> None:
+    """Refuse a folder that holds a run already.
+
+    Raises:
+        InvalidFile: it does.
+    """
+    if any((Path(path) / name).exists() for name in ("config.toml", "model.keras")):
+        raise InvalidFile(
+            f"{path} already holds a run. Continue it with --resume, or choose another --run-dir."
+        )
+
+
+def check_model(path: str | Path) -> None:
+    """Refuse what is neither a run that has finished nor a `.keras` file.
+
+    Raises:
+        InvalidFile: there is nothing, no run, or one that has not finished.
+        InvalidArgument: a `.tflite` file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        read_run_config(path)
+        if not (path / "model.keras").is_file():
+            raise InvalidFile(
+                f"The run in {path} has not finished. Continue it with "
+                f"`tfvae train --resume --run-dir {path}`."
+            )
+    elif not path.exists():
+        raise InvalidFile(f"There is no run or model {path}.")
+    elif path.suffix == ".tflite":
+        raise InvalidArgument(f"{path} is a .tflite file; use `tfvae decode` for it.")
+    else:
+        check_model_file(path)
+
+
+def check_model_file(path: str | Path) -> None:
+    """Refuse what is no `.keras` file.
+
+    Raises:
+        InvalidFile: it is missing, truncated, or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidFile(f"There is no model {path}.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise InvalidFile(
+            f"{path} is not a .keras file, or is truncated. Expected a file that `model.save` "
+            "or `tfvae train` wrote."
+        )
+
+
+def config_of(path: str | Path, assignments: dict) -> Config:
+    """Return the configuration of a run, or of a `.keras` file, with settings replaced.
+
+    Args:
+        path: the run, or the file.
+        assignments: `{"data.name": ...}`; a file needs at least that one.
+
+    Raises:
+        InvalidFile: there is no finished run or no model.
+        InvalidArgument: a file without a dataset.
+    """
+    check_model(path)
+    if Path(path).is_dir():
+        return read_run_config(path).override(assignments)
+    if "data.name" not in assignments:
+        raise InvalidArgument(f"{path} is a model without a run: name its data with --dataset.")
+    return Config().override(assignments)
