@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors"],
     ["registry", "random", "files", "quiet", "checks"],
-    ["objectives", "training"],
+    ["objectives", "inputs"],
+    ["training"],
     ["distributions"],
     ["networks", "priors", "optimizers", "quantizers", "code_priors"],
     ["exact"],

@@ -141,10 +141,23 @@ class Likelihood(Factory):
             )
         if self.num_levels and x.size and (x.min() < 0 or x.max() > 1):
             raise InvalidData(
-                f"`{name}` has values from {x.min():g} to {x.max():g}; the "
-                f"{type(self).__name__} likelihood expects pixels in [0, 1]. "
-                "Divide 8-bit images by 255, or use likelihood='normal'."
+                f"`{name}` has values from {x.min():g} to {x.max():g}; {self.expected()}"
             )
+
+    def takes(self, x: tf.Tensor) -> tf.Tensor:
+        """Return whether `check` would take the values of a float32 batch: a scalar, in a graph."""
+        if self.num_levels:
+            return tf.reduce_all((x >= 0.0) & (x <= 1.0))  # false of NaN
+        return tf.reduce_all(tf.math.is_finite(x))
+
+    def expected(self) -> str:
+        """Return what `check` and `takes` want of data, and what to do with other data."""
+        if self.num_levels:
+            return (
+                f"the {type(self).__name__} likelihood expects pixels in [0, 1]. Divide 8-bit "
+                "images by 255, or use likelihood='normal'."
+            )
+        return f"the {type(self).__name__} likelihood expects finite pixels. Clean the data first."
 
     def off_levels(self, x: np.ndarray) -> float:
         """Return the fraction of values that are not one of the levels: 0 if all is well.

@@ -9,7 +9,6 @@ from tfvae import estimators, objectives
 from tfvae.errors import InvalidArgument
 from tfvae.models.generative_model import GenerativeModel
 from tfvae.random import Stream, fold_in, make_seed, stream_seed
-from tfvae.training import unpack
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 KL_CHOICES = ("auto", "exact", "monte_carlo")
@@ -34,6 +33,7 @@ class LatentVariableModel(GenerativeModel):
     """
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
+    better = GenerativeModel.better | {"elbo": "max", "reconstruction": "min", "kl": None}
 
     def __init__(self, seed: int = 0, **kwargs):
         super().__init__(METRICS, seed, **kwargs)
@@ -166,7 +166,14 @@ class LatentVariableModel(GenerativeModel):
 
     def encode(self, x, training=False) -> tf.Tensor:
         """Return the mean of q(z|x), `[B, *latent_shape]`."""
-        return self.q_z_given_x(tf.cast(x, tf.float32), training).mean()
+        try:
+            return self.q_z_given_x(tf.cast(x, tf.float32), training).mean()
+        except NotImplementedError as error:
+            raise InvalidArgument(
+                "The mean of q(z|x), which `encode`, `predict` and reconstructions are made of, is "
+                f"not known for this posterior: {error}. Give its distribution a `_mean`, or draw "
+                "with `model.q_z_given_x(x).sample()`."
+            ) from error
 
     def decode(self, z, training=False) -> tf.Tensor:
         """Return the mean of p(x|z), `[B, *x_shape]`; images in [0, 1]."""
@@ -201,26 +208,28 @@ class LatentVariableModel(GenerativeModel):
         `loss` is minus the objective; `elbo` = −(`reconstruction` + `kl`), at β = 1 whatever the
         objective; `reconstruction` = −E_q[log p(x|z)]; `kl` = KL(q(z|x)‖p(z)).
         """
-        return [self._averages]
+        return super().metrics
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, sample_weight = unpack(data)
+        x, y, sample_weight = self._begin_step(data)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
             estimate = self._estimate(x, self._current_beta(), seed, training=True)
-            scaled_loss = self._scaled_loss(-estimate.surrogate, sample_weight)
+            loss = self._total_loss(-estimate.surrogate, x, y, training=True)
+            scaled_loss = self._scaled_loss(loss, sample_weight)
         self._minimize(tape, scaled_loss)
         if estimate.statistics is not None:
             self.estimator.update(estimate.statistics)
-        return self._update_metrics(estimate, sample_weight)
+        return self._update_metrics(estimate, loss, sample_weight)
 
     def test_step(self, data):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
-        x, sample_weight = unpack(data)
+        x, y, sample_weight = self._begin_step(data)
         seed = stream_seed(self.seed, Stream.TEST, self._averages.batches)
         estimate = self._estimate(x, self.beta, seed, training=False)
-        return self._update_metrics(estimate, sample_weight)
+        loss = self._total_loss(-estimate.surrogate, x, y, training=False)
+        return self._update_metrics(estimate, loss, sample_weight)
 
     def _estimate(self, x, beta, seed, training):
         return self.estimator.estimate(
@@ -255,12 +264,11 @@ class LatentVariableModel(GenerativeModel):
         progress = tf.cast(self.step.value + 1, tf.float32) / self.kl_warmup_steps
         return self.beta * tf.minimum(1.0, progress)
 
-    def _update_metrics(self, estimate, sample_weight):
+    def _update_metrics(self, estimate, loss, sample_weight):
         terms = estimate.terms
         reconstruction = -tf.reduce_mean(terms.log_likelihood, axis=0)
         kl = tf.reduce_mean(terms.kl, axis=0)
-        values = (-estimate.surrogate, -(reconstruction + kl), reconstruction, kl)
-        self._averages.update_state(values, sample_weight)
+        self._update_averages(loss, (-(reconstruction + kl), reconstruction, kl), sample_weight)
         return self.get_metrics_result()
 
 

@@ -8,7 +8,13 @@ from tfvae.networks.convolutional import conv_decoder, conv_encoder
 from tfvae.networks.dense import dense_decoder, dense_encoder
 from tfvae.networks.ends import logit_bias
 from tfvae.networks.residual import residual_decoder, residual_encoder
-from tfvae.networks.wiring import conditional, connect, connect_decoder, output_shape
+from tfvae.networks.wiring import (
+    conditional,
+    connect,
+    connect_decoder,
+    example_shape,
+    output_shape,
+)
 
 __all__ = [
     "conditional",
@@ -18,6 +24,7 @@ __all__ = [
     "conv_encoder",
     "dense_decoder",
     "dense_encoder",
+    "example_shape",
     "logit_bias",
     "output_shape",
     "residual_decoder",

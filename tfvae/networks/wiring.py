@@ -24,10 +24,10 @@ def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int,
     if not network.built:
         network.build((None, *input_shape))
     wanted = getattr(network, "input_shape", None)
-    if wanted is not None and tuple(wanted[1:]) != input_shape:
+    if wanted is not None and example_shape(wanted, role) != input_shape:
         raise InvalidArgument(
-            f"The {role} takes latents of shape {tuple(wanted[1:])}, but the encoder before it "
-            f"gives latents of shape {input_shape}. For D latents the last axis of an encoder's "
+            f"The {role} takes latents of shape {example_shape(wanted, role)}, but the encoder "
+            f"before it gives latents of shape {input_shape}. For D latents the last axis of an encoder's "
             "output must be posterior.params_size(D)."
         )
     return factory.event_shape(output_shape(network, (None, *input_shape), role))
@@ -72,6 +72,22 @@ def conditional(network: keras.Model, factory, input_shape, training: bool = Fal
     return given
 
 
+def example_shape(input_shape, role: str) -> tuple[int, ...]:
+    """Return the shape of one input of a network, given that of a batch.
+
+    Raises:
+        InvalidArgument: the network has several inputs.
+    """
+    if isinstance(input_shape, dict) or any(
+        isinstance(size, (tuple, list)) for size in input_shape
+    ):
+        raise InvalidArgument(
+            f"The {role} has {len(input_shape)} inputs, {input_shape}; expected one. Make it a "
+            "network of one input that splits it, and join the data on the last axis."
+        )
+    return tuple(input_shape[1:])
+
+
 def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...]:
     """Return the shape of a network's output, without the batch axis.
 
@@ -81,10 +97,7 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
     try:
         shape = network.compute_output_shape(input_shape)
     except NotImplementedError:
-        raise InvalidArgument(
-            f"The output shape of the {role} is not known before it is called. Define "
-            f"`compute_output_shape(self, input_shape)` in {type(network).__name__}."
-        ) from None
+        shape = _shape_by_trial(network, input_shape, role)
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], (tuple, list))):
         raise InvalidArgument(
             f"The {role} has several outputs, {shape}; expected one tensor. Join them on the "
@@ -96,3 +109,16 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
             "more, all of known size but the batch."
         )
     return tuple(shape[1:])
+
+
+def _shape_by_trial(network, input_shape, role):
+    """Return the output shape that a batch of zeros gives."""
+    try:
+        output = network(tf.zeros([1, *input_shape[1:]]))
+    except Exception as error:
+        raise InvalidArgument(
+            f"The output shape of the {role} is not known, and a batch of zeros of shape "
+            f"{(1, *input_shape[1:])} failed: {error} Mend `call` of {type(network).__name__}, or "
+            "define `compute_output_shape(self, input_shape)` in it."
+        ) from error
+    return keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), output)
