@@ -217,8 +217,7 @@ class OwnLoss(keras.Model):
         Raises:
             InvalidData: on the host, where a batch that went into them had values out of range.
         """
-        if tf.executing_eagerly() and float(self._refused.result()):
-            count = int(self._refused.result())
+        if tf.executing_eagerly() and (count := int(self._refused.result())):
             self._refused.reset_state()
             raise InvalidData(
                 f"{count} of the batches since the averages began {self.refusal()} A model that "
@@ -267,7 +266,10 @@ class OwnLoss(keras.Model):
         variables = self.trainable_variables
         gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self._counter.assign_add(1)
+        # Where the data ends, a graph has run ahead into one more step, as far as it could come
+        # without a batch.
+        with tf.control_dependencies([scaled_loss]):
+            self._counter.assign_add(1)
 
     def _update_averages(self, loss: Loss, others, sample_weight):
         """Add a batch to the metrics: the loss, and the other values `[B]` that are averaged."""
@@ -364,7 +366,7 @@ class Refused(keras.metrics.Metric):
 
     def result(self):
         """Return the number of batches."""
-        return self.count.value
+        return tf.convert_to_tensor(self.count.value)
 
 
 class Averages(keras.metrics.Metric):

@@ -9,6 +9,7 @@ from tfvae.networks.dense import dense_decoder, dense_encoder
 from tfvae.networks.ends import logit_bias
 from tfvae.networks.residual import residual_decoder, residual_encoder
 from tfvae.networks.wiring import (
+    build,
     conditional,
     connect,
     connect_decoder,
@@ -17,6 +18,7 @@ from tfvae.networks.wiring import (
 )
 
 __all__ = [
+    "build",
     "conditional",
     "connect",
     "connect_decoder",

@@ -21,14 +21,13 @@ def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int,
         InvalidArgument: the network takes another shape, or its output is not such parameters.
     """
     input_shape = tuple(input_shape)
-    if not network.built:
-        network.build((None, *input_shape))
+    build(network, input_shape, role)
     wanted = getattr(network, "input_shape", None)
     if wanted is not None and example_shape(wanted, role) != input_shape:
         raise InvalidArgument(
             f"The {role} takes latents of shape {example_shape(wanted, role)}, but the encoder "
-            f"before it gives latents of shape {input_shape}. For D latents the last axis of an encoder's "
-            "output must be posterior.params_size(D)."
+            f"before it gives latents of shape {input_shape}. For D latents the last axis of an "
+            "encoder's output must be posterior.params_size(D)."
         )
     return factory.event_shape(output_shape(network, (None, *input_shape), role))
 
@@ -72,6 +71,22 @@ def conditional(network: keras.Model, factory, input_shape, training: bool = Fal
     return given
 
 
+def build(network: keras.Model, input_shape, role: str) -> None:
+    """Build a network, unless it is built, for inputs of a shape (without the batch axis).
+
+    A network without a `build` of its own is called on a batch of zeros, which builds it.
+
+    Raises:
+        InvalidArgument: that fails.
+    """
+    if network.built:
+        return
+    if type(network).build in (keras.Model.build, keras.layers.Layer.build):
+        _trial(network, input_shape, role)
+    else:
+        network.build((None, *input_shape))
+
+
 def example_shape(input_shape, role: str) -> tuple[int, ...]:
     """Return the shape of one input of a network, given that of a batch.
 
@@ -97,7 +112,8 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
     try:
         shape = network.compute_output_shape(input_shape)
     except NotImplementedError:
-        shape = _shape_by_trial(network, input_shape, role)
+        output = _trial(network, input_shape[1:], role)
+        shape = keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), output)
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], (tuple, list))):
         raise InvalidArgument(
             f"The {role} has several outputs, {shape}; expected one tensor. Join them on the "
@@ -111,14 +127,14 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
     return tuple(shape[1:])
 
 
-def _shape_by_trial(network, input_shape, role):
-    """Return the output shape that a batch of zeros gives."""
+def _trial(network, input_shape, role):
+    """Return what a network gives for a batch of zeros."""
+    shape = (1, *input_shape)
     try:
-        output = network(tf.zeros([1, *input_shape[1:]]))
+        return network(tf.zeros(shape))
     except Exception as error:
         raise InvalidArgument(
-            f"The output shape of the {role} is not known, and a batch of zeros of shape "
-            f"{(1, *input_shape[1:])} failed: {error} Mend `call` of {type(network).__name__}, or "
-            "define `compute_output_shape(self, input_shape)` in it."
+            f"The {role} failed on a batch of zeros of shape {shape}, which was to show the shape "
+            f"of its output: {error} Mend `call` of {type(network).__name__}, or define "
+            "`build(self, input_shape)` and `compute_output_shape(self, input_shape)` in it."
         ) from error
-    return keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), output)
