@@ -70,6 +70,9 @@ class GenerativeModel(OwnLoss):
             raise InvalidData(_other_shape(f"`{name}`", x.shape, self.x_shape))
         self.likelihood.check(x, name)
 
+    def _lock_state(self):
+        """Stay open: our constructor builds, and that of a subclass may go on to make layers."""
+
     def check_batch(self, x, y, name):  # noqa: D102
         self.check_data(x, name)
 
