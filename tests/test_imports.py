@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors"],
     ["registry", "random", "files", "quiet", "checks"],
-    ["objectives", "inputs"],
+    ["objectives", "inputs", "averages"],
     ["training"],
     ["distributions"],
     ["networks", "priors", "optimizers", "quantizers", "code_priors"],
