@@ -82,6 +82,8 @@ class MaximumLikelihood(OwnLoss):
                 theirs.
             InvalidArgument: labels are missing or not wanted, or there is nothing to learn.
         """
+        if not self.built:
+            x = self._look(x, y, "x")
         if self.built:
             self.check_trainable()
         return super().fit(x, y, *args, **kwargs)
