@@ -15,7 +15,7 @@ tf.config.set_logical_device_configuration(
     cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-def train(replicas, examples=40, **settings):
+def train(replicas, examples=40, bad=False, **settings):
     strategy = tf.distribute.MirroredStrategy(
         [f"cpu:{n}" for n in range(replicas)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
@@ -29,6 +29,13 @@ def train(replicas, examples=40, **settings):
             posterior="bernoulli",
         )
         model.compile(tfvae.optimizers.Adam(1e-2), **settings)
+    if bad:
+        x[-1, 0] = -1
+        data = tf.data.Dataset.from_tensor_slices(x).batch(20)
+        try:
+            model.fit(data, verbose=0)
+        except tfvae.errors.InvalidData as error:
+            return {"refused": str(error)}
     history = model.fit(x, epochs=3, batch_size=20, shuffle=False, verbose=0).history
     weights = [np.asarray(w).tolist() for w in model.weights]
     return {"history": history, "weights": weights, "step": int(np.asarray(model.step))}
@@ -40,6 +47,10 @@ LEARNING = ("nvil", "relax")
 CASES = {
     "one": {"replicas": 1, "objective": "exact"},
     "two": {"replicas": 2, "objective": "exact"},
+    # The last batch has five examples: three on one replica, two on the other.
+    "uneven on one": {"replicas": 1, "objective": "exact", "examples": 25},
+    "uneven on two": {"replicas": 2, "objective": "exact", "examples": 25},
+    "out of range": {"replicas": 2, "objective": "exact", "bad": True},
     # The last batch has one example, so that one replica has none.
     **{
         name: {"replicas": 2, "estimator": name, "num_samples": 2, "examples": 21}
@@ -54,13 +65,18 @@ def trained(run_python):
     return json.loads(run_python(SCRIPT, json.dumps(CASES)).splitlines()[-1])
 
 
-def test_two_replicas_give_the_weights_of_one(trained):
+@pytest.mark.parametrize(("on_one", "on_two"), [("one", "two"), ("uneven on one", "uneven on two")])
+def test_two_replicas_give_the_weights_of_one(trained, on_one, on_two):
     """With the exact gradient there is no noise, so that nothing but rounding differs."""
-    one, two = trained["one"], trained["two"]
+    one, two = trained[on_one], trained[on_two]
     assert one["step"] == two["step"] == 6
     for a, b in zip(one["weights"], two["weights"], strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
     np.testing.assert_allclose(one["history"]["loss"], two["history"]["loss"], rtol=1e-5)
+
+
+def test_a_batch_out_of_range_is_seen_on_any_replica(trained):
+    assert "1 of the batches" in trained["out of range"]["refused"]
 
 
 @pytest.mark.parametrize("estimator", LEARNING)

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "synonyms"],
     ["registry", "random", "files", "quiet", "checks"],
-    ["objectives", "training", "schedules"],
+    ["objectives", "inputs", "averages", "schedules"],
+    ["training"],
     ["flows"],
     ["distributions"],
     ["joint", "likelihoods", "posteriors"],

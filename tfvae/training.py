@@ -1,26 +1,60 @@
-"""What every training loop here shares: its settings, running averages, the end of a loss."""
+"""What every training loop here shares: its settings, the data it takes, the end of a loss."""
+
+import inspect
+from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument
+from tfvae import inputs
+from tfvae.averages import Averages, Refused
+from tfvae.errors import InvalidArgument, InvalidData
 
 _COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
+_NO_LABELS = "sample weights in place of labels"
+
+
+class Loss(NamedTuple):
+    """What one step minimizes.
+
+    Attributes:
+        per_example: `[B]` in nats, `additional` included.
+        additional: what `OwnLoss.additional_loss` gave, `[B]`, or None.
+        regularization: the sum of what layers add, a scalar, or None if none adds anything.
+    """
+
+    per_example: tf.Tensor
+    additional: tf.Tensor | None
+    regularization: tf.Tensor | None
+
+    @property
+    def total(self) -> tf.Tensor:
+        """The loss of each example, with the whole regularization in each: `[B]`."""
+        if self.regularization is None:
+            return self.per_example
+        return self.per_example + self.regularization
 
 
 class OwnLoss(keras.Model):
     """A Keras model that has a loss of its own, and comes back compiled when it is loaded.
 
-    Subclasses implement `train_step` and `test_step`, and `compile_arguments` if their `compile`
-    takes more than the optimizer and Keras's own options.
+    Subclasses implement `train_step` and `test_step`, `check_batch` and `takes` for the data, and
+    `compile_arguments` if their `compile` takes more than the optimizer and Keras's own options.
+    Both steps begin with `_begin_step`, and average by `_update_averages`.
 
     Args:
-        averages: names of the per-example values that `metrics` averages.
+        averages: names of the per-example values that `metrics` averages, the loss first.
         counter: name of the variable that counts training steps.
         seed: with the step, decides all noise.
+
+    Attributes:
+        better: of each metric by name, whether "max" or "min" is better, or None if neither is.
+            Callbacks that monitor one of them in mode "auto" are told.
     """
 
     instead_of_loss = "Leave it out."
+    better = {"loss": "min", "regularization": "min", "additional_loss": "min"}
 
     def __init__(self, averages: tuple[str, ...], counter: str, seed: int, **kwargs):
         super().__init__(**kwargs)
@@ -36,16 +70,55 @@ class OwnLoss(keras.Model):
             aggregation="only_first_replica",
         )
         self._averages = Averages(averages)
+        self._additional = keras.metrics.Mean("additional_loss")
+        self._regularization = keras.metrics.Mean("regularization")
+        self._layers_add_losses = False
+        self._refused = Refused()
 
     @property
     def metrics(self):
         """What `fit` and `evaluate` report, averaged over the examples."""
-        return [self._averages]
+        metrics = [self._averages]
+        if self._has_additional_loss:
+            metrics.append(self._additional)
+        if self._layers_add_losses or any(v.regularizer for v in self.trainable_weights):
+            metrics.append(self._regularization)
+        return metrics
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the values that `evaluate` and `train_on_batch` return, in their order."""
+        return [name for m in self.metrics for name in getattr(m, "names", [m.name])]
 
     @property
     def steps_made(self) -> int:
         """How many training steps were made, on the host."""
         return int(self._counter)
+
+    def additional_loss(self, x: tf.Tensor, y, training: bool) -> tf.Tensor | None:
+        """Return what is added to the loss of each example, `[B]` in nats; None for nothing.
+
+        The one hook for a term of your own: override it. `sample_weight` weighs the term as it
+        does the rest of the loss, and the logs show its mean as `additional_loss`.
+
+        Args:
+            x: examples, `[B, ...]`, as the data has them.
+            y: labels, or None if the data has none.
+            training: whether this is a training step.
+        """
+        return None
+
+    def check_batch(self, x, y, name: str) -> None:
+        """Refuse examples `x` and labels `y`, arrays, that the model cannot be trained on."""
+        raise NotImplementedError
+
+    def takes(self, x: tf.Tensor, y) -> tf.Tensor:
+        """Return whether the model takes the values of a batch, a scalar, in the graph."""
+        raise NotImplementedError
+
+    def refusal(self) -> str:
+        """Return what `takes` expects of the values of a batch, for the message."""
+        raise NotImplementedError
 
     def compile_arguments(self) -> dict:
         """Return the arguments of `compile`, as objects, but for the optimizer and Keras's own."""
@@ -55,7 +128,8 @@ class OwnLoss(keras.Model):
         """Hand the optimizer and Keras's own options on, and remember them for saving.
 
         Raises:
-            InvalidArgument: `loss` or `metrics`, which these models have by themselves.
+            InvalidArgument: `loss` or `metrics`, which these models have by themselves, or a
+                subclass whose `compute_loss` or `compute_metrics` would never be called.
         """
         for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(name) is not None:
@@ -63,6 +137,7 @@ class OwnLoss(keras.Model):
                     f"`compile` got `{name}`, but {type(self).__name__} has a loss of its own and "
                     f"reports {', '.join(self._averages.names)} by itself. {self.instead_of_loss}"
                 )
+        self._refuse_unused_overrides()
         super().compile(optimizer=optimizer, **kwargs)
         self._compile_options = {k: kwargs[k] for k in _COMPILE_OPTIONS if k in kwargs}
 
@@ -83,11 +158,105 @@ class OwnLoss(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def _scaled_loss(self, per_example, sample_weight):
-        """Return the loss to differentiate, for `[B]` in nats: the last line of every loss."""
-        # `losses` holds what layers add, weight decay by `kernel_regularizer` among it.
-        loss = weighted_mean(per_example, sample_weight) + sum(self.losses)
-        return self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Train; see `keras.Model.fit`.
+
+        Arrays and tensors are looked at as a whole before the first step, and so is the first batch
+        of anything else. Every later batch is looked at in its step, and the epoch that held one
+        out of range ends in an error.
+
+        Raises:
+            InvalidData: data of another shape than the model takes, not finite, or out of range.
+            InvalidArgument: data that is neither an array nor holds batches of one, a callback
+                that monitors what is neither better high nor low.
+        """
+        options = bound("fit", *args, **kwargs)
+        self._give_directions(options.get("callbacks"))
+        x = self._look(x, y, "x", self.consider)
+        if options.get("class_weight") is not None and y is None and inputs.is_array(x):
+            raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
+        if options.get("validation_data") is not None:
+            options["validation_data"] = self._validation(options["validation_data"])
+        return super().fit(x, self._labels(y, options), **options)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""
+        options = bound("evaluate", *args, **kwargs)
+        if not options.get("_use_cached_eval_dataset"):  # else `fit` has looked at it
+            x = self._look(x, y, "x")
+        as_dict = options.pop("return_dict", False)
+        logs = super().evaluate(x, self._labels(y, options), return_dict=True, **options)
+        return logs if as_dict else self._in_order(logs)
+
+    def predict(self, x, *args, **kwargs):
+        """Call the model on data, a batch at a time; see `keras.Model.predict`."""
+        return super().predict(self._look(x, None, "x"), *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """Make one step; see `keras.Model.train_on_batch`."""
+        return self._on_batch(super().train_on_batch, x, y, "train_on_batch", *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """Measure one batch; see `keras.Model.test_on_batch`."""
+        return self._on_batch(super().test_on_batch, x, y, "test_on_batch", *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Call the model on one batch; see `keras.Model.predict_on_batch`."""
+        return super().predict_on_batch(self._look(x, None, "x"))
+
+    def consider(self, x: np.ndarray) -> None:
+        """Warn of examples that `fit` takes and that are probably not what was meant."""
+
+    def reset_metrics(self):
+        """Begin to average anew."""
+        super().reset_metrics()
+        self._refused.reset_state()
+
+    def get_metrics_result(self):
+        """Return the averages so far, by name.
+
+        Raises:
+            InvalidData: on the host, where a batch that went into them had values out of range.
+        """
+        if tf.executing_eagerly() and (count := int(self._refused.result())):
+            self._refused.reset_state()
+            raise InvalidData(
+                f"{count} of the batches since the averages began {self.refusal()} A model that "
+                "was trained on them is of no use: mend the data, and start again."
+            )
+        return super().get_metrics_result()
+
+    def _begin_step(self, data):
+        """Return x, y or None, and weights `[B]` or None; forget losses of steps before."""
+        x, y, sample_weight = unpack(data)
+        self._refused.update_state(self.takes(x, y))
+        # Losses that layers added when another graph was traced cannot be used in this one.
+        self._clear_losses()
+        return x, y, sample_weight
+
+    def _total_loss(self, per_example, x, y, training) -> Loss:
+        """Return what is minimized, for the model's own loss `[B]`."""
+        additional = self.additional_loss(x, y, training) if self._has_additional_loss else None
+        if additional is not None:
+            if additional.shape.rank != 1:
+                raise InvalidArgument(
+                    f"`additional_loss` of {type(self).__name__} returned the shape "
+                    f"{tuple(additional.shape)}; expected [B], one value for each example. Sum "
+                    "over the other axes; add what belongs to no example by `self.add_loss`."
+                )
+            additional = tf.cast(additional, tf.float32)
+            per_example = per_example + additional
+        # What layers add, weight decay by `kernel_regularizer` among it.
+        terms = [tf.reduce_sum(tf.cast(term, tf.float32)) for term in self.losses]
+        self._layers_add_losses = self._layers_add_losses or bool(terms)
+        return Loss(per_example, additional, tf.add_n(terms) if terms else None)
+
+    def _scaled_loss(self, loss: Loss, sample_weight):
+        """Return the loss to differentiate: the last line of every loss."""
+        mean = share_of_mean(loss.per_example, sample_weight)
+        if loss.regularization is not None:
+            mean += loss.regularization / tf.distribute.get_strategy().num_replicas_in_sync
+        return self.optimizer.scale_loss(mean)
 
     def _minimize(self, tape, scaled_loss):
         """Make the gradient step of dense gradients, and count it.
@@ -98,63 +267,138 @@ class OwnLoss(keras.Model):
         variables = self.trainable_variables
         gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self._counter.assign_add(1)
+        # Where the data ends, a graph has run ahead into one more step, as far as it could come
+        # without a batch.
+        with tf.control_dependencies([scaled_loss]):
+            self._counter.assign_add(1)
+
+    def _update_averages(self, loss: Loss, others, sample_weight):
+        """Add a batch to the metrics: the loss, and the other values `[B]` that are averaged."""
+        self._averages.update_state((loss.total, *others), sample_weight)
+        if loss.additional is not None:
+            self._additional.update_state(loss.additional, sample_weight)
+        if loss.regularization is not None:
+            everywhere = tf.broadcast_to(loss.regularization, tf.shape(loss.per_example))
+            self._regularization.update_state(everywhere, sample_weight)
+
+    @property
+    def _has_additional_loss(self):
+        return type(self).additional_loss is not OwnLoss.additional_loss
+
+    def _refuse_unused_overrides(self):
+        own = type(self).train_step.__module__.split(".")[0] == __name__.split(".")[0]
+        remedies = {
+            "compute_loss": "Override `additional_loss(self, x, y, training)` to add a term to the "
+            "loss of each example, or `train_step` and `test_step` for another loss.",
+            "compute_metrics": "Override the property `metrics` and `_update_averages`, or "
+            "`train_step` and `test_step`, to report more.",
+        }
+        for name, remedy in remedies.items():
+            if own and getattr(type(self), name) is not getattr(keras.Model, name):
+                raise InvalidArgument(
+                    f"{type(self).__name__} overrides `{name}`, which tfvae's `train_step` and "
+                    f"`test_step` never call. {remedy}"
+                )
+
+    def _look(self, x, y, name, consider=None):
+        """Check data and build what waits for its shape; return the data to go on with."""
+        first, first_y, x = inputs.look(x, name)
+        if first is not None:
+            with self.distribute_strategy.scope():
+                self.check_batch(first, first_y if y is None else y, name)
+                if not self.built:
+                    self.build((None, *first.shape[1:]))
+            if consider is not None:
+                consider(first)
+        return x
+
+    def _validation(self, data):
+        if not isinstance(data, (tuple, list)):
+            return self._look(data, None, "validation_data")
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self._look(x, y, "validation_data")
+        return x, self._labels(y, {"sample_weight": sample_weight}), sample_weight
+
+    def _labels(self, y, options):
+        """Keras passes sample weights on only beside labels: let them stand in, marked as such."""
+        weights = options.get("sample_weight")
+        return y if y is not None or weights is None else {_NO_LABELS: weights}
+
+    def _on_batch(self, method, x, y, name, *args, **kwargs):
+        options = bound(name, *args, **kwargs)
+        as_dict = options.pop("return_dict", False)
+        logs = method(self._look(x, y, "x"), y, return_dict=True, **options)
+        return logs if as_dict else self._in_order(logs)
+
+    def _in_order(self, logs):
+        names = [name for name in self.metrics_names if name in logs]
+        return [logs[name] for name in (*names, *(set(logs) - set(names)))]
+
+    def _give_directions(self, callbacks):
+        for callback in keras.tree.flatten(getattr(callbacks, "callbacks", callbacks)):
+            monitored = getattr(callback, "monitor", None)
+            if not isinstance(monitored, str) or getattr(callback, "mode", None) != "auto":
+                continue
+            name = monitored.removeprefix("val_")
+            if name not in self.better:
+                continue
+            if self.better[name] is None:
+                raise InvalidArgument(
+                    f"{type(callback).__name__} monitors {monitored!r}, of which neither more nor "
+                    "less is better in itself. Say which you mean with mode='min' or mode='max', "
+                    "or monitor 'val_loss'."
+                )
+            callback.mode = self.better[name]
 
 
-class Averages(keras.metrics.Metric):
-    """Weighted means of named values `[B]`; `result()` is a dictionary of scalars.
+def bound(method: str, *args, **kwargs) -> dict:
+    """Return what stands behind x and y in a call of a method of Keras's, by name.
 
-    One metric for all of them: a `keras.metrics.Mean` for each would cost a small model a tenth of
-    its training step.
-
-    Args:
-        names: what the values are called in the logs.
+    Raises:
+        TypeError: an argument that the method does not have.
     """
-
-    def __init__(self, names: tuple[str, ...], **kwargs):
-        super().__init__(name="averages", **kwargs)
-        self.names = tuple(names)
-        self.sums = self.add_variable((len(names),), "zeros", name="sums")
-        self.weight = self.add_variable((), "zeros", name="weight")
-        self.batches = self.add_variable((), "zeros", name="batches")
-
-    def update_state(self, values, sample_weight=None):
-        """Add a batch: one tensor `[B]` for each name, weighted by `sample_weight` `[B]`."""
-        values = tf.cast(tf.stack(values), tf.float32)
-        if sample_weight is None:
-            weight = tf.cast(tf.shape(values)[1], tf.float32)
-        else:
-            sample_weight = tf.cast(sample_weight, tf.float32)
-            values, weight = values * sample_weight, tf.reduce_sum(sample_weight)
-        self.sums.assign_add(tf.reduce_sum(values, axis=1))
-        self.weight.assign_add(weight)
-        self.batches.assign_add(1.0)
-
-    def result(self):
-        """Return the mean of each value so far; 0 before the first."""
-        means = tf.math.divide_no_nan(self.sums.value, self.weight.value)
-        return dict(zip(self.names, tf.unstack(means), strict=True))
+    signature = inspect.signature(getattr(keras.Model, method))
+    arguments = signature.bind(None, None, None, *args, **kwargs).arguments
+    rest = arguments.pop("kwargs", {})
+    return {k: v for k, v in arguments.items() if k not in ("self", "x", "y")} | rest
 
 
 def unpack(data):
-    """Return the examples and their weights `[B]`, or None; labels are not used."""
-    x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    return x, flat_weights(sample_weight, x)
+    """Return the examples, their labels or None, and their weights `[B]` or None."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(y, dict) and _NO_LABELS in y:
+        y, sample_weight = None, sample_weight[_NO_LABELS]  # Keras gives them the labels' structure
+    return x, y, flat_weights(sample_weight, x)
 
 
 def flat_weights(sample_weight, x):
-    """Return weights `[B]` of weights that Keras may have given a last axis of size 1."""
+    """Return weights `[B]` of weights that Keras may have given a last axis of size 1.
+
+    Raises:
+        InvalidData: more than one weight for an example.
+    """
     if sample_weight is not None and len(sample_weight.shape) > 1:
+        if any(size != 1 for size in sample_weight.shape[1:]):
+            raise InvalidData(
+                f"`sample_weight` has the shape {tuple(sample_weight.shape)}; expected [B], one "
+                "weight for each example."
+            )
         sample_weight = tf.reshape(sample_weight, tf.shape(x)[:1])
     return sample_weight
 
 
-def weighted_mean(values, sample_weight):
-    """The mean over the batch; the only place where a loss is averaged."""
+def share_of_mean(values, sample_weight):
+    """The sum over this replica's examples, over the number of all; the only place of a mean.
+
+    Gradients are summed over the replicas, so that every example of a batch counts alike however
+    it was split. A replica may get no examples of the last batch.
+    """
+    count = tf.cast(tf.size(values), values.dtype)
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
     if sample_weight is not None:
         values = values * tf.cast(sample_weight, values.dtype)
-    # A replica may get no examples of the last batch.
-    return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
+    return tf.math.divide_no_nan(tf.reduce_sum(values), count)
 
 
 def _dense(gradient):

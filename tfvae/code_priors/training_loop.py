@@ -3,7 +3,6 @@
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfvae.code_priors.data import check_condition
@@ -23,6 +22,8 @@ class MaximumLikelihood(OwnLoss):
         seed: with the step, decides all noise of training.
     """
 
+    better = OwnLoss.better | {"bits_per_code": "min"}
+
     def __init__(self, seed: int = 0, **kwargs):
         super().__init__(METRICS, "training_step", seed, **kwargs)
 
@@ -34,7 +35,7 @@ class MaximumLikelihood(OwnLoss):
     @property
     def metrics(self):
         """`loss`, −log p(codes) in nats per example, and `bits_per_code`, in bits per position."""
-        return [self._averages]
+        return super().metrics
 
     def compile(self, optimizer="adam", **kwargs):
         """Set the optimizer.
@@ -51,17 +52,20 @@ class MaximumLikelihood(OwnLoss):
 
     def train_step(self, batch):
         """Make one gradient step; nothing here waits for the host."""
-        codes, condition, sample_weight = self._unpack(batch)
+        codes, condition, sample_weight = self._begin_step(batch)
         with tf.GradientTape() as tape:
             nats = -self.log_prob(codes, condition, training=True)
-            scaled_loss = self._scaled_loss(nats, sample_weight)
+            loss = self._total_loss(nats, codes, condition, training=True)
+            scaled_loss = self._scaled_loss(loss, sample_weight)
         self._minimize(tape, scaled_loss)
-        return self._update_metrics(nats, sample_weight)
+        return self._update_metrics(loss, nats, sample_weight)
 
     def test_step(self, batch):
         """Measure one batch, without dropout."""
-        codes, condition, sample_weight = self._unpack(batch)
-        return self._update_metrics(-self.log_prob(codes, condition), sample_weight)
+        codes, condition, sample_weight = self._begin_step(batch)
+        nats = -self.log_prob(codes, condition)
+        loss = self._total_loss(nats, codes, condition, training=False)
+        return self._update_metrics(loss, nats, sample_weight)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train on codes, and on labels where there are classes; see `keras.Model.fit`.
@@ -73,17 +77,16 @@ class MaximumLikelihood(OwnLoss):
             args: as in `keras.Model.fit`, and so are `kwargs`.
 
         Raises:
-            InvalidData: codes of another shape, not integers, or out of range; so for labels.
-                The values in a dataset are not looked at.
+            InvalidData: codes of another shape, not integers, or out of range; so for labels. Of a
+                dataset, the first batch is looked at before the first step, and the others in
+                theirs.
             InvalidArgument: labels are missing or not wanted, or there is nothing to learn.
         """
-        self._prepare(x, y, "x")
+        if not self.built:
+            x = self._look(x, y, "x")
         if self.built:
             self.check_trainable()
-        validation = kwargs.get("validation_data")
-        if validation is not None:
-            self._prepare(*_split(validation), "validation_data")
-        return super().fit(x, self._labels(y, kwargs), *args, **kwargs)
+        return super().fit(x, y, *args, **kwargs)
 
     def check_trainable(self) -> None:
         """Refuse to fit a prior without variables.
@@ -96,48 +99,28 @@ class MaximumLikelihood(OwnLoss):
                 f"{type(self).__name__} has nothing to learn. Use it as it is, or another prior."
             )
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""
-        self._prepare(x, y, "x")
-        as_dict = kwargs.pop("return_dict", False)
-        logs = super().evaluate(x, self._labels(y, kwargs), *args, return_dict=True, **kwargs)
-        return logs if as_dict else [logs[name] for name in METRICS]
+    def check_batch(self, x, y, name):  # noqa: D102
+        self.check_codes(x, name)
+        check_condition(y, self.num_classes, len(x))
 
-    def _update_metrics(self, nats, sample_weight):
+    def takes(self, x, y):  # noqa: D102
+        in_range = tf.reduce_all((x >= 0) & (x < tf.cast(self.codebook_size, x.dtype)))
+        if not self.num_classes or y is None:
+            return in_range
+        return in_range & tf.reduce_all((y >= 0) & (y < tf.cast(self.num_classes, y.dtype)))
+
+    def refusal(self):  # noqa: D102
+        labels = f", and labels from 0 to {self.num_classes - 1}" if self.num_classes else ""
+        return (
+            f"held values out of range; expected codes from 0 to {self.codebook_size - 1}{labels}."
+        )
+
+    def _update_metrics(self, loss, nats, sample_weight):
         bits_per_code = nats / (self.num_positions * math.log(2.0))
-        self._averages.update_state((nats, bits_per_code), sample_weight)
+        self._update_averages(loss, (bits_per_code,), sample_weight)
         return self.get_metrics_result()
 
-    def _prepare(self, x, y, name):
-        """Check arrays, and build the model if it waits for the shape of the data."""
-        if isinstance(x, (np.ndarray, tf.Tensor)):
-            self.check_codes(x, name)
-            check_condition(y, self.num_classes, len(x))
-            shape = x.shape
-        elif isinstance(x, tf.data.Dataset):
-            spec = x.element_spec
-            shape = (spec[0] if isinstance(spec, tuple) else spec).shape
-        else:
-            return
-        if not self.built:
-            with self.distribute_strategy.scope():
-                self.build((None, *shape[1:]))
-
-    def _labels(self, y, options):
-        """Keras passes sample weights on only beside labels: without, let weights stand in."""
-        return options.get("sample_weight") if y is None and not self.num_classes else y
-
-    def _unpack(self, batch):
-        """Return codes, labels `[B]` or None, and weights `[B]` or None."""
-        codes, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        if not self.num_classes and sample_weight is not None:
-            labels = None  # the weights that stood in for them
+    def _begin_step(self, data):
+        codes, labels, sample_weight = super()._begin_step(data)
         # Labels get a last axis of size 1 where weights do.
-        return codes, flat_weights(labels, codes), flat_weights(sample_weight, codes)
-
-
-def _split(validation):
-    """Return the codes and the labels, or None, of validation data."""
-    if not isinstance(validation, (tuple, list)):
-        return validation, None
-    return (*validation, None)[:2]
+        return codes, flat_weights(labels, codes), sample_weight

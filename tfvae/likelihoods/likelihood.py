@@ -1,6 +1,7 @@
 """The contract of a likelihood family."""
 
 import numpy as np
+import tensorflow as tf
 
 from tfvae.distributions.factory import Factory
 from tfvae.errors import InvalidArgument, InvalidData
@@ -34,10 +35,26 @@ class Likelihood(Factory):
             )
         if self.num_levels and x.size and (x.min() < 0 or x.max() > 1):
             raise InvalidData(
-                f"`{name}` has values from {x.min():g} to {x.max():g}; the "
-                f"{type(self).__name__} likelihood expects pixels in [0, 1]. "
-                "Divide 8-bit images by 255, or use likelihood='normal'."
+                f"`{name}` has values from {x.min():g} to {x.max():g}; {self.expected()}"
             )
+
+    def takes(self, x: tf.Tensor) -> tf.Tensor:
+        """Return whether `check` would take the values of a float32 batch: a scalar, in a graph."""
+        # Reductions alone: comparing every value would take several times as long. Under XLA, a
+        # minimum and a maximum pass over NaN; a sum does not.
+        is_finite = tf.math.is_finite(tf.reduce_sum(x))
+        if not self.num_levels:
+            return is_finite
+        return is_finite & (tf.reduce_min(x) >= 0.0) & (tf.reduce_max(x) <= 1.0)
+
+    def expected(self) -> str:
+        """Return what `check` and `takes` want of data, and what to do with other data."""
+        if self.num_levels:
+            return (
+                f"the {type(self).__name__} likelihood expects pixels in [0, 1]. Divide 8-bit "
+                "images by 255, or use likelihood='normal'."
+            )
+        return f"the {type(self).__name__} likelihood expects finite pixels. Clean the data first."
 
     def off_levels(self, x: np.ndarray) -> float:
         """Return the fraction of values that are not one of the levels: 0 if all is well.

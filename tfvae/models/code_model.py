@@ -11,9 +11,9 @@ import tensorflow_probability as tfp
 from tfvae import code_priors, likelihoods, networks
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
-from tfvae.models.generative_model import GenerativeModel, fit_options
+from tfvae.models.generative_model import GenerativeModel
 from tfvae.quantizers import Quantized, Quantizer
-from tfvae.training import unpack
+from tfvae.training import bound
 
 _VECTORS_FOR_START = 65_536
 _BATCH_FOR_START = 100
@@ -43,6 +43,13 @@ class CodeModel(GenerativeModel):
     """
 
     _decoder_role = "decoder"
+    better = GenerativeModel.better | {
+        "reconstruction": "min",
+        "quantization": "min",
+        "perplexity": "max",
+        "code_usage": "max",
+        "code_bits": None,
+    }
     instead_of_loss = "Choose the `likelihood` and the quantizer's `commitment_cost` instead."
 
     def __init__(self, codebooks: list[Quantizer], likelihood, prior, seed: int, **kwargs):
@@ -56,7 +63,7 @@ class CodeModel(GenerativeModel):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = tuple(input_shape[1:])
+        self.x_shape = networks.example_shape(input_shape, "encoder")
         self.latent_shape, self.code_shape, sites = self.connect()
         if not self.code_shape:
             raise InvalidArgument(
@@ -68,8 +75,6 @@ class CodeModel(GenerativeModel):
         networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
         self._usage.start(sites, self.codebook_size)
         self._check_prior(self.prior)
-        # Else Keras calls the model once more to build it, in every `fit` under a strategy.
-        self._attached.built = True
         self.built = True
 
     def connect(self) -> tuple[tuple[int, ...], tuple[int, ...], list[int]]:
@@ -171,7 +176,7 @@ class CodeModel(GenerativeModel):
         nats per example; `perplexity`, `code_usage` and `code_bits`, over all batches of the epoch
         together (see `CodeUsage`).
         """
-        return [self._averages, self._usage]
+        return [*super().metrics, self._usage]
 
     @property
     def code_counts(self) -> tf.Tensor:
@@ -247,17 +252,20 @@ class CodeModel(GenerativeModel):
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, sample_weight = unpack(data)
+        x, y, sample_weight = self._begin_step(data)
         with tf.GradientTape() as tape:
-            values, codes = self._terms(x, training=True)
-            scaled_loss = self._scaled_loss(values[0], sample_weight)
+            terms, codes = self._terms(x, training=True)
+            loss = self._total_loss(sum(terms), x, y, training=True)
+            scaled_loss = self._scaled_loss(loss, sample_weight)
         self._minimize(tape, scaled_loss)
-        return self._update_metrics(values, codes, sample_weight)
+        return self._update_metrics(loss, terms, codes, sample_weight)
 
     def test_step(self, data):
         """Measure one batch."""
-        x, sample_weight = unpack(data)
-        return self._update_metrics(*self._terms(x, training=False), sample_weight)
+        x, y, sample_weight = self._begin_step(data)
+        terms, codes = self._terms(x, training=False)
+        loss = self._total_loss(sum(terms), x, y, training=False)
+        return self._update_metrics(loss, terms, codes, sample_weight)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
@@ -269,10 +277,10 @@ class CodeModel(GenerativeModel):
         Raises:
             InvalidData: as in `VAE.fit`, or too few examples to start the codebook from.
         """
-        options = fit_options(*args, **kwargs)
+        options = bound("fit", *args, **kwargs)
         options["callbacks"] = _with_warning(options.get("callbacks"))
         if any(quantizer.needs_data for quantizer in self.codebooks):
-            self._prepare(x, "x")
+            x = self._look(x, y, "x")
             self._start_codebooks(x)
         if self._has_fitted_prior():
             warnings.warn(
@@ -284,17 +292,16 @@ class CodeModel(GenerativeModel):
         return super().fit(x, y, **options)
 
     def _terms(self, x, training):
-        """Return the loss and its two terms, `[B]` each in nats, and the codes."""
+        """Return the two terms of the loss, `[B]` each in nats, and the codes."""
         x = tf.cast(x, tf.float32)
         quantized = self.quantized(x, training)
         reconstruction = -self.p_x_given_vectors(quantized.vectors, training).log_prob(x)
         sites = list(range(1, len(quantized.loss.shape)))
         quantization = tf.reduce_sum(quantized.loss, axis=sites)
-        values = (reconstruction + quantization, reconstruction, quantization)
-        return values, quantized.codes
+        return (reconstruction, quantization), quantized.codes
 
-    def _update_metrics(self, values, codes, sample_weight):
-        self._averages.update_state(values, sample_weight)
+    def _update_metrics(self, loss, terms, codes, sample_weight):
+        self._update_averages(loss, terms, sample_weight)
         self._usage.update_state(self.by_codebook(codes))
         return self.get_metrics_result()
 

@@ -25,6 +25,8 @@ class CodeUsage(keras.metrics.Metric):
     dropout leaves out, do not count.
     """
 
+    names = ("perplexity", "code_usage", "code_bits")
+
     def __init__(self, name: str = "code_usage", **kwargs):
         super().__init__(name=name, **kwargs)
         self.counts = None
@@ -55,12 +57,13 @@ class CodeUsage(keras.metrics.Metric):
         entropy = _entropy(counts)
         bits = tf.constant(self.sites, tf.float64) * entropy / math.log(2)
         seen = tf.cast(tf.reduce_sum(counts) > 0, tf.float64)
-        values = {
-            "perplexity": seen * tf.reduce_mean(tf.exp(entropy)),
-            "code_usage": tf.reduce_mean(tf.cast(counts > 0, tf.float64)),
-            "code_bits": tf.reduce_sum(bits),
-        }
-        return {name: tf.cast(value, tf.float32) for name, value in values.items()}
+        values = (
+            seen * tf.reduce_mean(tf.exp(entropy)),
+            tf.reduce_mean(tf.cast(counts > 0, tf.float64)),
+            tf.reduce_sum(bits),
+        )
+        values = [tf.cast(value, tf.float32) for value in values]
+        return dict(zip(self.names, values, strict=True))
 
 
 def _entropy(counts):

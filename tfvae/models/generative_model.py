@@ -1,13 +1,15 @@
 """What all models share: checked data, a step counter, averages as metrics, saving and copying."""
 
-import inspect
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidData
+from tfvae.errors import InvalidData, TfvaeWarning
 from tfvae.training import OwnLoss
+
+_LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
 
 
 class GenerativeModel(OwnLoss):
@@ -60,51 +62,51 @@ class GenerativeModel(OwnLoss):
             InvalidData: no examples, another shape than the encoder's input, values that are not
                 finite or that the likelihood gives no meaning to.
         """
-        if len(x) == 0:
+        if np.ndim(x) == 0 or len(x) == 0:
             raise InvalidData(f"`{name}` is empty; expected at least one example.")
         if not self.built:  # networks that wait for the shape of the data
             self.build((None, *x.shape[1:]))
         if self.built and tuple(x.shape[1:]) != self.x_shape:
-            raise InvalidData(
-                f"`{name}` holds examples of shape {tuple(x.shape[1:])}; the encoder takes "
-                f"{self.x_shape}. Reshape the data, or build networks for its shape."
-            )
+            raise InvalidData(_other_shape(f"`{name}`", x.shape, self.x_shape))
         self.likelihood.check(x, name)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
+    def _lock_state(self):
+        """Stay open: our constructor builds, and that of a subclass may go on to make layers."""
 
-        Raises:
-            InvalidData: an array has another shape than the encoder's input, is not finite, or is
-                outside the range that the likelihood gives a meaning to.
-        """
-        self._prepare(x, "x")
-        options = fit_options(*args, **kwargs)
-        validation = options.get("validation_data")
-        if validation is not None:
-            first = validation[0] if isinstance(validation, (tuple, list)) else validation
-            self._prepare(first, "validation_data")
-        return super().fit(x, _labels(y, options), **options)
+    def check_batch(self, x, y, name):  # noqa: D102
+        self.check_data(x, name)
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Average the metrics over data; see `keras.Model.evaluate`, and `tfvae.log_likelihood`."""
-        self._prepare(x, "x")
-        as_dict = kwargs.pop("return_dict", False)
-        logs = super().evaluate(x, _labels(y, kwargs), *args, return_dict=True, **kwargs)
-        return logs if as_dict else [logs[name] for name in self.get_metrics_result()]
+    def takes(self, x, y):  # noqa: D102
+        if tuple(x.shape[1:]) != self.x_shape:
+            raise InvalidData(_other_shape("A batch", x.shape, self.x_shape))
+        return self.likelihood.takes(tf.cast(x, tf.float32))
 
-    def _prepare(self, x, name):
-        """Check arrays, and build networks that wait for the shape of the data."""
-        if isinstance(x, np.ndarray):
-            self.check_data(x, name)
-        if not self.built:
-            spec = x.element_spec if isinstance(x, tf.data.Dataset) else x
-            spec = spec[0] if isinstance(spec, tuple) else spec
-            self.build((None, *spec.shape[1:]))
+    def refusal(self):  # noqa: D102
+        return f"held values that the likelihood gives no meaning to: {self.likelihood.expected()}"
+
+    def consider(self, x):
+        """Warn of pixels that lie between the levels of the likelihood."""
+        off_levels = self.likelihood.off_levels(x[:_LOOKED_AT])
+        if off_levels > 0:
+            warnings.warn(
+                f"{off_levels:.0%} of the pixels are not among the {self.likelihood.num_levels} "
+                f"levels of the {type(self.likelihood).__name__} likelihood, so log p(x) is not a "
+                "log-probability of this data. Binarize it, with "
+                "tfvae.data.load(..., binarization='dynamic') or --set "
+                "data.binarization=dynamic, or use a likelihood for grey levels.",
+                TfvaeWarning,
+                stacklevel=4,
+            )
 
 
 class Attached(keras.layers.Layer):
     """Holds the layers that a model gets later: Keras lets one that is built take no more."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # There is nothing to build; else Keras calls the model once more, in every `fit` under a
+        # strategy, and `summary` calls this layer unbuilt.
+        self.built = True
 
     def hold(self, **layers):
         """Take layers in place of those before, whose weights Keras would go on tracking."""
@@ -115,12 +117,8 @@ class Attached(keras.layers.Layer):
             setattr(self, name, layer)
 
 
-def fit_options(*args, **kwargs) -> dict:
-    """Return what stands behind x and y in a call of `fit`, by name, wherever it stood."""
-    bound = inspect.signature(keras.Model.fit).bind(None, None, None, *args, **kwargs).arguments
-    return {name: value for name, value in bound.items() if name not in ("self", "x", "y")}
-
-
-def _labels(y, options):
-    """Keras passes sample weights on only beside labels: let the weights themselves stand in."""
-    return options.get("sample_weight") if y is None else y
+def _other_shape(name, shape, expected):
+    return (
+        f"{name} holds examples of shape {tuple(shape[1:])}; the encoder takes {expected}. Reshape "
+        "the data, or build networks for its shape."
+    )

@@ -81,7 +81,7 @@ class HierarchicalVAE(LatentVariableModel):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = tuple(input_shape[1:])
+        self.x_shape = networks.example_shape(input_shape, "encoder")
         shapes = [self.x_shape]
         for number, (encoder, posterior) in enumerate(
             zip(self.encoders, self.posteriors, strict=True), start=1

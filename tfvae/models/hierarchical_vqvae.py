@@ -192,6 +192,5 @@ def _codebooks(given, count):
 def _built(network, input_shape, role):
     """Build a network for an input, and return the shape of what it makes of it."""
     check_input(network, input_shape, role)
-    if not network.built:
-        network.build((None, *input_shape))
+    networks.build(network, input_shape, role)
     return networks.output_shape(network, (None, *input_shape), role)

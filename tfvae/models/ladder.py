@@ -91,7 +91,7 @@ class LadderVAE(LatentVariableModel):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = tuple(input_shape[1:])
+        self.x_shape = networks.example_shape(input_shape, "encoder")
         self._h_shapes = networks.output_shapes(self.encoder, self.x_shape, "encoder")
         count = len(self.inference_networks)
         if len(self._h_shapes) != count:

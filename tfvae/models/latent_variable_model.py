@@ -16,7 +16,6 @@ from tfvae.models.generative_model import GenerativeModel
 from tfvae.models.settings import Scheduled, Setting
 from tfvae.random import Stream, draw_seed, fold_in, make_seed, stream_seed
 from tfvae.schedules import LinearWarmup
-from tfvae.training import unpack
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 
@@ -45,6 +44,7 @@ class LatentVariableModel(GenerativeModel):
     """
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
+    better = GenerativeModel.better | {"elbo": "max", "reconstruction": "min", "kl": None}
 
     objective = Setting("objective")
     num_samples = Setting("num_samples")
@@ -156,16 +156,13 @@ class LatentVariableModel(GenerativeModel):
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`. A prior that starts at training examples is given some."""
-        if self.steps_made == 0:
+        if self.steps_made == 0 and self.prior.num_examples_to_start:
+            x = self._look(x, y, "x")
             self._start_prior(x)
         return super().fit(x, y, *args, **kwargs)
 
     def _start_prior(self, x):
-        if not self.built:
-            self._prepare(x, "x")
         count = self.prior.num_examples_to_start
-        if not count:
-            return
         if isinstance(x, tf.data.Dataset):
             first = x if not isinstance(x.element_spec, tuple) else x.map(lambda x, *_: x)
             x = np.stack(list(first.unbatch().take(count).as_numpy_iterator()))
@@ -280,18 +277,26 @@ class LatentVariableModel(GenerativeModel):
 
     def call(self, x, training=False):
         """Return reconstructions, the mean of p(x|z) at what `encode` gives."""
-        layers_and_params = self.infer(
-            self.bottom_up(tf.cast(x, tf.float32), training), representatives, training
-        )
-        return self._p_x(layers_and_params[1]).mean()
+        return self._p_x(self._at_representatives(x, training)[1]).mean()
+
+    def _at_representatives(self, x, training):
+        """Return the layers and the parameters of p(x|z) where each z stands for its q."""
+        h = self.bottom_up(tf.cast(x, tf.float32), training)
+        try:
+            return self.infer(h, representatives, training)
+        except NotImplementedError as error:
+            raise InvalidArgument(
+                "The mean of q(z|x), which `encode`, `predict` and reconstructions are made of, is "
+                f"not known for this posterior: {error}. Give its distribution a `_mean` or a "
+                "method `representative`."
+            ) from error
 
     def encode(self, x, training=False) -> tf.Tensor:
         """Return what stands for q(z|x), `[B, *latent_shape]`: its mean, where it has one.
 
         Of several layers, each is taken at that of the layers drawn before.
         """
-        h = self.bottom_up(tf.cast(x, tf.float32), training)
-        layers, _ = self.infer(h, representatives, training)
+        layers, _ = self._at_representatives(x, training)
         return self.join([layer.z for layer in layers])
 
     def decode(self, z, training=False) -> tf.Tensor:
@@ -359,34 +364,32 @@ class LatentVariableModel(GenerativeModel):
         objective; `reconstruction` = −E_q[log p(x|z)]; `kl` = KL(q(z|x)‖p(z)), the sum of `kl_1`,
         …, `kl_L` where there are several layers.
         """
-        return [self._averages]
+        return super().metrics
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, sample_weight = unpack(data)
+        x, y, sample_weight = self._begin_step(data)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
-            estimate = self.estimator.estimate(
-                self.training_bound(),
-                self.inference(x, training=True),
-                tf.cast(x, tf.float32),
-                seed,
-                True,
-            )
-            scaled_loss = self._scaled_loss(-estimate.surrogate, sample_weight)
+            estimate = self._estimate(x, self.training_bound(), seed, training=True)
+            loss = self._total_loss(-estimate.surrogate, x, y, training=True)
+            scaled_loss = self._scaled_loss(loss, sample_weight)
         self._minimize(tape, scaled_loss)
         if estimate.statistics is not None:
             self.estimator.update(estimate.statistics)
-        return self._update_metrics(estimate, sample_weight)
+        return self._update_metrics(estimate, loss, sample_weight)
 
     def test_step(self, data):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
-        x, sample_weight = unpack(data)
+        x, y, sample_weight = self._begin_step(data)
         seed = stream_seed(self.seed, Stream.TEST, self._averages.batches)
-        estimate = self.estimator.estimate(
-            self.validation_bound(), self.inference(x), tf.cast(x, tf.float32), seed, False
-        )
-        return self._update_metrics(estimate, sample_weight)
+        estimate = self._estimate(x, self.validation_bound(), seed, training=False)
+        loss = self._total_loss(-estimate.surrogate, x, y, training=False)
+        return self._update_metrics(estimate, loss, sample_weight)
+
+    def _estimate(self, x, bound, seed, training):
+        x = tf.cast(x, tf.float32)
+        return self.estimator.estimate(bound, self.inference(x, training), x, seed, training)
 
     def training_bound(self) -> Bound:
         """Return the bound that the next training step maximizes."""
@@ -415,7 +418,7 @@ class LatentVariableModel(GenerativeModel):
         if self.kl == "exact" or Scheduled.is_used(self, "free_bits"):
             # A pass shows whether every layer has a KL in closed form.
             infer = self.inference(tf.zeros([1, *self.x_shape]))
-            Bound(self.objective, kl="exact").terms(infer(_at_representatives))
+            Bound(self.objective, kl="exact").terms(infer(_draw_representatives))
         self.estimator.prepare(self)
 
     def _check_beta(self, beta, kl_warmup_steps, objective, estimator):
@@ -449,17 +452,18 @@ class LatentVariableModel(GenerativeModel):
                 f"{', '.join(estimators.names(lambda e: e.takes_exact_kl))}. Got {estimator.name}."
             )
 
-    def _update_metrics(self, estimate, sample_weight):
+    def _update_metrics(self, estimate, loss, sample_weight):
         terms: LogWeightTerms = estimate.terms
         reconstruction = -tf.reduce_mean(terms.log_likelihood, axis=0)
         kls = [tf.reduce_mean(kl, axis=0) for kl in terms.kls]
         kl = sum(kls)
-        values = [-estimate.surrogate, -(reconstruction + kl), reconstruction, kl]
-        self._averages.update_state(values + (kls if len(kls) > 1 else []), sample_weight)
+        by_layer = kls if len(kls) > 1 else []
+        others = (-(reconstruction + kl), reconstruction, kl, *by_layer)
+        self._update_averages(loss, others, sample_weight)
         return self.get_metrics_result()
 
 
-def _at_representatives(number, q):
+def _draw_representatives(number, q):
     z = distributions.representative(q)[tf.newaxis]
     return z, q.log_prob(z)
 

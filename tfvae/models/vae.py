@@ -63,7 +63,7 @@ class VAE(LatentVariableModel):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = tuple(input_shape[1:])
+        self.x_shape = networks.example_shape(input_shape, "encoder")
         self.latent_shape = networks.connect(self.encoder, self.x_shape, self.posterior, "encoder")
         networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
         check_prior(self.prior, self.posterior)

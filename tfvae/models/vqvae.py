@@ -73,8 +73,7 @@ class VQVAE(CodeModel):
         return self.codebooks[0]
 
     def connect(self):  # noqa: D102
-        if not self.encoder.built:
-            self.encoder.build((None, *self.x_shape))
+        networks.build(self.encoder, self.x_shape, "encoder")
         shape = networks.output_shape(self.encoder, (None, *self.x_shape), "encoder")
         if self._takes_any_size:
             self._resize_quantizer(shape[-1])

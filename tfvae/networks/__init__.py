@@ -11,10 +11,12 @@ from tfvae.networks.ladder import dense_ladder, residual_ladder
 from tfvae.networks.residual import residual_decoder, residual_encoder
 from tfvae.networks.wiring import (
     apply,
+    build,
     conditional,
     connect,
     connect_decoder,
     connect_inputs,
+    example_shape,
     output_shape,
     output_shapes,
 )
@@ -23,6 +25,7 @@ __all__ = [
     "GATED",
     "GatedDense",
     "apply",
+    "build",
     "conditional",
     "connect",
     "connect_decoder",
@@ -32,6 +35,7 @@ __all__ = [
     "dense_decoder",
     "dense_encoder",
     "dense_ladder",
+    "example_shape",
     "logit_bias",
     "output_shape",
     "output_shapes",

@@ -40,19 +40,21 @@ def connect_inputs(network: keras.Model, input_shape, role: str) -> tuple[int, .
     """
     several = isinstance(input_shape, list)
     shape = [(None, *s) for s in input_shape] if several else (None, *input_shape)
-    if not network.built:
+    if several and not network.built:
         network.build(shape)
+    elif not several:
+        build(network, tuple(input_shape), role)
     wanted = getattr(network, "input_shape", None)
     if several and (not isinstance(wanted, list) or [tuple(w) for w in wanted] != shape):
         raise InvalidArgument(
             f"The {role} has inputs of shape {wanted}; expected {len(shape)} inputs, of shapes "
             f"{shape}."
         )
-    if not several and wanted is not None and tuple(wanted[1:]) != shape[1:]:
+    if not several and wanted is not None and example_shape(wanted, role) != shape[1:]:
         raise InvalidArgument(
-            f"The {role} takes latents of shape {tuple(wanted[1:])}, but the encoder before it "
-            f"gives latents of shape {shape[1:]}. For D latents the last axis of an encoder's "
-            "output must be posterior.params_size(D)."
+            f"The {role} takes latents of shape {example_shape(wanted, role)}, but the encoder "
+            f"before it gives latents of shape {shape[1:]}. For D latents the last axis of an "
+            "encoder's output must be posterior.params_size(D)."
         )
     return output_shape(network, shape, role)
 
@@ -139,6 +141,38 @@ def conditional(network: keras.Model, factory, input_shape, training: bool = Fal
     return given
 
 
+def build(network: keras.Model, input_shape, role: str) -> None:
+    """Build a network, unless it is built, for inputs of a shape (without the batch axis).
+
+    A network without a `build` of its own is called on a batch of zeros, which builds it.
+
+    Raises:
+        InvalidArgument: that fails.
+    """
+    if network.built:
+        return
+    if type(network).build in (keras.Model.build, keras.layers.Layer.build):
+        _trial(network, input_shape, role)
+    else:
+        network.build((None, *input_shape))
+
+
+def example_shape(input_shape, role: str) -> tuple[int, ...]:
+    """Return the shape of one input of a network, given that of a batch.
+
+    Raises:
+        InvalidArgument: the network has several inputs.
+    """
+    if isinstance(input_shape, dict) or any(
+        isinstance(size, (tuple, list)) for size in input_shape
+    ):
+        raise InvalidArgument(
+            f"The {role} has {len(input_shape)} inputs, {input_shape}; expected one. Make it a "
+            "network of one input that splits it, and join the data on the last axis."
+        )
+    return tuple(input_shape[1:])
+
+
 def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...]:
     """Return the shape of a network's output, without the batch axis.
 
@@ -148,10 +182,8 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
     try:
         shape = network.compute_output_shape(input_shape)
     except NotImplementedError:
-        raise InvalidArgument(
-            f"The output shape of the {role} is not known before it is called. Define "
-            f"`compute_output_shape(self, input_shape)` in {type(network).__name__}."
-        ) from None
+        output = _trial(network, input_shape[1:], role)
+        shape = keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), output)
     if not isinstance(shape, tuple) or (shape and isinstance(shape[0], (tuple, list))):
         name = role if role.isidentifier() else "network"
         raise InvalidArgument(
@@ -167,3 +199,16 @@ def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...
             "more, all of known size but the batch."
         )
     return tuple(shape[1:])
+
+
+def _trial(network, input_shape, role):
+    """Return what a network gives for a batch of zeros."""
+    shape = (1, *input_shape)
+    try:
+        return network(tf.zeros(shape))
+    except Exception as error:
+        raise InvalidArgument(
+            f"The {role} failed on a batch of zeros of shape {shape}, which was to show the shape "
+            f"of its output: {error} Mend `call` of {type(network).__name__}, or define "
+            "`build(self, input_shape)` and `compute_output_shape(self, input_shape)` in it."
+        ) from error

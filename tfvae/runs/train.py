@@ -1,14 +1,13 @@
 """Training a configuration into a run directory."""
 
 import time
-import warnings
 
 import keras
 import tensorflow as tf
 
 from tfvae import data
 from tfvae.config import Config
-from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
+from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel
 from tfvae.runs import callbacks, loop, pictures
@@ -128,13 +127,3 @@ def _check_splits(model, splits):
         images = getattr(splits, name)
         for start in range(0, len(images), 10_000):
             model.check_data(images.numpy(start, start + 10_000), name)
-    off_levels = model.likelihood.off_levels(splits.test.numpy(0, 1000))
-    if off_levels > 0 and not splits.train.resample:
-        warnings.warn(
-            f"{off_levels:.0%} of the pixels of {splits.name!r} are not among the "
-            f"{model.likelihood.num_levels} levels of the {type(model.likelihood).__name__} "
-            "likelihood, so log p(x) is not a log-probability of this data. Use --set "
-            "data.binarization=dynamic, or a likelihood for grey levels.",
-            TfvaeWarning,
-            stacklevel=2,
-        )

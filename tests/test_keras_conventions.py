@@ -1,0 +1,449 @@
+"""What Keras users do out of habit: it works, or is refused in words of their data."""
+
+import contextlib
+import io
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfvae
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
+
+SIZE, BATCH = 6, 4
+X = np.random.default_rng(0).integers(0, 2, (12, SIZE)).astype("float32")
+X.flags.writeable = False
+BAD = X * 255
+
+
+def network(inputs, outputs, **options):
+    return keras.Sequential([keras.Input((inputs,)), keras.layers.Dense(outputs, **options)])
+
+
+def make_vae(cls=tfvae.VAE, compiled=None, encoder=None, **options):
+    keras.utils.set_random_seed(0)
+    encoder = network(SIZE, 4) if encoder is None else encoder
+    model = cls(encoder, network(2, SIZE), **options)
+    model.compile("sgd", **(compiled or {}))
+    return model
+
+
+def make_vqvae(cls=tfvae.VQVAE, **options):
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential(
+        [keras.Input((SIZE,)), keras.layers.Dense(4), keras.layers.Reshape((2, 2))]
+    )
+    decoder = keras.Sequential(
+        [keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.Dense(SIZE)]
+    )
+    quantizer = tfvae.quantizers.get("vq", num_embeddings=4, embedding_dim=2)
+    model = cls(encoder, quantizer, decoder, likelihood="bernoulli", **options)
+    model.compile("sgd")
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def __len__(self):
+        return len(self.x) // BATCH
+
+    def __getitem__(self, index):
+        return (self.x[index * BATCH :][:BATCH],)
+
+
+def generate(x):
+    for start in range(0, len(x), BATCH):
+        yield (x[start : start + BATCH],)
+
+
+def dataset(x):
+    return tf.data.Dataset.from_tensor_slices(x).batch(BATCH)
+
+
+def only_the_last_batch_bad(value=-1.0):
+    x = X.copy()
+    x[-1, 0] = value
+    return x
+
+
+KINDS = {
+    "array": lambda x: x,
+    "tensor": tf.constant,
+    "dataset": dataset,
+    "PyDataset": Batches,
+    "generator": generate,
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """One model for tests that train it, whose graphs are traced once."""
+    return make_vae()
+
+
+class TestRanges:
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+    def test_a_first_batch_out_of_range_is_refused_before_the_first_step(self, model, kind, method):
+        before = model.get_weights()
+        with pytest.raises(InvalidData, match=r"values from 0 to 255; .*\[0, 1\].*Divide"):
+            getattr(model, method)(KINDS[kind](BAD), verbose=0)
+        for a, b in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch", "predict_on_batch"])
+    def test_a_single_batch_is_checked(self, model, method):
+        with pytest.raises(InvalidData, match="values from 0 to 255"):
+            getattr(model, method)(BAD)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_validation_data_is_checked(self, model, kind):
+        with pytest.raises(InvalidData, match="`validation_data` has values from 0 to 255"):
+            model.fit(X, validation_data=KINDS[kind](BAD), verbose=0)
+
+    @pytest.mark.parametrize("kind", ["dataset", "PyDataset", "generator"])
+    @pytest.mark.parametrize("value", [-1.0, np.nan])
+    def test_a_later_batch_ends_the_epoch_in_an_error(self, model, kind, value):
+        data = KINDS[kind](only_the_last_batch_bad(value))
+        with pytest.raises(InvalidData, match=r"1 of the batches .*\[0, 1\].*start again"):
+            model.fit(data, verbose=0)
+        model.evaluate(X, batch_size=BATCH, verbose=0)  # and it is forgotten then
+
+    @pytest.mark.parametrize(
+        "compiled",
+        [{"jit_compile": True}, {"steps_per_execution": 2}, {"run_eagerly": True}],
+        ids=lambda compiled: next(iter(compiled)),
+    )
+    def test_a_later_batch_is_seen_however_the_model_is_compiled(self, compiled):
+        model = make_vae(compiled=compiled)
+        with pytest.raises(InvalidData, match="1 of the batches"):
+            model.fit(dataset(only_the_last_batch_bad()), verbose=0)
+
+    def test_a_later_batch_is_seen_in_mixed_precision(self):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        with pytest.raises(InvalidData, match="1 of the batches"):
+            make_vae().fit(dataset(only_the_last_batch_bad()), verbose=0)
+
+    def test_a_later_batch_of_validation_is_seen(self, model):
+        with pytest.raises(InvalidData, match="1 of the batches"):
+            model.fit(dataset(X), validation_data=dataset(only_the_last_batch_bad()), verbose=0)
+
+    def test_a_density_takes_any_finite_value(self):
+        model = make_vae(likelihood="normal")
+        model.fit(dataset(X * 3 - 1), verbose=0)
+        with pytest.raises(InvalidData, match=r"1 of the batches .*finite"):
+            model.fit(dataset(only_the_last_batch_bad(np.inf)), verbose=0)
+
+    def test_codes_of_a_later_batch_are_seen(self):
+        codes = np.zeros((12, 3), "int32")
+        prior = tfvae.code_priors.get("categorical", codebook_size=5)
+        prior.compile("sgd", run_eagerly=True)
+        prior.fit(dataset(codes), verbose=0)
+        with pytest.raises(InvalidData, match="values from 0 to 5"):
+            prior.fit(dataset(np.where(np.arange(3) == 0, 5, codes)), verbose=0)
+
+    def test_a_generator_loses_no_batch(self, model):
+        seen = []
+
+        def watched():
+            for batch in generate(X):
+                seen.append(batch)
+                yield batch
+
+        steps = int(model.step)
+        model.fit(watched(), verbose=0)
+        assert len(seen) == 3
+        assert int(model.step) - steps == 3  # and no step is counted where the data ends
+
+    def test_the_count_of_refused_batches_is_no_weight(self, model):
+        names = [weight.path.split("/")[-1] for weight in model.weights]
+        assert names == ["step", "kernel", "bias", "kernel", "bias"]
+        assert len(model.copy().get_weights()) == len(names)
+
+    def test_grey_pixels_under_bernoulli_warn(self, model):
+        with pytest.warns(TfvaeWarning, match="100% of the pixels are not among the 2 levels"):
+            model.fit(np.full_like(X, 0.5), verbose=0, batch_size=BATCH)
+        with pytest.warns(TfvaeWarning, match="Binarize"):
+            model.fit(dataset(np.full_like(X, 0.5)), verbose=0)
+
+
+class TestKindsOfData:
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            ({"image": X}, "a dict of 'image'.*x\\['image'\\]"),
+            ([X, X], "a list of 2.*np.stack"),
+            (tf.data.Dataset.from_tensors({"image": X, "label": X}), "a dict of 'image', 'label'"),
+            (None, "`x` is missing"),
+            ("digits", "a str"),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+    def test_what_is_not_one_array_is_refused(self, model, data, message, method):
+        with pytest.raises(InvalidArgument, match=message):
+            getattr(model, method)(data)
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (X[:, :3], r"shape \(3,\); the encoder takes \(6,\)"),
+            (X[:0], "empty"),
+            (dataset(X).take(0), "empty"),
+            (np.array([["a"] * SIZE]), "<U1 values"),
+            (tf.ragged.constant([[0.0], [1.0, 1.0]]), "RaggedTensor"),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+    def test_what_is_no_data_is_refused(self, model, data, message, method):
+        with pytest.raises(InvalidData, match=message):
+            getattr(model, method)(data)
+
+    def test_a_weight_for_every_pixel_is_refused(self, model):
+        with pytest.raises(InvalidData, match=r"`sample_weight` has the shape .*; expected \[B\]"):
+            model.train_on_batch(X, sample_weight=np.ones_like(X))
+
+    def test_class_weight_needs_labels(self, model):
+        with pytest.raises(InvalidArgument, match="label of each example"):
+            model.fit(X, class_weight={0: 1.0})
+
+    def test_weights_of_validation_count_without_labels(self, model):
+        weights = np.arange(12) < 4
+        history = model.fit(X, validation_data=(X, None, weights), batch_size=12, verbose=0)
+        alone = model.evaluate(X[:4], batch_size=4, return_dict=True, verbose=0)
+        # Other noise, for it depends on where an example stands in its batch.
+        assert history.history["val_kl"][0] == pytest.approx(alone["kl"], rel=1e-5)
+
+
+@keras.saving.register_keras_serializable("test_keras_conventions")
+class WithTerm(tfvae.VAE):
+    """Adds 10 to the loss of each example, and the norm of the decoder's bias, trained by it."""
+
+    def additional_loss(self, x, y, training):
+        label = 0.0 if y is None else tf.reshape(tf.cast(y, tf.float32), [-1])
+        pull = tf.reduce_sum(self.decoder.layers[-1].bias - 1.0)
+        return 10.0 + label + pull * tf.ones(tf.shape(x)[:1])
+
+
+class WithAddLoss(tfvae.VAE):
+    def q_z_given_x(self, x, training=False):
+        self.add_loss(tf.constant(7.0))
+        return super().q_z_given_x(x, training)
+
+
+class WithTermOfCodes(tfvae.VQVAE):
+    def additional_loss(self, x, y, training):
+        return tf.fill(tf.shape(x)[:1], 3.0)
+
+
+class TestLossTerms:
+    def test_an_additional_loss_is_trained_measured_and_logged(self):
+        with_term, without = make_vae(WithTerm), make_vae()
+        logs = with_term.train_on_batch(X, return_dict=True)
+        without.train_on_batch(X)
+        assert logs["loss"] == pytest.approx(-logs["elbo"] + 10.0 - SIZE, rel=1e-5)
+        assert logs["additional_loss"] == pytest.approx(10.0 - SIZE, rel=1e-5)
+        bias, plain = (m.decoder.layers[-1].bias.numpy() for m in (with_term, without))
+        np.testing.assert_allclose(bias, plain - 0.01, rtol=1e-4)  # SGD's learning rate
+        labels = np.arange(12) % 2
+        logs = with_term.evaluate(X, labels, return_dict=True, verbose=0)
+        term = 10.5 + np.sum(bias - 1.0)
+        assert logs["additional_loss"] == pytest.approx(term, rel=1e-5)
+        assert logs["loss"] == pytest.approx(-logs["elbo"] + term, rel=1e-5)
+
+    def test_weights_are_no_labels(self):
+        weights = np.full(12, 2.0)
+        logs = make_vae(WithTerm).evaluate(X, sample_weight=weights, return_dict=True, verbose=0)
+        assert logs["additional_loss"] == pytest.approx(10.0 - SIZE, rel=1e-5)
+
+    def test_add_loss_counts_in_both_steps_and_after_a_new_trace(self):
+        model = make_vae(WithAddLoss)
+        for logs in (
+            model.train_on_batch(X, return_dict=True),
+            model.train_on_batch(X[:5], return_dict=True),
+            model.test_on_batch(X, return_dict=True),
+        ):
+            assert logs["regularization"] == 7.0
+            assert logs["loss"] == pytest.approx(-logs["elbo"] + 7.0, rel=1e-5)
+
+    def test_a_model_of_codes_has_the_same_hook(self):
+        logs = make_vqvae(WithTermOfCodes).train_on_batch(X, return_dict=True)
+        expected = logs["reconstruction"] + logs["quantization"] + 3.0
+        assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+
+    def test_a_term_that_is_not_per_example_is_refused(self):
+        class Scalar(tfvae.VAE):
+            def additional_loss(self, x, y, training):
+                return tf.constant(1.0)
+
+        with pytest.raises(InvalidArgument, match=r"returned the shape \(\); expected \[B\]"):
+            make_vae(Scalar, {"run_eagerly": True}).train_on_batch(X)
+
+    @pytest.mark.parametrize("name", ["compute_loss", "compute_metrics"])
+    def test_a_method_that_would_never_be_called_is_refused(self, name):
+        cls = type("Mine", (tfvae.VAE,), {name: lambda self, *args, **kwargs: 0.0})
+        with pytest.raises(InvalidArgument, match=f"Mine overrides `{name}`.*Override"):
+            make_vae(cls)
+
+
+def test_a_subclass_may_have_layers_of_its_own():
+    """A classifier of the mean latent beside the VAE, made after `super().__init__()`."""
+
+    class Classified(tfvae.VAE):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.classifier = keras.layers.Dense(2)
+
+        def additional_loss(self, x, y, training):
+            logits = self.classifier(self.encode(x, training))
+            labels = tf.reshape(tf.cast(y, tf.int32), [-1])
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+    model = make_vae(Classified, {"run_eagerly": True})
+    labels = (X[:, 0] > 0).astype("int32")
+    before = model.evaluate(X, labels, return_dict=True, verbose=0)["additional_loss"]
+    model.fit(X, labels, epochs=20, verbose=0)
+    assert model.evaluate(X, labels, return_dict=True, verbose=0)["additional_loss"] < before
+    assert any(w is model.classifier.kernel for w in model.trainable_weights)
+
+
+class TestRegularization:
+    @pytest.mark.parametrize("make", [make_vae, make_vqvae])
+    def test_it_is_part_of_the_loss_and_shown(self, make):
+        model = make()
+        model.run_eagerly = True
+        layer = model.decoder.layers[-1]
+        layer.kernel.regularizer = keras.regularizers.L2(0.5)
+        expected = 0.5 * np.sum(layer.kernel.numpy() ** 2)
+        logs = model.evaluate(X, return_dict=True, verbose=0)
+        assert logs["regularization"] == pytest.approx(expected, rel=1e-5)
+        own = logs["reconstruction"] + logs.get("kl", 0) + logs.get("quantization", 0)
+        assert logs["loss"] == pytest.approx(own + expected, rel=1e-5)
+        assert "regularization" in model.fit(X, verbose=0).history
+
+    def test_it_is_no_entry_where_there_is_none(self, model):
+        assert "regularization" not in model.metrics_names
+
+    def test_activity_counts(self):
+        encoder = network(SIZE, 4, activity_regularizer=keras.regularizers.L2(0.1))
+        model = make_vae(encoder=encoder)
+        logs = model.test_on_batch(X, return_dict=True)
+        expected = 0.1 * np.mean(np.sum(encoder(X).numpy() ** 2, axis=1))
+        assert logs["regularization"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [make_vae, make_vqvae])
+def test_every_list_of_values_has_the_order_of_metrics_names(make):
+    model = make()
+    model.decoder.layers[-1].kernel.regularizer = keras.regularizers.L2(0.5)
+    names = model.metrics_names
+    assert names[0] == "loss"
+    assert "regularization" in names
+    for method in (model.test_on_batch, lambda x, **kw: model.evaluate(x, verbose=0, **kw)):
+        values, logs = method(X), method(X, return_dict=True)
+        assert values == [logs[name] for name in names]
+    assert set(model.train_on_batch(X, return_dict=True)) == set(names)
+    values = model.train_on_batch(X)
+    terms = dict(zip(names, values, strict=True))
+    own = terms["reconstruction"] + terms.get("kl", 0) + terms.get("quantization", 0)
+    assert terms["loss"] == pytest.approx(own + terms["regularization"], rel=1e-5)
+
+
+class TestMonitors:
+    @pytest.mark.parametrize("monitor", ["val_elbo", "val_loss", "val_reconstruction"])
+    def test_the_better_direction_is_known(self, model, monitor, tmp_path):
+        callbacks = [
+            keras.callbacks.EarlyStopping(monitor, patience=0, restore_best_weights=True),
+            keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor, save_best_only=True),
+            keras.callbacks.ReduceLROnPlateau(monitor),
+        ]
+        model.fit(X, validation_data=(X,), verbose=0, callbacks=callbacks, batch_size=12)
+        expected = "max" if monitor == "val_elbo" else "min"
+        assert [callback.mode for callback in callbacks] == [expected] * 3
+        assert (tmp_path / "best.keras").exists()
+
+    def test_training_goes_on_while_the_elbo_rises(self, model):
+        stop = keras.callbacks.EarlyStopping("val_elbo", patience=0)
+        rising = [-3.0, -2.0, -1.0, -2.0, -3.0]
+
+        class Pretend(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs["val_elbo"] = rising[epoch]
+
+        model.fit(X, epochs=5, verbose=0, callbacks=[Pretend(), stop], batch_size=12)
+        assert stop.stopped_epoch == 3
+
+    def test_a_metric_that_is_not_better_either_way_is_refused(self, model):
+        stop = keras.callbacks.EarlyStopping("val_kl")
+        with pytest.raises(InvalidArgument, match=r"EarlyStopping monitors 'val_kl'.*mode='min'"):
+            model.fit(X, callbacks=stop, verbose=0)
+        stop.mode = "min"
+        model.fit(X, callbacks=stop, validation_data=(X,), verbose=0, batch_size=12)
+
+    def test_models_of_codes_and_priors_know_theirs(self):
+        assert make_vqvae().better["perplexity"] == "max"
+        assert tfvae.code_priors.CodePrior.better["bits_per_code"] == "min"
+
+
+class OfShapesUnknown(keras.Model):
+    """A subclassed network without `compute_output_shape`."""
+
+    def __init__(self, outputs, broken=False):
+        super().__init__()
+        self.dense, self.broken = keras.layers.Dense(outputs), broken
+
+    def call(self, x):
+        if self.broken:
+            raise TypeError("no such luck")
+        return tf.nn.relu(self.dense(x))
+
+
+class SquaredNormal(tfvae.distributions.Factory):
+    """exp of a normal: no mean is known to TFP."""
+
+    params_per_channel = 2
+
+    def distribution(self, params, batch_ndims):
+        loc, raw = tf.split(params, 2, axis=-1)
+        normal = tfp.distributions.Normal(loc, tf.exp(raw))
+        flow = tfp.bijectors.Softplus()
+        return tfp.distributions.Independent(
+            tfp.distributions.TransformedDistribution(normal, flow), 1
+        )
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "train_on_batch", "call"])
+    def test_a_subclassed_encoder_needs_no_compute_output_shape(self, method):
+        model = make_vae(encoder=OfShapesUnknown(4))
+        (model if method == "call" else getattr(model, method))(X)
+        assert model.latent_shape == (2,)
+
+    def test_what_fails_in_the_trial_is_said(self):
+        with pytest.raises(InvalidArgument, match=r"(?s)encoder.*no such luck.*OfShapesUnknown"):
+            make_vae(encoder=OfShapesUnknown(4, broken=True)).fit(X)
+
+    def test_several_inputs_are_refused(self):
+        inputs = [keras.Input((SIZE,)), keras.Input((1,))]
+        joined = keras.layers.Dense(4)(keras.layers.Concatenate()(inputs))
+        with pytest.raises(InvalidArgument, match=r"The encoder has 2 inputs.*expected one"):
+            make_vae(encoder=keras.Model(inputs, joined))
+
+    def test_a_posterior_without_a_mean_trains_and_says_why_it_does_not_predict(self):
+        model = make_vae(posterior=SquaredNormal())
+        model.fit(X, verbose=0)
+        for method in (model.predict, model.encode):
+            with pytest.raises(InvalidArgument, match=r"The mean of q\(z\|x\)"):
+                method(X)
+
+    @pytest.mark.parametrize("make", [make_vae, make_vqvae])
+    def test_a_summary_calls_nothing_unbuilt(self, make):
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            make().summary(print_fn=lambda line: print(line))
+        assert "encoder" in text.getvalue() or "sequential" in text.getvalue()
+        assert "unbuilt" not in text.getvalue()
