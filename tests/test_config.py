@@ -13,15 +13,18 @@ SECTIONS = ("data", "model", "training", "code_prior", "evaluation")
 
 def test_the_recipes_are_those_that_are_documented():
     assert recipes.names() == [
+        "flow-mnist",
         "iwae-mnist",
         "iwae-mnist-2layer",
         "iwae-mnist-published",
+        "ladder-mnist",
         "sbn-mnist-2layer",
         "sbn-mnist-linear",
         "sbn-mnist-nonlinear",
         "vae-digits",
         "vae-images",
         "vae-mnist",
+        "vamp-mnist",
         "vqvae-cifar10",
         "vqvae-digits",
         "vqvae-images",

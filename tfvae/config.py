@@ -27,18 +27,31 @@ class DataConfig:
     crop: tuple[int, ...] = ()
 
 
+# The networks of each family of models; "auto" is chosen by the shape of the images.
+_NETWORKS = {
+    "vae": ("dense", "conv"),
+    "ladder": ("dense", "residual"),
+    "vqvae": ("residual",),
+    "vqvae2": ("residual",),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The networks and distributions.
 
-    `family` is "vae", "vqvae" or "vqvae2". A VAE's `network` is "dense", with layers as wide as
-    `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer of
+    `family` is "vae", "ladder", "vqvae" or "vqvae2". A VAE's `network` is "dense", with layers as
+    wide as `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer of
     `units`; with "auto" and an empty `hidden`, these are chosen by the shape of the images. There
     are `latent_size` latents; with the posterior "categorical" each takes
     `num_categories` values. `upper_latent_sizes` are stochastic layers above these, from the bottom
     up, and `upper_hidden` the widths of the dense layers between two of them. An empty `prior` is
     the one that fits the posterior. The three `..._options` are constructor arguments. The
     `activation` is one of Keras's, or, of dense layers, "gated".
+
+    A "ladder" draws z_1, …, z_L from the top down, with `latent_size` and `upper_latent_sizes`
+    latents in each, and `network_options` as in `tfvae.networks.dense_ladder`, or with the network
+    "residual" as in `residual_ladder`, where the sizes are channels of grids.
 
     The families "vqvae" and "vqvae2" have the network "residual", with `network_options` as in
     `tfvae.networks.residual_encoder`, and the `quantizer` of that name with `quantizer_options`; it
@@ -178,7 +191,7 @@ class Config:
         choices = {
             "data.binarization": (self.data.binarization, ("none", "static", "dynamic")),
             "data.layout": (self.data.layout, ("auto", "NHW", "NHWC", "NCHW")),
-            "model.family": (self.model.family, ("vae", "vqvae", "vqvae2")),
+            "model.family": (self.model.family, ("vae", "ladder", "vqvae", "vqvae2")),
             "model.network": (self.model.network, ("dense", "conv", "residual", "auto")),
             "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),
             "training.precision": (
@@ -204,15 +217,21 @@ class Config:
     def _check_model(self):
         model = self.model
         if model.network == "auto":
+            if model.family == "ladder":
+                raise InvalidArgument(
+                    'model.network is "auto", which a "ladder" does not have; expected "dense" or '
+                    '"residual".'
+                )
             if model.family == "vae" and model.hidden:
                 raise InvalidArgument(
                     f'model.hidden is {list(model.hidden)} with network = "auto", which chooses it '
                     'by the shape of the images; expected [], or network = "dense" or "conv".'
                 )
-        elif (model.family == "vae") == (model.network == "residual"):
+        elif model.network not in _NETWORKS[model.family]:
+            expected = (f"{' or '.join(n)} with {family!r}" for family, n in _NETWORKS.items())
             raise InvalidArgument(
                 f"model.network is {model.network!r} with family = {model.family!r}; expected "
-                '"dense" or "conv" with "vae", and "residual" with "vqvae" and "vqvae2".'
+                f"{', '.join(expected)}."
             )
         categorical = model.posterior == "categorical"
         if categorical and model.num_categories < 2:

@@ -49,7 +49,7 @@ def train_prior(run, settings, resume, as_json, **flags):
     if resume:
         refuse_changes(assignments, {"code_prior.epochs", "data.data_dir"}, "A fit")
     current = paths.config_of(run, {})
-    if current.model.family == "vae":
+    if current.model.family in ("vae", "ladder"):
         raise InvalidArgument(
             f"{run} holds a VAE, whose latents are not codes: it is trained together with its "
             "prior. Expected a run of a VQ-VAE."

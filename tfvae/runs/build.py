@@ -18,7 +18,7 @@ from tfvae import (
 )
 from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument
-from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE
+from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE, LadderVAE
 from tfvae.optimizers import Adam
 
 _SAMPLE_FOR_BIAS = 10_000
@@ -43,7 +43,7 @@ def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
         _optimizer(training, splits),
         steps_per_execution=training.steps_per_execution,
         jit_compile=training.jit_compile,
-        **(_bound(training) if config.model.family == "vae" else {}),
+        **(_bound(training) if config.model.family in ("vae", "ladder") else {}),
     )
     return model
 
@@ -102,6 +102,34 @@ def _vae(config, splits):
     if options.upper_latent_sizes:
         return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
     return VAE(*encoders, *decoders, posterior=posterior, **common)
+
+
+def _ladder(config, splits):
+    options = config.model
+    likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
+    network = {"form": "residual", **options.network_options}
+    if options.network == "residual":
+        parts = _call(
+            networks.residual_ladder,
+            splits.shape,
+            likelihood.params_size(splits.shape[-1]),
+            _latent_sizes(options),
+            bias=_bias(likelihood, splits, per_channel=True),
+            options=network,
+        )
+    else:
+        parts = _call(
+            networks.dense_ladder,
+            splits.shape,
+            _params_shape(likelihood, splits.shape),
+            _latent_sizes(options),
+            activation=_activation(options.activation),
+            bias=_bias(likelihood, splits, per_channel=False),
+            options=network,
+        )
+    prior = priors.get(options.prior or "standard_normal", **options.prior_options)
+    common = {"likelihood": likelihood, "seed": config.training.seed, "form": network["form"]}
+    return LadderVAE(*parts, prior=prior, **common)
 
 
 def _vqvae(config, splits):
@@ -295,4 +323,4 @@ def _optimizer(config: TrainingConfig, splits):
     return optimizer
 
 
-_MODELS = {"vae": _vae, "vqvae": _vqvae, "vqvae2": _vqvae2}
+_MODELS = {"vae": _vae, "ladder": _ladder, "vqvae": _vqvae, "vqvae2": _vqvae2}
