@@ -41,9 +41,9 @@ class ModelConfig:
     """The networks and distributions.
 
     `family` is "vae", "ladder", "vqvae" or "vqvae2". A VAE's `network` is "dense", with layers as
-    wide as `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer of
-    `units`; with "auto" and an empty `hidden`, these are chosen by the shape of the images. There
-    are `latent_size` latents; with the posterior "categorical" each takes
+    wide as `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer
+    of `units`; with "auto" and an empty `hidden`, these are chosen by the shape of the images.
+    There are `latent_size` latents; with the posterior "categorical" each takes
     `num_categories` values. `upper_latent_sizes` are stochastic layers above these, from the bottom
     up, and `upper_hidden` the widths of the dense layers between two of them. An empty `prior` is
     the one that fits the posterior. The three `..._options` are constructor arguments. The
