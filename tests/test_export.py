@@ -236,7 +236,7 @@ def test_models_with_other_latents_are_exported(name, tmp_path, rng):
     assert decoder.latent_shape == model.latent_shape
     np.testing.assert_allclose(decoder.encode(x), twin.encode(x), atol=2e-5)
     np.testing.assert_allclose(decoder.sample(40, 3, 0.8), twin.sample(40, 3, 0.8), atol=2e-5)
-    z = twin.prior.draw(tfvae.random.make_seed(5), tf.range(7)).numpy()
+    z = twin.draw(tfvae.random.make_seed(5), tf.range(7))[0].numpy()
     np.testing.assert_allclose(decoder.decode(z), twin.decode(z), atol=2e-5)
 
 
@@ -337,6 +337,7 @@ def _writer(unroll):
             keras.Input((LATENTS,)),
             keras.layers.RepeatVector(3),
             keras.layers.LSTM(4, return_sequences=True, unroll=unroll, name="writer"),
+            keras.layers.Dense(4),
         ]
     )
     return tfvae.VAE(tfvae.networks.dense_encoder((3, 4), 2 * LATENTS, (8,)), decoder, seed=1)
@@ -368,8 +369,8 @@ def test_what_litert_lacks_can_be_a_saved_model(unsupported, tmp_path):
 class ErfinvPrior(tfvae.priors.StandardNormal):
     """A prior that LiteRT cannot draw from."""
 
-    def sample(self, seed, index, temperature=1.0):
-        return tf.math.erfinv(0.9 * tf.tanh(super().sample(seed, index, temperature)))
+    def draw(self, seed, index, temperature=1.0):
+        return tf.math.erfinv(0.9 * tf.tanh(super().draw(seed, index, temperature)))
 
 
 def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path):
