@@ -129,11 +129,11 @@ class HierarchicalVAE(LatentVariableModel):
         """What p(x, z) is made of."""
         return (*self.decoders, self.prior, self.likelihood)
 
-    def bottom_up(self, x, training=False):
+    def bottom_up(self, x, training=False, condition=None):
         """Return the parameters of q(z_1|x), `[B, ...]`."""
         return self.encoders[0](x, training=training)
 
-    def infer(self, h, draw, training=False):
+    def infer(self, h, draw, training=False, condition=None):
         """Draw z_1 from q(z_1|x), of parameters h, then each z_{l+1} from q(z_{l+1}|z_l)."""
         q = [self.posteriors[0](h)]
         drawn = [draw(0, q[0])]
@@ -160,7 +160,7 @@ class HierarchicalVAE(LatentVariableModel):
         )
         return layers, self._x_params(z[0], training)
 
-    def generate(self, draw, training=False):
+    def generate(self, draw, training=False, condition=None):
         """Draw z_L from p(z_L), then each z_l from p(z_l|z_{l+1})."""
         layers = []  # from the bottom up
         for number in reversed(range(len(self.decoders))):

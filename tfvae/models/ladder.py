@@ -166,16 +166,16 @@ class LadderVAE(LatentVariableModel):
             self.likelihood,
         )
 
-    def bottom_up(self, x, training=False):
+    def bottom_up(self, x, training=False, condition=None):
         """Return the features h_1, …, h_L of x."""
         features = self.encoder(x, training=training)
         return features if isinstance(features, (list, tuple)) else [features]
 
-    def infer(self, h, draw, training=False):
+    def infer(self, h, draw, training=False, condition=None):
         """Draw z_L, …, z_1 from q, and return them with the parameters of p(x|z)."""
         return self._descend(draw, training, h)
 
-    def generate(self, draw, training=False):
+    def generate(self, draw, training=False, condition=None):
         """Draw z_L, …, z_1 from p."""
         return self._descend(draw, training)
 
