@@ -53,6 +53,8 @@ class Condition:
                 f"{where} is a {type(y).__name__} that is no array of numbers; expected {self}."
             ) from None
         y = self._of_type_and_shape(y, where)
+        if y.shape.rank is None:  # Keras's steps forget it where data of two ranks was seen
+            y = tf.reshape(y, [-1, *self.spec.shape[1:]])
         fits = one_for_all and y.shape.is_compatible_with(self.spec.shape[1:])
         if not fits and not y.shape.is_compatible_with([count, *self.spec.shape[1:]]):
             sizes = ", ".join(map(str, [count or "N", *self.spec.shape[1:]]))
@@ -123,7 +125,7 @@ class Classes(Condition):
                 "numbers with `.astype('int32')`; make one-hot rows labels with `.argmax(-1)`."
             )
         if y.shape.rank == 2 and y.shape[-1] == 1:  # as Keras hands labels on
-            y = tf.squeeze(y, -1)
+            y = tf.reshape(y, [-1])
         return y
 
     def _vectors(self, y):

@@ -196,6 +196,11 @@ class LatentVariableModel(GenerativeModel):
             return
         self.prior.start(np.asarray(x[:count], np.float32))
 
+    @property
+    def uses_of_condition(self) -> frozenset[str]:
+        """Which of "encode", "decode" and "sample" depend on y, as the networks have it."""
+        return frozenset()
+
     # What a subclass implements: the passes.
 
     def bottom_up(self, x: tf.Tensor, training: bool = False, condition=None):

@@ -102,6 +102,19 @@ class VAE(LatentVariableModel):
         """What p(x, z) is made of."""
         return (self.decoder, self.prior, self.likelihood)
 
+    @property
+    def uses_of_condition(self) -> frozenset[str]:
+        """Which of "encode", "decode" and "sample" depend on y."""
+        if self.condition is None:
+            return frozenset()
+        decodes = networks.takes_condition(self.decoder)
+        uses = {
+            "encode": networks.takes_condition(self.encoder),
+            "decode": decodes,
+            "sample": decodes or self.prior.takes_condition,
+        }
+        return frozenset(name for name, depends in uses.items() if depends)
+
     def bottom_up(self, x, training=False, condition=None):
         """Return the parameters of q(z|x), `[B, ...]`."""
         return networks.apply_given(self.encoder, x, self.x_shape, condition, training)

@@ -1,5 +1,6 @@
 """What models do with a network: connect it to its neighbours, apply it, make distributions."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -113,7 +114,10 @@ def _apply_to_several(network, values, shapes, training):
     most = max(batch_ndims)
     if most == min(batch_ndims) == 1:
         return network(values, training=training)
-    batch_shape = tf.shape(values[batch_ndims.index(most)])[:most]
+    batch_shape = functools.reduce(
+        tf.broadcast_dynamic_shape,
+        [tf.shape(v)[:ndims] for v, ndims in zip(values, batch_ndims, strict=True)],
+    )
     flat = [
         tf.reshape(tf.broadcast_to(v, tf.concat([batch_shape, s], 0)), [-1, *s])
         for v, s in zip(values, shapes, strict=True)
