@@ -190,6 +190,60 @@ class TestLearning:
             tfvae.log_likelihood(model, x, 2, progress=False, condition=y)
 
 
+class TestHierarchy:
+    """Two layers of two bits, whose p(x|y) is a sum over 16 states."""
+
+    @pytest.fixture(scope="class")
+    def model(self):
+        def network(make, shape, size):
+            return make(shape, size, (4,), condition_size=2)
+
+        return randomized(
+            tfvae.HierarchicalVAE(
+                [
+                    network(networks.dense_encoder, SHAPE, 2),
+                    network(networks.dense_encoder, (2,), 2),
+                ],
+                [
+                    network(networks.dense_decoder, 2, SHAPE),
+                    network(networks.dense_decoder, 2, (2,)),
+                ],
+                posteriors="bernoulli",
+                condition=2,
+            ),
+            scale=1.0,
+        )
+
+    def test_log_likelihood_is_that_of_the_condition(self, model, tmp_path):
+        states = tf.constant(tfvae.exact.latent_states(model))[:, None]
+        images = np.array(list(np.ndindex(2, 2, 2, 2)), np.float32).reshape(-1, *SHAPE)
+        by_label = [
+            tf.reduce_logsumexp(model.log_joint(images, states, condition=label), 0).numpy()
+            for label in range(2)
+        ]
+        np.testing.assert_allclose(np.exp(by_label).sum(-1), 1, rtol=1e-5)
+        assert np.abs(by_label[0] - by_label[1]).max() > 0.1
+        labels = np.arange(len(images)) % 2
+        found = tfvae.log_likelihood(model, images, 3000, progress=False, condition=labels)
+        error = found.per_example - np.array(by_label)[labels, np.arange(len(images))]
+        assert np.all(np.abs(error) < 5 * found.sampling_error + 1e-4)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        again = [m.sample(4, condition=[0, 1, 0, 1]) for m in (model, loaded)]
+        np.testing.assert_array_equal(*again)
+
+    def test_a_device_draws_what_keras_draws(self, model, tmp_path):
+        tfvae.export.litert(model, tmp_path / "decoder.tflite")
+        device = Decoder.from_file(tmp_path / "decoder.tflite")
+        drawn = device.sample(6, seed=2, condition=[0, 1, 0, 1, 0, 1])
+        expected = model.sample(6, seed=2, condition=[0, 1, 0, 1, 0, 1])
+        np.testing.assert_allclose(drawn, expected, rtol=1e-5, atol=1e-5)
+
+    def test_a_ladder_refuses_a_condition(self):
+        with pytest.raises(InvalidArgument, match="LadderVAE takes no `condition`"):
+            tfvae.LadderVAE(None, [None], [], [None], condition=2)
+
+
 class TestRefusals:
     @pytest.fixture(scope="class")
     def compiled(self):

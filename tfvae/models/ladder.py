@@ -69,6 +69,11 @@ class LadderVAE(LatentVariableModel):
         **kwargs,
     ):
         count = len(inference)
+        if kwargs.pop("condition", None) is not None:
+            raise InvalidArgument(
+                "LadderVAE takes no `condition`. Use `VAE` or `HierarchicalVAE`, or a ladder "
+                "without one."
+            )
         super().__init__(num_layers=count, seed=seed, **kwargs)
         if count == 0 or len(top_down) != count or len(generation) != count - 1:
             raise InvalidArgument(
