@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "synonyms"],
     ["registry", "random", "files", "quiet", "checks"],
-    ["objectives", "inputs", "averages", "schedules"],
+    ["objectives", "inputs", "averages", "schedules", "conditions"],
     ["training"],
     ["flows"],
     ["distributions"],

@@ -34,6 +34,7 @@ _PUBLIC = {
     "bound": None,
     "code_priors": None,
     "codec": None,
+    "conditions": None,
     "config": None,
     "data": None,
     "distributions": None,

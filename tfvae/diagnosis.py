@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfvae import estimators, exact, objectives
 from tfvae.bound import Bound
+from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.optimizers import Adam
 from tfvae.random import Stream, fold_in, make_seed
@@ -121,6 +122,7 @@ def diagnose(
             draws.
         InvalidData: data that does not fit the model.
     """
+    refuse(model, "`diagnose`")
     if num_draws < _GROUPS:
         raise InvalidArgument(f"`num_draws` is {num_draws}; expected at least {_GROUPS}.")
     model.check_data(x)

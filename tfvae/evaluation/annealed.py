@@ -6,6 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
 from tfvae.evaluation.results import Measured, sampling_error
@@ -105,6 +106,7 @@ def annealed_importance_sampling(
         InvalidArgument: discrete latents, or a number below 1.
         InvalidData: data that is empty or does not fit the model.
     """
+    refuse(model, "Annealed importance sampling")
     check_at_least(
         1, num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog=num_leapfrog
     )

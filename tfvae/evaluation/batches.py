@@ -4,6 +4,7 @@ import math
 import numbers
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -32,6 +33,43 @@ def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
             raise InvalidData("There are no examples to measure; expected at least one.")
 
     return checked(), count
+
+
+def batches_beside_condition(model, x, condition, batch_size):
+    """Return an iterator over pairs of a checked batch and its conditions, and how many if known.
+
+    Args:
+        model: a `LatentVariableModel`; without a condition, every batch has None beside it.
+        x: examples, as in `batches`.
+        condition: of each example or one for all; None where the batches of x have it.
+        batch_size: examples in a batch.
+    """
+    of_data = isinstance(x, tf.data.Dataset) and condition is None
+    if model.condition is None or not of_data:
+        x = x if isinstance(x, tf.data.Dataset) else np.asarray(x)
+        parts, count = batches(model, x, batch_size)
+        y = model.encode_condition(condition, 1) if model.condition is None else None
+        if model.condition is not None:
+            length = len(x) if isinstance(x, np.ndarray) else None
+            y = model.condition.check(condition, length)
+        one_for_all = y is None or y.shape.rank == len(model.condition.spec.shape) - 1
+        return _beside(parts, y, one_for_all), count
+
+    def checked():
+        for part in x.unbatch().batch(batch_size).as_numpy_iterator():
+            examples, y, _ = keras.utils.unpack_x_y_sample_weight(part)
+            model.check_batch(examples, y, "x")
+            yield tf.constant(examples, tf.float32), tf.convert_to_tensor(y)
+
+    return checked(), None
+
+
+def _beside(parts, y, one_for_all):
+    start = 0
+    for part in parts:
+        end = start + len(part)
+        yield part, y if one_for_all else y[start:end]
+        start = end
 
 
 def as_array(model, x) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import exact
+from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, check_at_least, sample_size, track
 from tfvae.evaluation.importance import log_add_exp
@@ -74,6 +75,7 @@ def has_exact_log_likelihood(model) -> bool:
 
 def _log_p(model):
     """Return the function from a batch to its log p(x), `[B]`."""
+    refuse(model, "`exact_log_likelihood`")
     if "continuous" not in model.latent_kinds:
         states = tf.constant(exact.latent_states(model))
         return lambda x: log_joint_sum(model, x, states)

@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfvae import estimators, exact, objectives
 from tfvae.bound import Bound
+from tfvae.conditions import refuse
 from tfvae.distributions import num_states
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
@@ -133,6 +134,7 @@ def fit_posterior(
         InvalidArgument: a value that cannot be used, or a model without one posterior family.
         InvalidData: data that is empty or does not fit the model.
     """
+    refuse(model, "`fit_posterior`")
     check_at_least(0, num_steps=num_steps)
     check_at_least(1, num_samples=num_samples, num_fresh_samples=num_fresh_samples)
     _check(model, learning_rate, init)

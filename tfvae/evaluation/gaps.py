@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import as_array
 from tfvae.evaluation.exact import exact_log_likelihood, has_exact_log_likelihood
@@ -105,6 +106,7 @@ def amortization_gap(
         InvalidArgument: a value that cannot be used, or a `posterior` of other examples.
         InvalidData: data that is empty or does not fit the model.
     """
+    refuse(model, "`amortization_gap`")
     x = as_array(model, x)
     if posterior is None:
         posterior = fit_posterior(

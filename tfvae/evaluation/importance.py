@@ -10,8 +10,15 @@ import tensorflow_probability as tfp
 
 from tfvae import objectives
 from tfvae.bound import Bound, LogWeightTerms
+from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
+from tfvae.evaluation.batches import (
+    batches_beside_condition,
+    check_at_least,
+    join,
+    sample_size,
+    track,
+)
 from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood
 from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.joint import sampler
@@ -86,7 +93,7 @@ def log_likelihood(
     proposal: Callable[[tf.Tensor], tfp.distributions.Distribution] | None = None,
     condition=None,
 ) -> LogLikelihood | CodeLogLikelihood:
-    """Estimate log p(x) by importance sampling from q(z|x), or from another proposal.
+    """Estimate log p(x), or log p(x|y), by importance sampling from q(z|x) or another proposal.
 
     log p̂(x) = log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
 
@@ -102,7 +109,8 @@ def log_likelihood(
 
     Args:
         model: a `LatentVariableModel` or a `CodeModel`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
+            model with a condition.
         num_samples: K; published results use 5000.
         seed: decides the samples.
         progress: whether to show a progress bar on standard error.
@@ -110,7 +118,8 @@ def log_likelihood(
             `tfd.Distribution` over latents with batch shape `[B]` and event shape `latent_shape`,
             in nats and made of TensorFlow operations; by default the model's own q(z|x). Then
             `kl` and `elbo` are those of the proposal.
-        condition: labels `[N]` or one label for all, for a `CodeModel` whose prior has classes.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all: for a model
+            with a condition, or a `CodeModel` whose prior has classes.
 
     Returns:
         A `LogLikelihood`; of a `CodeModel`, a `CodeLogLikelihood`.
@@ -124,19 +133,26 @@ def log_likelihood(
     if isinstance(model, CodeModel):
         _refuse("proposal", proposal, "the codes of an example are its encoder's", model)
         return code_log_likelihood(model, x, condition, progress)
-    _refuse("condition", condition, "only a prior over codes has classes", model)
+    if model.condition is None:
+        _refuse("condition", condition, "it was made without `condition=`", model)
+    elif proposal is not None:
+        refuse(model, "A `proposal`")
     batch_size = min(_BATCH_SIZE, _rows(model))
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
     results = []
-    for number, batch in enumerate(track(*batches(model, x, batch_size), "log p(x)", progress)):
+    parts = batches_beside_condition(model, x, condition, batch_size)
+    for number, (batch, y) in enumerate(track(*parts, "log p(x)", progress)):
         if proposal is not None:
             _check_proposal(model, proposal, batch)
         batch_seed = fold_in(stream, number)
-        results.append(log_weight_sums(model, batch, batch_seed, num_samples, proposal=proposal))
+        sums = log_weight_sums(model, batch, batch_seed, num_samples, None, proposal, y)
+        results.append(sums)
     return LogLikelihood(*join(results), num_samples, math.prod(model.x_shape))
 
 
-def log_weight_sums(model, x, seed, num_samples, h=None, proposal=None) -> list[np.ndarray]:
+def log_weight_sums(
+    model, x, seed, num_samples, h=None, proposal=None, condition=None
+) -> list[np.ndarray]:
     """Return log p̂(x), the effective sample size, −E[log p(x|z)] and the KL, each `[B]`.
 
     Args:
@@ -146,9 +162,11 @@ def log_weight_sums(model, x, seed, num_samples, h=None, proposal=None) -> list[
         num_samples: K.
         h: what q is made of, in place of `model.bottom_up(x)`.
         proposal: a function of x that returns another q, batch shape `[B]`.
+        condition: y, `[B, ...]` or one for all.
     """
     chunk = min(num_samples, max(1, _rows(model) // len(x)))
-    sums = _accumulate(model, x, seed, tf.constant(num_samples), tf.constant(chunk), h, proposal)
+    sizes = tf.constant(num_samples), tf.constant(chunk)
+    sums = _accumulate(model, x, seed, *sizes, h, proposal, condition)
     return [part.numpy() for part in sums]
 
 
@@ -183,13 +201,13 @@ def _check_proposal(model, proposal, x):
 
 
 @tf.function(reduce_retracing=True)
-def _accumulate(model, x, seed, num_samples, chunk, h, proposal):
+def _accumulate(model, x, seed, num_samples, chunk, h, proposal, condition):
     """Return the four tensors of `log_weight_sums`.
 
     At module level, so that measuring one model again does not trace the graph again.
     """
     if proposal is None:
-        weigh = _own_weights(model, x, h)
+        weigh = _own_weights(model, x, h, condition)
     else:
         weigh = _foreign_weights(model, x, proposal(x))
     zeros = tf.zeros(tf.shape(x)[:1])
@@ -221,9 +239,9 @@ def _accumulate(model, x, seed, num_samples, chunk, h, proposal):
     )
 
 
-def _own_weights(model, x, h):
+def _own_weights(model, x, h, condition):
     """Return the function (K, seed) → terms of samples of the model's own q."""
-    infer = model.inference(x, h=h)
+    infer = model.inference(x, h=h, condition=condition)
     return lambda size, seed: Bound(objectives.iwae).terms(infer(sampler(size, seed)))
 
 

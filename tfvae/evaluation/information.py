@@ -6,6 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfvae.conditions import refuse
 from tfvae.evaluation.batches import as_array, batches, check_at_least, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import error_or_none, standard_error
@@ -32,6 +33,7 @@ def active_units(model, x, threshold: float = 0.01) -> int:
 
 def posterior_means(model, x, batch_size: int = 500) -> np.ndarray:
     """Return E[z|x] for all examples, flattened to `[N, D]`."""
+    refuse(model, "`posterior_means`")
     encode = tf.function(model.encode, reduce_retracing=True)
     parts, _ = batches(model, x, batch_size)
     means = np.concatenate([encode(batch).numpy() for batch in parts])
@@ -121,6 +123,7 @@ def mutual_information(
         InvalidArgument: `num_samples` is below 1.
         InvalidData: data that is empty or does not fit the model.
     """
+    refuse(model, "`mutual_information`")
     check_at_least(1, num_samples=num_samples)
     x = as_array(model, x)
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))

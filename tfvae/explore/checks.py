@@ -25,6 +25,15 @@ def check(content: bytes, name: str = "the model") -> dict:
             f"{name} has no signature {decode!r}: in a browser, LiteRT runs only signatures of "
             "fixed sizes, which this version of tfvae writes. Export it again: tfvae export RUN."
         )
+    conditioned = [s for s, info in signatures.items() if _takes_condition(info)]
+    if any(not s.startswith("sample") for s in conditioned) or (
+        conditioned and not description.get("num_classes")
+    ):
+        raise InvalidFile(
+            f"{name} takes a condition in {', '.join(sorted(conditioned))}, which the page has no "
+            "place for: it knows classes of a prior alone. Use "
+            "`tfvae.ondevice.Decoder(...).sample(n, condition=...)`."
+        )
     for signature, info in signatures.items():
         for tensor in (*info.inputs, *info.outputs):
             if tensor.dtype not in _TYPES:
@@ -34,3 +43,7 @@ def check(content: bytes, name: str = "the model") -> dict:
                     "inputs and outputs that are floats; the weights may be integers."
                 )
     return description
+
+
+def _takes_condition(info):
+    return any(tensor.name == "condition" for tensor in info.inputs)

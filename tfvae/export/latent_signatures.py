@@ -18,57 +18,88 @@ class LatentSignatures(Signatures):
     - `sample(seed [2], index [B], temperature [])` → `image`, `latents`: the draws of these numbers
       from the stream of the seed, with the generator inside the graph;
     - `parameters(latents [B, *latent_shape])` → `parameters`: what `likelihood` makes p(x|z) of.
+
+    Of a model with a condition, each of them that depends on it has one more input, `condition`:
+    labels `[B]` int32, or vectors `[B, C]` float32.
     """
 
     def define(self):  # noqa: D102
         model, spec = self.model, tf.TensorSpec
         latents = spec((None, *model.latent_shape), tf.float32, "latents")
         image = spec((None, *model.x_shape), tf.float32, "image")
-        return {
+        functions = {
             "decode": (self.decode, [latents]),
             "encode": (self.encode, [image]),
             "sample": (self.sample, stream_specs()),
             "parameters": (self.parameters, [latents]),
         }
+        for name, (_, specs) in functions.items():
+            if self._depends(name):
+                specs.append(model.condition.spec)
+        return functions
 
-    def decode(self, latents):
+    def _depends(self, name):
+        """Whether a signature has the input `condition`."""
+        return {"parameters": "decode"}.get(name, name) in self.model.uses_of_condition
+
+    def _given(self, condition, count):
+        """Return the condition of a signature; any where it has none, for the model asks for one.
+
+        What is computed from it then is cut from the graph.
+        """
+        if condition is None and self.model.condition is not None:
+            return self.model.condition.example(count)
+        return condition
+
+    def decode(self, latents, condition=None):
         """Return the images of latents."""
-        return {"image": self.model.decode(latents)}
+        condition = self._given(condition, tf.shape(latents)[0])
+        return {"image": self.model.decode(latents, condition=condition)}
 
-    def encode(self, image):
+    def encode(self, image, condition=None):
         """Return the moments of q(z|x)."""
-        layers, _ = self.model.infer(self.model.bottom_up(image), representatives)
+        count = tf.shape(image)[0]
+        c = self.model.encode_condition(self._given(condition, count), count)
+        h = self.model.bottom_up(image, condition=c)
+        layers, _ = self.model.infer(h, representatives, condition=c)
         moments = {"mean": self.model.join([layer.z for layer in layers])}
         with contextlib.suppress(NotImplementedError):  # of a flow
             moments["stddev"] = self.model.join([layer.q.stddev() for layer in layers])
         return moments
 
-    def sample(self, seed, index, temperature):
+    def sample(self, seed, index, temperature, condition=None):
         """Return images, and the latents that they are the images of."""
-        latents, image = self.model.draw(seed, index, temperature)
+        condition = self._given(condition, tf.shape(index)[0])
+        latents, image = self.model.draw(seed, index, temperature, condition)
         return {"image": image, "latents": latents}
 
-    def parameters(self, latents):
+    def parameters(self, latents, condition=None):
         """Return the decoder's output for latents."""
-        return {"parameters": self.model.x_parameters(latents)}
+        condition = self._given(condition, tf.shape(latents)[0])
+        return {"parameters": self.model.x_parameters(latents, condition=condition)}
 
     def posterior_draws(self, x, seed):
         """Return one draw of q(z|x) for each example, `[B, *latent_shape]`."""
-        joint = self.model.inference(tf.constant(x))(sampler(1, seed))
-        return self.model.join(joint.z)[0]
+        infer = self.model.inference(tf.constant(x), condition=self._given(None, len(x)))
+        return self.model.join(infer(sampler(1, seed)).z)[0]
 
     def shapes(self):  # noqa: D102
-        return {
+        condition = {}
+        if self.model.condition is not None:
+            classes = self.model.condition.num_classes
+            size = self.model.condition.size
+            condition = {"num_classes": classes} if classes else {"condition_size": size}
+        return condition | {
             "latent_shape": list(self.model.latent_shape),
             "latent_kinds": list(self.model.latent_kinds),
             "layer_shapes": [list(shape) for shape in self.model.layer_shapes],
         }
 
     def example_inputs(self, x):  # noqa: D102
-        x = self.model.decode(self._draws(16, 1)).numpy() if x is None else held_out(x)
+        x = self._images(16, 1).numpy() if x is None else held_out(x)
         seed = make_seed(7)
         latents = self.posterior_draws(x, seed).numpy()
-        return {
+        inputs = {
             "decode": {"latents": latents},
             "parameters": {"latents": latents},
             "encode": {"image": x},
@@ -78,9 +109,10 @@ class LatentSignatures(Signatures):
                 "temperature": np.float32(0.9),
             },
         }
+        return self._with_conditions(inputs, len(x))
 
     def calibration_inputs(self, x):  # noqa: D102
-        x = np.asarray(self.model.decode(self._draws(100, 2)) if x is None else x, np.float32)
+        x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
         seed = make_seed(8)
         # What is decoded comes from an encoder, or from the prior.
         latents = tf.concat(
@@ -91,12 +123,27 @@ class LatentSignatures(Signatures):
             axis=0,
         ).numpy()
         decoded = {"latents": latents}
-        return {"decode": decoded, "parameters": decoded, "encode": {"image": x}}
+        inputs = {"decode": decoded, "parameters": dict(decoded), "encode": {"image": x}}
+        return self._with_conditions(inputs, len(x))
+
+    def _with_conditions(self, inputs, count):
+        """Add conditions to the inputs that take them, one after the other, for want of labels."""
+        for name, arrays in inputs.items():
+            if self._depends(name):
+                rows = len(arrays["latents"]) if "latents" in arrays else count
+                arrays["condition"] = self._given(None, rows).numpy()
+        return inputs
+
+    def _images(self, count, seed):
+        return self.model.decode(self._draws(count, seed), condition=self._given(None, count))
 
     def _draws(self, count, seed):
         """Return latents from the prior; where no device can repeat its draws, as TFP draws."""
-        seed = make_seed(seed)
+        seed, y = make_seed(seed), self._given(None, count)
         if "sample" in self.left_out:
-            layers, _ = self.model.generate(ancestral(count, seed))
+            c = self.model.encode_condition(y, count)
+            one_each = self.model.condition is not None and self.model.prior.takes_condition
+            draw = ancestral([] if one_each else count, seed)
+            layers, _ = self.model.generate(draw, condition=c)
             return self.model.join([layer.z for layer in layers])
-        return self.model.draw(seed, tf.range(count))[0]
+        return self.model.draw(seed, tf.range(count), condition=y)[0]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfvae.conditions import refuse
 from tfvae.export.parity import psnr
 from tfvae.joint import sampler
 from tfvae.models import CodeModel
@@ -40,6 +41,7 @@ def quality(model, decoder: Decoder, x: np.ndarray, num_samples: int = 64, seed:
         dB, at a peak of 1 (None where an error is 0); `code_agreement`, the share of codes that are
         those of Keras, where there are codes.
     """
+    refuse(model, "The quality of an export")
     change = _code_change if isinstance(model, CodeModel) else _latent_change
     x = np.asarray(x, np.float32)
     before, after, same_codes, errors = [], [], [], []

@@ -5,6 +5,7 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
+from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.optimizers import adam_direction
 from tfvae.random import Stream, fold_in, make_seed, stream_seed
@@ -50,6 +51,7 @@ def fit_jointly(
             that cannot be used.
         InvalidData: data that does not fit the model.
     """
+    refuse(model, "`fit_jointly`")
     _check(model, init, epochs=epochs, batch_size=batch_size, inner_steps=inner_steps)
     x = np.asarray(x, np.float32)
     model.check_data(x)

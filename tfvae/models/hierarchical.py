@@ -9,7 +9,7 @@ from tfvae import posteriors as families
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
-from tfvae.models.vae import check_prior
+from tfvae.models.vae import build_prior, check_condition, check_prior, condition_config
 
 # How the weights of the networks lie in a file; see `from_config`.
 _LAYOUT = "encoders, decoders"
@@ -41,9 +41,11 @@ class HierarchicalVAE(LatentVariableModel):
             family of q(z_l|…), with the same weights, if it has any.
         likelihood: as in `VAE`.
         seed: with the step, decides all noise.
+        condition: as in `VAE`; each network of two inputs is given it, and a prior that takes it.
 
     Raises:
-        InvalidArgument: numbers of networks or shapes that do not fit each other.
+        InvalidArgument: numbers of networks or shapes that do not fit each other, or a condition
+            that no part takes.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class HierarchicalVAE(LatentVariableModel):
         posteriors="diagonal_normal",
         likelihood="bernoulli",
         seed: int = 0,
+        condition=None,
         **kwargs,
     ):
         count = len(encoders)
-        super().__init__(num_layers=count, seed=seed, **kwargs)
+        super().__init__(num_layers=count, seed=seed, condition=condition, **kwargs)
         if not isinstance(posteriors, (list, tuple)):
             family = families.get(posteriors)
             # A layer's weights are its own, so each has a family object of its own.
@@ -75,7 +78,7 @@ class HierarchicalVAE(LatentVariableModel):
         check_prior(self.prior, top)
         self.likelihood = likelihoods.get(likelihood)
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
-            self.build(encoders[0].input_shape)
+            self.build(networks.shape_beside_condition(encoders[0], self.condition))
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
@@ -87,15 +90,17 @@ class HierarchicalVAE(LatentVariableModel):
             zip(self.encoders, self.posteriors, strict=True), start=1
         ):
             role = f"encoder of z{number}"
-            shapes.append(networks.connect(encoder, shapes[-1], posterior, role))
+            inputs = networks.beside_condition(encoder, shapes[-1], self.condition)
+            shapes.append(networks.connect(encoder, inputs, posterior, role))
         self.layer_shapes = tuple(shapes[1:])
-        networks.connect_decoder(self.decoders[0], shapes[1], self.likelihood, self.x_shape)
+        inputs = networks.beside_condition(self.decoders[0], shapes[1], self.condition)
+        networks.connect_decoder(self.decoders[0], inputs, self.likelihood, self.x_shape)
         for number in range(1, len(self.decoders)):
             self._connect_upper(number)
         single = len(self.encoders) == 1
         self.prior.connect(self.posteriors[-1], self.x_shape if single else None)
-        if not self.prior.built:
-            self.prior.build(self.layer_shapes[-1])
+        build_prior(self.prior, self.layer_shapes[-1], self.condition)
+        check_condition(self.condition, self.encoders, self.decoders, self.prior)
         self.built = True
         if self.estimator is not None:
             self._ready()
@@ -104,7 +109,8 @@ class HierarchicalVAE(LatentVariableModel):
         """Build the network of p(z_number|z_{number+1}), and check that it fits its layers."""
         lower, upper = self.layer_shapes[number - 1 : number + 1]
         family, role = self.posteriors[number - 1], f"decoder of z{number + 1}"
-        shape = networks.connect(self.decoders[number], upper, family, role)
+        inputs = networks.beside_condition(self.decoders[number], upper, self.condition)
+        shape = networks.connect(self.decoders[number], inputs, family, role)
         if shape != lower:
             raise InvalidArgument(
                 f"The {role} describes a z{number} of shape {shape}, but the encoder gives one of "
@@ -129,11 +135,24 @@ class HierarchicalVAE(LatentVariableModel):
         """What p(x, z) is made of."""
         return (*self.decoders, self.prior, self.likelihood)
 
-    def bottom_up(self, x, training=False):
-        """Return the parameters of q(z_1|x), `[B, ...]`."""
-        return self.encoders[0](x, training=training)
+    @property
+    def uses_of_condition(self) -> frozenset[str]:
+        """Which of "encode", "decode" and "sample" depend on y; `decode` reads z_1 alone."""
+        if self.condition is None:
+            return frozenset()
+        decoders = [networks.takes_condition(decoder) for decoder in self.decoders]
+        uses = {
+            "encode": any(map(networks.takes_condition, self.encoders)),
+            "decode": decoders[0],
+            "sample": any(decoders) or self.prior.takes_condition,
+        }
+        return frozenset(name for name, depends in uses.items() if depends)
 
-    def infer(self, h, draw, training=False):
+    def bottom_up(self, x, training=False, condition=None):
+        """Return the parameters of q(z_1|x), `[B, ...]`."""
+        return networks.apply_given(self.encoders[0], x, self.x_shape, condition, training)
+
+    def infer(self, h, draw, training=False, condition=None):
         """Draw z_1 from q(z_1|x), of parameters h, then each z_{l+1} from q(z_{l+1}|z_l)."""
         q = [self.posteriors[0](h)]
         drawn = [draw(0, q[0])]
@@ -143,6 +162,7 @@ class HierarchicalVAE(LatentVariableModel):
                 self.posteriors[number],
                 self.layer_shapes[number - 1],
                 training,
+                condition,
             )
             q.append(conditional(drawn[-1][0]))
             drawn.append(draw(number, q[-1]))
@@ -150,7 +170,7 @@ class HierarchicalVAE(LatentVariableModel):
         top = len(z) - 1
         layers = tuple(
             StochasticLayer(
-                self._p_z(number, z[number + 1 :], training),
+                self._p_z(number, z[number + 1 :], training, condition),
                 z[number],
                 q[number],
                 log_q[number],
@@ -158,25 +178,27 @@ class HierarchicalVAE(LatentVariableModel):
             )
             for number in range(len(z))
         )
-        return layers, self._x_params(z[0], training)
+        return layers, self._x_params(z[0], training, condition)
 
-    def generate(self, draw, training=False):
+    def generate(self, draw, training=False, condition=None):
         """Draw z_L from p(z_L), then each z_l from p(z_l|z_{l+1})."""
         layers = []  # from the bottom up
         for number in reversed(range(len(self.decoders))):
-            p = self._p_z(number, [layer.z for layer in layers], training)
+            p = self._p_z(number, [layer.z for layer in layers], training, condition)
             layers.insert(0, StochasticLayer(p, draw(number, p)))
-        return tuple(layers), self._x_params(layers[0].z, training)
+        return tuple(layers), self._x_params(layers[0].z, training, condition)
 
-    def _p_z(self, number, above, training):
+    def _p_z(self, number, above, training, condition):
         """Return p(z_l|z_{l+1}) of layer `number`, given the values of the layers above it."""
         if not above:
-            return self.prior.given(self._q_z_given_x(training), training)
+            given = condition if self.prior.takes_condition else None
+            return self.prior.given(self._q_z_given_x(training), training, given)
         conditional = networks.conditional(
             self.decoders[number + 1],
             self.posteriors[number],
             self.layer_shapes[number + 1],
             training,
+            condition,
         )
         return conditional(above[0])
 
@@ -184,15 +206,16 @@ class HierarchicalVAE(LatentVariableModel):
         """Return the function x → q(z_1|x), for the prior of a single layer."""
         return lambda x: self.posteriors[0](self.bottom_up(x, training))
 
-    def _x_params(self, z, training):
-        return networks.apply(self.decoders[0], z, self.layer_shapes[0], training)
+    def _x_params(self, z, training, condition):
+        shape = self.layer_shapes[0]
+        return networks.apply_given(self.decoders[0], z, shape, condition, training)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
         config = {"name": self.name, "seed": self.seed, "layout": _LAYOUT}
         for name in ("encoders", "decoders", "prior", "posteriors", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
-        return config
+        return config | condition_config(self)
 
     @classmethod
     def from_config(cls, config):

@@ -69,6 +69,11 @@ class LadderVAE(LatentVariableModel):
         **kwargs,
     ):
         count = len(inference)
+        if kwargs.pop("condition", None) is not None:
+            raise InvalidArgument(
+                "LadderVAE takes no `condition`. Use `VAE` or `HierarchicalVAE`, or a ladder "
+                "without one."
+            )
         super().__init__(num_layers=count, seed=seed, **kwargs)
         if count == 0 or len(top_down) != count or len(generation) != count - 1:
             raise InvalidArgument(
@@ -166,16 +171,16 @@ class LadderVAE(LatentVariableModel):
             self.likelihood,
         )
 
-    def bottom_up(self, x, training=False):
+    def bottom_up(self, x, training=False, condition=None):
         """Return the features h_1, …, h_L of x."""
         features = self.encoder(x, training=training)
         return features if isinstance(features, (list, tuple)) else [features]
 
-    def infer(self, h, draw, training=False):
+    def infer(self, h, draw, training=False, condition=None):
         """Draw z_L, …, z_1 from q, and return them with the parameters of p(x|z)."""
         return self._descend(draw, training, h)
 
-    def generate(self, draw, training=False):
+    def generate(self, draw, training=False, condition=None):
         """Draw z_L, …, z_1 from p."""
         return self._descend(draw, training)
 

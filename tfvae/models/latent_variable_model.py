@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import distributions, estimators, objectives
+from tfvae import conditions, distributions, estimators, objectives
 from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
@@ -16,6 +16,7 @@ from tfvae.models.generative_model import GenerativeModel
 from tfvae.models.settings import Scheduled, Setting
 from tfvae.random import Stream, draw_seed, fold_in, make_seed, stream_seed
 from tfvae.schedules import LinearWarmup
+from tfvae.training import unpack
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 
@@ -26,9 +27,9 @@ class LatentVariableModel(GenerativeModel):
     The latent z has one or more stochastic layers z_1, …, z_L, z_1 next to x. Subclasses set
     `likelihood`, and implement
 
-    - `bottom_up(x, training)`: what inference takes from x without drawing anything;
-    - `infer(h, draw, training)`: the pass that draws the layers from q, given h;
-    - `generate(draw, training)`: the pass that draws them from p;
+    - `bottom_up(x, training, condition)`: what inference takes from x without drawing anything;
+    - `infer(h, draw, training, condition)`: the pass that draws the layers from q, given h;
+    - `generate(draw, training, condition)`: the pass that draws them from p;
     - `posterior_of_layer`, `layer_shapes`: the family of q and the shape of each layer;
     - `generative_parts`: the layers whose weights p(x, z) has;
     - `latent_shape`, `x_shape`: shapes of one latent and one example, known once built.
@@ -36,11 +37,19 @@ class LatentVariableModel(GenerativeModel):
     `tfvae.joint` says what a pass is. Outside of it a latent is one tensor: that of the only layer,
     or all layers flattened and joined, z_1 first, `[B, D_1 + … + D_L]`.
 
+    With a condition y the model is p(x|y), with p(z|y), p(x|z, y) and q(z|x, y), each given y if it
+    takes it. The three passes get c(y) `[B, C]`, see `tfvae.conditions`; every other method takes
+    `condition` as labels or vectors `[B, ...]`, or one for all, and needs it.
+
     Calling the model on x gives reconstructions, E[x | z = E[z|x]]; so does `predict`.
 
     Args:
         num_layers: L.
         seed: with the step, decides all noise of training and evaluation.
+        condition: what y is: a number of classes, the shape `(C,)` of vectors, or None.
+
+    Attributes:
+        condition: a `tfvae.conditions.Condition`, or None.
     """
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
@@ -53,9 +62,10 @@ class LatentVariableModel(GenerativeModel):
     beta = Scheduled("beta")
     free_bits = Scheduled("free_bits")
 
-    def __init__(self, num_layers: int = 1, seed: int = 0, **kwargs):
+    def __init__(self, num_layers: int = 1, seed: int = 0, condition=None, **kwargs):
         by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
         super().__init__((*METRICS, *by_layer), seed, **kwargs)
+        self.condition = conditions.get(condition)
 
     def compile(
         self,
@@ -154,6 +164,22 @@ class LatentVariableModel(GenerativeModel):
         """The kind of each stochastic layer, "continuous", "bernoulli" or "categorical"."""
         return tuple(posterior.kind for posterior in self.posterior_of_layer)
 
+    def check_batch(self, x, y, name):  # noqa: D102
+        super().check_batch(x, y, name)
+        if self.condition is not None:
+            self.condition.check(y, len(x), name, one_for_all=False)
+
+    def takes(self, x, y):  # noqa: D102
+        taken = super().takes(x, y)
+        if self.condition is None:
+            return taken
+        return taken & self.condition.takes(self.condition.check(y, None, "x", one_for_all=False))
+
+    def refusal(self):  # noqa: D102
+        if self.condition is None:
+            return super().refusal()
+        return f"held a condition other than {self.condition}, or {super().refusal()}"
+
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`. A prior that starts at training examples is given some."""
         if self.steps_made == 0 and self.prior.num_examples_to_start:
@@ -170,14 +196,19 @@ class LatentVariableModel(GenerativeModel):
             return
         self.prior.start(np.asarray(x[:count], np.float32))
 
+    @property
+    def uses_of_condition(self) -> frozenset[str]:
+        """Which of "encode", "decode" and "sample" depend on y, as the networks have it."""
+        return frozenset()
+
     # What a subclass implements: the passes.
 
-    def bottom_up(self, x: tf.Tensor, training: bool = False):
+    def bottom_up(self, x: tf.Tensor, training: bool = False, condition=None):
         """Return what inference takes from x, `[B, *x_shape]`, without drawing anything."""
         raise NotImplementedError
 
     def infer(
-        self, h, draw: Callable, training: bool = False
+        self, h, draw: Callable, training: bool = False, condition=None
     ) -> tuple[tuple[StochasticLayer, ...], tf.Tensor]:
         """Draw the layers from q, and return them and the parameters of p(x|z), `[K, B, ...]`.
 
@@ -185,64 +216,93 @@ class LatentVariableModel(GenerativeModel):
             h: what `bottom_up` gave, or anything in its place: a free posterior, say.
             draw: see `tfvae.joint`.
             training: whether the networks run in training mode.
+            condition: c(y), `[B, C]`, or None.
         """
         raise NotImplementedError
 
     def generate(
-        self, draw: Callable, training: bool = False
+        self, draw: Callable, training: bool = False, condition=None
     ) -> tuple[tuple[StochasticLayer, ...], tf.Tensor]:
         """Draw the layers from p, and return them and the parameters of p(x|z), `[N, ...]`."""
         raise NotImplementedError
 
     # What follows from them.
 
-    def inference(self, x: tf.Tensor, training: bool = False, h=None) -> Infer:
+    def encode_condition(self, condition, count) -> tf.Tensor | None:
+        """Return c(y), `[count, C]`, of conditions or of one for all; None without a condition.
+
+        Raises:
+            InvalidArgument: a condition that is missing, or that the model does not have.
+            InvalidData: conditions of another type or shape, or out of range.
+        """
+        if self.condition is not None:
+            return self.condition.encode(condition, count)
+        if condition is not None:
+            raise InvalidArgument(
+                f"{type(self).__name__} got a condition and has none. Make the model with "
+                "`condition=`, or leave the condition out."
+            )
+        return None
+
+    def inference(self, x: tf.Tensor, training: bool = False, h=None, condition=None) -> Infer:
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
 
         Args:
             x: examples, `[B, *x_shape]`.
             training: whether the networks run in training mode.
             h: what stands in the place of `bottom_up(x)`.
+            condition: y, `[B, ...]` or one for all.
         """
         x = tf.cast(x, tf.float32)
-        h = self.bottom_up(x, training) if h is None else h
+        c = self.encode_condition(condition, tf.shape(x)[0])
+        h = self.bottom_up(x, training, c) if h is None else h
 
         def infer(draw):
-            layers, x_params = self.infer(h, draw, training)
+            layers, x_params = self.infer(h, draw, training, c)
             return Joint(layers, self._p_x(x_params).log_prob(x))
 
         return infer
 
-    def log_joint(self, x: tf.Tensor, z: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def log_joint(
+        self, x: tf.Tensor, z: tf.Tensor, training: bool = False, condition=None
+    ) -> tf.Tensor:
         """Return log p(x, z) = log p(x|z) + log p(z) in nats, `[K, B]`.
 
         Args:
             x: examples, `[B, *x_shape]`.
             z: latents, `[K, B, *latent_shape]`.
             training: whether the networks run in training mode.
+            condition: y, `[B, ...]` or one for all.
         """
-        log_likelihood, log_p = self.log_joint_terms(x, z, training)
+        log_likelihood, log_p = self.log_joint_terms(x, z, training, condition)
         return log_likelihood + log_p
 
-    def log_joint_terms(self, x, z, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    def log_joint_terms(
+        self, x, z, training: bool = False, condition=None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return log p(x|z) and log p(z) in nats, each `[K, B]`; see `log_joint`."""
-        layers, x_params = self.generate(values_of(self.split(z)), training)
+        c = self.encode_condition(condition, tf.shape(x)[0])
+        layers, x_params = self.generate(values_of(self.split(z)), training, c)
         log_p = sum(layer.log_p() for layer in layers)
         return self._p_x(x_params).log_prob(x), log_p
 
-    def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
+    def log_weights(self, x, num_samples: int, seed: int = 0, condition=None) -> tf.Tensor:
         """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
         seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
-        joint = self.inference(x)(sampler(num_samples, seed))
+        joint = self.inference(x, condition=condition)(sampler(num_samples, seed))
         return Bound(objectives.elbo).terms(joint).log_weights()
 
-    def p_x_given_z(self, z: tf.Tensor, training: bool = False) -> tfp.distributions.Distribution:
+    def p_x_given_z(
+        self, z: tf.Tensor, training: bool = False, condition=None
+    ) -> tfp.distributions.Distribution:
         """Return p(x|z), with the leading axes of z as its batch: `[B]` or `[K, B]`."""
-        return self._p_x(self.x_parameters(z, training))
+        return self._p_x(self.x_parameters(z, training, condition))
 
-    def x_parameters(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def x_parameters(self, z: tf.Tensor, training: bool = False, condition=None) -> tf.Tensor:
         """Return the parameters of p(x|z), as `likelihood` takes them, `[..., *params_shape]`."""
-        return self.generate(values_of(self.split(z)), training)[1]
+        batch_ndims = len(z.shape) - len(self.latent_shape)
+        c = self.encode_condition(condition, tf.shape(z)[batch_ndims - 1])
+        return self.generate(values_of(self.split(z)), training, c)[1]
 
     def _p_x(self, x_params):
         return self.likelihood(x_params, len(x_params.shape) - len(self.x_shape))
@@ -275,15 +335,24 @@ class LatentVariableModel(GenerativeModel):
         ]
         return tf.concat(flat, -1)
 
-    def call(self, x, training=False):
+    def call(self, x, training=False, condition=None):
         """Return reconstructions, the mean of p(x|z) at what `encode` gives."""
-        return self._p_x(self._at_representatives(x, training)[1]).mean()
+        return self._p_x(self._at_representatives(x, training, condition)[1]).mean()
 
-    def _at_representatives(self, x, training):
+    def predict_step(self, data):
+        """Call the model on a batch, and on the condition beside it where the model has one."""
+        if self.condition is None:
+            return super().predict_step(data)
+        x, y, _ = unpack(data)
+        return self(x, training=False, condition=y)
+
+    def _at_representatives(self, x, training, condition):
         """Return the layers and the parameters of p(x|z) where each z stands for its q."""
-        h = self.bottom_up(tf.cast(x, tf.float32), training)
+        x = tf.cast(x, tf.float32)
+        c = self.encode_condition(condition, tf.shape(x)[0])
+        h = self.bottom_up(x, training, c)
         try:
-            return self.infer(h, representatives, training)
+            return self.infer(h, representatives, training, c)
         except NotImplementedError as error:
             raise InvalidArgument(
                 "The mean of q(z|x), which `encode`, `predict` and reconstructions are made of, is "
@@ -291,19 +360,19 @@ class LatentVariableModel(GenerativeModel):
                 "method `representative`."
             ) from error
 
-    def encode(self, x, training=False) -> tf.Tensor:
+    def encode(self, x, training=False, condition=None) -> tf.Tensor:
         """Return what stands for q(z|x), `[B, *latent_shape]`: its mean, where it has one.
 
         Of several layers, each is taken at that of the layers drawn before.
         """
-        layers, _ = self._at_representatives(x, training)
+        layers, _ = self._at_representatives(x, training, condition)
         return self.join([layer.z for layer in layers])
 
-    def decode(self, z, training=False) -> tf.Tensor:
+    def decode(self, z, training=False, condition=None) -> tf.Tensor:
         """Return the mean of p(x|z), `[B, *x_shape]`; images in [0, 1]."""
-        return self.p_x_given_z(tf.cast(z, tf.float32), training).mean()
+        return self.p_x_given_z(tf.cast(z, tf.float32), training, condition).mean()
 
-    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0):
+    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0, condition=None):
         """Return draws number `index` of the stream `seed`: latents and images.
 
         A function of its arguments alone, made of operators that LiteRT has; see
@@ -313,8 +382,10 @@ class LatentVariableModel(GenerativeModel):
             seed: `[2]` int32.
             index: `[N]` int32.
             temperature: of all layers, or a list of one for each, z_1 first.
+            condition: y, `[N, ...]` or one for all.
         """
         drawn = []
+        c = self.encode_condition(condition, tf.shape(index)[0])
 
         def draw(number, p):
             layer_seed = draw_seed(seed, len(drawn))
@@ -323,10 +394,10 @@ class LatentVariableModel(GenerativeModel):
             of_layer = temperature[number] if one else temperature
             return distributions.draw(p, layer_seed, index, of_layer)
 
-        layers, x_params = self.generate(draw)
+        layers, x_params = self.generate(draw, condition=c)
         return self.join([layer.z for layer in layers]), self._p_x(x_params).mean()
 
-    def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> tf.Tensor:
+    def sample(self, n: int, seed: int = 0, temperature: float = 1.0, condition=None) -> tf.Tensor:
         """Return n images, the means of p(x|z) for z ~ p(z), `[n, *x_shape]`.
 
         The first images of a longer sample are those of a shorter one with the same seed, and the
@@ -337,9 +408,12 @@ class LatentVariableModel(GenerativeModel):
             seed: any integer.
             temperature: scales the spread of z; below 1, images are closer to the average one. Of
                 several stochastic layers, a list sets that of each, z_1 first.
+            condition: of what to draw images, y: labels `[n]` or vectors `[n, C]`, or one for all.
 
         Raises:
-            InvalidArgument: n is below 1, or a temperature is negative.
+            InvalidArgument: n is below 1, a temperature is negative, or a condition is missing or
+                not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
         """
         temperatures = np.ravel(temperature)
         if n < 1 or not np.all(temperatures >= 0):
@@ -354,7 +428,8 @@ class LatentVariableModel(GenerativeModel):
             )
         values = [float(value) for value in temperatures]
         temperature = values[0] if len(values) == 1 else values
-        return self.draw(make_seed(seed), tf.range(n, dtype=tf.int32), temperature)[1]
+        index = tf.range(n, dtype=tf.int32)
+        return self.draw(make_seed(seed), index, temperature, condition)[1]
 
     @property
     def metrics(self):
@@ -371,7 +446,7 @@ class LatentVariableModel(GenerativeModel):
         x, y, sample_weight = self._begin_step(data)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
-            estimate = self._estimate(x, self.training_bound(), seed, training=True)
+            estimate = self._estimate(x, y, self.training_bound(), seed, training=True)
             loss = self._total_loss(-estimate.surrogate, x, y, training=True)
             scaled_loss = self._scaled_loss(loss, sample_weight)
         self._minimize(tape, scaled_loss)
@@ -383,13 +458,14 @@ class LatentVariableModel(GenerativeModel):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
         x, y, sample_weight = self._begin_step(data)
         seed = stream_seed(self.seed, Stream.TEST, self._averages.batches)
-        estimate = self._estimate(x, self.validation_bound(), seed, training=False)
+        estimate = self._estimate(x, y, self.validation_bound(), seed, training=False)
         loss = self._total_loss(-estimate.surrogate, x, y, training=False)
         return self._update_metrics(estimate, loss, sample_weight)
 
-    def _estimate(self, x, bound, seed, training):
+    def _estimate(self, x, y, bound, seed, training):
         x = tf.cast(x, tf.float32)
-        return self.estimator.estimate(bound, self.inference(x, training), x, seed, training)
+        infer = self.inference(x, training, condition=None if self.condition is None else y)
+        return self.estimator.estimate(bound, infer, x, seed, training)
 
     def training_bound(self) -> Bound:
         """Return the bound that the next training step maximizes."""
@@ -417,7 +493,8 @@ class LatentVariableModel(GenerativeModel):
         """Prepare the estimator, once the model is built and compiled."""
         if self.kl == "exact" or Scheduled.is_used(self, "free_bits"):
             # A pass shows whether every layer has a KL in closed form.
-            infer = self.inference(tf.zeros([1, *self.x_shape]))
+            y = None if self.condition is None else self.condition.example(1)
+            infer = self.inference(tf.zeros([1, *self.x_shape]), condition=y)
             Bound(self.objective, kl="exact").terms(infer(_draw_representatives))
         self.estimator.prepare(self)
 

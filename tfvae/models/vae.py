@@ -20,7 +20,14 @@ class VAE(LatentVariableModel):
     gives reconstructions, E[x | z = E[z|x]]; so does `predict`. For several stochastic layers see
     `HierarchicalVAE`.
 
-    Source: Kingma and Welling 2014, "Auto-encoding variational Bayes"; Rezende et al. 2014.
+    With `condition` this is the conditional VAE, p(x|y) = ∫ p(x|z, y) p(z|y) dz with q(z|x, y). An
+    encoder or decoder that takes y is a network of two inputs, x or z and c(y) `[B, C]`; a prior
+    that does has `takes_condition`. The others are not given it. y is the second argument of `fit`
+    and `evaluate`, and `condition` everywhere else.
+
+    Source: Kingma and Welling 2014, "Auto-encoding variational Bayes"; Rezende et al. 2014; Kingma
+    et al. 2014, "Semi-supervised learning with deep generative models", and Sohn, Lee and Yan 2015,
+    "Learning structured output representation using deep conditional generative models", for y.
 
     Args:
         encoder: Keras model, x `[B, *x_shape]` to the posterior's parameters
@@ -35,9 +42,12 @@ class VAE(LatentVariableModel):
         likelihood: one of `tfvae.likelihoods.REGISTRY.names()`, or a
             `tfvae.likelihoods.Likelihood`.
         seed: with the step, decides all noise.
+        condition: what y is: a number C of classes, c(y) one-hot; or the shape `(C,)` of vectors;
+            None for a model p(x), which is not given the y of `fit`.
 
     Raises:
-        InvalidArgument: networks whose shapes do not fit each other or the distributions.
+        InvalidArgument: networks whose shapes do not fit each other or the distributions, or none
+            of which takes the condition.
     """
 
     def __init__(
@@ -48,28 +58,31 @@ class VAE(LatentVariableModel):
         posterior="diagonal_normal",
         likelihood="bernoulli",
         seed: int = 0,
+        condition=None,
         **kwargs,
     ):
-        super().__init__(seed=seed, **kwargs)
+        super().__init__(seed=seed, condition=condition, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.posterior = posteriors.get(posterior)
         self.prior = priors.get(priors.default(self.posterior.kind) if prior is None else prior)
         self.likelihood = likelihoods.get(likelihood)
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
-            self.build(encoder.input_shape)
+            self.build(networks.shape_beside_condition(encoder, self.condition))
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
         self.x_shape = networks.example_shape(input_shape, "encoder")
-        self.latent_shape = networks.connect(self.encoder, self.x_shape, self.posterior, "encoder")
-        networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
+        inputs = networks.beside_condition(self.encoder, self.x_shape, self.condition)
+        self.latent_shape = networks.connect(self.encoder, inputs, self.posterior, "encoder")
+        inputs = networks.beside_condition(self.decoder, self.latent_shape, self.condition)
+        networks.connect_decoder(self.decoder, inputs, self.likelihood, self.x_shape)
         check_prior(self.prior, self.posterior)
         self.prior.connect(self.posterior, self.x_shape)
-        if not self.prior.built:
-            self.prior.build(self.latent_shape)
+        build_prior(self.prior, self.latent_shape, self.condition)
+        check_condition(self.condition, [self.encoder], [self.decoder], self.prior)
         self.built = True
         if self.estimator is not None:
             self._ready()
@@ -89,41 +102,63 @@ class VAE(LatentVariableModel):
         """What p(x, z) is made of."""
         return (self.decoder, self.prior, self.likelihood)
 
-    def bottom_up(self, x, training=False):
-        """Return the parameters of q(z|x), `[B, ...]`."""
-        return self.encoder(x, training=training)
+    @property
+    def uses_of_condition(self) -> frozenset[str]:
+        """Which of "encode", "decode" and "sample" depend on y."""
+        if self.condition is None:
+            return frozenset()
+        decodes = networks.takes_condition(self.decoder)
+        uses = {
+            "encode": networks.takes_condition(self.encoder),
+            "decode": decodes,
+            "sample": decodes or self.prior.takes_condition,
+        }
+        return frozenset(name for name, depends in uses.items() if depends)
 
-    def infer(self, h, draw, training=False):
+    def bottom_up(self, x, training=False, condition=None):
+        """Return the parameters of q(z|x), `[B, ...]`."""
+        return networks.apply_given(self.encoder, x, self.x_shape, condition, training)
+
+    def infer(self, h, draw, training=False, condition=None):
         """Draw z from q(z|x), of parameters h."""
         q = self.posterior(h)
         z, log_q = draw(0, q)
-        layer = StochasticLayer(self._p_z(training), z, q, log_q)
-        return (layer,), networks.apply(self.decoder, z, self.latent_shape, training)
+        layer = StochasticLayer(self._p_z(training, condition), z, q, log_q)
+        return (layer,), self._x_params(z, training, condition)
 
-    def generate(self, draw, training=False):
+    def generate(self, draw, training=False, condition=None):
         """Draw z from p(z)."""
-        p = self._p_z(training)
+        p = self._p_z(training, condition)
         z = draw(0, p)
-        x_params = networks.apply(self.decoder, z, self.latent_shape, training)
-        return (StochasticLayer(p, z),), x_params
+        return (StochasticLayer(p, z),), self._x_params(z, training, condition)
 
-    def _p_z(self, training=False):
-        return self.prior.given(lambda x: self.q_z_given_x(x, training), training)
+    def _x_params(self, z, training, condition):
+        return networks.apply_given(self.decoder, z, self.latent_shape, condition, training)
 
-    def q_z_given_x(self, x: tf.Tensor, training: bool = False) -> tfd.Distribution:
-        """Return q(z|x), batch shape `[B]`."""
-        return self.posterior(self.bottom_up(x, training))
+    def _p_z(self, training=False, condition=None):
+        def posterior_of(x):
+            return self.posterior(self.bottom_up(x, training))
 
-    def p_z(self) -> tfd.Distribution:
-        """Return the prior p(z)."""
-        return self._p_z()
+        given = condition if self.prior.takes_condition else None
+        return self.prior.given(posterior_of, training, given)
+
+    def q_z_given_x(self, x: tf.Tensor, training: bool = False, condition=None) -> tfd.Distribution:
+        """Return q(z|x), or q(z|x, y), batch shape `[B]`."""
+        c = self.encode_condition(condition, tf.shape(x)[0])
+        return self.posterior(self.bottom_up(x, training, c))
+
+    def p_z(self, condition=None) -> tfd.Distribution:
+        """Return the prior p(z); where it takes a condition, p(z|y) of conditions `[B, ...]`."""
+        count = 1 if condition is None else tf.shape(condition)[0]
+        takes = self.prior.takes_condition and self.condition is not None
+        return self._p_z(condition=self.encode_condition(condition, count) if takes else None)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
         config = {"name": self.name, "seed": self.seed}
         for name in ("encoder", "decoder", "prior", "posterior", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
-        return config
+        return config | condition_config(self)
 
 
 def check_prior(prior, posterior) -> None:
@@ -138,3 +173,39 @@ def check_prior(prior, posterior) -> None:
             f"{type(prior).__name__} is over {prior.kind} ones. "
             f"Use prior={priors.default(posterior.kind)!r}."
         )
+
+
+def build_prior(prior, latent_shape, condition) -> None:
+    """Build a prior that is not built yet, for the vectors of a condition if it takes them."""
+    if prior.built:
+        return
+    takes = condition is not None and prior.takes_condition
+    prior.build(latent_shape, *([condition.size] if takes else []))
+
+
+def check_condition(condition, encoders, decoders, prior) -> None:
+    """Refuse a condition that no part takes, or that a prior made of the encoder would need.
+
+    Raises:
+        InvalidArgument: with what takes one.
+    """
+    if condition is None:
+        return
+    of_encoder = any(map(networks.takes_condition, encoders))
+    if of_encoder and prior.num_examples_to_start:
+        raise InvalidArgument(
+            f"The prior {type(prior).__name__} is made of q(z|x), but the encoder has a second "
+            "input, the condition. Use prior='conditional_normal' or prior='flow', or an encoder "
+            "without `condition_size=`."
+        )
+    if not (of_encoder or any(map(networks.takes_condition, decoders)) or prior.takes_condition):
+        raise InvalidArgument(
+            f"`condition` is {condition}, but no part of the model takes it. Make the encoder and "
+            f"the decoder networks of two inputs, with `condition_size={condition.size}` in "
+            "`tfvae.networks`, or use prior='conditional_normal' or prior='flow'."
+        )
+
+
+def condition_config(model) -> dict:
+    """Return the constructor argument `condition` of a model, if it has one."""
+    return {} if model.condition is None else {"condition": model.condition.config()}

@@ -11,6 +11,8 @@ from tfvae.networks.ladder import dense_ladder, residual_ladder
 from tfvae.networks.residual import residual_decoder, residual_encoder
 from tfvae.networks.wiring import (
     apply,
+    apply_given,
+    beside_condition,
     build,
     conditional,
     connect,
@@ -19,12 +21,16 @@ from tfvae.networks.wiring import (
     example_shape,
     output_shape,
     output_shapes,
+    shape_beside_condition,
+    takes_condition,
 )
 
 __all__ = [
     "GATED",
     "GatedDense",
     "apply",
+    "apply_given",
+    "beside_condition",
     "build",
     "conditional",
     "connect",
@@ -42,4 +48,6 @@ __all__ = [
     "residual_decoder",
     "residual_encoder",
     "residual_ladder",
+    "shape_beside_condition",
+    "takes_condition",
 ]

@@ -5,29 +5,28 @@ import math
 import keras
 from keras import layers
 
-from tfvae.networks.ends import from_latents, initial_bias, to_params
+from tfvae.networks.ends import from_latents, in_order, initial_bias, to_params
 
 
 def conv_encoder(
-    x_shape, params_size: int | tuple[int, ...], filters=(32, 64), units=256, activation="relu"
+    x_shape,
+    params_size: int | tuple[int, ...],
+    filters=(32, 64),
+    units=256,
+    activation="relu",
+    condition_size: int = 0,
 ) -> keras.Model:
     """x `[B, H, W, C]` → stride-2 3×3 convolutions → dense → parameters `[B, params_size]`.
 
-    `params_size` may be a shape, as in `dense_encoder`.
+    `params_size` may be a shape, and `condition_size` is that of `dense_encoder`; the condition is
+    an input of the dense layer.
     """
-    return keras.Sequential(
-        [
-            keras.Input(x_shape),
-            *(
-                layers.Conv2D(n, 3, strides=2, padding="same", activation=activation)
-                for n in filters
-            ),
-            layers.Flatten(),
-            layers.Dense(units, activation=activation),
-            *to_params(params_size),
-        ],
-        name="encoder",
-    )
+    before = [
+        layers.Conv2D(n, 3, strides=2, padding="same", activation=activation) for n in filters
+    ]
+    after = [layers.Dense(units, activation=activation), *to_params(params_size)]
+    inputs = keras.Input(x_shape)
+    return in_order(inputs, [*before, layers.Flatten()], after, condition_size, "encoder")
 
 
 def conv_decoder(
@@ -37,6 +36,7 @@ def conv_decoder(
     units=256,
     activation="relu",
     bias=None,
+    condition_size: int = 0,
 ) -> keras.Model:
     """The mirror of `conv_encoder`: z `[B, D]` → parameters `[B, H, W, C']`.
 
@@ -49,26 +49,25 @@ def conv_decoder(
         units: width of the dense layer.
         activation: of all layers but the last.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
+        condition_size: as in `conv_encoder`.
     """
     height, width, channels = output_shape
     stride = 2 ** len(filters)
     rows, columns = math.ceil(height / stride), math.ceil(width / stride)
     extra = rows * stride - height, columns * stride - width
     crop = [(e // 2, e - e // 2) for e in extra]
-    return keras.Sequential(
-        [
-            *from_latents(latent_size),
-            layers.Dense(units, activation=activation),
-            layers.Dense(rows * columns * filters[-1], activation=activation),
-            layers.Reshape((rows, columns, filters[-1])),
-            *(
-                layers.Conv2DTranspose(n, 3, strides=2, padding="same", activation=activation)
-                for n in reversed(filters)
-            ),
-            *([layers.Cropping2D(crop)] if any(extra) else []),
-            layers.Conv2D(
-                channels, 3, padding="same", bias_initializer=initial_bias(bias), name="params"
-            ),
-        ],
-        name="decoder",
-    )
+    inputs, flatten = from_latents(latent_size)
+    after = [
+        layers.Dense(units, activation=activation),
+        layers.Dense(rows * columns * filters[-1], activation=activation),
+        layers.Reshape((rows, columns, filters[-1])),
+        *(
+            layers.Conv2DTranspose(n, 3, strides=2, padding="same", activation=activation)
+            for n in reversed(filters)
+        ),
+        *([layers.Cropping2D(crop)] if any(extra) else []),
+        layers.Conv2D(
+            channels, 3, padding="same", bias_initializer=initial_bias(bias), name="params"
+        ),
+    ]
+    return in_order(inputs, flatten, after, condition_size, "decoder")

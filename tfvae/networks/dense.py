@@ -5,7 +5,7 @@ import math
 import keras
 from keras import layers
 
-from tfvae.networks.ends import from_latents, initial_bias, to_params
+from tfvae.networks.ends import from_latents, in_order, initial_bias, to_params
 
 GATED = "gated"
 
@@ -52,7 +52,11 @@ def hidden_layer(units: int, activation) -> layers.Layer:
 
 
 def dense_encoder(
-    x_shape, params_size: int | tuple[int, ...], hidden=(200, 200), activation="tanh"
+    x_shape,
+    params_size: int | tuple[int, ...],
+    hidden=(200, 200),
+    activation="tanh",
+    condition_size: int = 0,
 ) -> keras.Model:
     """x `[B, *x_shape]` → hidden layers → parameters `[B, params_size]`.
 
@@ -64,16 +68,11 @@ def dense_encoder(
             categories.
         hidden: widths of the hidden layers; none for an affine map.
         activation: of the hidden layers; "gated" for `GatedDense`.
+        condition_size: C, the width of a second input for a condition; 0 for none. A label of one
+            of C classes comes as a one-hot row.
     """
-    return keras.Sequential(
-        [
-            keras.Input(x_shape),
-            layers.Flatten(),
-            *(hidden_layer(units, activation) for units in hidden),
-            *to_params(params_size),
-        ],
-        name="encoder",
-    )
+    after = [*(hidden_layer(units, activation) for units in hidden), *to_params(params_size)]
+    return in_order(keras.Input(x_shape), [layers.Flatten()], after, condition_size, "encoder")
 
 
 def dense_decoder(
@@ -82,6 +81,7 @@ def dense_decoder(
     hidden=(200, 200),
     activation="tanh",
     bias=None,
+    condition_size: int = 0,
 ) -> keras.Model:
     """z `[B, latent_size]` → hidden layers → parameters `[B, *output_shape]`.
 
@@ -92,15 +92,12 @@ def dense_decoder(
         activation: of the hidden layers; "gated" for `GatedDense`.
         bias: initial value of the outputs' bias, of shape `output_shape`; `logit_bias` of the
             training images is worth about a nat on binarized MNIST. None for zeros.
+        condition_size: as in `dense_encoder`.
     """
-    return keras.Sequential(
-        [
-            *from_latents(latent_size),
-            *(hidden_layer(units, activation) for units in hidden),
-            layers.Dense(
-                math.prod(output_shape), bias_initializer=initial_bias(bias), name="params"
-            ),
-            layers.Reshape(output_shape),
-        ],
-        name="decoder",
-    )
+    inputs, flatten = from_latents(latent_size)
+    after = [
+        *(hidden_layer(units, activation) for units in hidden),
+        layers.Dense(math.prod(output_shape), bias_initializer=initial_bias(bias), name="params"),
+        layers.Reshape(output_shape),
+    ]
+    return in_order(inputs, flatten, after, condition_size, "decoder")

@@ -15,10 +15,32 @@ def to_params(size):
 
 
 def from_latents(size):
-    """Return the first layers of a decoder, for so many latents or for their shape."""
+    """Return the input of a decoder and what flattens it, for so many latents or their shape."""
     if isinstance(size, int):
-        return [keras.Input((size,))]
-    return [keras.Input(size), layers.Flatten()]
+        return keras.Input((size,)), []
+    return keras.Input(size), [layers.Flatten()]
+
+
+def in_order(inputs, before, after, condition_size: int, name: str) -> keras.Model:
+    """Return the network of layers in order; a condition is joined to what `before` gives.
+
+    Args:
+        inputs: the `keras.Input` of the value.
+        before: layers that give vectors, `[B, n]`.
+        after: the other layers.
+        condition_size: C, the width of c(y), the second input; 0 for a network of one input.
+        name: of the network.
+    """
+    if not condition_size:
+        return keras.Sequential([inputs, *before, *after], name=name)
+    condition = keras.Input((condition_size,), name="condition")
+    value = inputs
+    for layer in before:
+        value = layer(value)
+    value = layers.Concatenate()([value, condition])
+    for layer in after:
+        value = layer(value)
+    return keras.Model([inputs, condition], value, name=name)
 
 
 def initial_bias(bias):

@@ -1,5 +1,6 @@
 """What models do with a network: connect it to its neighbours, apply it, make distributions."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -113,7 +114,10 @@ def _apply_to_several(network, values, shapes, training):
     most = max(batch_ndims)
     if most == min(batch_ndims) == 1:
         return network(values, training=training)
-    batch_shape = tf.shape(values[batch_ndims.index(most)])[:most]
+    batch_shape = functools.reduce(
+        tf.broadcast_dynamic_shape,
+        [tf.shape(v)[:ndims] for v, ndims in zip(values, batch_ndims, strict=True)],
+    )
     flat = [
         tf.reshape(tf.broadcast_to(v, tf.concat([batch_shape, s], 0)), [-1, *s])
         for v, s in zip(values, shapes, strict=True)
@@ -122,7 +126,41 @@ def _apply_to_several(network, values, shapes, training):
     return tf.reshape(output, tf.concat([batch_shape, output.shape[1:]], 0))
 
 
-def conditional(network: keras.Model, factory, input_shape, training: bool = False) -> Callable:
+def takes_condition(network: keras.Model) -> bool:
+    """Return whether a network has a second input, for the vectors c(y) of a condition."""
+    return len(getattr(network, "inputs", None) or ()) == 2
+
+
+def beside_condition(network: keras.Model, input_shape, condition):
+    """Return what `connect` takes for a network of one value, and of a condition if it has that.
+
+    Args:
+        network: as in `connect`.
+        input_shape: of one value.
+        condition: a `tfvae.conditions.Condition`, or None.
+    """
+    if condition is None or not takes_condition(network):
+        return tuple(input_shape)
+    return [tuple(input_shape), (condition.size,)]
+
+
+def shape_beside_condition(network: keras.Model, condition):
+    """Return the shape of a batch of the values that a network takes, without the condition's."""
+    if condition is None or not takes_condition(network):
+        return network.input_shape
+    return network.input_shape[0]
+
+
+def apply_given(network: keras.Model, value, shape, condition, training: bool = False) -> tf.Tensor:
+    """Apply a network to a value, and to the condition c(y) `[B, C]` if it has an input for it."""
+    if condition is None or not takes_condition(network):
+        return apply(network, value, shape, training)
+    return apply(network, [value, condition], [shape, condition.shape[-1:]], training)
+
+
+def conditional(
+    network: keras.Model, factory, input_shape, training: bool = False, condition=None
+) -> Callable:
     """Return the function from a value to the distribution that a network makes of it.
 
     Leading axes of the value, `[B]` or `[K, B]`, are the batch axes of the distribution.
@@ -132,10 +170,11 @@ def conditional(network: keras.Model, factory, input_shape, training: bool = Fal
         factory: as in `connect`.
         input_shape: of one value.
         training: whether the network runs in training mode.
+        condition: c(y), as in `apply_given`.
     """
 
     def given(value):
-        params = apply(network, value, input_shape, training)
+        params = apply_given(network, value, input_shape, condition, training)
         return factory(params, len(value.shape) - len(input_shape))
 
     return given
@@ -168,7 +207,8 @@ def example_shape(input_shape, role: str) -> tuple[int, ...]:
     ):
         raise InvalidArgument(
             f"The {role} has {len(input_shape)} inputs, {input_shape}; expected one. Make it a "
-            "network of one input that splits it, and join the data on the last axis."
+            "network of one input that splits it, and join the data on the last axis; or, where "
+            "the second input is for labels or vectors y, give the model `condition=`."
         )
     return tuple(input_shape[1:])
 

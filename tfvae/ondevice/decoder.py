@@ -34,7 +34,8 @@ class Decoder:
         latent_shape: shape of the latents of one image; None in a file with codes.
         code_shape: shape of the codes of one image; None in a file with latents.
         codebook_size: K; codes are from 0 to K − 1. None in a file with latents.
-        num_classes: how many labels `sample` chooses from; 0 if it takes none.
+        num_classes: how many labels a condition chooses from; 0 if it is none.
+        condition_size: width of the vectors of a condition; 0 if it is none.
 
     Raises:
         InvalidFile: the content is not such a file, or is damaged.
@@ -48,6 +49,7 @@ class Decoder:
         self.code_shape = _shape(self.description.get("code_shape"))
         self.codebook_size = self.description.get("codebook_size")
         self.num_classes = self.description.get("num_classes", 0)
+        self.condition_size = self.description.get("condition_size", 0)
         self._lock = threading.Lock()
         try:
             self._interpreter = flatfile.litert_part("interpreter").Interpreter(
@@ -68,11 +70,15 @@ class Decoder:
         """
         return cls(*flatfile.read(path), num_threads=num_threads)
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
+    def decode(self, z: np.ndarray, condition=None) -> np.ndarray:
         """Return images `[N, *image_shape]`, the mean of p(x|z), for latents `[N, *latent_shape]`.
 
+        Args:
+            z: the latents.
+            condition: as in `sample`, where the decoder takes one.
+
         Raises:
-            InvalidArgument: a file with codes.
+            InvalidArgument: a file with codes; a condition that is missing or not wanted.
             InvalidData: latents of another shape, not numbers, or not finite.
         """
         if self.latent_shape is None:
@@ -81,7 +87,8 @@ class Decoder:
                 "`decode_codes`."
             )
         z = _checked(z, self.latent_shape, "latents")
-        return self._in_batches("decode", "image", latents=z)
+        conditions = self._conditions("decode", condition, len(z))
+        return self._in_batches("decode", "image", latents=z, **conditions)
 
     def decode_codes(self, codes: np.ndarray) -> np.ndarray:
         """Return images `[N, *image_shape]`, the mean of p(x|codes), for codes `[N, *code_shape]`.
@@ -98,17 +105,24 @@ class Decoder:
         codes = _checked_codes(codes, self.code_shape, self.codebook_size)
         return self._in_batches("decode_codes", "image", codes=codes)
 
-    def encode(self, x: np.ndarray) -> np.ndarray:
+    def encode(self, x: np.ndarray, condition=None) -> np.ndarray:
         """Return what an image is coded by, for images `[N, *image_shape]`.
 
         That is the mean of q(z|x), `[N, *latent_shape]` float32, or the codes of x,
         `[N, *code_shape]` int32.
 
+        Args:
+            x: the images.
+            condition: as in `sample`, where the encoder takes one.
+
         Raises:
+            InvalidArgument: a condition that is missing or not wanted.
             InvalidData: images of another shape, not numbers, or not finite.
         """
         x = _checked(x, self.image_shape, "images")
-        return self._in_batches("encode", "mean" if self.code_shape is None else "codes", image=x)
+        output = "mean" if self.code_shape is None else "codes"
+        conditions = self._conditions("encode", condition, len(x))
+        return self._in_batches("encode", output, image=x, **conditions)
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0, condition=None) -> np.ndarray:
         """Return n images `[n, *image_shape]`, those that the model draws from the same seed.
@@ -117,21 +131,23 @@ class Decoder:
             n: how many.
             seed: any integer.
             temperature: as in the `sample` of the model.
-            condition: labels `[n]` or one label for all, where the prior has classes; else None.
+            condition: where the file's `sample` has that input, labels `[n]` or vectors `[n, C]`,
+                or one for all; else None.
 
         Raises:
             InvalidArgument: n is below 1, the seed is no integer, the temperature is negative or
-                not finite, labels are missing or not wanted, or the file has no `sample`.
-            InvalidData: labels that are not integers, out of range, or not n.
+                not finite, a condition is missing or not wanted, or the file has no `sample`.
+            InvalidData: conditions of another type or shape, out of range, or not n.
         """
         if n < 1 or not 0 <= temperature < math.inf:
             raise InvalidArgument(
                 f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
                 "finite temperature of at least 0."
             )
-        draws = {"index": np.arange(n, dtype=np.int32)}
-        if self._has_classes(condition):
-            draws["condition"] = _checked_labels(condition, self.num_classes, n)
+        draws = {
+            "index": np.arange(n, dtype=np.int32),
+            **self._conditions("sample", condition, n),
+        }
         seed = integer("seed", seed)
         words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32).view(np.int32)
         same = {"seed": words, "temperature": np.float32(temperature)}
@@ -171,8 +187,11 @@ class Decoder:
     def decode_latency(self, batch_size: int = 1) -> float:
         """Return the median time of decoding a batch on this machine, in milliseconds."""
         if self.code_shape is None:
-            z = np.zeros((batch_size, *self.latent_shape), np.float32)
-            return timed(lambda: self._run_batch("decode", {"latents": z})).median
+            inputs = {"latents": np.zeros((batch_size, *self.latent_shape), np.float32)}
+            if self._takes_condition("decode"):
+                any_one = np.zeros(self.condition_size) if self.condition_size else 0
+                inputs |= self._conditions("decode", any_one, batch_size)
+            return timed(lambda: self._run_batch("decode", inputs)).median
         codes = np.zeros((batch_size, *self.code_shape), np.int32)
         return timed(lambda: self._run_batch("decode_codes", {"codes": codes})).median
 
@@ -192,18 +211,30 @@ class Decoder:
         name = single if is_one and single in self._runners else signature
         return self.run(name, **batch, **(same or {}))
 
-    def _has_classes(self, condition):
-        """Whether the prior has classes; labels are needed where it has, and only there."""
-        if condition is None and self.num_classes:
+    def _takes_condition(self, signature):
+        runner = self._runners.get(signature)
+        return runner is not None and "condition" in runner.get_input_details()
+
+    def _conditions(self, signature, condition, count):
+        """Return the input `condition` by its name, of a signature that has it; else nothing."""
+        if not self._takes_condition(signature):
+            if condition is not None:
+                raise InvalidArgument(
+                    f"{signature!r} in {self._name} has no classes and got labels: it depends on "
+                    "no condition. Leave `condition` out."
+                )
+            return {}
+        if condition is None:
+            what = f"{self.num_classes} classes and got no labels"
+            if self.condition_size:
+                what = f"a condition of {self.condition_size} numbers and got none"
             raise InvalidArgument(
-                f"The prior in {self._name} has {self.num_classes} classes and got no labels. "
-                "Give `condition=` one label, or one for each image."
+                f"{signature!r} in {self._name} has {what}. Give `condition=` one, or one for each "
+                "image."
             )
-        if condition is not None and not self.num_classes:
-            raise InvalidArgument(
-                f"The prior in {self._name} has no classes and got labels. Leave `condition` out."
-            )
-        return bool(self.num_classes)
+        if self.condition_size:
+            return {"condition": _checked_vectors(condition, self.condition_size, count)}
+        return {"condition": _checked_labels(condition, self.num_classes, count)}
 
 
 def _integers(runner):
@@ -270,6 +301,19 @@ def _checked_labels(labels, num_classes, count):
         )
     _check_range(labels, num_classes, "labels")
     return np.broadcast_to(labels, (count,)).astype(np.int32)
+
+
+def _checked_vectors(vectors, size, count):
+    vectors = np.asarray(vectors)
+    if vectors.dtype.kind not in "buif" or vectors.shape not in ((size,), (count, size)):
+        raise InvalidData(
+            f"The conditions are an array of {vectors.dtype} of shape {vectors.shape}; expected "
+            f"{size} numbers, or an array of shape {(count, size)}, a row for each image."
+        )
+    vectors = np.broadcast_to(vectors, (count, size)).astype(np.float32)
+    if not np.all(np.isfinite(vectors)):
+        raise InvalidData("The conditions hold values that are infinite or not a number.")
+    return vectors
 
 
 def _check_range(values, size, what):

@@ -34,6 +34,7 @@ _FITS = {
     "latent_shape": _is_shape,
     "code_shape": _is_shape,
     "codebook_size": _is_size,
+    "condition_size": lambda value: value == 0 or _is_size(value),
     "num_classes": lambda value: value == 0 or _is_size(value),
     "left_out": lambda value: isinstance(value, dict),
 }

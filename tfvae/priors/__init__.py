@@ -3,6 +3,7 @@
 from tfvae.priors.autoregressive import AutoregressivePrior
 from tfvae.priors.bernoulli import BernoulliPrior
 from tfvae.priors.categorical import CategoricalPrior
+from tfvae.priors.conditional_normal import ConditionalNormal
 from tfvae.priors.flow import FlowPrior
 from tfvae.priors.mixture import MixturePrior
 from tfvae.priors.prior import REGISTRY, Prior, default, get
@@ -14,6 +15,7 @@ __all__ = [
     "AutoregressivePrior",
     "BernoulliPrior",
     "CategoricalPrior",
+    "ConditionalNormal",
     "FlowPrior",
     "MixturePrior",
     "Prior",

@@ -16,7 +16,8 @@ tfd = tfp.distributions
 class FlowPrior(Prior):
     """p(z) = N(f⁻¹(z); 0, I) |det ∂f⁻¹/∂z|: the law of z = f(u), u ~ N(0, I).
 
-    At the start z is standard normal. Temperature scales the standard deviation of u.
+    At the start z is standard normal. Temperature scales the standard deviation of u. In a model
+    with a condition, f(u; c(y)) makes it p(z|y).
 
     Source: Chen et al. 2017, "Variational lossy autoencoder", sec. 3.2 (a flow as prior); Dinh et
     al. 2017, "Density estimation using Real NVP".
@@ -33,6 +34,8 @@ class FlowPrior(Prior):
         InvalidArgument: the density is not one pass (an inverse autoregressive flow); options of a
             named flow beside a flow that is given as an object; no such flow or option.
     """
+
+    takes_condition = True
 
     def __init__(
         self,
@@ -69,6 +72,15 @@ class FlowPrior(Prior):
         """Build the flow for latents of a shape, and for a condition of this width."""
         super().build(latent_shape)
         flows.build_flow(self.flow, self.latent_shape, context_size)
+
+    def get_build_config(self):
+        """Return what `build_from_config` needs."""
+        return {"latent_shape": self.latent_shape, "context_size": self.flow.context_size}
+
+    def build_from_config(self, config):
+        """Build as the prior that was saved; files from before conditions name only a shape."""
+        shape = config.get("latent_shape", config.get("input_shape"))
+        self.build(tuple(shape), config.get("context_size", 0))
 
     def distribution(self, context=None):
         """Return p(z), or p(z|context), `[..., C]`, where the prior was built for one."""

@@ -21,11 +21,17 @@ class Prior(keras.layers.Layer):
     `build(latent_shape)` is called with the shape of one latent, without batch axes. Subclasses
     implement `distribution`; one that depends on more than its own weights overrides `given`.
 
+    One with `takes_condition` is p(z|y) in a model with a condition: its `build` and its
+    `distribution` then take one more argument, the width C of the vectors c(y) and these vectors.
+    In such a model any other prior is p(z|y) = p(z).
+
     Attributes:
         kind: what its values are, as of a posterior: "continuous", "bernoulli" or "categorical".
+        takes_condition: whether it can be p(z|y).
     """
 
     kind = "continuous"
+    takes_condition = False
 
     def build(self, latent_shape):
         """Remember the shape of one latent; subclasses add their weights here."""
@@ -36,14 +42,17 @@ class Prior(keras.layers.Layer):
         """Return p(z), built anew: inside a gradient tape this is what makes it trainable."""
         raise NotImplementedError
 
-    def given(self, posterior_of=None, training: bool = False) -> tfp.distributions.Distribution:
-        """Return p(z) in a pass of a model.
+    def given(
+        self, posterior_of=None, training: bool = False, condition=None
+    ) -> tfp.distributions.Distribution:
+        """Return p(z), or p(z|y), in a pass of a model.
 
         Args:
             posterior_of: the function x → q(z|x) of the model, for a prior that is made of it.
             training: whether networks run in training mode.
+            condition: c(y), `[B, C]`; None where the model has none or the prior takes none.
         """
-        return self.distribution()
+        return self.distribution() if condition is None else self.distribution(condition)
 
     def connect(self, posterior, x_shape: tuple[int, ...]) -> None:
         """Take in what it is the prior of; called by a model before `build`.

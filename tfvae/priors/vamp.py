@@ -80,7 +80,7 @@ class VampPrior(Prior):
         """Start the pseudo-inputs at examples, over again where there are fewer."""
         self.pseudo_inputs.assign(np.resize(x, (self.num_components, *self.x_shape)))
 
-    def given(self, posterior_of=None, training=False):  # noqa: D102
+    def given(self, posterior_of=None, training=False, condition=None):  # noqa: D102
         return AggregatedPosterior(tf.convert_to_tensor(self.pseudo_inputs), posterior_of)
 
     def distribution(self):

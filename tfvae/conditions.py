@@ -1,0 +1,199 @@
+"""Conditions y of a model p(x|y): labels of classes, or vectors."""
+
+import numbers
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.errors import InvalidArgument, InvalidData
+
+
+class Condition:
+    """What y is, and the vectors c(y) of float32 that networks are given.
+
+    Attributes:
+        size: C, the width of c(y).
+        num_classes: how many labels there are; 0 for vectors.
+        spec: the `tf.TensorSpec` of the conditions of a batch.
+    """
+
+    size: int
+    num_classes = 0
+    spec: tf.TensorSpec
+
+    def __str__(self):
+        raise NotImplementedError
+
+    def check(
+        self, y, count: int | None = None, name: str | None = None, one_for_all: bool = True
+    ) -> tf.Tensor:
+        """Return y as a tensor, `[count, ...]` or one for all; values are checked where known.
+
+        Args:
+            y: what a user gives.
+            count: how many there should be, if that is known.
+            name: of the data that y lies beside, for the message; None for an argument of its own.
+            one_for_all: whether one condition will do for all examples.
+
+        Raises:
+            InvalidArgument: y is missing.
+            InvalidData: y is of another type, another shape or another length, or out of range.
+        """
+        where = "`condition`" if name is None else f"The condition beside `{name}`"
+        if y is None:
+            got = "this call got none" if name is None else f"there is none beside `{name}`"
+            raise InvalidArgument(
+                f"The model has a condition, {self}, and {got}. Give each example its own: "
+                "`fit(x, y)`, batches (x, y), or `condition=y`."
+            )
+        try:
+            y = tf.convert_to_tensor(y)
+        except (ValueError, TypeError):
+            raise InvalidData(
+                f"{where} is a {type(y).__name__} that is no array of numbers; expected {self}."
+            ) from None
+        y = self._of_type_and_shape(y, where)
+        if y.shape.rank is None:  # Keras's steps forget it where data of two ranks was seen
+            y = tf.reshape(y, [-1, *self.spec.shape[1:]])
+        fits = one_for_all and y.shape.is_compatible_with(self.spec.shape[1:])
+        if not fits and not y.shape.is_compatible_with([count, *self.spec.shape[1:]]):
+            sizes = ", ".join(map(str, [count or "N", *self.spec.shape[1:]]))
+            others = ", or a single one for all" if one_for_all else ""
+            raise InvalidData(
+                f"{where} has the shape {tuple(y.shape)}; expected [{sizes}], {self} for each "
+                f"example{others}."
+            )
+        if hasattr(y, "numpy") and not bool(self.takes(y)):
+            raise InvalidData(f"{where} {self._found(y.numpy())}.")
+        return y
+
+    def takes(self, y: tf.Tensor) -> tf.Tensor:
+        """Return whether all values are such conditions, a scalar, in the graph."""
+        raise NotImplementedError
+
+    def encode(self, y, count: tf.Tensor) -> tf.Tensor:
+        """Return c(y), `[count, C]`, of conditions or of one for all."""
+        y = self.check(y, tf.get_static_value(count))
+        c = self._vectors(y)
+        return tf.broadcast_to(c, tf.stack([count, self.size])) if c.shape.rank == 1 else c
+
+    def example(self, count: tf.Tensor) -> tf.Tensor:
+        """Return valid conditions `[count, ...]`, where any will do."""
+        raise NotImplementedError
+
+    def config(self) -> int | list[int]:
+        """Return what `get` makes this condition of."""
+        raise NotImplementedError
+
+    def _of_type_and_shape(self, y, where):
+        """Return y in the shape of the specification, if it has a type that will do."""
+        raise NotImplementedError
+
+    def _vectors(self, y):
+        raise NotImplementedError
+
+    def _found(self, y):
+        raise NotImplementedError
+
+
+class Classes(Condition):
+    """One of C classes, an integer from 0 to C − 1; c(y) is one-hot."""
+
+    def __init__(self, num_classes: int):
+        if isinstance(num_classes, bool) or num_classes < 2:
+            raise InvalidArgument(f"`condition` is {num_classes!r}; expected at least 2 classes.")
+        self.size = self.num_classes = int(num_classes)
+        self.spec = tf.TensorSpec((None,), tf.int32, "condition")
+
+    def __str__(self):
+        return f"a label from 0 to {self.size - 1}"
+
+    def takes(self, y):  # noqa: D102
+        y = tf.cast(y, tf.int64)
+        return tf.reduce_all((y >= 0) & (y < self.size))
+
+    def example(self, count):  # noqa: D102
+        return tf.range(count, dtype=tf.int32) % self.size
+
+    def config(self):  # noqa: D102
+        return self.size
+
+    def _of_type_and_shape(self, y, where):
+        if not y.dtype.is_integer:
+            raise InvalidData(
+                f"{where} holds {y.dtype.name}; expected integers, each {self}. Cast whole "
+                "numbers with `.astype('int32')`; make one-hot rows labels with `.argmax(-1)`."
+            )
+        if y.shape.rank == 2 and y.shape[-1] == 1:  # as Keras hands labels on
+            y = tf.reshape(y, [-1])
+        return y
+
+    def _vectors(self, y):
+        return tf.one_hot(tf.cast(y, tf.int32), self.size)
+
+    def _found(self, y):
+        return f"holds labels from {y.min()} to {y.max()}; expected each to be {self}"
+
+
+class Vectors(Condition):
+    """A vector of C finite numbers; c(y) = y."""
+
+    def __init__(self, size: int):
+        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 1:
+            raise InvalidArgument(f"`condition` is ({size!r},); expected a width of at least 1.")
+        self.size = int(size)
+        self.spec = tf.TensorSpec((None, self.size), tf.float32, "condition")
+
+    def __str__(self):
+        return f"a vector of {self.size} numbers"
+
+    def takes(self, y):  # noqa: D102
+        return tf.reduce_all(tf.math.is_finite(tf.cast(y, tf.float32)))
+
+    def example(self, count):  # noqa: D102
+        return tf.zeros([count, self.size])
+
+    def config(self):  # noqa: D102
+        return [self.size]
+
+    def _of_type_and_shape(self, y, where):
+        if not (y.dtype.is_floating or y.dtype.is_integer or y.dtype.is_bool):
+            raise InvalidData(f"{where} holds {y.dtype.name}; expected {self}.")
+        return y
+
+    def _vectors(self, y):
+        return tf.cast(y, tf.float32)
+
+    def _found(self, y):
+        return f"holds {np.sum(~np.isfinite(y))} values that are infinite or not a number"
+
+
+def get(condition) -> Condition | None:
+    """Return a condition: of a number of classes, of the shape `(C,)` of vectors, or as it is.
+
+    Raises:
+        InvalidArgument: anything else.
+    """
+    if condition is None or isinstance(condition, Condition):
+        return condition
+    if isinstance(condition, numbers.Integral):
+        return Classes(condition)
+    if isinstance(condition, (tuple, list)) and len(condition) == 1:
+        return Vectors(condition[0])
+    raise InvalidArgument(
+        f"`condition` is {condition!r}; expected a number of classes, such as 10, or the shape of "
+        "vectors, such as (5,)."
+    )
+
+
+def refuse(model, what: str) -> None:
+    """Refuse a model with a condition, for what knows none.
+
+    Raises:
+        InvalidArgument: the model has one.
+    """
+    if getattr(model, "condition", None) is not None:
+        raise InvalidArgument(
+            f"{what} takes no condition, and {type(model).__name__} has one, {model.condition}. "
+            "Use a model without `condition=`, or `tfvae.log_likelihood(model, x, condition=y)`."
+        )
