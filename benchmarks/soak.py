@@ -39,8 +39,10 @@ def digits():
 
 def posterior_of(estimator):
     """Return the name of the posterior that an estimator is tried on: bits where it takes them."""
-    return "bernoulli" if "bernoulli" in tfvae.estimators.get(estimator).latents else (
-        "diagonal_normal"
+    return (
+        "bernoulli"
+        if "bernoulli" in tfvae.estimators.get(estimator).latents
+        else ("diagonal_normal")
     )
 
 

@@ -68,9 +68,8 @@ def log_joint(model, x, states) -> tf.Tensor:
 def linear_gaussian(model) -> tfp.distributions.Distribution | None:
     """Return p(x) in closed form, N(b, W Wᵀ + σ² I), over flattened x; None where it has none.
 
-    It has one for the standard normal prior, a Normal likelihood whose scale σ is fixed or shared by
-    all values and examples, and a decoder that is affine, z → W z + b: probabilistic principal
-    component analysis.
+    It has one for the standard normal prior, a Normal likelihood whose σ is one number, fixed or
+    learned, and a decoder that is affine, z → W z + b: probabilistic principal component analysis.
 
     Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
     """

@@ -93,7 +93,7 @@ class OwnLoss(keras.Model):
     @property
     def steps_made(self) -> int:
         """How many training steps were made, on the host."""
-        return int(self._counter)
+        return int(np.asarray(self._counter))  # under a strategy it is one of each replica
 
     def additional_loss(self, x: tf.Tensor, y, training: bool) -> tf.Tensor | None:
         """Return what is added to the loss of each example, `[B]` in nats; None for nothing.
@@ -279,8 +279,11 @@ class OwnLoss(keras.Model):
         The tape of the step has watched every trainable variable that was read, wherever it is.
         While a graph is made this costs what it says; in the graph there is nothing of it.
         """
-        replicas = tf.distribute.get_strategy().experimental_local_results
-        known = {id(of_one) for weight in self.variables for of_one in replicas(weight.value)}
+        known = set()
+        for weight in self.variables:
+            # Under a strategy a weight has a variable on each replica, which the tape names.
+            variables = (weight.value, *getattr(weight.value, "values", ()))
+            known.update(id(variable) for variable in variables)
         hidden = [v for v in tape.watched_variables() if id(v) not in known]
         if hidden:
             names = ", ".join(f"{v.name.split(':')[0]!r} of shape {tuple(v.shape)}" for v in hidden)

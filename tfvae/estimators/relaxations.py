@@ -53,7 +53,7 @@ class GumbelSoftmax(Relaxation):
     @property
     def temperature(self) -> float:
         """The temperature τ; what is assigned to it takes effect in the next step."""
-        return float(self._temperature)
+        return float(self._temperature.numpy())
 
     @temperature.setter
     def temperature(self, value):
