@@ -15,7 +15,11 @@ tf.config.set_logical_device_configuration(
     cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-def train(replicas, examples=40, bad=False, **settings):
+class Anneal(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.beta = 0.3 * epoch
+
+def train(replicas, examples=40, bad=False, anneal=False, **settings):
     strategy = tf.distribute.MirroredStrategy(
         [f"cpu:{n}" for n in range(replicas)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
@@ -36,7 +40,8 @@ def train(replicas, examples=40, bad=False, **settings):
             model.fit(data, verbose=0)
         except tfvae.errors.InvalidData as error:
             return {"refused": str(error)}
-    history = model.fit(x, epochs=3, batch_size=20, shuffle=False, verbose=0).history
+    options = {"callbacks": [Anneal()]} if anneal else {}
+    history = model.fit(x, epochs=3, batch_size=20, shuffle=False, verbose=0, **options).history
     weights = [np.asarray(w).tolist() for w in model.weights]
     return {"history": history, "weights": weights, "step": int(np.asarray(model.step))}
 
@@ -50,6 +55,8 @@ CASES = {
     # The last batch has five examples: three on one replica, two on the other.
     "uneven on one": {"replicas": 1, "objective": "exact", "examples": 25},
     "uneven on two": {"replicas": 2, "objective": "exact", "examples": 25},
+    "annealed on one": {"replicas": 1, "estimator": "exact", "anneal": True},
+    "annealed on two": {"replicas": 2, "estimator": "exact", "anneal": True},
     "out of range": {"replicas": 2, "objective": "exact", "bad": True},
     # The last batch has one example, so that one replica has none.
     **{
@@ -65,7 +72,10 @@ def trained(run_python):
     return json.loads(run_python(SCRIPT, json.dumps(CASES)).splitlines()[-1])
 
 
-@pytest.mark.parametrize(("on_one", "on_two"), [("one", "two"), ("uneven on one", "uneven on two")])
+@pytest.mark.parametrize(
+    ("on_one", "on_two"),
+    [("one", "two"), ("uneven on one", "uneven on two"), ("annealed on one", "annealed on two")],
+)
 def test_two_replicas_give_the_weights_of_one(trained, on_one, on_two):
     """With the exact gradient there is no noise, so that nothing but rounding differs."""
     one, two = trained[on_one], trained[on_two]
@@ -73,6 +83,12 @@ def test_two_replicas_give_the_weights_of_one(trained, on_one, on_two):
     for a, b in zip(one["weights"], two["weights"], strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
     np.testing.assert_allclose(one["history"]["loss"], two["history"]["loss"], rtol=1e-5)
+
+
+def test_beta_is_assigned_on_every_replica(trained):
+    logs = {k: np.asarray(v) for k, v in trained["annealed on two"]["history"].items()}
+    betas = (logs["loss"] - logs["reconstruction"]) / logs["kl"]
+    np.testing.assert_allclose(betas, [0.0, 0.3, 0.6], atol=1e-3)
 
 
 def test_a_batch_out_of_range_is_seen_on_any_replica(trained):

@@ -9,6 +9,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -612,6 +613,67 @@ def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name):
         below, _ = squares_and_slopes()
         variable.assign(start)
         assert slope == pytest.approx((above - below) / (2 * step), rel=0.02, abs=1e-4)
+
+
+def gradient_of_straight_through(x, decoder, logits, kl):
+    """Return its expected gradient in the logits of bits, by the sum over all states, and q(z).
+
+    The likelihood is a normal of σ = 1 behind an affine decoder.
+    """
+    (kernel, bias), bits = decoder, len(logits)
+    networks = [
+        keras.Sequential([keras.Input((inputs,)), keras.layers.Dense(outputs)])
+        for inputs, outputs in ((len(bias), bits), (bits, len(bias)))
+    ]
+    model = tfvae.VAE(*networks, posterior="bernoulli", likelihood="normal")
+    networks[1].set_weights([kernel, bias])
+    model.compile(estimator="straight_through", kl=kl)
+    states = all_states("bernoulli", (bits,))
+    noise = np.where(states > 0, 1 - 1e-6, 1e-6).astype("f4")  # far enough for any logit here
+    batch = tf.constant(np.tile(x, (len(states), 1)), tf.float32)
+    with tf.GradientTape() as tape:
+        params = tf.constant(np.tile(logits, (len(states), 1)), tf.float32)
+        tape.watch(params)
+
+        def infer(draw):
+            def given(number, q):
+                q.draw_noise = lambda shape, seed: noise[np.newaxis]
+                return draw(number, q)
+
+            return model.inference(batch, h=params)(given)
+
+        bound = Bound(objectives.elbo, kl=kl)
+        drawn = model.estimator.estimate(bound, infer, batch, make_seed(0), True)
+        total = tf.reduce_sum(drawn.surrogate)
+    p = scipy.special.expit(logits)
+    q = np.prod(np.where(states > 0, p, 1 - p), axis=1)
+    return q @ tape.gradient(total, params).numpy(), states, q
+
+
+@pytest.mark.parametrize("kl", ["exact", "monte_carlo"])
+def test_straight_through_takes_the_slope_for_the_difference(kl):
+    """p(1 − p) (E[∂ log p(x|z)/∂z] − (α − α₀)): nothing is counted twice, sampled KL or not."""
+    rng = np.random.default_rng(0)
+    kernel, bias, x = rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=3)
+    logits = np.array([0.8, -1.3])
+    found, states, q = gradient_of_straight_through(x, (kernel, bias), logits, kl)
+    slope = (x - states @ kernel - bias) @ kernel.T  # [S, D]
+    p = scipy.special.expit(logits)
+    np.testing.assert_allclose(found, p * (1 - p) * (q @ slope - logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("logit", [-1.0, 1.0])
+def test_straight_through_may_lead_away_from_the_bound(logit):
+    """x = 0.6, and one bit is decoded to 0 or 1: f(1) − f(0) = 0.1, but f′(0) = 0.6, f′(1) = −0.4.
+
+    The gradient of the likelihood is 6 − 10 p times the true one.
+    """
+    decoder = np.ones((1, 1)), np.zeros(1)
+    found, *_ = gradient_of_straight_through(np.array([0.6]), decoder, np.array([logit]), "exact")
+    p = scipy.special.expit(logit)
+    of_likelihood = found[0] / (p * (1 - p)) + logit
+    assert of_likelihood / 0.1 == pytest.approx(6 - 10 * p, abs=1e-4)
+    assert (of_likelihood < 0) == (logit > 0)
 
 
 @pytest.mark.parametrize(

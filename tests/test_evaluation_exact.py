@@ -128,6 +128,17 @@ def test_the_linear_gaussian_model_has_a_closed_form(linear_gaussian):
     assert measured.num_values == 5
 
 
+def test_a_shared_scale_counts_as_it_is_now(linear_gaussian):
+    fixed = linear_gaussian.vae()
+    likelihood = tfvae.likelihoods.Normal(scale="shared")
+    model = tfvae.VAE(fixed.encoder, fixed.decoder, likelihood=likelihood)
+    raw = np.log(np.expm1(linear_gaussian.scale - 1e-6)) - np.log(np.e - 1)
+    likelihood.raw_scale.assign(raw)
+    measured = tfvae.exact_log_likelihood(model, linear_gaussian.x)
+    expected = linear_gaussian.log_p(linear_gaussian.x)
+    np.testing.assert_allclose(measured.per_example, expected, atol=1e-5)
+
+
 def test_memory_does_not_grow_with_the_number_of_states(monkeypatch):
     """2^8 states, at most 6 × 10 × 4 numbers in one tensor of decoder outputs."""
     monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 240)

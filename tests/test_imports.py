@@ -110,6 +110,16 @@ print(sorted(heavy & set(sys.modules)))
     assert run_python(script).strip() == "[]"
 
 
+@pytest.mark.parametrize("name", ["optimizers", "bound"])
+def test_any_module_may_be_the_first_to_be_imported(name, run_python):
+    """It is what imports Keras then, midway; classes are registered all the same."""
+    script = f"""
+import tfvae.{name}, keras
+print(all(keras.saving.get_registered_object(f"tfvae>{{n}}") for n in ("VAE", "LinearWarmup")))
+"""
+    assert run_python(script).strip() == "True"
+
+
 def test_without_the_training_part_an_error_says_what_to_install(run_python):
     script = """
 import sys

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 
 import keras
 import numpy as np
@@ -447,3 +448,325 @@ class TestNetworks:
             make().summary(print_fn=lambda line: print(line))
         assert "encoder" in text.getvalue() or "sequential" in text.getvalue()
         assert "unbuilt" not in text.getvalue()
+
+
+def train(model, steps, change=None, x=X):
+    """Make single steps, with a change before each; return β or λ as the losses show it."""
+    betas = []
+    for step in range(steps):
+        if change is not None:
+            change(step)
+        model.reset_metrics()
+        logs = model.train_on_batch(x, return_dict=True)
+        betas.append((logs["loss"] - logs["reconstruction"]) / logs["kl"])
+    return betas
+
+
+class Traced(tfvae.VAE):
+    """Counts the graphs of its training step."""
+
+    traces = 0
+
+    def train_step(self, data):
+        self.traces += 1
+        return super().train_step(data)
+
+
+def make_ladder(**compiled):
+    """Two stochastic layers."""
+    keras.utils.set_random_seed(0)
+    model = tfvae.HierarchicalVAE(
+        [network(SIZE, 6), network(3, 4)], [network(3, SIZE), network(2, 6)]
+    )
+    model.compile("sgd", **compiled)
+    return model
+
+
+class AtEveryEpoch(keras.callbacks.Callback):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.change(self.model, epoch)
+
+
+@keras.saving.register_keras_serializable("tests")
+def halved_every_step(step):
+    return 0.5 ** (tf.cast(step, tf.float32) + 1.0)
+
+
+def betas_of(history):
+    """Return β of each epoch, of training and of validation."""
+    logs = {name: np.asarray(values) for name, values in history.history.items()}
+    return [(logs[p + "loss"] - logs[p + "reconstruction"]) / logs[p + "kl"] for p in ("", "val_")]
+
+
+class TestBeta:
+    @pytest.mark.parametrize(
+        "compiled",
+        [{}, {"jit_compile": True}, {"steps_per_execution": 3}, {"run_eagerly": True}],
+        ids=lambda compiled: next(iter(compiled), "graph"),
+    )
+    def test_a_callback_may_assign_it(self, compiled):
+        """Annealing as it is usually written; the graph is that of the first epoch."""
+        model = make_vae(Traced, compiled={"beta": 0.0, **compiled})
+        read, traces = [], []
+
+        def anneal(model, epoch):
+            model.beta = 0.3 * epoch
+            read.append(model.beta)
+            traces.append(model.traces)
+
+        history = model.fit(
+            X, batch_size=BATCH, epochs=4, validation_data=(X,), verbose=0,
+            callbacks=[AtEveryEpoch(anneal)],
+        )  # fmt: skip
+        for betas in betas_of(history):
+            np.testing.assert_allclose(betas, [0.0, 0.3, 0.6, 0.9], atol=1e-3)
+        np.testing.assert_allclose(read, [0.0, 0.3, 0.6, 0.9], rtol=1e-7)
+        if not compiled.get("run_eagerly"):
+            assert model.traces == traces[1], "a later epoch made another graph"
+
+    def test_it_changes_the_gradient(self):
+        """With β = 0 and β = 1 the same step moves the encoder elsewhere."""
+        moved = []
+        for beta in (0.0, 1.0):
+            model = make_vae(compiled={"beta": 0.5, "run_eagerly": True})
+            model.beta = beta
+            model.train_on_batch(X)
+            moved.append(model.encoder.get_weights()[0])
+        assert np.max(np.abs(moved[0] - moved[1])) > 1e-4
+
+    def test_it_is_kept_as_it_was_assigned(self, tmp_path):
+        model = make_vae(compiled={"beta": 0.25, "free_bits": 0.1})
+        model.beta, model.free_bits = 0.3, 0.7
+        assert (model.beta, model.free_bits) == (0.3, 0.7)
+        assert model.get_compile_config()["beta"] == 0.3
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        assert (again.beta, again.free_bits) == (0.3, 0.7)
+        assert again.evaluate(X, verbose=0) == model.evaluate(X, verbose=0)
+
+    @pytest.mark.parametrize(
+        ("beta", "expected", "final"),
+        [
+            (tfvae.schedules.LinearWarmup(2, final=0.6), [0.3, 0.6, 0.6], 0.6),
+            (keras.optimizers.schedules.PolynomialDecay(1.0, 2, 0.0), [1.0, 0.5, 0.0], 0.0),
+            (halved_every_step, [0.5, 0.25, 0.125], 0.0625),
+        ],
+        ids=["ours", "Keras's", "function"],
+    )
+    def test_it_follows_any_function_of_the_step(self, beta, expected, final, tmp_path):
+        """A function that names no final value is at the next step in validation."""
+        model = make_vae(compiled={"beta": beta, "run_eagerly": True})
+        np.testing.assert_allclose(train(model, 3), expected, atol=1e-4)
+        logs = model.evaluate(X, verbose=0, return_dict=True)
+        beta = (logs["loss"] - logs["reconstruction"]) / logs["kl"]
+        assert beta == pytest.approx(final, abs=1e-4)
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        assert again.evaluate(X, verbose=0, return_dict=True)["loss"] == logs["loss"]
+
+    def test_validation_is_at_the_final_value_of_a_schedule(self):
+        schedule = tfvae.schedules.LinearWarmup(100, final=0.5)
+        model = make_vae(compiled={"beta": schedule, "free_bits": schedule, "run_eagerly": True})
+        same = make_vae(compiled={"beta": 0.5, "free_bits": 0.5, "run_eagerly": True})
+        assert model.evaluate(X, verbose=0) == same.evaluate(X, verbose=0)
+
+    def test_each_layer_may_have_its_own(self):
+        model = make_ladder(beta=[1.0, 1.0], run_eagerly=True)
+        model.beta = [0.5, 2.0]
+        assert model.beta == [0.5, 2.0]
+        logs = model.train_on_batch(X, return_dict=True)
+        expected = logs["reconstruction"] + 0.5 * logs["kl_1"] + 2.0 * logs["kl_2"]
+        assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+        model.beta = 0.1  # all of them
+        assert model.beta == [0.1, 0.1]
+        with pytest.raises(InvalidArgument, match=r"`beta` has 3 numbers; .*each of the 2"):
+            model.beta = [1, 1, 1]
+
+    def test_one_for_all_layers_takes_no_list(self):
+        model = make_ladder()
+        with pytest.raises(InvalidArgument, match=r"one number for all layers.*with a list"):
+            model.beta = [0.5, 2.0]
+
+    @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "0.5", None, True, [0.5]])
+    @pytest.mark.parametrize("name", ["beta", "free_bits"])
+    def test_what_is_no_weight_is_refused(self, model, name, value):
+        before = getattr(model, name)
+        wrong = [-1.0] if value == [0.5] else value
+        with pytest.raises(InvalidArgument, match=f"`{name}` is .*expected a number of at least 0"):
+            setattr(model, name, wrong)
+        assert getattr(model, name) == before
+        with pytest.raises(InvalidArgument, match=f"`{name}` is .*expected a number of at least 0"):
+            make_vae(compiled={name: wrong})
+
+    def test_a_schedule_is_not_assigned_to(self):
+        model = make_vae(compiled={"beta": tfvae.schedules.LinearWarmup(5)})
+        with pytest.raises(InvalidArgument, match=r"follows .*LinearWarmup.*model.compile"):
+            model.beta = 0.5
+
+    def test_a_model_that_is_not_compiled_has_nothing_to_assign_to(self):
+        model = tfvae.VAE(network(SIZE, 4), network(2, SIZE))
+        with pytest.raises(InvalidArgument, match=r"not compiled yet.*model.compile"):
+            model.beta = 0.5
+
+    def test_the_objective_exact_has_no_use_for_it(self):
+        model = make_vae(
+            posterior="bernoulli", compiled={"objective": "exact"}, encoder=network(SIZE, 2)
+        )
+        with pytest.raises(InvalidArgument, match="no KL term to weigh"):
+            model.beta = 0.5
+
+
+class TestFreeBits:
+    def test_a_callback_may_assign_them(self):
+        model = make_vae(Traced, compiled={"free_bits": 10.0})
+
+        def change(model, epoch):
+            model.free_bits = [10.0, 20.0, 0.0][epoch]
+
+        callbacks = [AtEveryEpoch(change)]
+        logs = model.fit(X, batch_size=4, epochs=3, verbose=0, callbacks=callbacks).history
+        counted = np.subtract(logs["loss"], logs["reconstruction"])
+        expected = [20.0, 40.0, logs["kl"][-1]]  # of two units, whose KL is far below
+        np.testing.assert_allclose(counted, expected, rtol=1e-5)
+
+    def test_none_at_all_do_not_become_some(self, model):
+        model.free_bits = 0.0
+        with pytest.raises(
+            InvalidArgument, match=r"free_bits` was 0 .*compile\(..., free_bits=0.5"
+        ):
+            model.free_bits = 0.5
+
+
+class TestOtherSettings:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("objective", "iwae"),
+            ("estimator", "sticking_the_landing"),
+            ("estimator", tfvae.estimators.get("nvil")),
+            ("num_samples", 5),
+            ("kl", "monte_carlo"),
+            ("kl_warmup_steps", 100),
+        ],
+        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+    )
+    def test_what_the_graph_has_fixed_is_not_assigned(self, model, name, value):
+        before, layers = getattr(model, name), list(model._layers)
+        with pytest.raises(
+            InvalidArgument, match=rf"`{name}` was assigned .*compile\(..., {name}="
+        ):
+            setattr(model, name, value)
+        assert getattr(model, name) is before
+        assert model._layers == layers, "the refused layer is not saved with the model either"
+
+    def test_the_temperature_of_a_relaxation_may_be_annealed(self):
+        """At a high temperature a relaxed bit is 1/2 whatever its logit: no gradient is left."""
+        model = make_vae(
+            Traced, posterior="bernoulli", compiled={"estimator": "gumbel_softmax", "beta": 0.0},
+            encoder=network(SIZE, 2),
+        )  # fmt: skip
+        moved = []
+
+        def change(model, epoch):
+            model.estimator.temperature = [0.5, 1e6, 0.5][epoch]
+            moved.append(model.encoder.get_weights()[0])
+
+        model.fit(X, batch_size=4, epochs=3, verbose=0, callbacks=[AtEveryEpoch(change)])
+        moved.append(model.encoder.get_weights()[0])
+        steps = [np.max(np.abs(b - a)) for a, b in itertools.pairwise(moved)]
+        assert steps[1] < 1e-3 * min(steps[0], steps[2])
+        assert model.get_compile_config()["estimator"]["config"]["temperature"] == 0.5
+
+
+@keras.saving.register_keras_serializable("tests")
+class Shifted(tfvae.likelihoods.Likelihood):
+    """A normal around the decoder's output plus a learned number."""
+
+    def build(self, params_shape):
+        self.shift = self.add_weight(shape=(), initializer="zeros", name="shift", autocast=False)
+        super().build(params_shape)
+
+    def distribution(self, params, batch_ndims):
+        normal = tfp.distributions.Normal(params + tf.convert_to_tensor(self.shift), 1.0)
+        return tfp.distributions.Independent(normal, len(params.shape) - batch_ndims)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OneScale(tfvae.posteriors.Posterior):
+    """Normals whose standard deviation is one learned number for all examples."""
+
+    def build(self, params_shape):
+        self.log_scale = self.add_weight(shape=(), initializer="zeros", name="log_scale")
+        super().build(params_shape)
+
+    def distribution(self, params, batch_ndims):
+        normal = tfp.distributions.Normal(params, tf.exp(tf.convert_to_tensor(self.log_scale)))
+        return tfp.distributions.Independent(normal, len(params.shape) - batch_ndims)
+
+
+class HiddenScale(tfvae.posteriors.Posterior):
+    """The same number, where Keras does not look for it."""
+
+    def __init__(self, log_scale):
+        super().__init__()
+        self.log_scale = lambda: log_scale
+
+    def distribution(self, params, batch_ndims):
+        normal = tfp.distributions.Normal(params, tf.exp(tf.convert_to_tensor(self.log_scale())))
+        return tfp.distributions.Independent(normal, len(params.shape) - batch_ndims)
+
+
+class TestWeightsOfParts:
+    @pytest.mark.parametrize(
+        ("options", "part", "name"),
+        [
+            ({"likelihood": Shifted}, "likelihood", "shift"),
+            ({"posterior": OneScale}, "posterior", "log_scale"),
+        ],
+        ids=["likelihood", "posterior"],
+    )
+    def test_they_are_trained_and_saved(self, options, part, name, tmp_path):
+        options = {key: make() for key, make in options.items()}
+        latents = 2 if part == "posterior" else 4
+        model = make_vae(encoder=network(SIZE, latents), **options)
+        weight = getattr(getattr(model, part), name)
+        assert any(weight is v for v in model.trainable_variables)
+        model.fit(X, epochs=3, batch_size=BATCH, verbose=0)
+        assert abs(float(weight)) > 1e-3
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        assert float(getattr(getattr(again, part), name)) == float(weight)
+        assert again.evaluate(X, verbose=0) == model.evaluate(X, verbose=0)
+        assert again.train_on_batch(X) == model.train_on_batch(X)
+
+    def test_a_shared_scale_learns_the_mean_squared_error(self):
+        """A decoder that is held at 0.5, whatever z: σ² = E(x − 0.5)² maximizes the likelihood."""
+        x = np.random.default_rng(0).normal(0.7, 0.3, (200, SIZE)).astype("float32")
+        model = make_vae(likelihood=tfvae.likelihoods.Normal(scale="shared"))
+        model.decoder.set_weights([np.zeros((2, SIZE)), np.full(SIZE, 0.5)])
+        model.decoder.trainable = False
+        model.compile(keras.optimizers.SGD(0.05))
+        model.fit(x, epochs=60, batch_size=200, verbose=0)
+        expected = np.sqrt(np.mean((x - 0.5) ** 2))
+        assert float(model.likelihood.current_scale()) == pytest.approx(expected, rel=1e-3)
+
+    @pytest.mark.parametrize(
+        "make",
+        [lambda: tf.Variable(0.0, name="hidden"), lambda: keras.Variable(0.0, name="hidden")],
+        ids=["tf.Variable", "keras.Variable"],
+    )
+    @pytest.mark.parametrize("compiled", [{}, {"run_eagerly": True}, {"jit_compile": True}])
+    def test_a_variable_that_keras_does_not_find_is_refused(self, make, compiled):
+        model = make_vae(encoder=network(SIZE, 2), posterior=HiddenScale(make()), compiled=compiled)
+        before = model.decoder.get_weights()
+        with pytest.raises(InvalidArgument, match=r"neither trained nor saved: '.*hidden'.*add_w"):
+            model.fit(X, verbose=0)
+        np.testing.assert_array_equal(before[0], model.decoder.get_weights()[0])
+
+    def test_a_hidden_variable_that_is_to_stay_is_taken(self):
+        posterior = HiddenScale(tf.Variable(0.0, trainable=False))
+        make_vae(encoder=network(SIZE, 2), posterior=posterior).fit(X, verbose=0)

@@ -5,6 +5,7 @@ TensorFlow.
 """
 
 import importlib
+import pkgutil
 import sys
 
 from tfvae.errors import MissingDependency
@@ -88,8 +89,8 @@ def _register_with_keras():
     """Make `keras.saving.load_model` know our classes once Keras and TensorFlow are imported.
 
     Keras finds a class by its registered name, so the class must have been imported; importing it
-    here at once would import TensorFlow. Each of the two imports the other midway, hence the test
-    that both are complete.
+    here at once would import TensorFlow. Each of the two imports the other midway, and a module of
+    ours may be what imports them: all must be complete.
     """
     try:
         import wrapt
@@ -97,13 +98,16 @@ def _register_with_keras():
         return
 
     def register(imported):
-        for name in ("keras", "tensorflow"):
-            module = sys.modules.get(name)
-            midway = module is not imported and getattr(
-                getattr(module, "__spec__", None), "_initializing", False
-            )
-            if module is None or midway:
-                return
+        def complete(module):
+            spec = getattr(module, "__spec__", None)
+            return module is imported or not getattr(spec, "_initializing", False)
+
+        needed = [sys.modules.get(name) for name in ("keras", "tensorflow")]
+        if None in needed:
+            return
+        ours = [module for name, module in list(sys.modules.items()) if name.startswith("tfvae.")]
+        if not all(map(complete, needed + ours)):
+            return
         for name in (
             "models",
             "optimizers",
@@ -116,7 +120,8 @@ def _register_with_keras():
         ):
             importlib.import_module(f"tfvae.{name}")
 
-    for name in ("keras", "tensorflow"):
+    ours = [f"tfvae.{module.name}" for module in pkgutil.iter_modules(__path__)]
+    for name in ("keras", "tensorflow", *ours):
         wrapt.register_post_import_hook(register, name)
 
 

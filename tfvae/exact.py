@@ -68,22 +68,21 @@ def log_joint(model, x, states) -> tf.Tensor:
 def linear_gaussian(model) -> tfp.distributions.Distribution | None:
     """Return p(x) in closed form, N(b, W Wᵀ + σ² I), over flattened x; None where it has none.
 
-    It has one for the standard normal prior, a Normal likelihood of fixed scale and a decoder that
-    is affine, z → W z + b: probabilistic principal component analysis.
+    It has one for the standard normal prior, a Normal likelihood whose σ is one number, fixed or
+    learned, and a decoder that is affine, z → W z + b: probabilistic principal component analysis.
 
     Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
     """
     from tfvae.priors import StandardNormal
 
-    fixed_scale = isinstance(model.likelihood, Normal) and not isinstance(
-        model.likelihood.scale, str
-    )
-    if not (fixed_scale and isinstance(model.prior, StandardNormal)):
+    one_scale = isinstance(model.likelihood, Normal) and model.likelihood.scale != "learned"
+    if not (one_scale and isinstance(model.prior, StandardNormal)):
         return None
     weights, bias = _affine_map(model)
     if weights is None:
         return None
-    covariance = weights @ weights.T + model.likelihood.scale**2 * np.eye(len(bias))
+    sigma = float(model.likelihood.current_scale())
+    covariance = weights @ weights.T + sigma**2 * np.eye(len(bias))
     return tfp.distributions.MultivariateNormalTriL(bias, np.linalg.cholesky(covariance))
 
 

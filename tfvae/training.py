@@ -93,7 +93,7 @@ class OwnLoss(keras.Model):
     @property
     def steps_made(self) -> int:
         """How many training steps were made, on the host."""
-        return int(self._counter)
+        return int(np.asarray(self._counter))  # under a strategy it is one of each replica
 
     def additional_loss(self, x: tf.Tensor, y, training: bool) -> tf.Tensor | None:
         """Return what is added to the loss of each example, `[B]` in nats; None for nothing.
@@ -264,6 +264,7 @@ class OwnLoss(keras.Model):
         The gradient of a table is sparse, with an entry for each time a row was looked up, and
         Keras's optimizers square entries where they should square the sum of those of a row.
         """
+        self._refuse_hidden_variables(tape)
         variables = self.trainable_variables
         gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -271,6 +272,28 @@ class OwnLoss(keras.Model):
         # without a batch.
         with tf.control_dependencies([scaled_loss]):
             self._counter.assign_add(1)
+
+    def _refuse_hidden_variables(self, tape):
+        """Refuse variables that the loss depends on and that Keras does not know of.
+
+        The tape of the step has watched every trainable variable that was read, wherever it is.
+        While a graph is made this costs what it says; in the graph there is nothing of it.
+        """
+        known = set()
+        for weight in self.variables:
+            # Under a strategy a weight has a variable on each replica, which the tape names.
+            variables = (weight.value, *getattr(weight.value, "values", ()))
+            known.update(id(variable) for variable in variables)
+        hidden = [v for v in tape.watched_variables() if id(v) not in known]
+        if hidden:
+            names = ", ".join(f"{v.name.split(':')[0]!r} of shape {tuple(v.shape)}" for v in hidden)
+            raise InvalidArgument(
+                "The loss depends on variables that Keras does not find in the model, so that they "
+                f"would be neither trained nor saved: {names}. Let the part that has them be a "
+                "Keras 3 layer that adds them with `self.add_weight` (a Likelihood, a Posterior "
+                "and a Prior are layers), or make them with trainable=False if they are to stay "
+                "as they are."
+            )
 
     def _update_averages(self, loss: Loss, others, sample_weight):
         """Add a batch to the metrics: the loss, and the other values `[B]` that are averaged."""

@@ -53,7 +53,7 @@ class GumbelSoftmax(Relaxation):
     @property
     def temperature(self) -> float:
         """The temperature τ; what is assigned to it takes effect in the next step."""
-        return float(self._temperature)
+        return float(self._temperature.numpy())
 
     @temperature.setter
     def temperature(self, value):
@@ -77,6 +77,11 @@ class GumbelSoftmax(Relaxation):
 @REGISTRY.register("straight_through")
 class StraightThrough(Relaxation):
     """Hard samples, with the gradient of the mean: ∂z/∂logits is taken for ∂E[z]/∂logits. Biased.
+
+    With f(z) = log p(x|z), the gradient in the mean p of a bit is p f′(1) + (1 − p) f′(0) where it
+    should be f(1) − f(0); that of the KL is right in expectation. For an f that is affine in z the
+    two agree. For a concave one, which rises and falls again between 0 and 1, both slopes point to
+    where it is largest: f(1) may be above f(0), and the gradient still lead away from z = 1.
 
     Source: Bengio, Léonard and Courville 2013, "Estimating or propagating gradients through
     stochastic neurons", sec. 4.

@@ -44,13 +44,18 @@ class Normal(Likelihood):
         super().build(params_shape)
 
     def distribution(self, params, batch_ndims):  # noqa: D102
-        loc, scale = params, self.scale
         if self.scale == "learned":
             loc, raw = tf.split(params, 2, axis=-1)
             scale = softplus_scale(raw)
-        elif self.scale == "shared":
-            scale = softplus_scale(tf.convert_to_tensor(self.raw_scale))
+        else:
+            loc, scale = params, self.current_scale()
         return independent(tfp.distributions.Normal(loc, scale), batch_ndims)
+
+    def current_scale(self) -> float | tf.Tensor:
+        """Return σ where it is one number: as it was given, or as it is now if it is shared."""
+        if self.scale == "shared":
+            return softplus_scale(tf.convert_to_tensor(self.raw_scale))
+        return self.scale
 
     def get_config(self):  # noqa: D102
         return {"scale": self.scale}

@@ -13,7 +13,7 @@ from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.models.generative_model import GenerativeModel
-from tfvae.models.settings import Scheduled, Setting
+from tfvae.models.settings import AttachedSetting, Scheduled, Setting
 from tfvae.random import Stream, draw_seed, fold_in, make_seed, stream_seed
 from tfvae.schedules import LinearWarmup
 from tfvae.training import unpack
@@ -56,6 +56,7 @@ class LatentVariableModel(GenerativeModel):
     better = GenerativeModel.better | {"elbo": "max", "reconstruction": "min", "kl": None}
 
     objective = Setting("objective")
+    estimator = AttachedSetting("estimator")
     num_samples = Setting("num_samples")
     kl = Setting("kl")
     kl_warmup_steps = Setting("kl_warmup_steps")
@@ -153,11 +154,6 @@ class LatentVariableModel(GenerativeModel):
     def variables_of_training(self):
         """Return the variables of the estimator."""
         return [] if self.estimator is None else self.estimator.variables
-
-    @property
-    def estimator(self):
-        """The gradient estimator, an `estimators.Estimator`."""
-        return getattr(self._attached, "estimator", None)
 
     @property
     def latent_kinds(self) -> tuple[str, ...]:
@@ -472,15 +468,15 @@ class LatentVariableModel(GenerativeModel):
         beta = Scheduled.at(self, "beta", self.step.value)
         if self.kl_warmup_steps:
             beta *= LinearWarmup(self.kl_warmup_steps)(self.step.value)
-        return self._bound(beta)
+        return self._bound(beta, Scheduled.at(self, "free_bits", self.step.value))
 
     def validation_bound(self) -> Bound:
-        """Return the bound that `evaluate` measures, with the final β."""
-        return self._bound(Scheduled.final(self, "beta", self.step.value))
+        """Return the bound that `evaluate` measures, with the final β and free bits."""
+        final = [Scheduled.final(self, name, self.step.value) for name in ("beta", "free_bits")]
+        return self._bound(*final)
 
-    def _bound(self, beta):
+    def _bound(self, beta, free_bits):
         may_be_exact = objectives.is_linear(self.objective) and self.estimator.takes_exact_kl
-        free_bits = Scheduled.at(self, "free_bits", self.step.value)
         return Bound(
             self.objective,
             self.num_samples,
@@ -497,6 +493,11 @@ class LatentVariableModel(GenerativeModel):
             infer = self.inference(tf.zeros([1, *self.x_shape]), condition=y)
             Bound(self.objective, kl="exact").terms(infer(_draw_representatives))
         self.estimator.prepare(self)
+
+    def check_assigned(self, name: str, value) -> None:
+        """Refuse what is assigned to `beta` or `free_bits` as `compile` would."""
+        if name == "beta":
+            self._check_beta(value, self.kl_warmup_steps, self.objective, self.estimator)
 
     def _check_beta(self, beta, kl_warmup_steps, objective, estimator):
         """Refuse a β that the objective or the estimator has no use for."""

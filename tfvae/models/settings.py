@@ -2,6 +2,7 @@
 
 import numbers
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -24,6 +25,8 @@ class Setting:
         Raises:
             InvalidArgument: always.
         """
+        if isinstance(value, keras.layers.Layer):
+            model._tracker.untrack(value)  # Keras tracks what is assigned before it comes here
         raise InvalidArgument(
             f"`{self.name}` was assigned {value!r}, but the graph of a training step is made for "
             f"the value that `compile` was given. Call model.compile(..., {self.name}=...) instead."
@@ -33,6 +36,14 @@ class Setting:
     def set(model, **values):
         """Set values, from within `compile`."""
         model.__dict__.update({f"_{name}": value for name, value in values.items()})
+
+
+class AttachedSetting(Setting):
+    """A setting that is a layer, which the model holds and saves."""
+
+    def __get__(self, model, owner=None):
+        """Return the layer that `compile` was given; None before."""
+        return self if model is None else getattr(model._attached, self.name, None)
 
 
 class Scheduled:
@@ -50,7 +61,7 @@ class Scheduled:
         if model is None:
             return self
         value = model.__dict__.get(f"_{self.name}")
-        return value.numpy().tolist() if isinstance(value, tf.Variable) else value
+        return _read(value) if isinstance(value, tf.Variable) else value
 
     def __set__(self, model, value):
         """Assign a number, or a number for each layer.
@@ -67,6 +78,7 @@ class Scheduled:
                 f"Call model.compile(..., {self.name}=...)."
             )
         number = _numbers(self.name, value, len(model.layer_shapes))
+        model.check_assigned(self.name, value)
         if number.shape not in ((), tuple(variable.shape)):
             raise InvalidArgument(
                 f"`{self.name}` is one number for all layers, and was assigned {value!r}. "
@@ -105,6 +117,12 @@ class Scheduled:
         value = model.__dict__[f"_{name}"]
         final = getattr(value, "final", None)
         return Scheduled.at(model, name, step) if final is None else tf.constant(final, tf.float32)
+
+
+def _read(variable):
+    """Return a number or a list of numbers, with the digits that float32 has."""
+    value = variable.numpy()
+    return float(str(value)) if value.ndim == 0 else [float(str(v)) for v in value]
 
 
 def _numbers(name, value, num_layers):
