@@ -67,6 +67,12 @@ MODELS = {
         "vamp, 500": vae("vamp"),
         "autoregressive, 2 layers": vae("autoregressive"),
         "flow, affine_coupling, 4 layers": vae("flow"),
+        "the same, hidden=(64,)": vae("flow", p={"hidden": (64,)}),
+        "the same, mixing='linear'": vae("flow", p={"mixing": "linear"}),
+        "flow, spline_coupling, 2 layers": vae(
+            "flow", p={"flow": "spline_coupling", "num_layers": 2}
+        ),
+        "autoregressive, 1 layer": vae("autoregressive", p={"num_layers": 1}),
     },
     "posteriors": {
         "diagonal_normal": vae(),
