@@ -59,7 +59,8 @@ def programs():
 
         def total(number):
             seed = fold_in(make_seed(0), number)
-            estimate = estimator.estimate(objective, model, x, K, 1.0, seed, True)
+            infer = model.inference(x, training=True)
+            estimate = estimator.estimate(model.training_bound(), infer, x, seed, True)
             return -tf.reduce_mean(estimate.surrogate)
 
         run = repeated(total)

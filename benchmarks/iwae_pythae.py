@@ -72,23 +72,12 @@ def save_pythae(model, path):
 
 def tfvae_model(path=None):
     """Return the same network; with a path, pythae's weights and its parameterization of q."""
-    import tensorflow as tf
-    import tensorflow_probability as tfp
-
     import tfvae
-
-    class LogCovariance(tfvae.distributions.Factory):
-        params_per_channel = 2
-
-        def distribution(self, params, batch_ndims):
-            loc, log_covariance = tf.split(params, 2, axis=-1)
-            normal = tfp.distributions.Normal(loc, tf.exp(0.5 * log_covariance))
-            return tfp.distributions.Independent(normal, len(params.shape) - batch_ndims)
 
     model = tfvae.VAE(
         tfvae.networks.dense_encoder((28, 28, 1), 100),
         tfvae.networks.dense_decoder(50, (28, 28, 1)),
-        posterior=LogCovariance() if path else "diagonal_normal",
+        posterior=tfvae.posteriors.DiagonalNormal("exp_half" if path else "softplus"),
     )
     if path:
         arrays = list(np.load(path).values())

@@ -16,7 +16,7 @@ class MixturePrior(Prior):
 
     The locations start as normal draws, so that components differ; σ starts at 1 and stays within
     [1/max_scale, max_scale], so that no component can collapse onto one z. Temperature: see
-    `tfvae.distributions.NormalMixture.draw`.
+    `tfvae.distributions.normal_mixture.NormalMixture.draw`.
 
     Source: Dilokthanakul et al. 2016, "Deep unsupervised clustering with Gaussian mixture
     variational autoencoders"; Tomczak and Welling 2018, "VAE with a VampPrior", sec. 4.3 (MoG).

@@ -52,7 +52,10 @@ class Prior(keras.layers.Layer):
             training: whether networks run in training mode.
             condition: c(y), `[B, C]`; None where the model has none or the prior takes none.
         """
-        return self.distribution() if condition is None else self.distribution(condition)
+        p = self.distribution() if condition is None else self.distribution(condition)
+        if type(self).draw is not Prior.draw:
+            p.draw = self.draw  # a prior's own draws are those of its distribution
+        return p
 
     def connect(self, posterior, x_shape: tuple[int, ...]) -> None:
         """Take in what it is the prior of; called by a model before `build`.
