@@ -400,13 +400,14 @@ class TestExport:
 
 class TestRuns:
     def test_a_run_of_the_command_line_is_given_its_labels(self, tmp_path):
-        folder = tmp_path / "run"
+        folder, config = tmp_path / "run", tmp_path / "config.toml"
+        config.write_text('[data]\nname = "digits"\n')
         settings = [
             *("data.condition=label", "data.binarization=static", "model.hidden=[8]"),
             *("model.latent_size=2", "model.prior=conditional_normal", "training.epochs=1"),
         ]
         arguments = [word for setting in settings for word in ("--set", setting)]
-        assert run("train", "--run-dir", folder, *arguments).exit_code == 0
+        assert run("train", "--config", config, "--run-dir", folder, *arguments).exit_code == 0
         assert {"samples.png", "reconstructions.png"} <= {p.name for p in folder.iterdir()}
         model = keras.saving.load_model(folder / "model.keras")
         assert model.condition.config() == 10
