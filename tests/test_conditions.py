@@ -2,12 +2,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 
 import tfvae
 from tfvae import conditions, networks
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.explore.checks import check
-from tfvae.ondevice import Decoder
+from tfvae.ondevice import Decoder, inspect
+from tfvae.tools.main import cli
 
 SHAPE = (2, 2, 1)
 
@@ -19,6 +21,10 @@ def stripes():
     x = np.zeros((100, *SHAPE), np.float32)
     x[np.arange(100), y] = 1
     return x, y
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
 def make(condition=2, prior=None, encoder=True, decoder=True, **options):
@@ -374,7 +380,11 @@ class TestExport:
         np.testing.assert_allclose(encoded, model.encode(x, condition=y), **close)
         given = {"condition": y} if decoder else {}
         np.testing.assert_allclose(device.decode(z, **given), model.decode(z, condition=y), **close)
-        assert {s for s in ("decode", "encode", "sample") if device._takes_condition(s)} == taken_by
+        signatures = inspect(tmp_path / "decoder.tflite").signatures
+        found = {
+            s for s, info in signatures.items() if "condition" in [i.name for i in info.inputs]
+        }
+        assert found & {"decode", "encode", "sample"} == taken_by
         with pytest.raises(InvalidArgument, match="got no"):
             device.sample(2)
         wrong = 3 if condition == 3 else np.zeros(2)
@@ -390,3 +400,72 @@ class TestExport:
         z = np.ones((3, 2), np.float32)
         image = served(latents=tf.constant(z), condition=tf.constant([2, 0, 1]))["image"]
         np.testing.assert_allclose(image, model.decode(z, condition=[2, 0, 1]), rtol=1e-5)
+
+
+class TestRuns:
+    def test_a_run_of_the_command_line_is_given_its_labels(self, tmp_path):
+        folder, config = tmp_path / "run", tmp_path / "config.toml"
+        config.write_text('[data]\nname = "digits"\n')
+        settings = [
+            *("data.condition=label", "data.binarization=static", "model.hidden=[8]"),
+            *("model.latent_size=2", "model.prior=conditional_normal", "training.epochs=1"),
+        ]
+        arguments = [word for setting in settings for word in ("--set", setting)]
+        assert run("train", "--config", config, "--run-dir", folder, *arguments).exit_code == 0
+        assert {"samples.png", "reconstructions.png"} <= {p.name for p in folder.iterdir()}
+        model = keras.saving.load_model(folder / "model.keras")
+        assert model.condition.config() == 10
+        assert model.uses_of_condition == {"encode", "decode", "sample"}
+        output = tmp_path / "threes.npy"
+        result = run("sample", folder, "--num", 5, "--condition", 3, "--output", output)
+        assert result.exit_code == 0
+        np.testing.assert_array_equal(np.load(output), model.sample(5, condition=3))
+        assert run("sample", folder, "--condition", 10).exit_code != 0
+        assert run("evaluate", folder, "--num-samples", 5, "--num-examples", 20).exit_code == 0
+        assert run("export", folder).exit_code == 0
+        assert Decoder.from_file(folder / "decoder.tflite").num_classes == 10
+
+    def test_codes_take_no_condition(self):
+        config = tfvae.config.Config().override(
+            {"data.condition": "label", "model.family": "vqvae", "model.network": "auto"}
+        )
+        with pytest.raises(InvalidArgument, match="model family 'vae'"):
+            tfvae.runs.build_model(config, tfvae.data.load("digits", condition="label"))
+
+    def test_labels_lie_beside_their_images(self, tmp_path):
+        """Every pixel of an image is its label, in every split and batch."""
+        labels = np.arange(40) % 7
+        pixels = np.tile(labels[:, None, None, None], (1, 4, 4, 1)).astype(np.uint8)
+        whole = {"x": pixels, "label": labels}
+        parts = {}
+        for number, name in enumerate(("train", "validation", "test")):
+            parts[name] = pixels[number : 20 + number]
+            parts[f"{name}_label"] = labels[number : 20 + number]
+        for number, arrays in enumerate((whole, parts)):
+            path = tmp_path / f"{number}.npz"
+            np.savez(path, **arrays)
+            splits = tfvae.data.load(str(path), condition="label")
+            assert splits.condition == 7
+            epoch = tf.Variable(0, dtype=tf.int64)
+            for images in (splits.train, splits.validation, splits.test):
+                for batches in (images.dataset(3), images.batches(3, 0, epoch)):
+                    for x, y in batches:
+                        np.testing.assert_allclose(x[:, 0, 0, 0] * 255, y, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("label", "message"),
+        [
+            (np.arange(39), "expected 40 labels"),
+            (np.full(40, -1), "labels from -1"),
+            (np.full((40, 2), np.nan), "infinite or not a number"),
+            (np.zeros(40), "float64 of shape"),
+        ],
+    )
+    def test_labels_that_are_none_are_refused(self, tmp_path, label, message):
+        np.savez(tmp_path / "a.npz", x=np.zeros((40, 4, 4, 1), np.uint8), label=label)
+        with pytest.raises(InvalidData, match=message):
+            tfvae.data.load(str(tmp_path / "a.npz"), condition="label")
+        with pytest.raises(InvalidData, match="has no array class, which"):
+            tfvae.data.load(str(tmp_path / "a.npz"), condition="class")
+        with pytest.raises(InvalidData, match="'label' alone"):
+            tfvae.data.load("digits", condition="class")

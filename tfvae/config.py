@@ -15,7 +15,8 @@ class DataConfig:
     """What `tfvae.data.load` is called with.
 
     An empty `data_dir` is TFDS's own default. `resize` and `crop` are [height, width], or [] for
-    images as they are.
+    images as they are. `condition` names the labels or vectors that the model is given; none if
+    it is empty.
     """
 
     name: str = "digits"
@@ -25,6 +26,7 @@ class DataConfig:
     layout: str = "auto"
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
+    condition: str = ""
 
 
 # The networks of each family of models; "auto" is chosen by the shape of the images.

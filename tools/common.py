@@ -115,8 +115,9 @@ def _bound_rows(values):
     if "num_samples" in values:
         effective = f"effective {values['effective_sample_size']:.0f}"
         measured = f"{values['num_samples']} samples ({effective})"
+        if "active_units" in values:
+            rows.append(("active units", f"{values['active_units']}"))
         rows += [
-            ("active units", f"{values['active_units']}"),
             ("measured with", f"{measured} for each of {values['num_examples']} images"),
         ]
     return rows

@@ -105,7 +105,7 @@ def _default_output(run, format_name, quantize, signature):
 
 def _write_tflite(library, model, output, options, report):
     values = library.litert(model, output, *options)
-    if report:
+    if report and getattr(model, "condition", None) is None:  # the report has no place for one
         x = options[0] if options[0] is not None else model.sample(64).numpy()
         values = library.report(model, output, x, values)
     return values

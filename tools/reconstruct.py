@@ -37,6 +37,8 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
 
     model, _, splits = load_run(run, assignments)
     x = splits.test.numpy(0, num)
-    pictures.reconstructions(model, x, output)
+    conditioned = getattr(model, "condition", None) is not None
+    y = splits.test.conditions if conditioned else None
+    pictures.reconstructions(model, x, output, None if y is None else y[:num])
     values = {"path": str(output), "num_images": len(x)}
     finish(values, as_json, image_lines(values))

@@ -17,6 +17,7 @@ def shuffled_batches(
     seed: int,
     epoch: tf.Variable,
     prepare: Callable | None = None,
+    conditions: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return the shuffled batches of one epoch.
 
@@ -31,6 +32,7 @@ def shuffled_batches(
         prepare: a function of several batches at once `[B·n, ...]`, of the epoch and of their
             number in it, that returns what to train on, `[B·n, ...]`; by default they are left as
             they are.
+        conditions: `[N, ...]`, what goes beside each value, in pairs; None for values alone.
 
     Raises:
         InvalidData: there are fewer values than a batch holds.
@@ -42,6 +44,7 @@ def shuffled_batches(
             f"Choose a batch size of at most {count}."
         )
     values = tf.constant(values)
+    conditions = None if conditions is None else tf.constant(conditions)
     order_seed = fold_in(make_seed(seed), int(Stream.SHUFFLE))
     steps = count // batch_size
 
@@ -57,7 +60,11 @@ def shuffled_batches(
         x = tf.gather(values, index)
         if prepare is not None:
             x = prepare(x, now, number)
-        return tf.reshape(x, [-1, batch_size, *x.shape[1:]])
+        x = tf.reshape(x, [-1, batch_size, *x.shape[1:]])
+        if conditions is None:
+            return x
+        y = tf.gather(conditions, index)
+        return x, tf.reshape(y, [-1, batch_size, *y.shape[1:]])
 
     dataset = tf.data.Dataset.from_tensors(0).flat_map(one_epoch).unbatch()
     return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(8)

@@ -19,11 +19,14 @@ class Images:
         max_value: the stored value that stands for 1.
         resample: whether `batches` draws binary pixels anew in every epoch, with the intensities
             as probabilities.
+        conditions: what is known of each image, its label `[N]` int32 or a vector `[N, C]` float32;
+            None if nothing is.
     """
 
     pixels: np.ndarray
     max_value: float = 1.0
     resample: bool = False
+    conditions: np.ndarray | None = None
 
     def __len__(self):
         return len(self.pixels)
@@ -38,15 +41,21 @@ class Images:
         return self.pixels[start:stop].astype(np.float32) / np.float32(self.max_value)
 
     def dataset(self, batch_size: int) -> tf.data.Dataset:
-        """Return the batches in order, the last one smaller if need be: to evaluate on."""
-        pixels = tf.data.Dataset.from_tensor_slices(self.pixels)
-        return pixels.batch(batch_size).map(self._to_float).prefetch(2)
+        """Return the batches in order, the last one smaller if need be: to evaluate on.
+
+        They are pairs of images and conditions where there are conditions.
+        """
+        if self.conditions is None:
+            pixels = tf.data.Dataset.from_tensor_slices(self.pixels)
+            return pixels.batch(batch_size).map(self._to_float).prefetch(2)
+        pairs = tf.data.Dataset.from_tensor_slices((self.pixels, self.conditions))
+        return pairs.batch(batch_size).map(lambda x, y: (self._to_float(x), y)).prefetch(2)
 
     def batches(self, batch_size: int, seed: int, epoch: tf.Variable) -> tf.data.Dataset:
         """Return the shuffled batches of one epoch: to train on.
 
         Iterating it anew gives the epoch that the variable `epoch` then holds. What does not fill a
-        batch is left out, other images each time.
+        batch is left out, other images each time. They are pairs as in `dataset`.
 
         Raises:
             InvalidData: there are fewer images than a batch holds.
@@ -61,7 +70,7 @@ class Images:
                 x = tf.cast(noise < x, tf.float32)
             return x
 
-        return shuffled_batches(self.pixels, batch_size, seed, epoch, prepare)
+        return shuffled_batches(self.pixels, batch_size, seed, epoch, prepare, self.conditions)
 
     def _to_float(self, pixels):
         x = tf.cast(pixels, tf.float32)
@@ -91,6 +100,16 @@ class Splits:
     def shape(self) -> tuple[int, ...]:
         """The shape of one image, (H, W, C)."""
         return self.train.shape
+
+    @property
+    def condition(self) -> int | tuple[int] | None:
+        """What the conditions are, as the models' `condition=` takes it; None if there are none."""
+        parts = [part.conditions for part in (self.train, self.validation, self.test)]
+        if parts[0] is None:
+            return None
+        if parts[0].ndim == 2:
+            return parts[0].shape[1:]
+        return 1 + max(int(part.max()) for part in parts)
 
     @property
     def num_values(self) -> int:

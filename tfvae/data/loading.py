@@ -31,6 +31,7 @@ def load(
     layout: str = "auto",
     resize: tuple[int, int] | None = None,
     crop: tuple[int, int] | None = None,
+    condition: str = "",
 ) -> Splits:
     """Load a dataset.
 
@@ -55,6 +56,9 @@ def load(
         resize: (height, width) that every image is scaled to, its proportions kept: what overhangs
             is cut off. See `tfvae.images.fit`.
         crop: (height, width) of the middle that is cut out of every image before that.
+        condition: where the labels or vectors of the images are, for a model with a condition: the
+            name of a TFDS feature, "label" of the digits, or an array of an `.npz`, beside
+            "train", "validation" and "test" the arrays "train_label" and so on. "" for none.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
@@ -63,7 +67,8 @@ def load(
     if binarization not in BINARIZATIONS:
         raise unknown_name("binarization", binarization, BINARIZATIONS)
     check_layout(layout)
-    splits = _read(str(name), data_dir, seed, download, layout, fitting(resize, crop))
+    fit = fitting(resize, crop)
+    splits = _read(str(name), data_dir, seed, download, layout, fit, condition)
     for split in ("train", "validation", "test"):
         images = getattr(splits, split)
         if len(images) == 0:
@@ -76,15 +81,20 @@ def load(
     return splits if binarization == "none" else _binarize(splits, binarization, seed)
 
 
-def _read(name, data_dir, seed, download, layout, fit):
+def _read(name, data_dir, seed, download, layout, fit, condition):
     kind = dataset_kind(name)
     if kind == "digits":
-        return _load_digits(seed, fit)
+        return _load_digits(seed, fit, condition)
     if kind == "arrays":
-        return load_arrays(Path(name), seed, layout, fit)
+        return load_arrays(Path(name), seed, layout, fit, condition)
     if kind == "folder":
+        if condition:
+            raise InvalidData(
+                f"data.condition is {condition!r}, but the folder {name} holds images alone. Put "
+                "images and labels into an .npz file."
+            )
         return load_folder(Path(name), seed, fit)
-    return load_tfds(name, data_dir, download, fit)
+    return load_tfds(name, data_dir, download, fit, condition)
 
 
 def _binarize(splits, binarization, seed):
@@ -94,7 +104,7 @@ def _binarize(splits, binarization, seed):
         for start in range(0, len(images), 1000):
             x = images.numpy(start, start + 1000)
             drawn[start : start + 1000] = rng.random(x.shape, np.float32) < x
-        return Images(drawn)
+        return Images(drawn, conditions=images.conditions)
 
     _check_unit_range(splits)
     dynamic = dataclasses.replace(splits.train, resample=True)
@@ -112,8 +122,12 @@ def _check_unit_range(splits):
             )
 
 
-def _load_digits(seed, fit):
+def _load_digits(seed, fit, condition):
     from sklearn.datasets import load_digits
 
-    pixels = load_digits().images.astype(np.uint8)[..., np.newaxis]
-    return split_by_shuffle("digits", fit_all(pixels, fit), 16.0, seed)
+    if condition not in ("", "label"):
+        raise InvalidData(f"data.condition is {condition!r}; the digits have 'label' alone.")
+    digits = load_digits()
+    pixels = digits.images.astype(np.uint8)[..., np.newaxis]
+    labels = digits.target.astype(np.int32) if condition else None
+    return split_by_shuffle("digits", fit_all(pixels, fit), 16.0, seed, labels)

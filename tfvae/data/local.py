@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvae import images
+from tfvae.data.conditions import as_conditions
 from tfvae.data.images import Images, Splits, stored_maximum
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.random import Stream
@@ -18,8 +19,10 @@ LAYOUTS = ("auto", "NHW", "NHWC", "NCHW")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
-def split_by_shuffle(name: str, pixels: np.ndarray, max_value: float, seed: int) -> Splits:
-    """Split into 80% training, 10% validation and 10% test images.
+def split_by_shuffle(
+    name: str, pixels: np.ndarray, max_value: float, seed: int, conditions=None
+) -> Splits:
+    """Split into 80% training, 10% validation and 10% test images, and their conditions.
 
     Raises:
         InvalidData: there are too few images to split.
@@ -34,10 +37,19 @@ def split_by_shuffle(name: str, pixels: np.ndarray, max_value: float, seed: int)
     held_out = max(1, round(count / 10))
     test, validation, train = np.split(order, [held_out, 2 * held_out])
     # Sorted, so that the content of a split is all that the shuffle decides.
-    return Splits(name, *(Images(pixels[np.sort(i)], max_value) for i in (train, validation, test)))
+    parts = (np.sort(part) for part in (train, validation, test))
+    return Splits(name, *(_part(pixels, max_value, conditions, part) for part in parts))
 
 
-def load_arrays(path: Path, seed: int, layout: str = "auto", fit: Callable | None = None) -> Splits:
+def _part(pixels, max_value, conditions, index):
+    return Images(
+        pixels[index], max_value, conditions=None if conditions is None else conditions[index]
+    )
+
+
+def load_arrays(
+    path: Path, seed: int, layout: str = "auto", fit: Callable | None = None, condition: str = ""
+) -> Splits:
     """Read an `.npy` or `.npz` file.
 
     Args:
@@ -45,11 +57,14 @@ def load_arrays(path: Path, seed: int, layout: str = "auto", fit: Callable | Non
         seed: decides the splits of one array.
         layout: one of `LAYOUTS`; see `tfvae.data.load`.
         fit: what to do with each image; nothing if None.
+        condition: the array of conditions, or, beside train, validation and test, what their names
+            end in: `train_label` for "label". "" for none.
 
     Raises:
         InvalidData: the file is missing or damaged, or holds something else than images.
     """
-    return _join_splits(str(path), _read_arrays(path, layout, fit), seed)
+    images, conditions = _read_arrays(path, layout, fit, condition)
+    return _join_splits(str(path), images, seed, conditions)
 
 
 def read_images(path: str | Path, layout: str = "auto", resize=(), crop=()) -> Images:
@@ -67,7 +82,7 @@ def read_images(path: str | Path, layout: str = "auto", resize=(), crop=()) -> I
     if path.is_dir():
         pixels = _read_folder(path, fit)
     else:
-        arrays = _read_arrays(path, layout, fit)
+        arrays, _ = _read_arrays(path, layout, fit)
         if len(arrays) != 1:
             names = ", ".join(sorted(arrays)) or "nothing"
             raise InvalidData(f"{path} holds {names}; expected one array of images.")
@@ -103,8 +118,8 @@ def fit_all(array: np.ndarray, fit: Callable | None) -> np.ndarray:
     return array if fit is None or not len(array) else np.stack([fit(image) for image in array])
 
 
-def _read_arrays(path, layout, fit):
-    """Return the arrays in an `.npy` or `.npz` file by name, as images."""
+def _read_arrays(path, layout, fit, condition=""):
+    """Return the images in an `.npy` or `.npz` file by name, and their conditions likewise."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -114,27 +129,53 @@ def _read_arrays(path, layout, fit):
         raise InvalidData(f"There is no file {path}.") from None
     except Exception as error:  # NumPy, zipfile and zlib raise many kinds on a damaged file
         raise InvalidData(f"{path} cannot be read as an array: {error}") from None
-    return {
+    beside = {key: _name_of_conditions(key, condition) for key in arrays} if condition else {}
+    found = {key: arrays[name] for key, name in beside.items() if name in arrays and name != key}
+    if condition:
+        arrays = {k: v for k, v in arrays.items() if k not in beside.values()}
+        missing = sorted({beside[key] for key in arrays if key not in found})
+        if missing or not arrays:
+            raise InvalidData(
+                f"{path} has no array {' and no '.join(missing) or 'of images'}, which "
+                f"data.condition={condition!r} names; it holds {', '.join(sorted(beside))}."
+            )
+    pictures = {
         key: fit_all(_as_images(array, f"{path}[{key}]", layout), fit)
         for key, array in arrays.items()
     }
+    conditions = {
+        key: as_conditions(found[key], len(array), f"{path}[{beside[key]}]")
+        for key, array in pictures.items()
+        if key in found
+    }
+    return pictures, conditions
 
 
-def _join_splits(name, arrays, seed):
+def _name_of_conditions(key, condition):
+    return f"{key}_{condition}" if key in ("train", "validation", "test") else condition
+
+
+def _join_splits(name, arrays, seed, conditions=None):
     """Make `Splits` of {"train", "validation", "test"}, or of one array."""
+    conditions = conditions or {}
     if set(arrays) == {"train", "validation", "test"}:
         parts = [arrays[key] for key in ("train", "validation", "test")]
         # Floats are in [0, 1] already; integer parts share the largest of their ranges.
         largest = max(stored_maximum(part) for part in parts)
         scales = [1.0 if part.dtype.kind == "f" else largest for part in parts]
-        return Splits(name, *map(Images, parts, scales))
+        given = [conditions.get(key) for key in ("train", "validation", "test")]
+        return Splits(name, *map(_images, parts, scales, given))
     if len(arrays) == 1:
-        pixels = next(iter(arrays.values()))
-        return split_by_shuffle(name, pixels, stored_maximum(pixels), seed)
+        ((key, pixels),) = arrays.items()
+        return split_by_shuffle(name, pixels, stored_maximum(pixels), seed, conditions.get(key))
     raise InvalidData(
         f"{name} holds {', '.join(sorted(arrays)) or 'nothing'}; expected 'train', 'validation' "
         "and 'test', or one set of images that is then split."
     )
+
+
+def _images(pixels, max_value, conditions):
+    return Images(pixels, max_value, conditions=conditions)
 
 
 def _as_images(array, name, layout):

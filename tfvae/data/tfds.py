@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae.data.conditions import as_conditions
 from tfvae.data.images import Images, Splits, stored_maximum
 from tfvae.data.local import resize_remedy
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
@@ -18,9 +19,15 @@ _HOST = "storage.googleapis.com"  # of TFDS's own files
 
 
 def load_tfds(
-    name: str, data_dir: str | Path | None, download: bool, fit: Callable | None = None
+    name: str,
+    data_dir: str | Path | None,
+    download: bool,
+    fit: Callable | None = None,
+    condition: str = "",
 ) -> Splits:
     """Read a dataset that TFDS knows by name, or has prepared in `data_dir`.
+
+    `condition` is the feature that holds the conditions, "" for none.
 
     Raises:
         InvalidArgument: no dataset has that name.
@@ -38,6 +45,12 @@ def load_tfds(
     if feature is None:
         raise InvalidData(f"The TFDS dataset {name!r} has no image feature; expected images.")
 
+    if condition and condition not in builder.info.features:
+        raise InvalidData(
+            f"The TFDS dataset {name!r} has no feature {condition!r}, which data.condition names; "
+            f"it has {', '.join(builder.info.features)}."
+        )
+
     def read(split):
         try:
             dataset = builder.as_dataset(split=split, shuffle_files=False)
@@ -47,7 +60,10 @@ def load_tfds(
                 "folder that holds it as data_dir (--data-dir), or allow the download "
                 "(download=True, --download)."
             ) from None
-        images = [example[feature] for example in dataset.as_numpy_iterator()]
+        examples = [
+            (e[feature], e[condition] if condition else None) for e in dataset.as_numpy_iterator()
+        ]
+        images = [image for image, _ in examples]
         images = images if fit is None else [fit(image) for image in images]
         shapes = {image.shape for image in images}
         if len(shapes) > 1:
@@ -55,7 +71,11 @@ def load_tfds(
                 f"The images of the TFDS dataset {name!r} differ in size; expected one size. "
                 + resize_remedy([shape[:2] for shape in shapes])
             )
-        return np.stack(images) if images else np.empty((0,))
+        pixels = np.stack(images) if images else np.empty((0,))
+        if not condition or not images:
+            return pixels, None
+        values = np.stack([value for _, value in examples])
+        return pixels, as_conditions(values, len(pixels), f"{name}[{condition}]")
 
     return _tfds_splits(name, builder, read)
 
@@ -103,15 +123,21 @@ def _tfds_builder(tfds, name, data_dir):
 def _tfds_splits(name, builder, read):
     train = read("train")
     available = builder.info.splits
-    max_value = stored_maximum(train)
+    max_value = stored_maximum(train[0])
     if "validation" in available:
         validation = read("validation")
     else:
-        held_out = min(10_000, len(train) // 10)
-        train, validation = train[:-held_out], train[-held_out:]
+        train, validation = _hold_out(train, min(10_000, len(train[0]) // 10))
     if "test" not in available:
-        held_out = max(1, len(train) // 10)
-        train, test = train[:-held_out], train[-held_out:]
+        train, test = _hold_out(train, max(1, len(train[0]) // 10))
     else:
         test = read("test")
-    return Splits(name, *(Images(part, max_value) for part in (train, validation, test)))
+    parts = (train, validation, test)
+    return Splits(name, *(Images(x, max_value, conditions=y) for x, y in parts))
+
+
+def _hold_out(part, count):
+    """Return all but the last images with their conditions, and these last ones."""
+    x, y = part
+    none = y is None
+    return (x[:-count], None if none else y[:-count]), (x[-count:], None if none else y[-count:])

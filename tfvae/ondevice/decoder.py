@@ -58,6 +58,11 @@ class Decoder:
             signatures = self._interpreter.get_signature_list()
             self._runners = {s: self._interpreter.get_signature_runner(s) for s in signatures}
             self._integers = {s: _integers(runner) for s, runner in self._runners.items()}
+            self._conditioned = {
+                s
+                for s, runner in self._runners.items()
+                if "condition" in runner.get_input_details()
+            }
         except (ValueError, RuntimeError) as error:
             raise InvalidFile(f"{name} is damaged: LiteRT says {error}. Export it again.") from None
 
@@ -188,7 +193,7 @@ class Decoder:
         """Return the median time of decoding a batch on this machine, in milliseconds."""
         if self.code_shape is None:
             inputs = {"latents": np.zeros((batch_size, *self.latent_shape), np.float32)}
-            if self._takes_condition("decode"):
+            if "decode" in self._conditioned:
                 any_one = np.zeros(self.condition_size) if self.condition_size else 0
                 inputs |= self._conditions("decode", any_one, batch_size)
             return timed(lambda: self._run_batch("decode", inputs)).median
@@ -211,13 +216,9 @@ class Decoder:
         name = single if is_one and single in self._runners else signature
         return self.run(name, **batch, **(same or {}))
 
-    def _takes_condition(self, signature):
-        runner = self._runners.get(signature)
-        return runner is not None and "condition" in runner.get_input_details()
-
     def _conditions(self, signature, condition, count):
         """Return the input `condition` by its name, of a signature that has it; else nothing."""
-        if not self._takes_condition(signature):
+        if signature not in self._conditioned:
             if condition is not None:
                 raise InvalidArgument(
                     f"{signature!r} in {self._name} has no classes and got labels: it depends on "

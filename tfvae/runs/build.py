@@ -7,6 +7,7 @@ import math
 import keras
 
 from tfvae import (
+    conditions,
     data,
     estimators,
     likelihoods,
@@ -31,6 +32,11 @@ def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
         InvalidArgument: names, options or sizes that do not exist or do not go together.
     """
     config = with_networks(config, splits.shape)
+    if splits.condition is not None and config.model.family != "vae":
+        raise InvalidArgument(
+            f"data.condition is for the model family 'vae'; {config.model.family!r} takes none. "
+            "Classes of a prior over codes are set in `tfvae train-prior`."
+        )
     training = config.training
     keras.utils.set_random_seed(training.seed)
     policy = keras.config.dtype_policy()
@@ -99,6 +105,8 @@ def _vae(config, splits):
     common["prior"] = None
     if options.prior:
         common["prior"] = priors.get(options.prior, **options.prior_options)
+    if splits.condition is not None:
+        common["condition"] = splits.condition
     if options.upper_latent_sizes:
         return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
     return VAE(*encoders, *decoders, posterior=posterior, **common)
@@ -230,7 +238,9 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     params = [_params_shape(posterior, shape) for shape in shapes]
     x_params = _params_shape(likelihood, splits.shape)
     bias = _bias(likelihood, splits, per_channel=config.network == "conv")
-    options = {"activation": activation}
+    given = conditions.get(splits.condition)
+    size = given.size if given is not None else 0
+    options = {"activation": activation, "condition_size": size}
     if config.network == "conv":
         options |= {"filters": config.hidden, "units": config.units}
         make_encoder, make_decoder = networks.conv_encoder, networks.conv_decoder
@@ -239,10 +249,14 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
         make_encoder, make_decoder = networks.dense_encoder, networks.dense_decoder
     encoders = [make_encoder(splits.shape, _plain(params[0]), **options)]
     decoders = [make_decoder(_plain(shapes[0]), x_params, bias=bias, **options)]
-    between = (config.upper_hidden, activation)
+    between = {
+        "hidden": config.upper_hidden,
+        "activation": activation,
+        "condition_size": size,
+    }
     for below, above in itertools.pairwise(range(len(shapes))):
-        encoders.append(networks.dense_encoder(shapes[below], _plain(params[above]), *between))
-        decoders.append(networks.dense_decoder(_plain(shapes[above]), params[below], *between))
+        encoders.append(networks.dense_encoder(shapes[below], _plain(params[above]), **between))
+        decoders.append(networks.dense_decoder(_plain(shapes[above]), params[below], **between))
     return encoders, decoders
 
 

@@ -34,9 +34,9 @@ def evaluate(
         progress: whether to show a progress bar on standard error.
 
     Returns:
-        What `LogLikelihood.summary` has, and `active_units`, which counts over the whole split; of
-        a model of codes, what `code_measures` and `CodeLogLikelihood.summary` have, the latter
-        unless the likelihood is a density.
+        What `LogLikelihood.summary` has, and `active_units`, which counts over the whole split,
+        unless the model has a condition; of a model of codes, what `code_measures` and
+        `CodeLogLikelihood.summary` have, the latter unless the likelihood is a density.
     """
     test = splits.test.numpy()
     some = test[: num_examples or None]
@@ -45,8 +45,12 @@ def evaluate(
         if model.likelihood.num_levels:
             values |= log_likelihood(model, some, progress=progress).summary()
     else:
-        measured = log_likelihood(model, some, num_samples, seed, progress)
-        values = {**measured.summary(), "active_units": active_units(model, test)}
+        y = None
+        if model.condition is not None and splits.test.conditions is not None:
+            y = splits.test.conditions[: len(some)]
+        values = log_likelihood(model, some, num_samples, seed, progress, condition=y).summary()
+        if model.condition is None:
+            values["active_units"] = active_units(model, test)
     if run_dir is not None:
         update_report(run_dir, "evaluation", values)
     return values

@@ -24,7 +24,8 @@ _WHOLE_RANGE = ("kl", "perplexity")
 def draw(run, model, splits, history) -> None:
     """Write curves.png, reconstructions.png, samples.png and a picture of the latents.
 
-    That is latent.png, or of a model of codes usage.png. Of data that is not grey or RGB, images
+    That is latent.png, or of a model of codes usage.png; there is none of a model with a condition,
+    whose samples are of one condition after the other. Of data that is not grey or RGB, images
     cannot be shown.
     """
     codes = isinstance(model, CodeModel)
@@ -33,7 +34,13 @@ def draw(run, model, splits, history) -> None:
         usage(model, splits.test.numpy(0, 1000), run.path / "usage.png")
     if splits.shape[-1] not in (1, 3):
         return
-    test = splits.test.numpy(0, 32)
+    test, condition = splits.test.numpy(0, 32), getattr(model, "condition", None)
+    if condition is not None:
+        y = splits.test.conditions
+        reconstructions(model, test, run.path / "reconstructions.png", y[:32])
+        some = condition.example(64) if condition.num_classes else np.resize(y, (64, *y.shape[1:]))
+        save_grid(model.sample(64, condition=some).numpy(), run.path / "samples.png")
+        return
     reconstructions(model, test, run.path / "reconstructions.png")
     save_grid(model.sample(64).numpy(), run.path / "samples.png")
     if codes:
@@ -114,10 +121,13 @@ def diagnosis(result, path) -> None:
     _save(figure, path)
 
 
-def reconstructions(model, x: np.ndarray, path) -> None:
+def reconstructions(model, x: np.ndarray, path, condition=None) -> None:
     """Draw images in odd rows, and under each its reconstruction."""
     columns = min(16, len(x))
-    decoded = model.predict(x, verbose=0)
+    if condition is None:
+        decoded = model.predict(x, verbose=0)
+    else:
+        decoded = model(x, condition=condition).numpy()
     blanks = np.full((-len(x) % columns, *x.shape[1:]), 0.5, np.float32)
     rows = [
         np.concatenate([part, blanks]).reshape(-1, columns, *x.shape[1:]) for part in (x, decoded)

@@ -118,6 +118,7 @@ def load_data(config: Config) -> data.Splits:
         options.layout,
         options.resize,
         options.crop,
+        options.condition,
     )
 
 
