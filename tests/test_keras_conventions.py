@@ -231,9 +231,9 @@ class WithTerm(tfvae.VAE):
 
 
 class WithAddLoss(tfvae.VAE):
-    def q_z_given_x(self, x, training=False):
+    def bottom_up(self, x, training=False):
         self.add_loss(tf.constant(7.0))
-        return super().q_z_given_x(x, training)
+        return super().bottom_up(x, training)
 
 
 class WithTermOfCodes(tfvae.VQVAE):
@@ -284,10 +284,12 @@ class TestLossTerms:
         with pytest.raises(InvalidArgument, match=r"returned the shape \(\); expected \[B\]"):
             make_vae(Scalar, {"run_eagerly": True}).train_on_batch(X)
 
-    @pytest.mark.parametrize("name", ["compute_loss", "compute_metrics"])
+    @pytest.mark.parametrize(
+        "name", ["compute_loss", "compute_metrics", "q_z_given_x", "p_z", "p_x_given_z"]
+    )
     def test_a_method_that_would_never_be_called_is_refused(self, name):
         cls = type("Mine", (tfvae.VAE,), {name: lambda self, *args, **kwargs: 0.0})
-        with pytest.raises(InvalidArgument, match=f"Mine overrides `{name}`.*Override"):
+        with pytest.raises(InvalidArgument, match=f"Mine overrides `{name}`.*(Override|Give)"):
             make_vae(cls)
 
 
@@ -403,7 +405,7 @@ class OfShapesUnknown(keras.Model):
         return tf.nn.relu(self.dense(x))
 
 
-class SquaredNormal(tfvae.distributions.Factory):
+class SquaredNormal(tfvae.posteriors.Posterior):
     """exp of a normal: no mean is known to TFP."""
 
     params_per_channel = 2

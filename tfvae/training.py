@@ -1,7 +1,7 @@
 """What every training loop here shares: its settings, the data it takes, the end of a loss."""
 
 import inspect
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -51,9 +51,19 @@ class OwnLoss(keras.Model):
     Attributes:
         better: of each metric by name, whether "max" or "min" is better, or None if neither is.
             Callbacks that monitor one of them in mode "auto" are told.
+        never_called: by the name of a method, other methods that it does not call though one might
+            think so, and what to override in their place.
     """
 
     instead_of_loss = "Leave it out."
+    never_called: ClassVar = {
+        "train_step": {
+            "compute_loss": "Override `additional_loss(self, x, y, training)` to add a term to "
+            "the loss of each example, or `train_step` and `test_step` for another loss.",
+            "compute_metrics": "Override the property `metrics` and `_update_averages`, or "
+            "`train_step` and `test_step`, to report more.",
+        }
+    }
     better = {"loss": "min", "regularization": "min", "additional_loss": "min"}
 
     def __init__(self, averages: tuple[str, ...], counter: str, seed: int, **kwargs):
@@ -309,19 +319,15 @@ class OwnLoss(keras.Model):
         return type(self).additional_loss is not OwnLoss.additional_loss
 
     def _refuse_unused_overrides(self):
-        own = type(self).train_step.__module__.split(".")[0] == __name__.split(".")[0]
-        remedies = {
-            "compute_loss": "Override `additional_loss(self, x, y, training)` to add a term to the "
-            "loss of each example, or `train_step` and `test_step` for another loss.",
-            "compute_metrics": "Override the property `metrics` and `_update_averages`, or "
-            "`train_step` and `test_step`, to report more.",
-        }
-        for name, remedy in remedies.items():
-            if own and getattr(type(self), name) is not getattr(keras.Model, name):
-                raise InvalidArgument(
-                    f"{type(self).__name__} overrides `{name}`, which tfvae's `train_step` and "
-                    f"`test_step` never call. {remedy}"
-                )
+        for own, remedies in self.never_called.items():
+            if not _is_ours(getattr(type(self), own)):
+                continue
+            for name, remedy in remedies.items():
+                if not _is_ours(getattr(type(self), name, None)):
+                    raise InvalidArgument(
+                        f"{type(self).__name__} overrides `{name}`, which tfvae's `{own}` never "
+                        f"calls. {remedy}"
+                    )
 
     def _look(self, x, y, name, consider=None):
         """Check data and build what waits for its shape; return the data to go on with."""
@@ -422,6 +428,12 @@ def share_of_mean(values, sample_weight):
     if sample_weight is not None:
         values = values * tf.cast(sample_weight, values.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values), count)
+
+
+def _is_ours(method) -> bool:
+    """Whether a method is Keras's or tfvae's, not that of a subclass, or there is none."""
+    home = getattr(method, "__module__", None) or ""  # a property has none
+    return method is None or home.split(".")[0] in ("keras", "tfvae")
 
 
 def _dense(gradient):

@@ -3,6 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -54,6 +55,15 @@ class LatentVariableModel(GenerativeModel):
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
     better = GenerativeModel.better | {"elbo": "max", "reconstruction": "min", "kl": None}
+
+    never_called: ClassVar = GenerativeModel.never_called | {
+        "infer": {
+            "q_z_given_x": "Override `bottom_up(self, x, training)`, whose result q(z|x) is made "
+            "of, or give the model a Posterior of your own.",
+            "p_z": "Give the model a Prior of your own.",
+            "p_x_given_z": "Give the model a Likelihood of your own.",
+        }
+    }
 
     objective = Setting("objective")
     estimator = AttachedSetting("estimator")
