@@ -28,7 +28,7 @@ class LadderVAE(LatentVariableModel):
     from the top down, which sees every z above. With q_l given (Δμ, ρ) or (μ̂, σ̂) by a network,
 
     - "residual": q(z_l|…) = N(μ_p + Δμ, (σ_p ρ)²), which starts near p (Vahdat and Kautz 2020,
-      "NVAE", eq. 5);
+      "NVAE", sec. 3.2);
     - "precision": q(z_l|…) is the product of N(μ̂, σ̂²), which sees h_l alone, and p(z_l|d_l),
       normalized (Sønderby et al. 2016, "Ladder variational autoencoders", eq. 17 to 19).
 
@@ -243,7 +243,7 @@ class LadderVAE(LatentVariableModel):
 
 
 def residual(delta, ratio, p: tfd.Normal) -> tfd.Normal:
-    """Return N(μ_p + Δμ, (σ_p ρ)²) (Vahdat and Kautz 2020, eq. 5)."""
+    """Return N(μ_p + Δμ, (σ_p ρ)²) (Vahdat and Kautz 2020, sec. 3.2)."""
     return NormalLatent(p.loc + delta, p.scale * ratio)
 
 
