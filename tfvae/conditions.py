@@ -197,3 +197,8 @@ def refuse(model, what: str) -> None:
             f"{what} takes no condition, and {type(model).__name__} has one, {model.condition}. "
             "Use a model without `condition=`, or `tfvae.log_likelihood(model, x, condition=y)`."
         )
+
+
+def as_argument(c: tf.Tensor | None) -> dict:
+    """Return c(y) as the argument of a pass: a model without a condition need not know of it."""
+    return {} if c is None else {"condition": c}

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from tfvae.conditions import as_argument
 from tfvae.export.contract import Signatures, held_out, stream_specs
 from tfvae.joint import ancestral, representatives, sampler
 from tfvae.random import make_seed
@@ -60,8 +61,8 @@ class LatentSignatures(Signatures):
         """Return the moments of q(z|x)."""
         count = tf.shape(image)[0]
         c = self.model.encode_condition(self._given(condition, count), count)
-        h = self.model.bottom_up(image, condition=c)
-        layers, _ = self.model.infer(h, representatives, condition=c)
+        h = self.model.bottom_up(image, **as_argument(c))
+        layers, _ = self.model.infer(h, representatives, **as_argument(c))
         moments = {"mean": self.model.join([layer.z for layer in layers])}
         with contextlib.suppress(NotImplementedError):  # of a flow
             moments["stddev"] = self.model.join([layer.q.stddev() for layer in layers])
@@ -144,6 +145,6 @@ class LatentSignatures(Signatures):
             c = self.model.encode_condition(y, count)
             one_each = self.model.condition is not None and self.model.prior.takes_condition
             draw = ancestral([] if one_each else count, seed)
-            layers, _ = self.model.generate(draw, condition=c)
+            layers, _ = self.model.generate(draw, **as_argument(c))
             return self.model.join([layer.z for layer in layers])
         return self.model.draw(seed, tf.range(count), condition=y)[0]

@@ -261,10 +261,10 @@ class LatentVariableModel(GenerativeModel):
         """
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
-        h = self.bottom_up(x, training, c) if h is None else h
+        h = self.bottom_up(x, training, **conditions.as_argument(c)) if h is None else h
 
         def infer(draw):
-            layers, x_params = self.infer(h, draw, training, c)
+            layers, x_params = self.infer(h, draw, training, **conditions.as_argument(c))
             return Joint(layers, self._p_x(x_params).log_prob(x))
 
         return infer
@@ -288,7 +288,9 @@ class LatentVariableModel(GenerativeModel):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return log p(x|z) and log p(z) in nats, each `[K, B]`; see `log_joint`."""
         c = self.encode_condition(condition, tf.shape(x)[0])
-        layers, x_params = self.generate(values_of(self.split(z)), training, c)
+        layers, x_params = self.generate(
+            values_of(self.split(z)), training, **conditions.as_argument(c)
+        )
         log_p = sum(layer.log_p() for layer in layers)
         return self._p_x(x_params).log_prob(x), log_p
 
@@ -308,7 +310,7 @@ class LatentVariableModel(GenerativeModel):
         """Return the parameters of p(x|z), as `likelihood` takes them, `[..., *params_shape]`."""
         batch_ndims = len(z.shape) - len(self.latent_shape)
         c = self.encode_condition(condition, tf.shape(z)[batch_ndims - 1])
-        return self.generate(values_of(self.split(z)), training, c)[1]
+        return self.generate(values_of(self.split(z)), training, **conditions.as_argument(c))[1]
 
     def _p_x(self, x_params):
         return self.likelihood(x_params, len(x_params.shape) - len(self.x_shape))
@@ -356,9 +358,9 @@ class LatentVariableModel(GenerativeModel):
         """Return the layers and the parameters of p(x|z) where each z stands for its q."""
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
-        h = self.bottom_up(x, training, c)
+        h = self.bottom_up(x, training, **conditions.as_argument(c))
         try:
-            return self.infer(h, representatives, training, c)
+            return self.infer(h, representatives, training, **conditions.as_argument(c))
         except NotImplementedError as error:
             raise InvalidArgument(
                 "The mean of q(z|x), which `encode`, `predict` and reconstructions are made of, is "
@@ -400,7 +402,7 @@ class LatentVariableModel(GenerativeModel):
             of_layer = temperature[number] if one else temperature
             return distributions.draw(p, layer_seed, index, of_layer)
 
-        layers, x_params = self.generate(draw, condition=c)
+        layers, x_params = self.generate(draw, **conditions.as_argument(c))
         return self.join([layer.z for layer in layers]), self._p_x(x_params).mean()
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0, condition=None) -> tf.Tensor:
