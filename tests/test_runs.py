@@ -374,6 +374,8 @@ def test_every_recipe_makes_a_model(name):
     if config.model.family == "vae":
         sizes = (config.model.latent_size, *config.model.upper_latent_sizes)
         assert model.layer_shapes == tuple((size,) for size in sizes)
+    elif config.model.family == "ladder":
+        assert model.layer_shapes == ((14, 14, 2), (7, 7, 4), (7, 7, 8))
     else:
         assert model.code_shape == CODE_SHAPES[name]
         assert model.codebook_size == config.model.quantizer_options["num_embeddings"]
@@ -410,9 +412,8 @@ def test_the_networks_of_the_iwae_paper():
 
     def widths(name):
         model = runs.build_model(recipes.load(name), Splits(name, images, images, images))
-        parts = [*getattr(model, "encoders", []), model.decoder]
-        parts = parts if hasattr(model, "encoders") else [model.encoder, model.decoder]
-        parts += getattr(model.prior, "decoders", [])
+        several = hasattr(model, "encoders")
+        parts = [*model.encoders, *model.decoders] if several else [model.encoder, model.decoder]
         return [[w.shape[0] for w in part.weights if len(w.shape) == 2] for part in parts]
 
     lower, upper = [784, 200, 200], [100, 100, 100]

@@ -1,10 +1,10 @@
 """The contract of a posterior family."""
 
 from tfvae.distributions.factory import Factory
+from tfvae.errors import InvalidArgument
 from tfvae.registry import Registry
 
 REGISTRY = Registry("posterior")
-get = REGISTRY.get
 
 
 class Posterior(Factory):
@@ -22,3 +22,18 @@ class Posterior(Factory):
 
     kind = "continuous"
     has_log_prob = True
+
+
+def get(identifier, **options) -> Posterior:
+    """Return the posterior of a name, or the given one; see `Registry.get`.
+
+    Raises:
+        InvalidArgument: also for an object that does not say of what kind its values are.
+    """
+    posterior = REGISTRY.get(identifier, **options)
+    if not hasattr(posterior, "kind"):
+        raise InvalidArgument(
+            f"The posterior {posterior!r} does not say of what `kind` its values are, by which "
+            "estimators and priors go. Make it a subclass of tfvae.posteriors.Posterior."
+        )
+    return posterior

@@ -74,7 +74,9 @@ class FlowPrior(Prior):
         flows.build_flow(self.flow, self.latent_shape, context_size)
 
     def get_build_config(self):
-        """Return what `build_from_config` needs."""
+        """Return what `build_from_config` needs; None before `build`."""
+        if not self.built:
+            return None
         return {"latent_shape": self.latent_shape, "context_size": self.flow.context_size}
 
     def build_from_config(self, config):
