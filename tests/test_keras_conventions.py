@@ -212,8 +212,8 @@ class TestKindsOfData:
         with pytest.raises(InvalidArgument, match="label of each example"):
             model.fit(X, class_weight={0: 1.0})
 
-    def test_weights_of_validation_count_without_labels(self, model):
-        weights = np.arange(12) < 4
+    def test_weights_of_validation_count_without_labels(self):
+        model, weights = make_vae(), np.arange(12) < 4
         history = model.fit(X, validation_data=(X, None, weights), batch_size=12, verbose=0)
         alone = model.evaluate(X[:4], batch_size=4, return_dict=True, verbose=0)
         # Other noise, for it depends on where an example stands in its batch.
