@@ -1,14 +1,12 @@
 """The variational autoencoder with several stochastic layers."""
 
-import math
-
 import keras
 
 from tfvae import likelihoods, networks, priors
 from tfvae import posteriors as families
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
-from tfvae.models.latent_variable_model import LatentVariableModel
+from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
 from tfvae.models.vae import build_prior, check_condition, check_prior, condition_config
 
 # How the weights of the networks lie in a file; see `from_config`.
@@ -126,9 +124,7 @@ class HierarchicalVAE(LatentVariableModel):
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of all layers, flattened and joined; of one layer, its own."""
-        if len(self.layer_shapes) == 1:
-            return self.layer_shapes[0]
-        return (sum(map(math.prod, self.layer_shapes)),)
+        return joined_shape(self.layer_shapes)
 
     @property
     def generative_parts(self) -> tuple[keras.layers.Layer, ...]:

@@ -1,7 +1,5 @@
 """The ladder variational autoencoder: q and p share a top-down pass."""
 
-import math
-
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -12,7 +10,7 @@ from tfvae.distributions.factory import independent, softplus_scale
 from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
-from tfvae.models.latent_variable_model import LatentVariableModel
+from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
 from tfvae.models.vae import check_prior
 
 tfd = tfp.distributions
@@ -157,9 +155,7 @@ class LadderVAE(LatentVariableModel):
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of all layers, flattened and joined; of one layer, its own."""
-        if len(self.layer_shapes) == 1:
-            return self.layer_shapes[0]
-        return (sum(map(math.prod, self.layer_shapes)),)
+        return joined_shape(self.layer_shapes)
 
     @property
     def generative_parts(self) -> tuple[keras.layers.Layer, ...]:

@@ -558,7 +558,15 @@ def _draw_representatives(number, q):
     return z, q.log_prob(z)
 
 
-def _check_at_least(name, value, minimum, kind=numbers.Integral):
-    if not isinstance(value, kind) or not value >= minimum:
-        what = "whole number" if kind is numbers.Integral else "number"
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a {what} of at least {minimum}.")
+def joined_shape(layer_shapes) -> tuple[int, ...]:
+    """Return the shape of all layers, flattened and joined; of one layer, its own."""
+    if len(layer_shapes) == 1:
+        return layer_shapes[0]
+    return (sum(map(math.prod, layer_shapes)),)
+
+
+def _check_at_least(name, value, minimum):
+    if not isinstance(value, numbers.Integral) or value < minimum:
+        raise InvalidArgument(
+            f"`{name}` is {value!r}; expected a whole number of at least {minimum}."
+        )
