@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "synonyms"],
     ["registry", "random", "files", "quiet", "checks"],
-    ["objectives", "inputs", "averages", "schedules", "conditions"],
+    ["inputs", "averages", "schedules", "conditions"],
     ["training"],
     ["flows"],
     ["distributions"],
-    ["joint", "likelihoods", "posteriors"],
+    ["joint", "likelihoods", "posteriors", "objectives"],
     ["bound"],
     ["networks", "priors", "optimizers", "quantizers", "code_priors"],
     ["exact"],

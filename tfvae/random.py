@@ -39,6 +39,7 @@ class Stream(enum.IntEnum):
     BINARIZE = 4
     SAMPLE = 5
     QUANTIZE = 6
+    PENALTY = 7
 
 
 def make_seed(seed: int) -> tf.Tensor:

@@ -8,7 +8,13 @@ from tfvae.distributions.latents import (
     all_states,
     num_states,
 )
-from tfvae.distributions.protocol import draw, kl_by_unit, representative, sample_and_log_prob
+from tfvae.distributions.protocol import (
+    draw,
+    kl_by_unit,
+    log_prob_by_unit,
+    representative,
+    sample_and_log_prob,
+)
 
 __all__ = [
     "BernoulliLatent",
@@ -18,6 +24,7 @@ __all__ = [
     "all_states",
     "draw",
     "kl_by_unit",
+    "log_prob_by_unit",
     "num_states",
     "representative",
     "sample_and_log_prob",

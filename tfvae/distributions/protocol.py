@@ -1,4 +1,4 @@
-"""What tfvae asks of a distribution beside `sample` and `log_prob`: four verbs, in one place.
+"""What tfvae asks of a distribution beside `sample` and `log_prob`: five verbs, in one place.
 
 Every verb knows TFP's independent normals and the discrete latents of this package; a distribution
 with a method of the verb's name answers for itself.
@@ -56,6 +56,20 @@ def kl_by_unit(q, p) -> tf.Tensor | None:
         except NotImplementedError:
             return None
     return tf.reshape(by_unit, tf.concat([tf.shape(by_unit)[:batch_ndims], [-1]], 0))
+
+
+def log_prob_by_unit(distribution, z) -> tf.Tensor | None:
+    """Return log q(z_u) of each unit, `[..., U]`; None where the units are not independent normals.
+
+    Args:
+        distribution: of independent normals.
+        z: `[..., *event]`, whose leading axes are broadcast against the batch.
+    """
+    if not isinstance(getattr(distribution, "distribution", None), tfd.Normal):
+        return None
+    by_unit = distribution.distribution.log_prob(z)
+    leading = tf.shape(by_unit)[: len(by_unit.shape) - len(distribution.event_shape)]
+    return tf.reshape(by_unit, tf.concat([leading, [distribution.event_shape.num_elements()]], 0))
 
 
 def draw(distribution, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:

@@ -23,11 +23,14 @@ class Estimate(NamedTuple):
         surrogate: `[B]`; its value is the bound's, its gradient the estimator's.
         terms: the parts of the log-weights it used, for the metrics.
         statistics: what `Estimator.update` takes, or None.
+        penalty: what the objective subtracts for the batch as a whole, `[B]`, taken off the
+            surrogate already; None for nothing.
     """
 
     surrogate: tf.Tensor
     terms: LogWeightTerms
     statistics: object | None = None
+    penalty: tf.Tensor | None = None
 
 
 class Estimator(keras.layers.Layer):
@@ -45,6 +48,7 @@ class Estimator(keras.layers.Layer):
         needs_log_prob: whether it asks for log q(z|x) of a z that is held fixed, which an inverse
             autoregressive posterior does not give.
         takes_betas: whether β may differ from layer to layer.
+        takes_penalty: whether it differentiates what an objective subtracts for a whole batch.
     """
 
     latents = ("continuous", "bernoulli", "categorical")
@@ -54,6 +58,7 @@ class Estimator(keras.layers.Layer):
     takes_exact_kl = False
     needs_log_prob = True
     takes_betas = True
+    takes_penalty = False
 
     def estimate(
         self, bound: Bound, infer: Infer, context: tf.Tensor, seed: tf.Tensor, training: bool
@@ -93,6 +98,14 @@ class Estimator(keras.layers.Layer):
         wanted = getattr(objective, "estimator", None)
         if wanted and REGISTRY.part(wanted) is not cls:
             return f"the objective {wanted!r} goes with the estimator {wanted!r} alone"
+        if objectives.penalty(objective) is not None:
+            if not cls.takes_penalty:
+                return "the objective has a penalty on the whole batch, which it does not take"
+            if len(posteriors) > 1:
+                return (
+                    "the objective's penalty is on the aggregate posterior of one stochastic "
+                    f"layer, and the model has {len(posteriors)}"
+                )
         if cls.linear_only and not objectives.is_linear(objective):
             return "it needs an objective that is a mean of log-weights, such as 'elbo'"
         if num_samples < cls.min_samples:

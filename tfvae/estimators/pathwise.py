@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfvae import objectives
 from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.estimators.estimator import (
@@ -18,6 +19,7 @@ from tfvae.estimators.estimator import (
     zero,
 )
 from tfvae.joint import Infer, Joint, replay, sampler
+from tfvae.random import Stream, fold_in
 
 
 @REGISTRY.register("pathwise")
@@ -32,12 +34,19 @@ class Pathwise(Estimator):
     latents = ("continuous",)
     takes_exact_kl = True
     needs_log_prob = False
+    takes_penalty = True
 
     def estimate(self, bound, infer, context, seed, training):  # noqa: D102
         if bound.encoder_objective is not bound.objective:
             return two_gradients(bound, infer, seed, total_derivative)
-        terms = bound.terms(infer(reparameterized(bound.num_samples, seed)))
-        return Estimate(bound.objective(bound.log_weights(terms)), terms)
+        joint = infer(reparameterized(bound.num_samples, seed))
+        terms = bound.terms(joint)
+        value = bound.objective(bound.log_weights(terms))
+        penalty = objectives.penalty(bound.objective)
+        if penalty is None:
+            return Estimate(value, terms)
+        subtracted = penalty(joint.layers[0], fold_in(seed, int(Stream.PENALTY)))
+        return Estimate(value - subtracted, terms, penalty=subtracted)
 
 
 @REGISTRY.register("sticking_the_landing")

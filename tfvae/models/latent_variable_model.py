@@ -5,6 +5,7 @@ import numbers
 from collections.abc import Callable
 from typing import ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -54,7 +55,12 @@ class LatentVariableModel(GenerativeModel):
     """
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
-    better = GenerativeModel.better | {"elbo": "max", "reconstruction": "min", "kl": None}
+    better = GenerativeModel.better | {
+        "elbo": "max",
+        "reconstruction": "min",
+        "kl": None,
+        "penalty": "min",
+    }
 
     never_called: ClassVar = GenerativeModel.never_called | {
         "infer": {
@@ -76,6 +82,7 @@ class LatentVariableModel(GenerativeModel):
     def __init__(self, num_layers: int = 1, seed: int = 0, condition=None, **kwargs):
         by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
         super().__init__((*METRICS, *by_layer), seed, **kwargs)
+        self._penalty = keras.metrics.Mean("penalty")
         self.condition = conditions.get(condition)
 
     def compile(
@@ -445,8 +452,11 @@ class LatentVariableModel(GenerativeModel):
 
         `loss` is minus the objective; `elbo` = −(`reconstruction` + `kl`), at β = 1 whatever the
         objective; `reconstruction` = −E_q[log p(x|z)]; `kl` = KL(q(z|x)‖p(z)), the sum of `kl_1`,
-        …, `kl_L` where there are several layers.
+        …, `kl_L` where there are several layers; `penalty`, where the objective has one, is what it
+        subtracts for a whole batch.
         """
+        if self.compiled and objectives.penalty(self.objective) is not None:
+            return [*super().metrics, self._penalty]
         return super().metrics
 
     def train_step(self, data):
@@ -501,10 +511,18 @@ class LatentVariableModel(GenerativeModel):
         """Prepare the estimator, once the model is built and compiled."""
         if self.kl == "exact" or Scheduled.is_used(self, "free_bits"):
             # A pass shows whether every layer has a KL in closed form.
-            y = None if self.condition is None else self.condition.example(1)
-            infer = self.inference(tf.zeros([1, *self.x_shape]), condition=y)
+            x, y = self._example(1)
+            infer = self.inference(x, condition=y)
             Bound(self.objective, kl="exact").terms(infer(_draw_representatives))
+        if objectives.penalty(self.objective) is not None:
+            # A pass shows whether the penalty knows this posterior.
+            self._estimate(*self._example(2), self.training_bound(), make_seed(0), False)
         self.estimator.prepare(self)
+
+    def _example(self, count):
+        """Return examples of zeros, and conditions for them or None."""
+        y = None if self.condition is None else self.condition.example(count)
+        return tf.zeros([count, *self.x_shape]), y
 
     def check_assigned(self, name: str, value) -> None:
         """Refuse what is assigned to `beta` or `free_bits` as `compile` would."""
@@ -550,6 +568,8 @@ class LatentVariableModel(GenerativeModel):
         by_layer = kls if len(kls) > 1 else []
         others = (-(reconstruction + kl), reconstruction, kl, *by_layer)
         self._update_averages(loss, others, sample_weight)
+        if estimate.penalty is not None:
+            self._penalty.update_state(estimate.penalty, sample_weight)
         return self.get_metrics_result()
 
 

@@ -1,27 +1,16 @@
 """Bounds on log p(x) as pure functions of log-weights, `[K, B] -> [B]`, in nats per example.
 
 K importance samples lead, then the batch:  log w = log p(x|z) + log p(z) − log q(z|x),  z ~ q(z|x).
-An objective is maximized. To add one, write and register the function or class here, and re-export
-it. An objective may carry attributes:
-
-- `is_linear`: it is the mean of the log-weights;
-- `for_encoder`: another objective, the one that the encoder's gradient follows;
-- `check(num_samples)`: raises `InvalidArgument` for a K that it cannot take;
-- `estimator`: the only estimator that it makes sense with.
 """
 
 import math
 import numbers
-from collections.abc import Callable
 
 import tensorflow as tf
 
 from tfvae.checks import whole
 from tfvae.errors import InvalidArgument
-from tfvae.registry import Registry
-
-REGISTRY = Registry("objective")
-get = REGISTRY.get
+from tfvae.objectives.objective import REGISTRY, Objective
 
 
 @REGISTRY.register("elbo")
@@ -59,27 +48,6 @@ def exact(log_joint: tf.Tensor) -> tf.Tensor:
 
 
 exact.estimator = "exact"
-
-
-class Objective:
-    """An objective with parameters; a subclass implements `__call__` and `get_config`."""
-
-    def __call__(self, log_weights: tf.Tensor) -> tf.Tensor:
-        """Return the bound `[B]` of log-weights `[K, B]`."""
-        raise NotImplementedError
-
-    def get_config(self) -> dict:
-        """Return the constructor arguments."""
-        raise NotImplementedError
-
-    @classmethod
-    def from_config(cls, config: dict):
-        """Return the objective with these constructor arguments."""
-        return cls(**config)
-
-    def __repr__(self):
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 @REGISTRY.register("miwae")
@@ -196,23 +164,3 @@ class Renyi(Objective):
 
     def get_config(self):  # noqa: D102
         return {"alpha": self.alpha}
-
-
-def is_linear(objective: Callable) -> bool:
-    """Whether the objective is a mean of log-weights, so that the KL term may be exact."""
-    return getattr(objective, "is_linear", False)
-
-
-def for_encoder(objective: Callable) -> Callable:
-    """Return the objective that the encoder's gradient follows: itself, unless it names another."""
-    return getattr(objective, "for_encoder", objective)
-
-
-def check(objective: Callable, num_samples: int) -> None:
-    """Refuse a number of samples that the objective cannot take.
-
-    Raises:
-        InvalidArgument: with the numbers that it can take.
-    """
-    if hasattr(objective, "check"):
-        objective.check(num_samples)

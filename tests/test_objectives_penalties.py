@@ -1,0 +1,195 @@
+"""Penalties on the aggregate posterior, against quadrature, closed forms and NumPy."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+
+import tfvae
+from tfvae import distributions, networks, objectives
+from tfvae.errors import InvalidArgument
+from tfvae.joint import StochasticLayer
+from tfvae.objectives import mean_discrepancy, total_correlation
+from tfvae.random import make_seed
+
+LOCS = np.array([[-1.0, -1.2], [0.3, 0.5], [1.1, 0.9], [0.2, -0.4]])
+SCALES = np.array([[0.5, 0.7], [0.4, 0.6], [0.6, 0.5], [0.9, 0.4]])
+
+
+def posterior():
+    q = tfvae.posteriors.get("diagonal_normal", scale="exp_half")
+    params = np.concatenate([LOCS, 2 * np.log(SCALES)], -1).astype(np.float32)
+    return q.distribution(tf.constant(params), 1)
+
+
+def mixture_density(z):
+    """Return q(z) and the product of its marginals, of the mixture over the four examples."""
+    by_unit = scipy.stats.norm.logpdf(z[..., None, :], LOCS, SCALES)
+    jointly = scipy.special.logsumexp(by_unit.sum(-1), -1) - np.log(4)
+    alone = (scipy.special.logsumexp(by_unit, -2) - np.log(4)).sum(-1)
+    return jointly, alone
+
+
+def test_total_correlation_is_that_of_the_mixture_by_quadrature():
+    grid = np.linspace(-6, 6, 401)
+    z = np.stack(np.meshgrid(grid, grid), -1)
+    jointly, alone = mixture_density(z)
+    expected = (np.exp(jointly) * (jointly - alone)).sum() * (grid[1] - grid[0]) ** 2
+    assert expected > 0.1
+
+    q = posterior()
+    draws = q.sample(20_000, seed=make_seed(1))
+    by_example = total_correlation.total_correlation(q, draws[:2000])
+    assert by_example.shape == (4,)
+    values = np.array(
+        [total_correlation.total_correlation(q, part) for part in np.split(draws, 20)]
+    ).mean(1)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    assert abs(values.mean() - expected) < 4 * error < 0.05 * expected
+
+
+def test_total_correlation_of_each_example_is_numpys():
+    q = posterior()
+    z = q.sample(3, seed=make_seed(2))
+    jointly, alone = mixture_density(np.asarray(z, np.float64))
+    actual = total_correlation.total_correlation(q, z)
+    np.testing.assert_allclose(actual, (jointly - alone).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_total_correlation_needs_independent_units():
+    q = tfvae.posteriors.get("full_normal")
+    params = tf.zeros([4, q.params_size(2)])
+    with pytest.raises(InvalidArgument, match=r"every single latent.*diagonal_normal"):
+        total_correlation.total_correlation(q.distribution(params, 1), tf.zeros([1, 4, 2]))
+
+
+def gaussian_kernel_mean(m, s, n, t):
+    """E exp(−‖z − z'‖² / 2D) of z ~ N(m, s²), z' ~ N(n, t²), independent units."""
+    width = len(m)
+    total = width + s**2 + t**2
+    return np.prod(np.sqrt(width / total) * np.exp(-((m - n) ** 2) / (2 * total)))
+
+
+def test_squared_discrepancy_is_unbiased():
+    zero, one = np.zeros(2), np.ones(2)
+    pairs = itertools.permutations(range(4), 2)
+    within = np.mean(
+        [gaussian_kernel_mean(LOCS[i], SCALES[i], LOCS[j], SCALES[j]) for i, j in pairs]
+    )
+    across = np.mean([gaussian_kernel_mean(LOCS[i], SCALES[i], zero, one) for i in range(4)])
+    expected = within + gaussian_kernel_mean(zero, one, zero, one) - 2 * across
+
+    layer = layer_of(posterior(), 40_000)
+    objective = objectives.InfoVAE(weight=3.0, kernel="gaussian")
+    q, p = layer.z, layer.p.sample([40_000, 4], seed=make_seed(4))
+    values = [
+        np.mean(mean_discrepancy.squared_discrepancy(a, b, mean_discrepancy.gaussian))
+        for a, b in zip(np.split(q, 20), np.split(p, 20), strict=True)
+    ]
+    error = np.std(values, ddof=1) / np.sqrt(20)
+    assert abs(np.mean(values) - expected) < 4 * error
+    assert error < 0.05 * abs(expected)
+    penalty = objective.penalty(layer, make_seed(5))
+    assert penalty.shape == (4,)
+    assert abs(np.mean(penalty) / 3.0 - expected) < 4 * error * 2
+
+
+def layer_of(q, count):
+    z, log_q = distributions.sample_and_log_prob(q, [count], make_seed(3))
+    prior = tfvae.priors.get("standard_normal")
+    prior.build((2,))
+    return StochasticLayer(prior.distribution(), z, q, log_q)
+
+
+def test_the_kernels_are_those_of_the_papers():
+    a, b = np.array([0.3, -1.0, 2.0]), np.array([1.0, 0.0, 0.5])
+    square = tf.constant(((a - b) ** 2).sum(), tf.float32)
+    np.testing.assert_allclose(
+        mean_discrepancy.gaussian(square, 3), np.exp(-((a - b) ** 2).sum() / 6), rtol=1e-6
+    )
+    expected = sum(6 * s / (6 * s + square) for s in (0.1, 0.2, 0.5, 1, 2, 5, 10))
+    np.testing.assert_allclose(
+        mean_discrepancy.inverse_multiquadratic(square, 3), expected, rtol=1e-6
+    )
+
+
+def vae(objective, posterior="diagonal_normal", **options):
+    q = tfvae.posteriors.get(posterior)
+    encoder = networks.dense_encoder((6,), q.params_size(2), hidden=[8])
+    model = tfvae.VAE(
+        encoder,
+        networks.dense_decoder(2, (6,), hidden=[8]),
+        posterior=q,
+        seed=3,
+    )
+    model.compile("adam", objective=objective, **options)
+    return model
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 2, (64, 6)).astype("f4")
+
+
+@pytest.mark.parametrize(
+    "objective", [objectives.BetaTCVAE(5.0), objectives.InfoVAE(20.0)], ids=repr
+)
+def test_the_loss_counts_the_penalty_and_the_logs_show_it(objective, pixels, tmp_path):
+    model = vae(objective)
+    logs = model.fit(pixels, batch_size=32, epochs=2, verbose=0).history
+    total = np.add(logs["reconstruction"], np.add(logs["kl"], logs["penalty"]))
+    np.testing.assert_allclose(logs["loss"], total, rtol=1e-5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.objective.get_config() == objective.get_config()
+    np.testing.assert_allclose(
+        loaded.evaluate(pixels, verbose=0), model.evaluate(pixels, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("name", ["beta_tcvae", "info_vae"])
+def test_a_heavy_penalty_is_brought_down(name, rng):
+    """Two pixels in six carry the same two bits, so that the latents of the ELBO are correlated."""
+    x = np.repeat(rng.integers(0, 2, (256, 2)), 3, axis=1).astype("f4")
+    results = []
+    for weight in (1e-3, 200.0):
+        objective = (
+            objectives.InfoVAE(weight) if name == "info_vae" else objectives.BetaTCVAE(1.0 + weight)
+        )
+        model = vae(objective, beta=0.1)
+        model.optimizer.learning_rate = 1e-2
+        model.fit(x, batch_size=64, epochs=30, verbose=0)
+        results.append(model.evaluate(x, verbose=0, return_dict=True)["penalty"] / weight)
+    assert results[1] < 0.5 * results[0]
+
+
+def test_what_a_penalty_does_not_fit_is_refused():
+    with pytest.raises(InvalidArgument, match=r"penalty on the whole batch.*fit: pathwise"):
+        vae("beta_tcvae", estimator="sticking_the_landing")
+    with pytest.raises(InvalidArgument, match="every single latent"):
+        vae("beta_tcvae", posterior="full_normal").build((None, 6))
+    with pytest.raises(InvalidArgument, match="`tc_weight` is -1; expected a number above 0"):
+        objectives.BetaTCVAE(-1)
+    with pytest.raises(InvalidArgument, match="kernel"):
+        objectives.InfoVAE(kernel="linear")
+    encoders = [networks.dense_encoder((6,), 4), networks.dense_encoder((2,), 4)]
+    decoders = [networks.dense_decoder(2, (6,)), networks.dense_decoder(2, (4,))]
+    deep = tfvae.HierarchicalVAE(encoders, decoders)
+    with pytest.raises(InvalidArgument, match="one stochastic layer, and the model has 2"):
+        deep.compile("adam", objective="info_vae")
+
+
+def test_a_prior_with_a_condition_is_sampled_for_every_example(pixels):
+    labels = np.arange(64) % 3
+    model = tfvae.VAE(
+        networks.dense_encoder((6,), 4, hidden=[8]),
+        networks.dense_decoder(2, (6,), hidden=[8]),
+        prior="conditional_normal",
+        condition=3,
+    )
+    model.compile("adam", objective="info_vae")
+    assert np.isfinite(model.fit(pixels, labels, verbose=0).history["penalty"][0])

@@ -1,0 +1,70 @@
+"""The contract of an objective, and what is asked of any."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfvae.registry import Registry
+
+REGISTRY = Registry("objective")
+get = REGISTRY.get
+
+
+class Objective:
+    """What training maximizes, `[K, B] -> [B]` in nats, as an object with parameters.
+
+    A plain function of log-weights `[K, B]` is an objective too. Either may carry attributes:
+
+    - `is_linear`: it is the mean of the log-weights;
+    - `for_encoder`: another objective, the one that the encoder's gradient follows;
+    - `check(num_samples)`: raises `InvalidArgument` for a K that it cannot take;
+    - `estimator`: the only estimator that it makes sense with;
+    - `penalty(layer, seed)`: what is subtracted from it and depends on the whole batch, `[B]`.
+
+    To add one, implement `__call__` and `get_config`, register it, and re-export it.
+    """
+
+    def __call__(self, log_weights: tf.Tensor) -> tf.Tensor:
+        """Return the bound `[B]` of log-weights `[K, B]`."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """Return the constructor arguments."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """Return the objective with these constructor arguments."""
+        return cls(**config)
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def is_linear(objective: Callable) -> bool:
+    """Whether the objective is a mean of log-weights, so that the KL term may be exact."""
+    return getattr(objective, "is_linear", False)
+
+
+def for_encoder(objective: Callable) -> Callable:
+    """Return the objective that the encoder's gradient follows: itself, unless it names another."""
+    return getattr(objective, "for_encoder", objective)
+
+
+def check(objective: Callable, num_samples: int) -> None:
+    """Refuse a number of samples that the objective cannot take.
+
+    Raises:
+        InvalidArgument: with the numbers that it can take.
+    """
+    if hasattr(objective, "check"):
+        objective.check(num_samples)
+
+
+def penalty(objective: Callable) -> Callable | None:
+    """Return what the objective subtracts for a batch as a whole, `(layer, seed) -> [B]`, or None.
+
+    `layer` is the `tfvae.joint.StochasticLayer` of the batch, drawn from q, and `seed` `[2]` int32.
+    """
+    return getattr(objective, "penalty", None)
