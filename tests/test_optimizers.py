@@ -95,3 +95,26 @@ def test_config_round_trip_through_keras():
     restored = keras.saving.deserialize_keras_object(config)
     assert type(restored) is tfvae.optimizers.Adam
     assert restored.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize(
+    "rate", [0.5, keras.optimizers.schedules.CosineDecay(0.5, 20)], ids=["number", "schedule"]
+)
+def test_warm_up_rises_to_the_rate_and_leaves_it_alone(rate):
+    warm = tfvae.optimizers.WarmUp(rate, 4)
+    steps = np.arange(20)
+    after = np.array([float(rate(t)) for t in steps]) if callable(rate) else np.full(20, rate)
+    expected = after * np.minimum(1, (steps + 1) / 4)
+    np.testing.assert_allclose([float(warm(t)) for t in steps], expected, rtol=1e-6)
+    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(warm))
+    np.testing.assert_allclose([float(restored(t)) for t in steps], expected, rtol=1e-6)
+
+
+def test_warm_up_works_in_an_optimizer_that_is_saved(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(tfvae.optimizers.Adam(tfvae.optimizers.WarmUp(0.1, 10)), "mse")
+    model.fit(np.ones((8, 3)), np.zeros((8, 1)), batch_size=4, verbose=0)
+    np.testing.assert_allclose(model.optimizer.learning_rate, 0.03, rtol=1e-6)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(loaded.optimizer.learning_rate, 0.03, rtol=1e-6)

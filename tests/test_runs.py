@@ -463,6 +463,39 @@ def test_a_run_with_other_latents_is_complete(name, tmp_path, splits):
     assert model.prior.kind == model.latent_kinds[-1]
 
 
+def test_an_average_of_the_weights_takes_their_place_when_training_ends(
+    splits, tmp_path, no_pictures
+):
+    """Adam's weights w_t and m make the average; validation in between is of the average too."""
+    config = CONFIG.override(
+        {"training.ema_momentum": 0.9, "training.epochs": 2, "training.schedule": "constant"}
+    )
+    run = train(config, tmp_path / "run", splits=splits)
+    averaged, raw = run.load_model(), run.load_checkpoint(2)
+    averages = raw.optimizer._model_variables_moving_average
+    for weight, average in zip(averaged.trainable_variables, averages, strict=True):
+        np.testing.assert_allclose(weight, average, rtol=1e-5, atol=1e-6)
+    first, last = averaged.trainable_variables[0], raw.trainable_variables[0]
+    assert np.abs(first - last).max() > 1e-3
+    validation = splits.validation.dataset(config.training.batch_size)
+    loss = averaged.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(callbacks.read_history(run)[-1]["val_loss"], loss, rtol=1e-5)
+
+    one = train(config.override({"training.epochs": 1}), tmp_path / "one", splits=splits)
+    resumed = train(config, one.path, splits=splits, resume=True)
+    for a, b in zip(resumed.load_model().weights, averaged.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("ema_momentum", 1.0), ("ema_momentum", -0.1), ("learning_rate_warmup_steps", -1)],
+)
+def test_averages_and_warm_ups_out_of_range_are_refused(setting, value):
+    with pytest.raises(InvalidArgument, match=f"training.{setting} is {value}; expected a number"):
+        CONFIG.override({f"training.{setting}": value})
+
+
 def test_options_reach_the_objective(splits):
     settings = {"objective": "renyi", "objective_options": {"alpha": 0.25}, "num_samples": 3}
     config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})

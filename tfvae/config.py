@@ -96,6 +96,10 @@ class TrainingConfig:
     - "iwae": `learning_rate` · 10^(−i/7) for the i-th of eight stages, i = 0, …, 7, of 3^i passes
       over the data each, 3280 in all; with fewer `epochs` all stages are shorter in proportion
       (Burda et al. 2016, sec. 5).
+
+    The learning rate rises linearly from 0 over the first `learning_rate_warmup_steps`. With an
+    `ema_momentum` m above 0, an average w̄ ← m w̄ + (1 − m) w follows the weights from step to step;
+    validation is of the average, and it takes the place of the weights when training ends.
     """
 
     objective: str = "elbo"
@@ -113,6 +117,8 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     epsilon: float = 1e-7
     schedule: str = "constant"
+    learning_rate_warmup_steps: int = 0
+    ema_momentum: float = 0.0
     seed: int = 0
     precision: str = "float32"
     steps_per_execution: int = 20
@@ -185,6 +191,16 @@ class Config:
         for key, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
+        if training.learning_rate_warmup_steps < 0:
+            raise InvalidArgument(
+                "training.learning_rate_warmup_steps is "
+                f"{training.learning_rate_warmup_steps!r}; expected a number of at least 0."
+            )
+        if not 0 <= training.ema_momentum < 1:
+            raise InvalidArgument(
+                f"training.ema_momentum is {training.ema_momentum!r}; expected a number from 0 to "
+                "below 1, such as 0.999, or 0 for no average."
+            )
         if self.evaluation.num_examples < 0:
             raise InvalidArgument(
                 f"evaluation.num_examples is {self.evaluation.num_examples!r}; expected a number "

@@ -1,12 +1,16 @@
-"""Adam with TensorFlow's fused kernel: one operator for each variable instead of a dozen."""
+"""Optimizers: Adam with TensorFlow's fused kernel, and what goes with an optimizer."""
 
 import keras
 import tensorflow as tf
+
+from tfvae.checks import whole
 
 
 @keras.saving.register_keras_serializable("tfvae")
 class Adam(keras.optimizers.Adam):
     """`keras.optimizers.Adam`, update for update, with the arithmetic of a step in one kernel.
+
+    One operator for each variable takes the place of a dozen.
 
     Arguments, variables and checkpoints are those of Keras's Adam. `amsgrad=True` and variables
     that are not float32 take Keras's own path.
@@ -41,6 +45,33 @@ class Adam(keras.optimizers.Adam):
             grad=tf.cast(gradient, tf.float32),
         )
         return None
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly over the first steps: rate(t) · min(1, (t + 1) / steps).
+
+    Args:
+        rate: a number, or a Keras `LearningRateSchedule`.
+        steps: how many steps it rises over.
+    """
+
+    def __init__(self, rate, steps: int):
+        self.rate, self.steps = rate, whole("steps", steps)
+
+    def __call__(self, step):
+        """Return the rate of a step, from 0 on."""
+        rate = self.rate(step) if callable(self.rate) else self.rate
+        return rate * tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / self.steps)
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {"rate": keras.saving.serialize_keras_object(self.rate), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        """Return the schedule with these constructor arguments."""
+        return cls(keras.saving.deserialize_keras_object(config["rate"]), config["steps"])
 
 
 def adam_direction(gradient, first, second, done, beta_1=0.9, beta_2=0.999, epsilon=1e-8):

@@ -20,7 +20,7 @@ from tfvae import (
 from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument
 from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE, LadderVAE
-from tfvae.optimizers import Adam
+from tfvae.optimizers import Adam, WarmUp
 
 _SAMPLE_FOR_BIAS = 10_000
 
@@ -298,12 +298,14 @@ def _activation(name):
 
 def learning_rate(config: TrainingConfig, splits):
     """Return the learning rate of every step, a number or a Keras schedule."""
-    if config.schedule == "constant":
-        return config.learning_rate
+    rate = config.learning_rate
     steps = config.epochs * (len(splits.train) // config.batch_size)
     if config.schedule == "iwae":
-        return _published_schedule(config.learning_rate, steps)
-    return keras.optimizers.schedules.CosineDecay(config.learning_rate, max(1, steps))
+        rate = _published_schedule(rate, steps)
+    elif config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, max(1, steps))
+    warmup = config.learning_rate_warmup_steps
+    return WarmUp(rate, warmup) if warmup else rate
 
 
 def _published_schedule(learning_rate, steps):
@@ -315,13 +317,13 @@ def _published_schedule(learning_rate, steps):
 
 
 def _optimizer(config: TrainingConfig, splits):
-    rate = learning_rate(config, splits)
+    options = {"learning_rate": learning_rate(config, splits)}
+    if config.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     if config.optimizer == "adam":
-        return Adam(rate, epsilon=config.epsilon)
+        return Adam(epsilon=config.epsilon, **options)
     try:
-        optimizer = keras.optimizers.get(
-            {"class_name": config.optimizer, "config": {"learning_rate": rate}}
-        )
+        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": options})
     except (ValueError, TypeError):
         raise InvalidArgument(
             f"Unknown optimizer {config.optimizer!r}; expected 'adam' or the name of a Keras "

@@ -69,7 +69,7 @@ def train(
         run,
         f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`.",
         progress,
-        hooks=[keras.callbacks.TensorBoard(run.tensorboard, write_graph=False)],
+        hooks=_hooks(config, run),
         untrained=model if epochs_done == 0 else build_model(config, splits),
         validation_data=splits.validation.dataset(config.training.batch_size),
     )
@@ -90,6 +90,13 @@ def train(
     )
     loop.check_end(start_loss, rows, splits.num_values, run)
     return run
+
+
+def _hooks(config, run):
+    hooks = [keras.callbacks.TensorBoard(run.tensorboard, write_graph=False)]
+    if config.training.ema_momentum:
+        hooks.append(keras.callbacks.SwapEMAWeights())  # so that validation is of the average
+    return hooks
 
 
 def _settle_prior(run, model):
