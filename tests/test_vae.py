@@ -217,7 +217,7 @@ class TestTraining:
             np.testing.assert_allclose(elbo, -(reconstruction + kl), rtol=1e-5)
             assert np.all(loss < -elbo), "the IWAE bound is above the ELBO"
 
-    @pytest.mark.parametrize("likelihood", tfvae.likelihoods.REGISTRY.names())
+    @pytest.mark.parametrize("likelihood", ["bernoulli", "categorical", "normal", "poisson"])
     def test_reconstruction_is_minus_the_log_likelihood(self, make_vae, images, likelihood):
         """At a posterior so narrow that every sample is its mean."""
         model = make_vae(likelihood)

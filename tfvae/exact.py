@@ -68,21 +68,22 @@ def log_joint(model, x, states) -> tf.Tensor:
 def linear_gaussian(model) -> tfp.distributions.Distribution | None:
     """Return p(x) in closed form, N(b, W Wᵀ + σ² I), over flattened x; None where it has none.
 
-    It has one for the standard normal prior, a Normal likelihood whose σ is one number, fixed or
-    learned, and a decoder that is affine, z → W z + b: probabilistic principal component analysis.
+    It has one for the standard normal prior, a Normal likelihood whose σ does not depend on z, and
+    a decoder that is affine, z → W z + b: probabilistic principal component analysis where σ is
+    one number, factor analysis where it is one for each value.
 
     Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
     """
     from tfvae.priors import StandardNormal
 
-    one_scale = isinstance(model.likelihood, Normal) and model.likelihood.scale != "learned"
-    if not (one_scale and isinstance(model.prior, StandardNormal)):
+    of_z = not isinstance(model.likelihood, Normal) or model.likelihood.scale == "learned"
+    if of_z or not isinstance(model.prior, StandardNormal):
         return None
     weights, bias = _affine_map(model)
     if weights is None:
         return None
-    sigma = float(model.likelihood.current_scale())
-    covariance = weights @ weights.T + sigma**2 * np.eye(len(bias))
+    sigma = np.broadcast_to(np.ravel(model.likelihood.current_scale()), bias.shape)
+    covariance = weights @ weights.T + np.diag(sigma.astype(np.float64) ** 2)
     return tfp.distributions.MultivariateNormalTriL(bias, np.linalg.cholesky(covariance))
 
 

@@ -107,7 +107,7 @@ def code_log_likelihood(model, x, condition=None, progress: bool = True) -> Code
 
 
 def _check_discrete(likelihood):
-    if likelihood.num_levels is None:
+    if likelihood.is_density:
         raise InvalidArgument(
             f"The {type(likelihood).__name__} likelihood is a density on the real line, so p(x) is "
             "no probability of pixel values, and bits/dim mean nothing; expected a likelihood over "

@@ -11,6 +11,7 @@ class Bernoulli(Likelihood):
     """Binary pixels: p(x_d = 1 | z) = sigmoid(logit_d). Parameters: the logits."""
 
     num_levels = 2
+    is_density = False
     unbounded: ClassVar = {"logits": (0, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102

@@ -14,6 +14,7 @@ class Categorical(Likelihood):
         num_levels: how many values; 256 for 8-bit images.
     """
 
+    is_density = False
     unbounded: ClassVar = {"logits": (0, 1)}
 
     def __init__(self, num_levels: int = 256, **kwargs):

@@ -25,6 +25,7 @@ class DiscretizedLogisticMixture(Likelihood):
         num_levels: how many values; 256 for 8-bit images.
     """
 
+    is_density = False
     # Locations, which may be bounded, lie in the first two thirds, whatever the channels.
     unbounded: ClassVar = {"log-scales and coefficients": (2 / 3, 1)}
 

@@ -42,7 +42,7 @@ def evaluate(
     some = test[: num_examples or None]
     if isinstance(model, CodeModel):
         values = code_measures(model, some)
-        if model.likelihood.num_levels:
+        if not model.likelihood.is_density:
             values |= log_likelihood(model, some, progress=progress).summary()
     else:
         y = None

@@ -1,0 +1,410 @@
+"""Every likelihood: it sums or integrates to one, is SciPy's, and samples what it says."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+
+import tfvae
+from tfvae import likelihoods, networks
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.random import make_seed
+
+COUNTS = np.arange(400.0)
+LEVELS = np.arange(5) / 4
+
+
+def grid(low, high, n=20_001):
+    """Return the middles of n bins, and their width."""
+    width = (high - low) / n
+    return low + width * (np.arange(n) + 0.5), width
+
+
+# Each with the values that its density is summed over, and their width: 1 for discrete values.
+CASES = {
+    "bernoulli": ({}, np.array([0.0, 1.0]), 1),
+    "beta": ({"precision": 6.0}, *grid(0, 1)),
+    "categorical": ({"num_levels": 5}, LEVELS, 1),
+    "continuous_bernoulli": ({}, *grid(0, 1)),
+    "discretized_logistic_mixture": ({"num_levels": 5}, LEVELS, 1),
+    "log_normal": ({}, *grid(0, 300, 200_001)),
+    "negative_binomial": ({}, COUNTS, 1),
+    "normal": ({}, *grid(-12, 12)),
+    "ordinal": ({}, LEVELS, 1),
+    "poisson": ({}, COUNTS, 1),
+    "student_t": ({"df": 5.0}, *grid(-400, 400, 200_001)),
+    "truncated_normal": ({"low": -1.0, "high": 2.0}, *grid(-1, 2)),
+    "von_mises": ({}, *grid(-np.pi, np.pi)),
+    "zero_inflated_negative_binomial": ({}, COUNTS, 1),
+}
+OTHERS = {"censored_normal", "columns"}  # of two kinds of values: they have tests of their own
+WITH_SCALE = {
+    "beta": "precision",
+    "censored_normal": "scale",
+    "log_normal": "scale",
+    "negative_binomial": "dispersion",
+    "normal": "scale",
+    "student_t": "scale",
+    "truncated_normal": "scale",
+    "zero_inflated_negative_binomial": "dispersion",
+}
+INSIDE = {"log_normal": 2.5, "beta": 0.3, "von_mises": -2.0, "normal": -1.3, "student_t": 6.0}
+
+
+def make(name, **options):
+    return likelihoods.get(name, **({**CASES[name][0], **options} if name in CASES else options))
+
+
+def parameters(likelihood, rng, n=6, scale=0.7):
+    """Return random parameters of n values of one channel, `[n, 1, P]`, with n batch axes."""
+    return rng.normal(0, scale, (n, 1, likelihood.params_size(1))).astype(np.float32)
+
+
+def test_every_likelihood_is_tested():
+    assert set(CASES) | OTHERS == set(likelihoods.REGISTRY.names())
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_it_sums_or_integrates_to_one(name, rng):
+    _, values, width = CASES[name]
+    likelihood = make(name)
+    distribution = likelihood(parameters(likelihood, rng))
+    x = values.astype(np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
+    total = width * np.exp(np.asarray(distribution.log_prob(x), np.float64)).sum(0)
+    np.testing.assert_allclose(total, 1, rtol=1e-4)
+    assert likelihood.is_density == (width != 1)
+    assert likelihood.support.holds(values)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_the_mean_is_that_of_its_values_and_of_its_samples(name, rng, assert_mean):
+    _, values, width = CASES[name]
+    likelihood = make(name)
+    distribution = likelihood(parameters(likelihood, rng, n=3))
+    x = values.astype(np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
+    mass = width * np.exp(np.asarray(distribution.log_prob(x), np.float64))
+    samples = np.asarray(distribution.sample(4000, seed=make_seed(1)), np.float64)
+    assert likelihood.support.holds(samples)
+    if name in ("von_mises", "discretized_logistic_mixture"):
+        return  # a direction, and the mean before rounding to levels
+    expected = (mass[..., np.newaxis, np.newaxis] * x).sum(0)
+    np.testing.assert_allclose(distribution.mean(), expected, rtol=5e-3, atol=1e-3)
+    assert_mean(samples - expected, 0)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("value", [-60.0, 0.0, 60.0])
+def test_extreme_parameters_have_finite_densities_and_gradients(name, value):
+    likelihood = make(name)
+    values = CASES[name][1]
+    x = np.array([INSIDE.get(name, v) for v in (values[0], values[len(values) // 2])], np.float32)
+    params = tf.fill([2, 1, likelihood.params_size(1)], value)
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        log_p = likelihood(params).log_prob(x.reshape(2, 1, 1))
+    assert np.all(np.isfinite(log_p)), log_p
+    assert np.all(np.isfinite(tape.gradient(log_p, params)))
+
+
+def softplus_of_raw(raw):
+    return np.log1p(np.exp(raw + np.log(np.e - 1)))
+
+
+def binomial(mu, r):
+    return scipy.stats.nbinom(r, r / (r + mu))
+
+
+class TestAgainstSciPy:
+    """Log-densities at random parameters, in double precision."""
+
+    def compare(self, likelihood, x, reference, rng, rtol=2e-4):
+        params = parameters(likelihood, rng)
+        expected = reference(x, *np.split(params[:, 0].astype(np.float64), params.shape[-1], -1))
+        x = np.asarray(x, np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
+        actual = likelihood(params).log_prob(x)
+        np.testing.assert_allclose(actual, expected.T, rtol=rtol, atol=2e-5)
+
+    @pytest.mark.parametrize("r", [0.3, 1.0, 50.0, 1e4])
+    def test_negative_binomial(self, rng, r):
+        self.compare(
+            likelihoods.NegativeBinomial(r),
+            np.arange(60.0),
+            lambda x, mu: binomial(np.exp(mu), r).logpmf(x),
+            rng,
+        )
+
+    def test_negative_binomial_with_a_dispersion_of_z(self, rng):
+        self.compare(
+            likelihoods.NegativeBinomial("learned"),
+            np.arange(60.0),
+            lambda x, mu, raw: binomial(np.exp(mu), softplus_of_raw(raw)).logpmf(x),
+            rng,
+        )
+
+    @pytest.mark.parametrize("r", [0.3, 5.0])
+    def test_zero_inflated_negative_binomial(self, rng, r):
+        def reference(x, mu, logit):
+            share = scipy.special.expit(logit)
+            counts = (1 - share) * binomial(np.exp(mu), r).pmf(x)
+            return np.log(np.where(x == 0, share + counts, counts))
+
+        self.compare(likelihoods.ZeroInflatedNegativeBinomial(r), np.arange(40.0), reference, rng)
+
+    def test_poisson(self, rng):
+        self.compare(
+            likelihoods.Poisson(),
+            np.arange(30.0),
+            lambda x, mu: scipy.stats.poisson(np.exp(mu)).logpmf(x),
+            rng,
+        )
+
+    def test_log_normal(self, rng):
+        self.compare(
+            likelihoods.LogNormal("learned"),
+            np.array([0.01, 0.5, 3.0, 90.0]),
+            lambda x, mu, raw: scipy.stats.lognorm(softplus_of_raw(raw), scale=np.exp(mu)).logpdf(
+                x
+            ),
+            rng,
+        )
+
+    def test_student_t(self, rng):
+        self.compare(
+            likelihoods.StudentT(3.0, 0.4),
+            np.array([-30.0, -1.0, 0.2, 8.0]),
+            lambda x, mu: scipy.stats.t(3.0, mu, 0.4).logpdf(x),
+            rng,
+        )
+
+    def test_beta(self, rng):
+        def reference(x, logit, raw):
+            mean, precision = scipy.special.expit(logit), softplus_of_raw(raw)
+            return scipy.stats.beta(1e-3 + mean * precision, 1e-3 + (1 - mean) * precision).logpdf(
+                x
+            )
+
+        self.compare(likelihoods.Beta(), np.array([0.01, 0.3, 0.99]), reference, rng)
+
+    def test_continuous_bernoulli(self, rng):
+        def reference(x, logit):
+            log_constant = np.log(np.abs(2 * np.arctanh(np.tanh(logit / 2)) / np.tanh(logit / 2)))
+            return x * logit - np.log1p(np.exp(logit)) + log_constant
+
+        self.compare(likelihoods.ContinuousBernoulli(), np.array([0, 0.4, 1.0]), reference, rng)
+
+    def test_von_mises(self, rng):
+        def reference(x, a, b):
+            return scipy.stats.vonmises(np.hypot(a, b), np.arctan2(b, a)).logpdf(x)
+
+        self.compare(likelihoods.VonMises(), np.array([-3.0, 0.2, 3.1]), reference, rng)
+
+    @pytest.mark.parametrize("loc", [-15.0, 0.3, 15.0])
+    def test_truncated_normal(self, loc):
+        likelihood = likelihoods.TruncatedNormal(-1.0, 2.0, 0.8)
+        x = np.array([-1.0, 0.0, 2.0], np.float32)
+        expected = scipy.stats.truncnorm((-1 - loc) / 0.8, (2 - loc) / 0.8, loc, 0.8).logpdf(x)
+        actual = likelihood(np.full((1, 1, 1), loc, np.float32)).log_prob(x[:, None, None, None])
+        np.testing.assert_allclose(actual[:, 0], expected, rtol=1e-3)
+
+    def test_ordinal_is_the_difference_of_two_cumulative_probabilities(self, rng):
+        likelihood = likelihoods.Ordinal(4)
+        likelihood.build((3,))
+        likelihood.set_weights([rng.normal(size=(3, 3)).astype(np.float32)])
+        thresholds = likelihood.thresholds().numpy()
+        assert np.all(np.diff(thresholds) > 0)
+        eta = rng.normal(size=(2, 3)).astype(np.float32)
+        cumulative = scipy.special.expit(thresholds - eta[..., np.newaxis])
+        edges = np.concatenate([np.zeros((2, 3, 1)), cumulative, np.ones((2, 3, 1))], -1)
+        for level in range(4):
+            x = np.full((2, 3), level / 3, np.float32)
+            expected = np.log(np.diff(edges)[..., level]).sum(-1)
+            np.testing.assert_allclose(likelihood(eta).log_prob(x), expected, rtol=1e-4)
+
+
+class TestCensored:
+    def test_the_ends_have_the_probability_of_what_lies_beyond(self):
+        likelihood = likelihoods.CensoredNormal(0.0, 2.0, 0.7)
+        d = likelihood(np.array([[0.4]], np.float32))
+        normal = scipy.stats.norm(0.4, 0.7)
+        x = np.array([0.0, 0.5, 2.0], np.float32)[:, np.newaxis, np.newaxis]
+        expected = [normal.logcdf(0), normal.logpdf(0.5), normal.logsf(2)]
+        np.testing.assert_allclose(np.ravel(d.log_prob(x)), expected, rtol=1e-5)
+        inner, width = grid(0, 2)
+        inside = width * np.exp(d.log_prob(inner.astype("f4")[:, None, None])).sum()
+        ends = np.exp(expected[0]) + np.exp(expected[2])
+        np.testing.assert_allclose(inside + ends, 1, rtol=1e-5)
+
+    @pytest.mark.parametrize("ends", [(0.0, 2.0), (None, 0.5), (0.2, None)], ids=str)
+    def test_the_mean_is_that_of_clipped_draws(self, ends, assert_mean):
+        d = likelihoods.CensoredNormal(*ends, 0.7)(np.array([[0.4], [-1.0]], np.float32))
+        draws = scipy.stats.norm.rvs(size=(100_000, 1), random_state=1) * 0.7 + [0.4, -1.0]
+        clipped = np.clip(draws, *ends)
+        error = clipped.std(0) / np.sqrt(100_000)
+        assert np.all(np.abs(clipped.mean(0) - d.mean()[:, 0]) < 4 * error)
+        assert_mean(d.sample(4000, seed=make_seed(2))[:, :, 0] - d.mean()[:, 0], 0)
+
+
+class TestSizeFactor:
+    @pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+    def test_means_are_shares_of_the_total(self, name, rng):
+        options = {} if name == "poisson" else {"dispersion": 2.0}
+        likelihood = likelihoods.get(name, size_factor="total", target_sum=50.0, **options)
+        params = rng.normal(size=(2, 4)).astype(np.float32)
+        x = rng.integers(0, 9, (2, 4)).astype(np.float32)
+        mu = scipy.special.softmax(params, -1) * x.sum(-1, keepdims=True)
+        reference = scipy.stats.poisson(mu) if name == "poisson" else binomial(mu, 2.0)
+        d = likelihood(params)
+        np.testing.assert_allclose(d.log_prob(x), reference.logpmf(x).sum(-1), rtol=1e-4)
+        np.testing.assert_allclose(np.sum(d.mean(), -1), 50, rtol=1e-5)
+        assert d.sample(3, seed=make_seed(0)).shape == (3, 2, 4)
+
+    def test_an_empty_example_has_a_likelihood(self):
+        d = likelihoods.Poisson(size_factor="total")(np.zeros((1, 3), np.float32))
+        assert np.isfinite(d.log_prob(np.zeros((1, 3), np.float32)))
+
+    def test_a_total_without_a_size_factor_is_refused(self):
+        with pytest.raises(
+            InvalidArgument, match=r"`target_sum` is 5\.0 and `size_factor` is None"
+        ):
+            likelihoods.Poisson(target_sum=5.0)
+
+
+class TestColumns:
+    BLOCKS = [("normal", 2), ("bernoulli", 1), ("ordinal", 1, {"num_levels": 3}), ("poisson", 1)]
+
+    @pytest.fixture
+    def table(self, rng):
+        n = 200
+        return np.stack(
+            [
+                rng.normal(size=n),
+                rng.normal(size=n),
+                rng.integers(0, 2, n),
+                rng.integers(0, 3, n) / 2,
+                rng.poisson(3, n),
+            ],
+            -1,
+        ).astype(np.float32)
+
+    def test_it_is_the_product_of_its_blocks(self, table, rng):
+        likelihood = likelihoods.Columns(self.BLOCKS)
+        params = rng.normal(size=(200, likelihood.params_size(5))).astype(np.float32)
+        parts = [likelihoods.get(name, *(), **(o[0] if o else {})) for name, _, *o in self.BLOCKS]
+        ends = np.cumsum([0, 2, 1, 1, 1])
+        expected = sum(
+            part(params[:, a:b]).log_prob(table[:, a:b])
+            for part, a, b in zip(parts, ends[:-1], ends[1:], strict=True)
+        )
+        d = likelihood(params)
+        np.testing.assert_allclose(d.log_prob(table), expected, rtol=1e-5)
+        assert d.mean().shape == (200, 5)
+        assert d.sample(2, seed=make_seed(0)).shape == (2, 200, 5)
+
+    def test_a_model_of_a_table_trains_saves_and_measures(self, table, tmp_path):
+        likelihood = likelihoods.Columns(self.BLOCKS)
+        model = tfvae.VAE(
+            networks.dense_encoder((5,), 4, hidden=(16,)),
+            networks.dense_decoder(2, (likelihood.params_size(5),), hidden=(16,)),
+            likelihood=likelihood,
+        )
+        model.compile(tfvae.optimizers.Adam(1e-2))
+        losses = model.fit(table, epochs=5, batch_size=50, verbose=0).history["loss"]
+        assert losses[-1] < losses[0]
+        model.save(tmp_path / "table.keras")
+        loaded = keras.saving.load_model(tmp_path / "table.keras")
+        a, b = (tfvae.log_likelihood(m, table, 10, progress=False).mean for m in (model, loaded))
+        assert a == b
+
+    def test_a_value_that_does_not_fit_is_named_with_its_columns(self, table):
+        table[3, 4] = 0.5
+        with pytest.raises(InvalidData, match=r"`x, column 4` has values .*expects counts"):
+            likelihoods.Columns(self.BLOCKS).check(table)
+
+    @pytest.mark.parametrize(
+        ("blocks", "message"),
+        [
+            ([], "`blocks` is empty"),
+            ([("normal",)], "A block is"),
+            ([("normal", 0)], "whole number of at least 1"),
+            ([("gaussian", 1)], "normal"),
+            (None, "`blocks` is empty"),
+        ],
+    )
+    def test_blocks_of_another_form_are_refused(self, blocks, message):
+        with pytest.raises(InvalidArgument, match=message):
+            likelihoods.Columns(blocks)
+
+    def test_another_number_of_columns_is_refused(self):
+        with pytest.raises(InvalidArgument, match="have 5 columns, but the examples have 4"):
+            likelihoods.Columns(self.BLOCKS).params_size(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "message"),
+    [
+        ("poisson", [0, -1], r"from -1 to 0; .*Poisson likelihood expects counts"),
+        ("negative_binomial", [0.5, 1], "50% of them not whole"),
+        ("log_normal", [0, 1], "expects values above 0. Shift"),
+        ("beta", [0.5, 1], r"inside \(0, 1\). Move values"),
+        ("continuous_bernoulli", [0, 255], r"in \[0, 1\]"),
+        ("von_mises", [0, 180], "expects angles in radians"),
+        ("truncated_normal", [-1, 0], r"in \[0, inf\]"),
+        ("ordinal", [0, 3], r"pixels in \[0, 1\]"),
+    ],
+)
+def test_what_lies_outside_the_support_is_refused_by_array_and_by_batch(name, x, message):
+    likelihood = likelihoods.get(name)
+    x = np.array([x], np.float32)
+    with pytest.raises(InvalidData, match=message):
+        likelihood.check(x)
+    assert not likelihood.takes(tf.constant(x))
+    inside = np.full((1, 2), INSIDE.get(name, 1.0), np.float32)
+    likelihood.check(inside)
+    assert likelihood.takes(tf.constant(inside))
+    assert not likelihood.takes(tf.constant(inside * np.nan))
+
+
+@pytest.mark.parametrize("name", list(WITH_SCALE))
+def test_a_scale_comes_from_where_it_was_said(name, rng):
+    argument = WITH_SCALE[name]
+    sizes = {}
+    for source in (0.7, "shared", "by_value", "learned"):
+        likelihood = likelihoods.get(name, **{argument: source})
+        params = rng.normal(size=(2, likelihood.params_size(3))).astype(np.float32)
+        x = np.full((2, 3), INSIDE.get(name, 1.0), np.float32)
+        assert likelihood(params).log_prob(x).shape == (2,)
+        sizes[source] = sum(w.shape.num_elements() for w in likelihood.trainable_weights)
+        restored = type(likelihood).from_config(likelihood.get_config())
+        assert restored.get_config() == likelihood.get_config()
+    assert list(sizes.values()) == [0, 1, 3, 0]
+    with pytest.raises(InvalidArgument, match=f"`{argument}` is -1; expected a positive number"):
+        likelihoods.get(name, **{argument: -1})
+
+
+@pytest.mark.parametrize("name", ["truncated_normal", "censored_normal"])
+def test_an_interval_needs_an_end_and_an_order(name):
+    with pytest.raises(InvalidArgument, match="expected at least one number"):
+        likelihoods.get(name, low=None)
+    with pytest.raises(InvalidArgument, match="low below high"):
+        likelihoods.get(name, low=1.0, high=1.0)
+
+
+def test_a_linear_model_with_a_scale_for_each_value_is_factor_analysis(rng):
+    """log p(x) of factor analysis is that of a normal with covariance W Wᵀ + diag σ²."""
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    model = tfvae.VAE(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]),
+        decoder,
+        likelihood=likelihoods.Normal("by_value"),
+    )
+    model.build((None, 4))
+    raw = rng.normal(size=4).astype(np.float32)
+    model.likelihood.set_weights([raw])
+    x = rng.normal(size=(5, 4)).astype(np.float32)
+    weights, bias = (np.asarray(w, np.float64) for w in decoder.weights)
+    covariance = weights.T @ weights + np.diag(softplus_of_raw(raw.astype(float)) ** 2)
+    expected = scipy.stats.multivariate_normal(bias, covariance).logpdf(x)
+    actual = tfvae.exact_log_likelihood(model, x, progress=False).per_example
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)

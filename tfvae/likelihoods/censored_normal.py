@@ -1,0 +1,81 @@
+"""Censored normal values."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae.distributions.factory import independent
+from tfvae.likelihoods.bounds import check_bounds
+from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
+from tfvae.likelihoods.scales import WithScale
+from tfvae.likelihoods.support import interval
+
+tfd = tfp.distributions
+
+
+@REGISTRY.register("censored_normal")
+class CensoredNormal(WithScale, Likelihood):
+    """x_d = clip(y_d, low, high), y_d ~ N(μ_d, σ²): readings of an instrument that saturates.
+
+    Inside (low, high) log p is the density of the normal; at an end it is the log-probability that
+    y lies at or beyond it.
+
+    Source: Tobin 1958, "Estimation of relationships for limited dependent variables".
+
+    Args:
+        low: the lowest reading; None for none.
+        high: the highest reading; None for none.
+        scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
+    """
+
+    def __init__(
+        self,
+        low: float | None = 0.0,
+        high: float | None = None,
+        scale: float | str = "shared",
+        **kwargs,
+    ):
+        super().__init__(scale, **kwargs)
+        self.low, self.high = low, high
+        self._ends = check_bounds(low, high)
+        self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
+
+    @property
+    def support(self):  # noqa: D102
+        return interval(*self._ends)
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        (loc,), scale = self.split(params)
+        return independent(_Censored(loc, scale, *self._ends), batch_ndims)
+
+    def get_config(self):  # noqa: D102
+        return {"low": self.low, "high": self.high} | super().get_config()
+
+
+class _Censored(tfd.Normal):
+    """clip(y, low, high) for y ~ N(loc, scale²)."""
+
+    def __init__(self, loc, scale, low, high):
+        self._low, self._high = low, high
+        super().__init__(loc, scale)
+
+    def _log_prob(self, x):
+        below = super()._log_cdf(tf.minimum(x, self._high))
+        above = super()._log_survival_function(tf.maximum(x, self._low))
+        density = super()._log_prob(x)
+        return tf.where(x <= self._low, below, tf.where(x >= self._high, above, density))
+
+    def _sample_n(self, n, seed=None):
+        return tf.clip_by_value(super()._sample_n(n, seed), self._low, self._high)
+
+    def _mean(self):
+        """E[clip(y)]: the mean of y, and what each end moves it by."""
+        mean = self.loc + tf.zeros_like(self.scale)
+        unit = tfd.Normal(tf.zeros_like(mean), 1.0)
+        for end, sign in ((self._low, 1.0), (self._high, -1.0)):
+            if abs(end) == float("inf"):
+                continue
+            # E[max(y, a)] = a + σ (u Φ(u) + φ(u)), u = (μ − a)/σ: what the clip moves on average.
+            u = sign * (self.loc - end) / self.scale
+            moved = self.scale * (unit.prob(u) - u * unit.cdf(-u))
+            mean += sign * moved
+        return mean

@@ -1,0 +1,174 @@
+"""Products of likelihoods, one for each block of columns."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae.checks import whole
+from tfvae.errors import InvalidArgument
+from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, get
+
+tfd = tfp.distributions
+
+
+@REGISTRY.register("columns")
+class Columns(Likelihood):
+    """p(x|z) = Π_b p_b(x_b|z): each block of columns of a table has a likelihood of its own.
+
+    The blocks share the last axis of x in their order, and their parameters that of the network's
+    output.
+
+    Args:
+        blocks: for each block, a likelihood (a name or an object) and its number of columns, and a
+            dictionary of constructor arguments where the likelihood is a name:
+            `[("normal", 3), ("bernoulli", 2), ("categorical", 1, {"num_levels": 4})]`.
+
+    Raises:
+        InvalidArgument: no blocks, or one of another form.
+    """
+
+    def __init__(self, blocks, **kwargs):
+        super().__init__(**kwargs)
+        blocks = [_block(block) for block in blocks] if isinstance(blocks, (list, tuple)) else []
+        if not blocks:
+            raise InvalidArgument(
+                "`blocks` is empty; expected (likelihood, number of columns) for each block of "
+                "columns, such as [('normal', 3), ('bernoulli', 2)]."
+            )
+        self.likelihoods = [likelihood for likelihood, _ in blocks]
+        self.sizes = [size for _, size in blocks]
+
+    @property
+    def is_density(self):
+        """Whether any block has a density."""
+        return any(likelihood.is_density for likelihood in self.likelihoods)
+
+    @property
+    def unbounded(self):
+        """The unbounded parameters of all blocks."""
+        sizes, found, start = self._params_sizes(), {}, 0
+        for number, (likelihood, size) in enumerate(zip(self.likelihoods, sizes, strict=True)):
+            for name, (low, high) in likelihood.unbounded.items():
+                ends = ((start + share * size) / sum(sizes) for share in (low, high))
+                found[f"{name} of block {number + 1}"] = tuple(ends)
+            start += size
+        return found
+
+    def build(self, params_shape):  # noqa: D102
+        for likelihood, size in zip(self.likelihoods, self._params_sizes(), strict=True):
+            if not likelihood.built:  # a loaded one is
+                likelihood.build((*params_shape[:-1], size))
+        super().build(params_shape)
+
+    def _params_sizes(self):
+        pairs = zip(self.likelihoods, self.sizes, strict=True)
+        return [likelihood.params_size(size) for likelihood, size in pairs]
+
+    def params_size(self, channels):
+        """Return how many parameters the columns need, which must be as many as the blocks have.
+
+        Raises:
+            InvalidArgument: another number of columns.
+        """
+        if channels != sum(self.sizes):
+            raise InvalidArgument(
+                f"The blocks {self.sizes} have {sum(self.sizes)} columns, but the examples have "
+                f"{channels}; expected as many."
+            )
+        return sum(self._params_sizes())
+
+    def event_shape(self, params_shape):  # noqa: D102
+        *sites, size = params_shape
+        if size != sum(self._params_sizes()):
+            raise InvalidArgument(
+                f"A network that feeds Columns ends in an axis of size {size}; expected "
+                f"{sum(self._params_sizes())} parameters for {sum(self.sizes)} columns."
+            )
+        return (*sites, sum(self.sizes))
+
+    def check(self, x, name="x"):
+        """Refuse data that the likelihood of a block gives no meaning to, naming the columns."""
+        start = 0
+        for likelihood, size in zip(self.likelihoods, self.sizes, strict=True):
+            columns = f"columns {start} to {start + size - 1}" if size > 1 else f"column {start}"
+            likelihood.check(np.asarray(x)[..., start : start + size], f"{name}, {columns}")
+            start += size
+
+    def takes(self, x):  # noqa: D102
+        parts = tf.split(x, self.sizes, axis=-1)
+        taken = [p.takes(part) for p, part in zip(self.likelihoods, parts, strict=True)]
+        return tf.reduce_all(tf.stack(taken))
+
+    def expected(self):  # noqa: D102
+        return " ".join(dict.fromkeys(likelihood.expected() for likelihood in self.likelihoods))
+
+    def off_levels(self, x):  # noqa: D102
+        ends = np.cumsum(self.sizes)[:-1]
+        parts = np.split(np.asarray(x), ends, axis=-1)
+        pairs = zip(self.likelihoods, parts, strict=True)
+        return max(likelihood.off_levels(part) for likelihood, part in pairs)
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        parts = tf.split(params, self._params_sizes(), axis=-1)
+        pairs = zip(self.likelihoods, parts, strict=True)
+        return _Product([p(part, batch_ndims) for p, part in pairs], self.sizes)
+
+    def get_config(self):  # noqa: D102
+        pairs = zip(self.likelihoods, self.sizes, strict=True)
+        return {"blocks": [[keras.saving.serialize_keras_object(p), size] for p, size in pairs]}
+
+    @classmethod
+    def from_config(cls, config):  # noqa: D102
+        blocks = config["blocks"]
+        return cls([(keras.saving.deserialize_keras_object(p), size) for p, size in blocks])
+
+
+def _block(block):
+    """Return (likelihood, number of columns) of what a user gave for a block."""
+    if not isinstance(block, (list, tuple)) or len(block) not in (2, 3):
+        raise InvalidArgument(
+            f"A block is {block!r}; expected (likelihood, number of columns), with a dictionary of "
+            "options behind it where the likelihood is a name."
+        )
+    likelihood, size, *options = block
+    return get(likelihood, **(options[0] if options else {})), whole("number of columns", size)
+
+
+class _Product(tfd.Distribution):
+    """Independent blocks of the last axis."""
+
+    def __init__(self, parts, sizes):
+        self._parts, self._sizes = parts, sizes
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            name="Columns",
+        )
+
+    def _batch_shape(self):
+        return self._parts[0].batch_shape
+
+    def _batch_shape_tensor(self):
+        return self._parts[0].batch_shape_tensor()
+
+    def _event_shape(self):
+        *sites, _ = self._parts[0].event_shape
+        return tf.TensorShape([*sites, sum(self._sizes)])
+
+    def _event_shape_tensor(self):
+        return tf.constant(self._event_shape().as_list(), tf.int32)
+
+    def _log_prob(self, x):
+        parts = tf.split(x, self._sizes, axis=-1)
+        return tf.add_n([p.log_prob(part) for p, part in zip(self._parts, parts, strict=True)])
+
+    def _sample_n(self, n, seed=None):
+        seeds = tfp.random.split_seed(seed, n=len(self._parts))
+        pairs = zip(self._parts, seeds, strict=True)
+        return tf.concat([tf.cast(p.sample(n, seed=s), tf.float32) for p, s in pairs], -1)
+
+    def _mean(self):
+        return tf.concat([part.mean() for part in self._parts], -1)

@@ -1,0 +1,37 @@
+"""Log-normal densities."""
+
+import math
+
+import tensorflow_probability as tfp
+
+from tfvae.distributions.factory import independent
+from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
+from tfvae.likelihoods.scales import WithScale
+from tfvae.likelihoods.support import Support
+
+
+@REGISTRY.register("log_normal")
+class LogNormal(WithScale, Likelihood):
+    """log x_d ~ N(μ_d, σ²), for positive values over several orders of magnitude.
+
+    Args:
+        scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
+    """
+
+    def __init__(self, scale: float | str = "shared", **kwargs):
+        super().__init__(scale, **kwargs)
+        self.unbounded = {"location": (0, 1 / self.params_per_channel)}
+
+    @property
+    def support(self):  # noqa: D102
+        return Support(
+            0.0,
+            math.inf,
+            is_open=True,
+            noun="values above 0",
+            remedy="Shift the data, or use likelihood='normal'.",
+        )
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        (loc,), scale = self.split(params)
+        return independent(tfp.distributions.LogNormal(loc, scale), batch_ndims)

@@ -1,0 +1,37 @@
+"""Student's t densities."""
+
+import tensorflow_probability as tfp
+
+from tfvae.checks import positive
+from tfvae.distributions.factory import independent
+from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
+from tfvae.likelihoods.scales import WithScale
+
+
+@REGISTRY.register("student_t")
+class StudentT(WithScale, Likelihood):
+    """x_d = μ_d + σ t, t of Student's distribution: a normal with heavy tails, for outliers.
+
+    Args:
+        df: degrees of freedom ν; the tails fall as |x|^(−ν−1).
+        scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
+    """
+
+    def __init__(self, df: float = 4.0, scale: float | str = "shared", **kwargs):
+        super().__init__(scale, **kwargs)
+        self.df = positive("df", df)
+        self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        (loc,), scale = self.split(params)
+        return independent(_StudentT(self.df, loc, scale), batch_ndims)
+
+    def get_config(self):  # noqa: D102
+        return {"df": self.df} | super().get_config()
+
+
+class _StudentT(tfp.distributions.StudentT):
+    """Whose mean is μ for every ν: the centre, where the mean itself does not exist."""
+
+    def _mean(self):
+        return self.loc + 0.0 * self.scale

@@ -1,0 +1,90 @@
+"""Negative binomial counts with zeros in excess."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae.likelihoods.counts import Counts
+from tfvae.likelihoods.likelihood import REGISTRY
+from tfvae.likelihoods.negative_binomial import counts_about
+from tfvae.likelihoods.scales import WithScale
+
+tfd = tfp.distributions
+
+
+@REGISTRY.register("zero_inflated_negative_binomial")
+class ZeroInflatedNegativeBinomial(WithScale, Counts):
+    """A count is 0 with probability π_d, and negative binomial otherwise.
+
+    p(0) = π + (1 − π) NB(0), p(x) = (1 − π) NB(x) for x > 0. Parameters: log μ, then logit π, on
+    the last axis. See `NegativeBinomial`.
+
+    Args:
+        dispersion: r, a number, "shared", "by_value" or "learned".
+        size_factor: None, or "total" for means that are shares of each example's total.
+        target_sum: the total of what is sampled, with a size factor.
+    """
+
+    params_per_value = 2
+
+    def __init__(
+        self,
+        dispersion: float | str = "by_value",
+        size_factor: str | None = None,
+        target_sum: float = 1e4,
+        **kwargs,
+    ):
+        super().__init__(
+            dispersion, "dispersion", size_factor=size_factor, target_sum=target_sum, **kwargs
+        )
+        self.unbounded = {"log-means and logits": (0, 2 / self.params_per_channel)}
+
+    def distribution(self, params, batch_ndims):  # noqa: D102
+        (log_mean, logit), r = self.split(params)
+        return self.of_means(
+            log_mean, batch_ndims, lambda value: _ZeroInflated(counts_about(value, r), logit)
+        )
+
+    def get_config(self):  # noqa: D102
+        return WithScale.get_config(self) | Counts.get_config(self)
+
+
+class _ZeroInflated(tfd.Distribution):
+    """`counts`, but 0 with probability sigmoid(logit)."""
+
+    def __init__(self, counts, logit):
+        self._counts, self._logit = counts, logit
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            name="ZeroInflated",
+        )
+
+    def _batch_shape(self):
+        return tf.broadcast_static_shape(self._counts.batch_shape, self._logit.shape)
+
+    def _batch_shape_tensor(self):
+        return tf.broadcast_dynamic_shape(self._counts.batch_shape_tensor(), tf.shape(self._logit))
+
+    def _event_shape(self):
+        return tf.TensorShape([])
+
+    def _event_shape_tensor(self):
+        return tf.constant([], tf.int32)
+
+    def _log_prob(self, x):
+        log_count = tf.math.log_sigmoid(-self._logit) + self._counts.log_prob(x)
+        at_zero = tf.reduce_logsumexp(
+            tf.stack([tf.math.log_sigmoid(self._logit) + tf.zeros_like(log_count), log_count]), 0
+        )
+        return tf.where(x > 0.0, log_count, at_zero)
+
+    def _sample_n(self, n, seed=None):
+        kept = tfp.random.split_seed(seed, n=2)
+        counts = self._counts.sample(n, seed=kept[0])
+        is_zero = tfd.Bernoulli(logits=self._logit, dtype=tf.float32).sample(n, seed=kept[1])
+        return counts * (1.0 - is_zero)
+
+    def _mean(self):
+        return tf.sigmoid(-self._logit) * self._counts.mean()
