@@ -9,7 +9,9 @@ import tensorflow as tf
 
 import tfvae
 from tfvae import likelihoods, networks
+from tfvae.distributions.normal_cdf import log_ndtr
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.ondevice import Decoder
 from tfvae.random import make_seed
 
 COUNTS = np.arange(400.0)
@@ -223,6 +225,15 @@ class TestAgainstSciPy:
             np.testing.assert_allclose(likelihood(eta).log_prob(x), expected, rtol=1e-4)
 
 
+def test_the_normal_distribution_function_holds_in_both_tails():
+    x = np.linspace(-30, 6, 2001)
+    expected = scipy.special.log_ndtr(x)
+    actual = np.asarray(log_ndtr(tf.constant(x, tf.float64)))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=3e-7)
+    single = log_ndtr(tf.constant(x, tf.float32))
+    np.testing.assert_allclose(single, expected, rtol=1e-5, atol=1e-6)
+
+
 class TestCensored:
     def test_the_ends_have_the_probability_of_what_lies_beyond(self):
         likelihood = likelihoods.CensoredNormal(0.0, 2.0, 0.7)
@@ -339,6 +350,25 @@ class TestColumns:
     def test_another_number_of_columns_is_refused(self):
         with pytest.raises(InvalidArgument, match="have 5 columns, but the examples have 4"):
             likelihoods.Columns(self.BLOCKS).params_size(4)
+
+
+@pytest.mark.slow
+def test_the_means_of_every_likelihood_are_made_of_operators_that_a_device_has(tmp_path, rng):
+    blocks = [(name, 1, CASES.get(name, ({},))[0]) for name in likelihoods.REGISTRY.names()]
+    likelihood = likelihoods.Columns([block for block in blocks if block[0] != "columns"])
+    count = len(likelihood.sizes)
+    model = tfvae.VAE(
+        networks.dense_encoder((count,), 4, hidden=(8,)),
+        networks.dense_decoder(2, (likelihood.params_size(count),), hidden=(8,)),
+        likelihood=likelihood,
+    )
+    weights = model.get_weights()
+    model.set_weights([0.4 * rng.normal(size=w.shape) if w.shape else w for w in weights])
+    tfvae.export.litert(model, tmp_path / "table.tflite")
+    decoder = Decoder.from_file(tmp_path / "table.tflite")
+    z = rng.normal(size=(3, 2)).astype(np.float32)
+    np.testing.assert_allclose(decoder.decode(z), model.decode(z), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(decoder.sample(4, seed=1), model.sample(4, seed=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -371,3 +371,8 @@ def test_importing_takes_less_than_three_tenths_of_a_second(run_python):
         "print(time.process_time() - start)"
     )
     assert min(float(run_python(script)) for _ in range(3)) < 0.3
+
+
+def test_a_path_in_place_of_the_content_is_refused_with_the_call_that_takes_it():
+    with pytest.raises(InvalidArgument, match=r"Decoder.from_file\('decoder.tflite'\)"):
+        Decoder("decoder.tflite")

@@ -1,9 +1,12 @@
 """Censored normal values."""
 
+import math
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae.distributions.factory import independent
+from tfvae.distributions.normal_cdf import log_ndtr, log_normal_density
 from tfvae.likelihoods.bounds import check_bounds
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.scales import WithScale
@@ -68,14 +71,11 @@ class _Censored(tfd.Normal):
         return tf.clip_by_value(super()._sample_n(n, seed), self._low, self._high)
 
     def _mean(self):
-        """E[clip(y)]: the mean of y, and what each end moves it by."""
         mean = self.loc + tf.zeros_like(self.scale)
-        unit = tfd.Normal(tf.zeros_like(mean), 1.0)
         for end, sign in ((self._low, 1.0), (self._high, -1.0)):
-            if abs(end) == float("inf"):
-                continue
-            # E[max(y, a)] = a + σ (u Φ(u) + φ(u)), u = (μ − a)/σ: what the clip moves on average.
-            u = sign * (self.loc - end) / self.scale
-            moved = self.scale * (unit.prob(u) - u * unit.cdf(-u))
-            mean += sign * moved
+            if math.isfinite(end):
+                # E[max(y, a)] = μ + σ (φ(u) − u Φ(−u)), u = (μ − a)/σ; of min by symmetry.
+                u = sign * (self.loc - end) / self.scale
+                moved = tf.exp(log_normal_density(u)) - u * tf.exp(log_ndtr(-u))
+                mean += sign * self.scale * moved
         return mean

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae.distributions.factory import independent
+from tfvae.distributions.normal_cdf import log_ndtr, log_normal_density
 from tfvae.likelihoods.bounds import check_bounds
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.scales import WithScale
@@ -58,17 +59,30 @@ class _TruncatedNormal(tfd.TruncatedNormal):
         super().__init__(loc, scale, low, high)
 
     def _log_prob(self, x):
-        standard = tfd.Normal(tf.zeros_like(self.loc), 1.0)
-        a, b = ((end - self.loc) / self.scale for end in (self.low, self.high))
-        if self._is_open[0]:
-            log_mass = standard.log_cdf(b)
-        elif self._is_open[1]:
-            log_mass = standard.log_cdf(-a)
-        else:
-            # log (Φ(b) − Φ(a)), by the symmetry of Φ in its lower tail, where it does not cancel.
-            is_upper = a > 0.0
-            lower = standard.log_cdf(tf.where(is_upper, -b, a))
-            upper = standard.log_cdf(tf.where(is_upper, -a, b))
-            log_mass = upper + tf.math.log(-tf.math.expm1(tf.minimum(lower - upper, -1e-7)))
         density = tfd.Normal(self.loc, self.scale).log_prob(x)
-        return tf.where((x < self.low) | (x > self.high), -math.inf, density - log_mass)
+        inside = density - self._log_mass(*self._standard_ends())
+        return tf.where((x < self.low) | (x > self.high), -math.inf, inside)
+
+    def _mean(self):
+        """μ + σ (φ(a) − φ(b)) / (Φ(b) − Φ(a)), kept within the ends, where it may cancel."""
+        ends = self._standard_ends()
+        log_mass = self._log_mass(*ends)
+        terms = [
+            0.0 if is_open else tf.exp(log_normal_density(end) - log_mass)
+            for end, is_open in zip(ends, self._is_open, strict=True)
+        ]
+        mean = self.loc + self.scale * (terms[0] - terms[1])
+        return tf.clip_by_value(mean, self.low, self.high)
+
+    def _standard_ends(self):
+        return [(end - self.loc) / self.scale for end in (self.low, self.high)]
+
+    def _log_mass(self, a, b):
+        """Return log (Φ(b) − Φ(a)), by the symmetry of Φ in its lower tail where it can cancel."""
+        if self._is_open[0]:
+            return log_ndtr(b)
+        if self._is_open[1]:
+            return log_ndtr(-a)
+        is_upper = a > 0.0
+        lower, upper = log_ndtr(tf.where(is_upper, -b, a)), log_ndtr(tf.where(is_upper, -a, b))
+        return upper + tf.math.log(1.0 - tf.exp(tf.minimum(lower - upper, -1e-6)))

@@ -1,6 +1,7 @@
 """The decoder in a `.tflite` file that tfvae wrote, on LiteRT."""
 
 import math
+import os
 import threading
 from pathlib import Path
 
@@ -38,10 +39,16 @@ class Decoder:
         condition_size: width of the vectors of a condition; 0 if it is none.
 
     Raises:
+        InvalidArgument: a path in place of the content.
         InvalidFile: the content is not such a file, or is damaged.
     """
 
     def __init__(self, content: bytes, name: str = "the model", num_threads: int = 1):
+        if isinstance(content, (str, os.PathLike)):
+            raise InvalidArgument(
+                f"Decoder takes the bytes of a .tflite file and got the path {str(content)!r}. "
+                f"For a path, call Decoder.from_file({str(content)!r})."
+            )
         self._name = name
         self.description = flatfile.read_description(content, name)
         self.image_shape = tuple(self.description["image_shape"])
