@@ -497,9 +497,7 @@ class TestRefusals:
             lambda: prior.fit(GOOD, labels, sample_weight=np.ones(2), verbose=0),
             lambda: prior.fit(data, verbose=0),
         ):
-            with pytest.raises(
-                InvalidArgument, match="has none. Make the prior with `num_classes=`"
-            ):
+            with pytest.raises(InvalidArgument, match="has none"):
                 use()
 
     def test_a_dataset_without_the_labels_it_needs(self):

@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -348,7 +350,7 @@ class TestCodes:
         def network(shape, output_shape):
             inputs = [keras.Input(shape), keras.Input((2,))]
             joined = keras.layers.Concatenate()([keras.layers.Flatten()(inputs[0]), inputs[1]])
-            values = keras.layers.Dense(np.prod(output_shape))(joined)
+            values = keras.layers.Dense(math.prod(output_shape))(joined)
             return keras.Model(inputs, keras.layers.Reshape(output_shape)(values))
 
         keras.utils.set_random_seed(0)
@@ -475,8 +477,8 @@ class TestFamilies:
         predicted = model.predict(batches, verbose=0)
         np.testing.assert_allclose(predicted, model(self.X, condition=self.Y), atol=1e-5)
         measured = [
-            tfvae.log_likelihood(model, *given, progress=False).per_example
-            for given in ((self.X, 3, 0, True, None, self.Y), (batches, 3))
+            tfvae.log_likelihood(model, x, 3, progress=False, condition=y).per_example
+            for x, y in ((self.X, self.Y), (batches, None))
         ]
         np.testing.assert_allclose(*measured, rtol=1e-5)
         for y, error, message in (
@@ -514,7 +516,7 @@ class TestFamilies:
         with pytest.raises(InvalidArgument, match="got no labels"):
             decode(encoded)
         check(path.read_bytes())
-        quality = tfvae.export.quality.quality(family, device, self.X, 4, condition=y)
+        quality = tfvae.export.quality(family, device, self.X, 4, condition=y)
         assert abs(quality["log_likelihood_change"]) < 1e-3
         tfvae.export.c_header(path, tmp_path / "decoder.h")
         assert "takes condition" in (tmp_path / "decoder.h").read_text()
