@@ -457,8 +457,8 @@ def family(request):
     rng = np.random.default_rng(0)
     prior = model.prior.trainable_variables if "VQ" in request.param else []
     for weight in [*model.trainable_variables, *prior]:
-        weight.assign(0.5 * rng.normal(size=weight.shape))
-    model.compile("sgd")
+        weight.assign(0.3 * rng.normal(size=weight.shape))
+    model.compile("adam")
     return model
 
 
@@ -468,7 +468,7 @@ class TestFamilies:
 
     def test_it_is_fitted_and_measured_with_labels_in_any_form(self, family):
         model = family.copy()
-        model.compile("sgd")
+        model.compile("adam")
         model.fit(self.X, self.Y, validation_data=(self.X, self.Y), batch_size=6, verbose=0)
         batches = tf.data.Dataset.from_tensor_slices((self.X, self.Y)).batch(6)
         model.fit(batches, verbose=0)
