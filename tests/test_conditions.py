@@ -368,11 +368,14 @@ class TestCodes:
         images = np.array(list(np.ndindex(2, 2, 2, 2)), np.float32)
         codes = np.array(list(np.ndindex(3, 3)), np.int32)
         for label in range(2):
-            params = model.x_parameters(codes, label).numpy().astype(np.float64)
+            row = tf.one_hot([label], 2)
+            vectors = model.quantizer.lookup(codes)
+            params = model.decoder([vectors, tf.repeat(row, 9, 0)]).numpy().astype(np.float64)
             log_x = images @ params.T - np.log1p(np.exp(params)).sum(-1)
             terms = log_x + model.prior.log_prob(codes, label).numpy()
             np.testing.assert_allclose(np.exp(terms).sum(), 1, rtol=1e-5)
-            own = model.encode(images, condition=label).numpy() @ [3, 1]
+            encoded = model.encoder([tf.constant(images), tf.repeat(row, 16, 0)])
+            own = model.quantizer(encoded).codes.numpy() @ [3, 1]
             expected = terms[np.arange(16), own]
             measured = tfvae.log_likelihood(model, images, condition=label, progress=False)
             np.testing.assert_allclose(measured.per_example, expected, rtol=1e-5)
