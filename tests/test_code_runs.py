@@ -181,7 +181,7 @@ def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_kept(copied, split
     ("settings", "message"),
     [
         ({"code_prior.name": "uniform"}, "nothing to learn"),
-        ({"code_prior.options": {"num_classes": 3}}, "3 classes and got no labels"),
+        ({"code_prior.options": {"num_classes": 3}}, "num_classes = 3, but the run has no labels"),
     ],
 )
 def test_a_prior_that_cannot_be_fitted_leaves_the_last_fit(copied, splits, settings, message):

@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from click.testing import CliRunner
 
 import tfvae
 from tfvae import conditions, networks
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.explore.checks import check
 from tfvae.ondevice import Decoder, inspect
 from tfvae.tools.main import cli
@@ -192,7 +194,7 @@ class TestLearning:
         assert "condition" not in model.get_config()
         with pytest.raises(InvalidArgument, match="has none"):
             model.sample(2, condition=1)
-        with pytest.raises(InvalidArgument, match="made without"):
+        with pytest.raises(InvalidArgument, match="got a condition and has none"):
             tfvae.log_likelihood(model, x, 2, progress=False, condition=y)
 
 
@@ -245,9 +247,329 @@ class TestHierarchy:
         expected = model.sample(6, seed=2, condition=[0, 1, 0, 1, 0, 1])
         np.testing.assert_allclose(drawn, expected, rtol=1e-5, atol=1e-5)
 
-    def test_a_ladder_refuses_a_condition(self):
-        with pytest.raises(InvalidArgument, match="LadderVAE takes no `condition`"):
-            tfvae.LadderVAE(None, [None], [], [None], condition=2)
+
+def affine(inputs, kernels, bias):
+    """Return the network Σ inputs · kernels + bias, of one input or several."""
+    last = keras.layers.Dense(len(bias))
+    tensors = [keras.Input((size,)) for size in inputs]
+    joined = keras.layers.Concatenate()(tensors) if len(tensors) > 1 else tensors[0]
+    network = keras.Model(tensors if len(tensors) > 1 else tensors[0], last(joined))
+    last.set_weights([np.concatenate(kernels).reshape(-1, len(bias)), np.asarray(bias)])
+    return network
+
+
+def raw_scale(scale):
+    """Return what a network gives for a scale."""
+    return np.log(np.expm1(scale)) - np.log(np.e - 1)
+
+
+class TestLadder:
+    """z₂ ~ N(a + A y, s₂²), z₁ ~ N(b z₂ + B y, s₁²), x = w z₁ + V y + σ ε: p(x|y) is normal.
+
+    With the exact posteriors, which are affine in x, y and z₂, every log-weight is log p(x|y).
+    """
+
+    SCALE, S1, S2 = 0.5, 0.7, 1.3
+
+    @pytest.fixture(scope="class", params=["residual", "precision"])
+    def solved(self, request):
+        form, rng = request.param, np.random.default_rng(1)
+        variance, c = self.SCALE**2, 3
+        w, v = rng.normal(size=(1, 4)), rng.normal(size=(c, 4))
+        b, to_z1 = 0.8, rng.normal(size=(c, 1))
+        a, to_z2 = 0.3, rng.normal(size=(c, 1))
+        # q(z₁|z₂, x, y)
+        v1 = 1 / (1 / self.S1**2 + (w @ w.T).item() / variance)
+        gain = v1 * w.T / variance
+        if form == "residual":  # μ_p + gain (x − V y − w μ_p)
+            shrunk = (w @ gain).item()
+            kernels = [gain, [[-shrunk * b]], -v @ gain - shrunk * to_z1]
+            low = affine((4, 1, c), self.with_scale(kernels), [0, raw_scale(np.sqrt(v1) / self.S1)])
+        else:  # N((x − V y) wᵀ/|w|², σ²/|w|²)
+            norm = (w @ w.T).item()
+            kernels = [w.T / norm, -v @ w.T / norm]
+            bias = [0, raw_scale(self.SCALE / np.sqrt(norm))]
+            low = affine((4, c), self.with_scale(kernels), bias)
+        # q(z₂|x, y)
+        noise = self.S1**2 * w.T @ w + variance * np.eye(4)
+        to_x = np.linalg.solve(noise, b * w.T)
+        v2 = 1 / (1 / self.S2**2 + (b * w @ to_x).item())
+        shift = v2 * (to_z2 / self.S2**2 - (to_z1 @ w + v) @ to_x)
+        bias = [v2 * a / self.S2**2, raw_scale(np.sqrt(v2))]
+        top = affine((4, c), self.with_scale([v2 * to_x, shift]), bias)
+        middle = affine((1, c), self.with_scale([[[b]], to_z1]), [0, raw_scale(self.S1)])
+        data = keras.Input((4,))
+        encoder = keras.Model(data, [keras.layers.Identity()(data) for _ in range(2)])
+        down = [
+            affine((1, 1, c), [w, np.zeros((1, 4)), v], np.zeros(4)),
+            affine((1,), [[[1.0]]], [0.0]),
+        ]
+        model = tfvae.LadderVAE(
+            encoder,
+            [low, top],
+            [middle],
+            down,
+            "conditional_normal",
+            form,
+            tfvae.likelihoods.Normal(self.SCALE),
+            condition=(c,),
+        )
+        model.prior.set_weights([self.with_scale([to_z2])[0], np.array([a, raw_scale(self.S2)])])
+        y = rng.normal(size=(5, c)).astype(np.float32)
+        x = rng.normal(size=(5, 4)).astype(np.float32)
+        mean = (b * (a + y @ to_z2) + y @ to_z1) @ w + y @ v
+        covariance = noise + (b * self.S2) ** 2 * w.T @ w
+        return model, x, y, TestLinearGaussian.expected(x, mean, covariance)
+
+    @staticmethod
+    def with_scale(kernels):
+        """Return kernels of a mean with a column of zeros, those of the scale."""
+        return [np.concatenate([kernel, np.zeros((len(kernel), 1))], 1) for kernel in kernels]
+
+    def test_every_log_weight_is_log_p_of_x_given_y(self, solved):
+        model, x, y, expected = solved
+        weights = model.log_weights(x, 3, condition=y)
+        np.testing.assert_allclose(weights, np.tile(expected, (3, 1)), rtol=1e-4, atol=1e-4)
+        assert np.abs(model.log_weights(x, 1, condition=y[::-1]) - expected).max() > 1
+        found = tfvae.log_likelihood(model, x, 4, progress=False, condition=y)
+        np.testing.assert_allclose(found.per_example, expected, rtol=1e-4, atol=1e-4)
+        assert model.uses_of_condition == {"encode", "decode", "sample"}
+
+    def test_a_sample_is_the_image_of_its_condition(self, solved):
+        model, _, y, _ = solved
+        first = model.sample(1, seed=3, condition=y[0])
+        np.testing.assert_allclose(model.sample(5, seed=3, condition=y)[:1], first, rtol=1e-5)
+        assert np.abs(model.sample(1, seed=3, condition=y[1]) - first).max() > 0.1
+
+
+class TestCodes:
+    """Two codes of three values, whose p(x|y) is a sum over nine."""
+
+    @pytest.fixture(scope="class")
+    def model(self):
+        def network(shape, output_shape):
+            inputs = [keras.Input(shape), keras.Input((2,))]
+            joined = keras.layers.Concatenate()([keras.layers.Flatten()(inputs[0]), inputs[1]])
+            values = keras.layers.Dense(math.prod(output_shape))(joined)
+            return keras.Model(inputs, keras.layers.Reshape(output_shape)(values))
+
+        keras.utils.set_random_seed(0)
+        quantizer = tfvae.quantizers.get("vq", num_embeddings=3, embedding_dim=2)
+        networks = network((4,), (2, 2)), network((2, 2), (4,))
+        model = tfvae.VQVAE(networks[0], quantizer, networks[1], "bernoulli", condition=2)
+        prior = tfvae.code_priors.get("categorical", codebook_size=3, num_classes=2)
+        model.prior = prior
+        rng = np.random.default_rng(0)
+        for weight in [*model.trainable_variables, *prior.trainable_variables]:
+            weight.assign(rng.normal(size=weight.shape))
+        return model
+
+    def test_the_bound_is_the_term_of_the_encoder_in_the_sum(self, model):
+        images = np.array(list(np.ndindex(2, 2, 2, 2)), np.float32)
+        codes = np.array(list(np.ndindex(3, 3)), np.int32)
+        for label in range(2):
+            row = tf.one_hot([label], 2)
+            vectors = model.quantizer.lookup(codes)
+            params = model.decoder([vectors, tf.repeat(row, 9, 0)]).numpy().astype(np.float64)
+            log_x = images @ params.T - np.log1p(np.exp(params)).sum(-1)
+            terms = log_x + model.prior.log_prob(codes, label).numpy()
+            np.testing.assert_allclose(np.exp(terms).sum(), 1, rtol=1e-5)
+            encoded = model.encoder([tf.constant(images), tf.repeat(row, 16, 0)])
+            own = model.quantizer(encoded).codes.numpy() @ [3, 1]
+            expected = terms[np.arange(16), own]
+            measured = tfvae.log_likelihood(model, images, condition=label, progress=False)
+            np.testing.assert_allclose(measured.per_example, expected, rtol=1e-5)
+            assert np.all(measured.per_example <= np.log(np.exp(terms).sum(1)) + 1e-6)
+        other = tfvae.log_likelihood(model, images, condition=0, progress=False)
+        assert np.abs(other.per_example - measured.per_example).max() > 0.1
+
+    def test_a_file_of_codes_holds_the_labels(self, model):
+        x = np.array(list(np.ndindex(2, 2, 2, 2)), np.float32)
+        y = np.arange(16) % 2
+        compressed = tfvae.codec.compress(model, x, condition=y)
+        expected = model.decode(compressed.codes, condition=y)
+        np.testing.assert_array_equal(tfvae.codec.decompress(model, compressed.content), expected)
+        pairs = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+        assert tfvae.codec.compress(model, pairs).content == compressed.content
+        with pytest.raises(InvalidArgument, match="got none"):
+            tfvae.codec.compress(model, x)
+
+    def test_classes_are_of_networks_and_prior_alike(self, model):
+        with pytest.raises(InvalidArgument, match="The prior has 3 classes, but the condition"):
+            model.prior = tfvae.code_priors.get("categorical", codebook_size=3, num_classes=3)
+        with pytest.raises(InvalidArgument, match="a prior with `num_classes=`"):
+            tfvae.VQVAE(
+                networks.residual_encoder((4, 4, 1), 2, 4, 1, 0),
+                "ema",
+                networks.residual_decoder((2, 2, 2), 1, 4, 1, 0),
+                condition=2,
+            )
+
+
+GRID = (4, 4, 1)
+
+
+def ladder(make, *arguments):
+    parts = make(GRID, *arguments, condition_size=3)
+    return tfvae.LadderVAE(*parts, prior="conditional_normal", condition=3)
+
+
+def vqvae():
+    model = tfvae.VQVAE(
+        networks.residual_encoder(GRID, 2, 4, 1, 1, 4, condition_size=3),
+        tfvae.quantizers.get("ema", num_embeddings=8, embedding_dim=2),
+        networks.residual_decoder((2, 2, 2), 1, 4, 1, 1, 4, condition_size=3),
+        "bernoulli",
+        condition=3,
+    )
+    return with_prior(model)
+
+
+def vqvae2():
+    shapes = (GRID, (2, 2, 4))
+    model = tfvae.HierarchicalVQVAE(
+        [networks.residual_encoder(s, None, 4, 1, 1, 4, condition_size=3) for s in shapes],
+        [tfvae.quantizers.get("ema", num_embeddings=8, embedding_dim=2) for _ in range(2)],
+        [
+            networks.residual_decoder((2, 2, 2 + 4), 1, 4, 1, 1, 4, condition_size=3),
+            networks.residual_decoder((1, 1, 2), 4, 4, 1, 1, 4, condition_size=3),
+        ],
+        "bernoulli",
+        condition=3,
+    )
+    return with_prior(model)
+
+
+def with_prior(model):
+    model.prior = tfvae.code_priors.get("categorical", codebook_size=8, num_classes=3)
+    return model
+
+
+FAMILIES = {
+    "ladder of vectors": lambda: ladder(networks.dense_ladder, GRID, (3, 2), 8),
+    "ladder of grids": lambda: ladder(networks.residual_ladder, 1, (1, 2), (2, 1), 4),
+    "VQVAE": vqvae,
+    "HierarchicalVQVAE": vqvae2,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    keras.utils.set_random_seed(1)
+    model = FAMILIES[request.param]()
+    rng = np.random.default_rng(0)
+    prior = model.prior.trainable_variables if "VQ" in request.param else []
+    for weight in [*model.trainable_variables, *prior]:
+        weight.assign(0.3 * rng.normal(size=weight.shape))
+    model.compile("adam")
+    return model
+
+
+class TestFamilies:
+    X = np.random.default_rng(0).integers(0, 2, (12, *GRID)).astype(np.float32)
+    Y = np.arange(12) % 3
+
+    def test_it_is_fitted_and_measured_with_labels_in_any_form(self, family):
+        model = family.copy()
+        model.compile("adam")
+        model.fit(self.X, self.Y, validation_data=(self.X, self.Y), batch_size=6, verbose=0)
+        batches = tf.data.Dataset.from_tensor_slices((self.X, self.Y)).batch(6)
+        model.fit(batches, verbose=0)
+        expected = model.evaluate(self.X, self.Y, batch_size=6, verbose=0)
+        assert model.evaluate(batches, verbose=0) == pytest.approx(expected)
+        predicted = model.predict(batches, verbose=0)
+        np.testing.assert_allclose(predicted, model(self.X, condition=self.Y), atol=1e-5)
+        measured = [
+            tfvae.log_likelihood(model, x, 3, progress=False, condition=y).per_example
+            for x, y in ((self.X, self.Y), (batches, None))
+        ]
+        np.testing.assert_allclose(*measured, rtol=1e-5)
+        for y, error, message in (
+            (None, InvalidArgument, "none beside `x`"),
+            (self.Y + 1, InvalidData, "labels from 1 to 3"),
+            (self.Y.astype(float), InvalidData, "expected integers"),
+        ):
+            with pytest.raises(error, match=message):
+                model.fit(self.X, y, verbose=0)
+        for call in (model.encode, lambda x: model.sample(2), lambda x: tfvae.diagnose(model, x)):
+            with pytest.raises(InvalidArgument, match=r"got none|takes no condition|expected a"):
+                call(self.X)
+
+    def test_a_file_keeps_the_condition(self, family, tmp_path):
+        family.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.condition.config() == 3
+        one, each = (family.sample(4, condition=y) for y in (1, [1] * 4))
+        np.testing.assert_array_equal(one, each)
+        np.testing.assert_array_equal(one, loaded.sample(4, condition=1))
+        assert np.abs(family.sample(4, condition=2) - one).max() > 1e-3
+
+    def test_exports_have_the_input(self, family, tmp_path):
+        close = {"rtol": 1e-4, "atol": 1e-5}
+        path = tmp_path / "decoder.tflite"
+        tfvae.export.litert(family, path)
+        device, y = Decoder.from_file(path), self.Y
+        drawn = device.sample(12, seed=3, condition=y)
+        np.testing.assert_allclose(drawn, family.sample(12, seed=3, condition=y), **close)
+        encoded = device.encode(self.X, condition=y)
+        np.testing.assert_allclose(encoded, family.encode(self.X, condition=y), **close)
+        decode = device.decode if device.code_shape is None else device.decode_codes
+        decoded = decode(encoded, condition=y)
+        np.testing.assert_allclose(decoded, family.decode(encoded, condition=y), **close)
+        with pytest.raises(InvalidArgument, match="got no labels"):
+            decode(encoded)
+        check(path.read_bytes())
+        quality = tfvae.export.quality(family, device, self.X, 4, condition=y)
+        assert abs(quality["log_likelihood_change"]) < 1e-3
+        tfvae.export.c_header(path, tmp_path / "decoder.h")
+        assert "takes condition" in (tmp_path / "decoder.h").read_text()
+
+
+def test_onnx_and_a_saved_model_have_the_input(tmp_path):
+    model = with_prior(vqvae())
+    y = np.arange(5, dtype=np.int32) % 3
+    tfvae.export.saved_model(model, tmp_path / "saved")
+    served = tf.saved_model.load(str(tmp_path / "saved")).signatures["decode_codes"]
+    codes = np.arange(20, dtype=np.int32).reshape(5, 2, 2) % 8
+    image = served(codes=tf.constant(codes), condition=tf.constant(y))["image"]
+    np.testing.assert_allclose(image, model.decode(codes, condition=y), atol=1e-5)
+    runtime = pytest.importorskip("onnxruntime")
+    tfvae.export.onnx(model, tmp_path / "decoder.onnx")
+    session = runtime.InferenceSession(tmp_path / "decoder.onnx")
+    (image,) = session.run(None, {"codes": codes, "condition": y})
+    np.testing.assert_allclose(image, model.decode(codes, condition=y), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ladder of vectors", "ladder of grids"])
+def test_without_weights_for_it_a_condition_changes_nothing(name):
+    """The ladder is that without a condition, whose weights are all the others."""
+    conditional = FAMILIES[name]()
+    make, arguments = {
+        "ladder of vectors": (networks.dense_ladder, (GRID, (3, 2), 8)),
+        "ladder of grids": (networks.residual_ladder, (1, (1, 2), (2, 1), 4)),
+    }[name]
+    plain = tfvae.LadderVAE(*make(GRID, *arguments))
+    rng = np.random.default_rng(0)
+    ours = iter([w for w in conditional.trainable_variables if not is_of_prior(conditional, w)])
+    for weight in plain.trainable_variables:
+        value = 0.5 * rng.normal(size=weight.shape)
+        weight.assign(value)
+        while True:
+            other = next(ours)
+            if other.shape == weight.shape:
+                other.assign(value)
+                break
+            if other.shape[1:] == weight.shape[1:] and other.shape[0] == weight.shape[0] + 3:
+                other.assign(np.concatenate([value, np.zeros((3, *weight.shape[1:]))]))
+                break
+            other.assign(np.zeros(other.shape))
+    x = TestFamilies.X
+    found = conditional.log_weights(x, 2, condition=TestFamilies.Y)
+    np.testing.assert_allclose(found, plain.log_weights(x, 2), rtol=1e-5)
+
+
+def is_of_prior(model, weight):
+    return any(weight is other for other in model.prior.trainable_variables)
 
 
 class TestRefusals:
@@ -390,8 +712,7 @@ class TestExport:
         wrong = 3 if condition == 3 else np.zeros(2)
         with pytest.raises(InvalidData, match="expected"):
             device.sample(2, condition=wrong)
-        with pytest.raises(InvalidFile, match="takes a condition"):
-            check((tmp_path / "decoder.tflite").read_bytes())
+        check((tmp_path / "decoder.tflite").read_bytes())
 
     def test_a_saved_model_has_the_input(self, tmp_path):
         model = randomized(make(3))
@@ -425,12 +746,59 @@ class TestRuns:
         assert run("export", folder).exit_code == 0
         assert Decoder.from_file(folder / "decoder.tflite").num_classes == 10
 
-    def test_codes_take_no_condition(self):
-        config = tfvae.config.Config().override(
-            {"data.condition": "label", "model.family": "vqvae", "model.network": "auto"}
-        )
-        with pytest.raises(InvalidArgument, match="model family 'vae'"):
-            tfvae.runs.build_model(config, tfvae.data.load("digits", condition="label"))
+    def test_a_run_of_codes_is_given_its_labels_throughout(self, tmp_path):
+        folder, config = tmp_path / "run", tmp_path / "config.toml"
+        config.write_text('[data]\nname = "digits"\n')
+        settings = [
+            *("data.condition=label", "data.binarization=static", "model.family=vqvae"),
+            *("model.network=residual", "training.epochs=1", "model.embedding_dim=4"),
+            "model.network_options={filters=4,num_downsamplings=1,num_blocks=0}",
+            *("code_prior.name=categorical", "code_prior.epochs=1"),
+            "model.quantizer_options={num_embeddings=8}",
+        ]
+        arguments = [word for setting in settings for word in ("--set", setting)]
+        ran = run("train", "--config", config, "--run-dir", folder, *arguments)
+        assert ran.exit_code == 0, ran.output
+        assert run("train-prior", folder).exit_code == 0
+        model = keras.saving.load_model(folder / "model.keras")
+        assert model.condition.config() == 10
+        assert model.uses_of_condition == {"encode", "decode", "sample"}
+        assert model.prior.num_classes == 10
+        assert run("evaluate", folder, "--num-examples", 20).exit_code == 0
+        assert run("reconstruct", folder, "-n", 4).exit_code == 0
+        assert run("export", folder).exit_code == 0
+        assert (folder / "decoder.md").is_file()
+        output, device = tmp_path / "a.npy", folder / "decoder.tflite"
+        assert run("decode", device, "--sample", 3, "--condition", 7, "-o", output).exit_code == 0
+        expected = model.sample(3, condition=7)
+        np.testing.assert_allclose(np.load(output), expected, atol=1e-5)
+        assert run("sample", folder, "-n", 3, "--condition", 7, "-o", output).exit_code == 0
+        np.testing.assert_array_equal(np.load(output), expected)
+        assert run("encode", folder, "-n", 5).exit_code == 0
+        codes, labels = tmp_path / "codes.npy", tmp_path / "labels.npy"
+        found = tfvae.codec.decompress_codes(model, folder / "codes.npz")
+        np.save(codes, found)
+        np.save(labels, np.arange(5) % 10)
+        arguments = ("--codes", codes, "--condition", labels, "-o", output)
+        assert run("decode", device, *arguments).exit_code == 0
+        expected = model.decode(found, condition=np.arange(5) % 10)
+        np.testing.assert_allclose(np.load(output), expected, atol=1e-5)
+        compressed = ("decode", folder, "--codes", folder / "codes.npz", "-o", output)
+        assert run(*compressed).exit_code == 0
+        refused = run(*compressed, "--condition", 3)
+        assert "holds the conditions of its images" in str(refused.exception)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"model.family": "ladder", "model.upper_latent_sizes": [2]},
+            {"model.family": "vqvae2", "model.network": "residual"},
+        ],
+    )
+    def test_every_family_is_built_for_the_labels(self, settings):
+        config = tfvae.config.Config().override({"data.condition": "label", **settings})
+        model = tfvae.runs.build_model(config, tfvae.data.load("digits", condition="label"))
+        assert model.uses_of_condition == {"encode", "decode", "sample"}
 
     def test_labels_lie_beside_their_images(self, tmp_path):
         """Every pixel of an image is its label, in every split and batch."""

@@ -212,7 +212,7 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("labels", "error", "message"),
         [
-            (None, InvalidArgument, "got no labels"),
+            (None, InvalidArgument, "a label from 0 to 2, and this call got none"),
             (np.zeros(5, int), InvalidData, r"\(5,\)"),
             (np.full(16, 3), InvalidData, "3"),
         ],
@@ -227,11 +227,11 @@ class TestClasses:
     def test_so_are_those_of_a_dataset(self, conditional, all_images, monkeypatch, count):
         monkeypatch.setattr(evaluation.codes, "_BATCH_SIZE", 5)
         x = tf.data.Dataset.from_tensor_slices(all_images).batch(4)
-        with pytest.raises(InvalidData, match=f"{count} labels for"):
+        with pytest.raises(InvalidData, match=f"{count} conditions for"):
             tfvae.log_likelihood(conditional, x, condition=np.zeros(count, int), progress=False)
 
     def test_labels_without_classes_are_refused(self, all_images):
-        with pytest.raises(InvalidArgument, match="has no classes"):
+        with pytest.raises(InvalidArgument, match="got a condition and has none"):
             tfvae.log_likelihood(make_model(), all_images, condition=0, progress=False)
 
 

@@ -88,6 +88,51 @@ def vqvae_of_two_grids():
     return spread(model)
 
 
+def conditional_vae(condition, latents, size):
+    keras.utils.set_random_seed(1)
+    networks, shape = tfvae.networks, (4, 4, 1)
+    encoder = networks.dense_encoder(shape, 2 * latents, (8,), condition_size=size)
+    decoder = networks.dense_decoder(latents, shape, (8,), condition_size=size)
+    return randomized(tfvae.VAE(encoder, decoder, condition=condition))
+
+
+def conditional_vqvae():
+    keras.utils.set_random_seed(1)
+    networks, shape = tfvae.networks, (8, 8, 1)
+    model = tfvae.VQVAE(
+        networks.residual_encoder(shape, 4, 8, 1, 1, 4, condition_size=CLASSES),
+        quantizers.get("ema", num_embeddings=CODES, embedding_dim=4),
+        networks.residual_decoder((4, 4, 4), 1, 8, 1, 1, 4, condition_size=CLASSES),
+        likelihood="bernoulli",
+        condition=CLASSES,
+    )
+    options = {"codebook_size": CODES, "num_classes": CLASSES}
+    model.prior = code_priors.get("categorical", **options)
+    return spread(model)
+
+
+def with_flow_prior():
+    keras.utils.set_random_seed(1)
+    networks = tfvae.networks
+    encoder = networks.dense_encoder((4, 4, 1), 6, (8,))
+    decoder = networks.dense_decoder(3, (4, 4, 1), (8,))
+    model = tfvae.VAE(encoder, decoder, prior="flow")
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(0.3 * rng.normal(size=weight.shape))
+    return model
+
+
+def ladder():
+    keras.utils.set_random_seed(1)
+    shape = (4, 4, 1)
+    model = tfvae.LadderVAE(*tfvae.networks.residual_ladder(shape, 1, (1, 2), (2, 2), 4))
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(0.3 * rng.normal(size=weight.shape))
+    return model
+
+
 def spread(model):
     """Give all weights of a model of codes, and of its prior, random values."""
     rng = np.random.default_rng(0)
@@ -106,6 +151,11 @@ def models(make_vae):
         "bits": bits,
         "codes": vqvae,
         "grids": vqvae_of_two_grids,
+        "flow": with_flow_prior,
+        "ladder": ladder,
+        "of a class": lambda: conditional_vae(CLASSES, 2, CLASSES),
+        "of a vector": lambda: conditional_vae((2,), 3, 2),
+        "codes of a class": conditional_vqvae,
     }
 
 
@@ -550,6 +600,77 @@ def test_a_seed_draws_the_image_of_python(open_page, path_of, seed):
     one = {"index": np.int32([3]), "condition": np.int32([2])}
     drawn = decoder.run("sample", seed=words, temperature=np.float32(0.75), **one)
     np.testing.assert_array_equal(page.values(), drawn["codes"].ravel())
+
+
+@pytest.mark.parametrize("name", ["flow", "ladder"])
+def test_what_a_flow_or_a_ladder_makes_of_a_seed_is_that_of_python(open_page, path_of, name):
+    page, decoder = open_page(name), Decoder.from_file(path_of(name))
+    page.enter("#temperature", 0.75)
+    page.enter("#index", 2)
+    page.enter("#seed", "11")
+    close(page.image(), decoder.sample(3, 11, 0.75)[2])
+    close(page.image(), decoder.decode(page.values()[None]))
+    x = np.eye(4, dtype=np.float32).reshape(1, 4, 4, 1)
+    encode = "return [...await explore.model.encode(Float32Array.from(given[0]))];"
+    close(page.run(encode, x.ravel().tolist()), decoder.encode(x))
+    names = page.run(
+        "return [...document.querySelectorAll('.controls label')].map(e => e.innerText);"
+    )
+    assert [name.split()[0] for name in names] == {
+        "flow": ["z"] * 3,
+        "ladder": ["z1,"] * 4 + ["z2,"] * 2,
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["of a class", "of a vector", "codes of a class"])
+def test_a_condition_is_given_to_all_that_takes_it(open_page, path_of, rng, name):
+    page, decoder = open_page(name), Decoder.from_file(path_of(name))
+    decode = decoder.decode if decoder.code_shape is None else decoder.decode_codes
+    start = 0 if decoder.num_classes else [0.0, 0.0]
+    y = 2 if decoder.num_classes else [0.0, 0.75]
+    before = page.values()
+    close(page.image(), decoder.sample(1, 0, condition=start))
+    if decoder.num_classes:
+        assert len(page.run("return [...document.getElementById('condition').options];")) == 3
+        page.enter("#condition", 2)
+    else:
+        page.enter(".vector input:nth-child(2)", 0.75)
+    np.testing.assert_array_equal(page.values(), before)  # the same latents under another label
+    kind = np.float32 if decoder.code_shape is None else np.int32
+    z = before.reshape(1, *(decoder.latent_shape or decoder.code_shape)).astype(kind)
+    close(page.image(), decode(z, condition=y))
+    assert np.abs(page.image() - decode(z, condition=start).ravel()).max() > 1e-3
+    x = rng.random((1, *decoder.image_shape)).astype(np.float32)
+    encode = "return [...await explore.model.encode(Float32Array.from(given[0]))];"
+    close(page.run(encode, x.ravel().tolist()), decoder.encode(x, condition=y))
+    page.enter("#index", 1)
+    close(page.image(), decoder.sample(2, 0, condition=y)[1])
+
+
+def test_a_map_and_icons_are_those_of_the_class(open_page, path_of):
+    page, decoder = open_page("of a class"), Decoder.from_file(path_of("of a class"))
+    middle = (
+        "await explore.editor.ready;"
+        "return [...document.querySelector('.map canvas').getContext('2d')"
+        ".getImageData(35, 35, 4, 4).data].filter((_, n) => n % 4 === 0);"
+    )
+    for label in (1, 2):  # the second while the first is being drawn
+        page.enter("#condition", label)
+    expected = 255 * decoder.decode(np.zeros((1, 2)), condition=2).ravel()
+    np.testing.assert_allclose(page.run(middle), expected, atol=0.51)
+    page, path = open_page("codes of a class"), path_of("codes of a class")
+    page.enter("#condition", 1)
+    icon = page.run(
+        "const icon = await explore.editor.icons.get(explore.editor.layer, 3);"
+        "return [...icon.getContext('2d').getImageData(0, 0, 2, 2).data]"
+        ".filter((_, n) => n % 4 === 0);"
+    )
+    image = Decoder.from_file(path).decode_codes(np.full((1, 4, 4), 3, np.int32), condition=1)
+    np.testing.assert_allclose(icon, 255 * image[0, 4:6, 4:6].ravel(), atol=0.51)
+
+
+def test_without_a_condition_there_is_no_picker(open_page):
+    assert not open_page("plane").find(".given").is_displayed()
 
 
 def test_codes_that_a_loop_draws_are_those_of_python(open_page, path_of):

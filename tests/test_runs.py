@@ -545,16 +545,17 @@ def test_a_file_without_a_run_needs_a_dataset(finished):
 
 
 def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(splits):
-    test, training = runs.export_examples(CONFIG, 5, 7)
+    test, training, conditions = runs.export_examples(CONFIG, 5, 7)
     np.testing.assert_array_equal(test, splits.test.numpy(0, 5))
     np.testing.assert_array_equal(training, splits.train.numpy(0, 7))
-    assert runs.export_examples(None, 5, 7) == (None, None)
+    assert conditions is None
+    assert runs.export_examples(None, 5, 7) == (None, None, None)
 
 
 def test_examples_that_cannot_be_had_are_warned_of():
     config = CONFIG.override({"data.name": "/nothing/here.npy"})
     with pytest.warns(TfvaeWarning, match=r"verified on samples.*here\.npy"):
-        assert runs.export_examples(config, 5, 7) == (None, None)
+        assert runs.export_examples(config, 5, 7) == (None, None, None)
 
 
 def cut(path, target):

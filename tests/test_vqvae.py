@@ -629,7 +629,7 @@ class TestPrior:
         expected = model.decode(codes[[1, 0, 1]])
         sample = model.sample(3, condition=np.array([1, 0, 1]))
         np.testing.assert_allclose(sample, expected, rtol=0, atol=1e-6)
-        with pytest.raises(InvalidArgument, match="2 classes and got no labels"):
+        with pytest.raises(InvalidArgument, match="a label from 0 to 1, and this call got none"):
             model.sample(3)
 
     def test_training_the_model_leaves_it_as_it_is(self, images):

@@ -31,9 +31,8 @@ import tensorflow as tf
 
 from tfvae.checks import whole
 from tfvae.code_priors import CodePrior
-from tfvae.code_priors.data import check_condition
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
-from tfvae.evaluation.batches import batches, track
+from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.files import atomic
 from tfvae.models import CodeModel
 
@@ -54,6 +53,7 @@ class Compressed:
         codes: the codes of the images, `[N, *code_shape]` int32.
         prior_bits: −log2 p(codes), summed over the images; given their labels, where the prior has
             classes. What an ideal coder would need.
+        condition: y of the images, `[N, ...]`; None without a condition.
         stream_bytes: size of the entropy-coded part of `content`.
         image_shape: shape of one image.
     """
@@ -63,6 +63,7 @@ class Compressed:
     prior_bits: float
     stream_bytes: int
     image_shape: tuple[int, ...]
+    condition: np.ndarray | None = None
 
     @property
     def bits_per_pixel(self) -> float:
@@ -90,8 +91,8 @@ def compress(
         model: a `CodeModel`. Its prior decides the size of the file: fit one first.
         x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
         path: where to write the file, a name ending in .npz; None to write none.
-        condition: labels `[N]` or one label for all, where the prior has classes: the file keeps
-            them. Else None.
+        condition: y, labels `[N]` or vectors `[N, C]` or one for all, where the model or its prior
+            takes one: the file keeps them. Else None.
         batch_size: images at a time, here and in `decompress`; larger ones are faster and take more
             memory.
         progress: whether to show a progress bar on standard error.
@@ -100,15 +101,19 @@ def compress(
         A `Compressed`.
 
     Raises:
-        InvalidArgument: not a model of codes, a prior whose logits are not numbers, labels that are
-            missing or not wanted, or a path with another ending.
-        InvalidData: data that is empty or does not fit the model, or labels that do not.
+        InvalidArgument: not a model of codes, a prior whose logits are not numbers, a condition
+            that is missing or not wanted, or a path with another ending.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
         InvalidFile: the file cannot be written.
     """
     _check(model, path, batch_size)
-    parts, count = batches(model, x, batch_size)
-    check_condition(condition, model.prior.num_classes, None if count is None else len(x))
-    codes = [_encode(model, part).numpy() for part in track(parts, count, "encoding", progress)]
+    parts = batches_beside_condition(model, x, condition, batch_size)
+    encoded = [
+        (_encode(model, part, y).numpy(), y) for part, y in track(*parts, "encoding", progress)
+    ]
+    codes = [part for part, _ in encoded]
+    if condition is None and model.condition is not None:  # it came with the batches
+        condition = np.concatenate([y for _, y in encoded])
     return compress_codes(model, np.concatenate(codes), path, condition, batch_size, progress)
 
 
@@ -119,13 +124,14 @@ def compress_codes(
 
     Raises:
         InvalidArgument: as in `compress`.
-        InvalidData: not codes of this model, or labels that do not fit.
+        InvalidData: not codes of this model, or conditions that do not fit.
         InvalidFile: the file cannot be written.
     """
     _check(model, path, batch_size)
     _check_built(model)
     codes = model.check_codes(codes)
-    labels = _checked_labels(model.prior, condition, len(codes))
+    y = _one_for_each(model, condition, len(codes))
+    labels = _labels(model, y, len(codes))
     walk = _Walk(model.prior, _even(len(codes), batch_size))
     writer = _Writer()
     flat = codes.reshape(len(codes), -1)
@@ -141,11 +147,11 @@ def compress_codes(
         model=fingerprint(model),
     )
     stream = writer.stream()
-    content = _pack(header, stream, labels if model.prior.num_classes else None)
+    content = _pack(header, stream, y)
     if path is not None:
         with atomic(path) as temporary:
             temporary.write_bytes(content)
-    return Compressed(content, codes, writer.bits, stream.nbytes, tuple(model.x_shape))
+    return Compressed(content, codes, writer.bits, stream.nbytes, tuple(model.x_shape), y)
 
 
 def decompress(model, file, progress: bool = False) -> np.ndarray:
@@ -161,18 +167,24 @@ def decompress(model, file, progress: bool = False) -> np.ndarray:
             or the prior's arithmetic differs on this machine from that where it was written.
         InvalidArgument: not a model of codes.
     """
-    return decode(model, decompress_codes(model, file, progress))
+    return decode(model, *_decompress(model, file, progress))
 
 
 def decompress_codes(model, file, progress: bool = False) -> np.ndarray:
     """Return the codes in a file, `[N, *code_shape]` int32; see `decompress`."""
+    return _decompress(model, file, progress)[0]
+
+
+def _decompress(model, file, progress):
+    """Return the codes in a file, and y of the images or None."""
     _check(model)
     _check_built(model)
     name, content = _read(file)
-    header, stream, labels = _unpack(content, name)
+    header, stream, y = _unpack(content, name)
     _check_belongs(header, model, name)
-    if labels is None:
-        labels = np.zeros(header.num_images, np.int32)
+    labels = _labels(
+        model, _checked_condition(model, y, header.num_images, name), header.num_images
+    )
     walk = _Walk(model.prior, header.batch_size)
     reader = _Reader(stream)
     try:
@@ -185,18 +197,22 @@ def decompress_codes(model, file, progress: bool = False) -> np.ndarray:
     codes = np.concatenate(parts).reshape(-1, *model.code_shape)
     if _checksum(codes) != header.crc32:
         raise _wrong_codes(name)
-    return codes
+    return codes, y
 
 
-def decode(model, codes) -> np.ndarray:
-    """Return `model.decode(codes)`, the images `[N, *x_shape]`, a batch at a time.
+def decode(model, codes, condition=None) -> np.ndarray:
+    """Return `model.decode(codes, condition)`, the images `[N, *x_shape]`, a batch at a time.
 
     Raises:
-        InvalidData: not codes of this model.
+        InvalidArgument: a condition that is missing, or that is not wanted.
+        InvalidData: not codes of this model, or conditions that do not fit.
     """
     codes = model.check_codes(codes)
-    starts = range(0, len(codes), _BATCH_SIZE)
-    return np.concatenate([model.decode(codes[n : n + _BATCH_SIZE]).numpy() for n in starts])
+    if condition is not None:
+        condition = _one_for_each(model, condition, len(codes))
+    rows = [slice(n, n + _BATCH_SIZE) for n in range(0, len(codes), _BATCH_SIZE)]
+    parts = [(codes[r], None if condition is None else condition[r]) for r in rows]
+    return np.concatenate([model.decode(*part).numpy() for part in parts])
 
 
 def quality(x, images) -> dict:
@@ -242,9 +258,9 @@ def fingerprint(model) -> str:
 
 
 @tf.function(reduce_retracing=True)
-def _encode(model, x):
+def _encode(model, x, condition):
     """Return the codes of a batch; at module level, so as not to trace the graph at every call."""
-    return model.encode(x)
+    return model.encode(x, condition)
 
 
 class _Walk:
@@ -360,19 +376,21 @@ class _Header:
     model: str
 
 
-def _pack(header, stream, labels) -> bytes:
-    """Return an .npz of the header, the stream, and the labels if there are classes."""
+def _pack(header, stream, condition) -> bytes:
+    """Return an .npz of the header, the stream, and the labels or vectors y if there are."""
     text = json.dumps(dataclasses.asdict(header), separators=(",", ":"))
     arrays = {"header": np.frombuffer(text.encode(), np.uint8), "stream": stream}
-    if labels is not None:
-        arrays["labels"] = labels.astype(np.min_scalar_type(int(labels.max())))
+    if condition is not None:
+        labels = np.issubdtype(condition.dtype, np.integer)
+        dtype = np.min_scalar_type(int(condition.max())) if labels else np.float32
+        arrays["labels"] = condition.astype(dtype)
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
 def _unpack(content, name):
-    """Return the header, the stream, and the labels or None.
+    """Return the header, the stream, and the labels or vectors y or None.
 
     Raises:
         InvalidFile: the content is not what `_pack` returns, or of another format.
@@ -402,7 +420,7 @@ def _parts(fields, arrays):
     whole("num_images", header.num_images)
     whole("batch_size", header.batch_size)
     stream, labels = arrays["stream"].astype(np.uint32, casting="safe"), arrays.get("labels")
-    if stream.ndim != 1 or (labels is not None and labels.shape != (header.num_images,)):
+    if stream.ndim != 1 or (labels is not None and labels.shape[:1] != (header.num_images,)):
         raise ValueError("arrays of other shapes")
     return header, stream, labels
 
@@ -452,10 +470,30 @@ def _even(count, most) -> int:
     return math.ceil(count / math.ceil(count / most))
 
 
-def _checked_labels(prior, condition, count) -> np.ndarray:
-    """Return labels `[N]`, all 0 without classes."""
-    check_condition(condition, prior.num_classes, count)
-    return np.broadcast_to(np.asarray(0 if condition is None else condition), [count])
+def _one_for_each(model, condition, count) -> np.ndarray | None:
+    """Return conditions `[N, ...]`, None for a model without."""
+    y = model.check_condition(condition, count)
+    return (
+        None if y is None else np.broadcast_to(y.numpy(), (count, *model.condition.spec.shape[1:]))
+    )
+
+
+def _labels(model, condition, count) -> np.ndarray:
+    """Return the labels `[N]` that the prior is given, all 0 if it has no classes."""
+    given = model.condition_of_prior(condition)
+    return np.zeros(count, np.int32) if given is None else given
+
+
+def _checked_condition(model, condition, count, name):
+    """Return what a file holds of y, or refuse a file of another model.
+
+    Raises:
+        InvalidFile: it holds other conditions than the model has.
+    """
+    try:
+        return _one_for_each(model, condition, count)
+    except (InvalidArgument, InvalidData) as error:
+        raise InvalidFile(f"{name} does not hold the conditions of this model: {error}") from None
 
 
 def _check(model, path=None, batch_size=1):

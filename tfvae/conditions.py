@@ -186,6 +186,48 @@ def get(condition) -> Condition | None:
     )
 
 
+class Conditional:
+    """What may have a condition: y is checked and encoded by one rule, whatever it is given to."""
+
+    condition: Condition | None = None
+    makes_conditional = "Make the model with `condition=`"  # how one has a condition
+
+    def check_condition(self, y, count: int | None = None, **where) -> tf.Tensor | None:
+        """Return y as `Condition.check` does; None without a condition, and then y has to be None.
+
+        Raises:
+            InvalidArgument: a condition that is missing, or that is not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
+        """
+        if self.condition is not None:
+            return self.condition.check(y, count, **where)
+        if y is not None:
+            raise InvalidArgument(
+                f"{type(self).__name__} got a condition and has none. {self.makes_conditional}, or "
+                "leave the condition out."
+            )
+        return None
+
+    def encode_condition(self, y, count) -> tf.Tensor | None:
+        """Return c(y), `[count, C]`, of conditions or of one for all; None without a condition.
+
+        Raises:
+            InvalidArgument: a condition that is missing, or that is not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
+        """
+        y = self.check_condition(y, tf.get_static_value(count))
+        return None if y is None else self.condition.encode(y, count)
+
+
+def describe(condition: Condition | None) -> dict:
+    """Return what a file says of a condition, as plain data; nothing where there is none."""
+    if condition is None:
+        return {}
+    if condition.num_classes:
+        return {"num_classes": condition.num_classes}
+    return {"condition_size": condition.size}
+
+
 def refuse(model, what: str) -> None:
     """Refuse a model with a condition, for what knows none.
 

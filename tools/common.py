@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tfvae.errors import InvalidArgument, MissingDependency
+from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
@@ -18,6 +18,11 @@ num_option = click.option(
 dataset_option = click.option(
     "--dataset", help="'digits', a TFDS name, or the path of images; default: the run's own."
 )
+condition_option = click.option(
+    "--condition",
+    help="Label, or numbers such as 0.5,1, of all images; or an .npy of one for each: for a model "
+    "with a condition.",
+)
 data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder of prepared TFDS data."
 )
@@ -28,6 +33,41 @@ def output_option(default: str):
     return click.option(
         "-o", "--output", type=click.Path(path_type=Path), help=f"Default: {default}."
     )
+
+
+def condition_of(text: str | None):
+    """Return what --condition says: a label, a vector, or an array of one for each image; or None.
+
+    Raises:
+        InvalidArgument: it is none of these.
+        InvalidData: a file that cannot be read.
+    """
+    if text is None:
+        return None
+    if text.endswith(".npy"):
+        return read_array(text)
+    try:
+        whole = text.strip().lstrip("-").isdigit()
+        return int(text) if whole else [float(number) for number in text.split(",")]
+    except ValueError:
+        raise InvalidArgument(
+            f"--condition is {text!r}; expected a label, such as 3, numbers, such as 0.5,1, or an "
+            ".npy file."
+        ) from None
+
+
+def read_array(path):
+    """Return the array in an .npy file.
+
+    Raises:
+        InvalidData: it cannot be read.
+    """
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except Exception as error:  # NumPy and zipfile raise many kinds on a damaged file
+        raise InvalidData(f"{path} cannot be read as an .npy array: {error}") from None
 
 
 def load_training_part() -> None:

@@ -5,8 +5,17 @@ from pathlib import Path
 import click
 
 from tfvae import paths
-from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.tools.common import finish, image_lines, json_option, load_training_part, seed_option
+from tfvae.errors import InvalidArgument
+from tfvae.tools.common import (
+    condition_of,
+    condition_option,
+    finish,
+    image_lines,
+    json_option,
+    load_training_part,
+    read_array,
+    seed_option,
+)
 
 
 @click.command()
@@ -20,6 +29,7 @@ from tfvae.tools.common import finish, image_lines, json_option, load_training_p
 )
 @seed_option
 @click.option("--temperature", type=float, default=1.0, show_default=True)
+@condition_option
 @click.option(
     "-o",
     "--output",
@@ -30,7 +40,7 @@ from tfvae.tools.common import finish, image_lines, json_option, load_training_p
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @json_option
-def decode(model, num, latents, codes, seed, temperature, output, threads, as_json):
+def decode(model, num, latents, codes, seed, temperature, condition, output, threads, as_json):
     """Decode with MODEL, a .tflite file of `tfvae export` (or the run that holds it).
 
     Needs no TensorFlow: pip install 'tfvae[decode]'. A file of `tfvae encode` is the exception: its
@@ -40,10 +50,14 @@ def decode(model, num, latents, codes, seed, temperature, output, threads, as_js
         raise InvalidArgument(
             "Give either --sample N, --latents FILE.npy or --codes FILE (.npz or .npy)."
         )
+    condition = condition_of(condition)
     if codes is not None and _is_compressed(model, codes):
+        if condition is not None:
+            raise InvalidArgument(f"{codes} holds the conditions of its images: no --condition.")
         images = _decompress(model, codes)
     else:
-        images = _decode_on_device(model, num, latents, codes, seed, temperature, threads)
+        what = num, latents, codes, condition
+        images = _decode_on_device(model, *what, seed, temperature, threads)
     from tfvae.images import save
 
     save(images, output)
@@ -87,7 +101,7 @@ def _decompress(model, codes):
     return codec.decompress(open_model(model)[0], codes, progress=True)
 
 
-def _decode_on_device(model, num, latents, codes, seed, temperature, threads):
+def _decode_on_device(model, num, latents, codes, condition, seed, temperature, threads):
     from tfvae.ondevice import Decoder
     from tfvae.quiet import quiet_stderr
 
@@ -95,16 +109,7 @@ def _decode_on_device(model, num, latents, codes, seed, temperature, threads):
         path = model / "decoder.tflite" if model.is_dir() else model
         decoder = Decoder.from_file(path, threads)
         if num is not None:
-            return decoder.sample(num, seed, temperature)
+            return decoder.sample(num, seed, temperature, condition)
         if latents is not None:
-            return decoder.decode(_read_array(latents))
-        return decoder.decode_codes(_read_array(codes))
-
-
-def _read_array(path):
-    import numpy as np
-
-    try:
-        return np.load(path, allow_pickle=False)
-    except Exception as error:  # NumPy and zipfile raise many kinds on a damaged file
-        raise InvalidData(f"{path} cannot be read as an .npy array: {error}") from None
+            return decoder.decode(read_array(latents), condition)
+        return decoder.decode_codes(read_array(codes), condition)

@@ -6,22 +6,33 @@ import click
 
 from tfvae import paths
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
+from tfvae.tools.common import (
+    condition_of,
+    condition_option,
+    finish,
+    json_option,
+    load_training_part,
+    output_option,
+    run_argument,
+)
 
 
 @click.command()
 @run_argument
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option("-n", "--num", type=click.IntRange(min=1), help="Images, from the first; or all.")
+@condition_option
 @output_option("RUN/codes.npz")
 @json_option
-def encode(run, images, num, output, as_json):
+def encode(run, images, num, condition, output, as_json):
     """Write IMAGES as codes of a RUN (or a .keras file), entropy-coded with its prior.
 
     The model is a VQ-VAE. IMAGES is a folder of images in the order of their names, or an .npy or
     .npz file of one array; by default it is the test split of RUN. The way back is
-    `tfvae decode RUN --codes FILE`.
+    `tfvae decode RUN --codes FILE`. A model with a condition takes that of the test split from RUN,
+    and that of IMAGES from --condition.
     """
+    condition = condition_of(condition)
     paths.check_model(run)
     if images is None and not run.is_dir():
         raise InvalidArgument(
@@ -41,12 +52,14 @@ def encode(run, images, num, output, as_json):
         own = DataConfig() if config is None else config.data
         split = data.read_images(images, own.layout, own.resize, own.crop)
     x = split.numpy(0, num)
+    if condition is None:
+        condition = split.conditions_of(model, 0, num)
     output = output or (run if run.is_dir() else run.parent) / "codes.npz"
-    compressed = codec.compress(model, x, output, progress=True)
+    compressed = codec.compress(model, x, output, condition, progress=True)
     values = {
         "path": str(output),
         **compressed.summary(),
-        **codec.quality(x, codec.decode(model, compressed.codes)),
+        **codec.quality(x, codec.decode(model, compressed.codes, compressed.condition)),
     }
     finish(values, as_json, _lines(values))
 

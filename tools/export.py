@@ -72,15 +72,17 @@ def export(
 
     model, config = open_model(run)
     output = output or _default_output(run, format_name, quantize, signature)
-    test, training = export_examples(config, 200, calibration)
+    test, training, y = export_examples(config, 200, calibration)
     if format_name == "saved_model":
         values = library.saved_model(model, output, test, tolerance)
     elif format_name == "onnx":
         values = library.onnx(model, output, test, tolerance, signature)
     else:
         options = (test, tolerance, quantize, training, io == "integer")
-        write = _write_header if format_name == "c-header" else _write_tflite
-        values = write(library, model, output, options, report)
+        if format_name == "c-header":
+            values = _write_header(library, model, output, options)
+        else:
+            values = _write_tflite(library, model, output, options, y, report)
     finish(values, as_json, _lines(values))
 
 
@@ -103,15 +105,20 @@ def _default_output(run, format_name, quantize, signature):
     return folder / f"{stem}{'' if quantize == 'none' else f'-{quantize}'}{_ENDINGS[format_name]}"
 
 
-def _write_tflite(library, model, output, options, report):
+def _write_tflite(library, model, output, options, y, report):
     values = library.litert(model, output, *options)
-    if report and getattr(model, "condition", None) is None:  # the report has no place for one
-        x = options[0] if options[0] is not None else model.sample(64).numpy()
-        values = library.report(model, output, x, values)
-    return values
+    if not report:
+        return values
+    x = options[0]
+    if model.condition is None:
+        y = None
+    if x is None or (y is None and model.condition is not None):  # of the model's own images
+        y = None if model.condition is None else model.condition.example(64).numpy()
+        x = model.sample(64, condition=y).numpy()
+    return library.report(model, output, x, values, y)
 
 
-def _write_header(library, model, output, options, report):
+def _write_header(library, model, output, options):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "decoder.tflite"
         values = library.litert(model, file, *options)

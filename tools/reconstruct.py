@@ -37,8 +37,6 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
 
     model, _, splits = load_run(run, assignments)
     x = splits.test.numpy(0, num)
-    conditioned = getattr(model, "condition", None) is not None
-    y = splits.test.conditions if conditioned else None
-    pictures.reconstructions(model, x, output, None if y is None else y[:num])
+    pictures.reconstructions(model, x, output, splits.test.conditions_of(model, 0, num))
     values = {"path": str(output), "num_images": len(x)}
     finish(values, as_json, image_lines(values))

@@ -3,8 +3,9 @@
 import click
 
 from tfvae import paths
-from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
+    condition_of,
+    condition_option,
     finish,
     image_lines,
     json_option,
@@ -21,9 +22,7 @@ from tfvae.tools.common import (
 @num_option
 @seed_option
 @click.option("--temperature", type=float, default=1.0, show_default=True)
-@click.option(
-    "--condition", help="Label, or numbers such as 0.5,1: of all images; for a model with one."
-)
+@condition_option
 @output_option("RUN/samples.png")
 @json_option
 def sample(run, num, seed, temperature, condition, output, as_json):
@@ -31,25 +30,13 @@ def sample(run, num, seed, temperature, condition, output, as_json):
     from tfvae import images
 
     paths.check_model(run)
-    given = {} if condition is None else {"condition": _numbers(condition)}
+    condition = condition_of(condition)
     output = output or (run if run.is_dir() else run.parent) / "samples.png"
     images.check_ending(output)
     load_training_part()
     from tfvae.runs import open_model
 
     model, _ = open_model(run)
-    images.save(model.sample(num, seed, temperature, **given).numpy(), output)
+    images.save(model.sample(num, seed, temperature, condition=condition).numpy(), output)
     values = {"path": str(output), "num_images": num}
     finish(values, as_json, image_lines(values))
-
-
-def _numbers(text):
-    """Return a whole number as a label, and anything else as a vector."""
-    try:
-        return (
-            int(text) if text.strip().lstrip("-").isdigit() else [float(n) for n in text.split(",")]
-        )
-    except ValueError:
-        raise InvalidArgument(
-            f"--condition is {text!r}; expected a label, such as 3, or numbers, such as 0.5,1."
-        ) from None

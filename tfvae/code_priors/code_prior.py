@@ -5,7 +5,7 @@ import math
 
 import tensorflow as tf
 
-from tfvae import checks
+from tfvae import checks, conditions
 from tfvae.code_priors import data, sampling
 from tfvae.code_priors.dropout import Dropout
 from tfvae.code_priors.training_loop import MaximumLikelihood
@@ -16,7 +16,7 @@ from tfvae.registry import Registry
 REGISTRY = Registry("code prior")
 
 
-class CodePrior(MaximumLikelihood):
+class CodePrior(conditions.Conditional, MaximumLikelihood):
     """p(codes) = Π_i p(code_i | code_1, …, code_{i−1}) over integer arrays, as a Keras model.
 
     Codes are int arrays of `code_shape` with values 0, …, K − 1, taken in raster order, the last
@@ -30,11 +30,11 @@ class CodePrior(MaximumLikelihood):
 
     Args:
         codebook_size: K.
-        num_classes: number of classes that the prior is conditioned on, p(codes | label); 0 for
-            none.
+        num_classes: how many labels the condition y of p(codes | y) chooses from; 0 for none.
         seed: with the step, decides the noise of training, which is dropout.
 
     Attributes:
+        condition: the labels, a `tfvae.conditions.Classes`; None without classes.
         code_shape: shape of the codes of one example, known once built.
         num_positions: how many codes that is.
         dropout: share of the values that `network` drops in training; subclasses set it.
@@ -44,6 +44,7 @@ class CodePrior(MaximumLikelihood):
     """
 
     dropout = 0.0
+    makes_conditional = "Make the prior with `num_classes=`"
 
     # Keras would export a signature that calls the model on floats and without labels.
     _default_save_signature = None
@@ -52,6 +53,7 @@ class CodePrior(MaximumLikelihood):
         super().__init__(seed=seed, **kwargs)
         self.codebook_size = checks.whole("codebook_size", codebook_size)
         self.num_classes = checks.whole("num_classes", num_classes) if num_classes else 0
+        self.condition = conditions.get(self.num_classes or None)
         self._compiled_draw = tf.function(self.draw, reduce_retracing=True)
 
     def build(self, input_shape):
@@ -212,7 +214,7 @@ class CodePrior(MaximumLikelihood):
         self._check_built()
         n = checks.whole("n", n)
         sampling.check_options(temperature, top_k, top_p, self.codebook_size)
-        data.check_condition(condition, self.num_classes, n)
+        condition = self.check_condition(condition, n)
         if condition is not None:
             condition = tf.broadcast_to(tf.cast(condition, tf.int32), [n])
         return self._compiled_draw(
@@ -264,7 +266,7 @@ class CodePrior(MaximumLikelihood):
 
     def _classes(self, condition, batch_size):
         """Return classes `[B]` int32, all 0 for a prior without classes: then there is one."""
-        data.check_condition(condition, self.num_classes, tf.get_static_value(batch_size))
+        condition = self.check_condition(condition, tf.get_static_value(batch_size))
         labels = tf.cast(0 if condition is None else condition, tf.int32)
         return tf.broadcast_to(labels, [batch_size])
 

@@ -1,9 +1,9 @@
-"""Checks of codes and class labels, before they reach a network that would take anything."""
+"""Checks of codes, before they reach a network that would take anything."""
 
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.errors import InvalidData
 
 
 def check_codes(codes, codebook_size: int, code_shape: tuple | None, name: str = "codes") -> None:
@@ -58,52 +58,4 @@ def check_code_shape(shape, code_shape: tuple, name: str = "codes") -> None:
         raise InvalidData(
             f"`{name}` holds examples of shape {tuple(shape)}; this prior was built for "
             f"{code_shape}. Reshape the codes, or make a prior for their shape."
-        )
-
-
-def check_condition(condition, num_classes: int, count: int | None = None) -> None:
-    """Refuse labels that do not fit: they are needed where there are classes, and only there.
-
-    Inside a graph the values are not known, and not checked.
-
-    Args:
-        condition: labels `[B]`, one label for all, or None.
-        num_classes: labels are 0, …, num_classes − 1; 0 for a prior without classes.
-        count: how many labels there should be, if that is known.
-
-    Raises:
-        InvalidArgument: labels without classes, or classes without labels.
-        InvalidData: not integers, another number of labels, or values out of range.
-    """
-    if condition is None:
-        if num_classes:
-            raise InvalidArgument(
-                f"This prior has {num_classes} classes and got no labels. Give it the label of "
-                "each example: `condition=labels`, or `fit(codes, labels)`."
-            )
-        return
-    if not num_classes:
-        raise InvalidArgument(
-            "This prior got labels and has no classes. Make it with `num_classes=`, or leave the "
-            "labels out."
-        )
-    condition = tf.convert_to_tensor(condition)
-    if not condition.dtype.is_integer:
-        raise InvalidData(
-            f"The labels are {condition.dtype.name}; expected integers from 0 to {num_classes - 1}."
-        )
-    if condition.shape.rank != 0 and not condition.shape.is_compatible_with([count]):
-        raise InvalidData(
-            f"The labels have the shape {tuple(condition.shape)}; expected [{count or 'B'}], one "
-            "for each example, or a single number for all."
-        )
-    if hasattr(condition, "numpy"):
-        _check_label_range(condition.numpy(), num_classes)
-
-
-def _check_label_range(labels, num_classes):
-    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
-        raise InvalidData(
-            f"The labels are from {labels.min()} to {labels.max()}; expected 0 to "
-            f"{num_classes - 1}, as `num_classes` is {num_classes}."
         )

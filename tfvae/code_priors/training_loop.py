@@ -5,9 +5,8 @@ import math
 import keras
 import tensorflow as tf
 
-from tfvae.code_priors.data import check_condition
 from tfvae.errors import InvalidArgument
-from tfvae.training import OwnLoss, flat_weights
+from tfvae.training import OwnLoss
 
 METRICS = ("loss", "bits_per_code")
 
@@ -15,8 +14,8 @@ METRICS = ("loss", "bits_per_code")
 class MaximumLikelihood(OwnLoss):
     """A model trained on  loss = −mean over the batch of log p(codes), in nats per example.
 
-    Subclasses implement `log_prob(codes, condition, training)` and `check_codes(codes, name)`, and
-    have `num_classes` and `num_positions`.
+    Subclasses implement `log_prob(codes, condition, training)` and `check_codes(codes, name)`, are
+    `tfvae.conditions.Conditional`, and have `num_positions`.
 
     Args:
         seed: with the step, decides all noise of training.
@@ -101,16 +100,15 @@ class MaximumLikelihood(OwnLoss):
 
     def check_batch(self, x, y, name):  # noqa: D102
         self.check_codes(x, name)
-        check_condition(y, self.num_classes, len(x))
+        self.check_condition(y, len(x), name=name, one_for_all=False)
 
     def takes(self, x, y):  # noqa: D102
         in_range = tf.reduce_all((x >= 0) & (x < tf.cast(self.codebook_size, x.dtype)))
-        if not self.num_classes or y is None:
-            return in_range
-        return in_range & tf.reduce_all((y >= 0) & (y < tf.cast(self.num_classes, y.dtype)))
+        y = self.check_condition(y, name="x", one_for_all=False)
+        return in_range if y is None else in_range & self.condition.takes(y)
 
     def refusal(self):  # noqa: D102
-        labels = f", and labels from 0 to {self.num_classes - 1}" if self.num_classes else ""
+        labels = "" if self.condition is None else f", each with {self.condition}"
         return (
             f"held values out of range; expected codes from 0 to {self.codebook_size - 1}{labels}."
         )
@@ -119,8 +117,3 @@ class MaximumLikelihood(OwnLoss):
         bits_per_code = nats / (self.num_positions * math.log(2.0))
         self._update_averages(loss, (bits_per_code,), sample_weight)
         return self.get_metrics_result()
-
-    def _begin_step(self, data):
-        codes, labels, sample_weight = super()._begin_step(data)
-        # Labels get a last axis of size 1 where weights do.
-        return codes, flat_weights(labels, codes), sample_weight

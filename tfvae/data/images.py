@@ -40,6 +40,15 @@ class Images:
         """Return images `start` to `stop` as float32 in [0, 1]."""
         return self.pixels[start:stop].astype(np.float32) / np.float32(self.max_value)
 
+    def conditions_of(self, model, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        """Return what a model with a condition is given beside images `start` to `stop`.
+
+        That is None for a model without one, and where nothing is known of the images.
+        """
+        if self.conditions is None or model.condition is None:
+            return None
+        return self.conditions[start:stop]
+
     def dataset(self, batch_size: int) -> tf.data.Dataset:
         """Return the batches in order, the last one smaller if need be: to evaluate on.
 

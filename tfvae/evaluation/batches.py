@@ -35,41 +35,55 @@ def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
     return checked(), count
 
 
-def batches_beside_condition(model, x, condition, batch_size):
+def batches_beside_condition(model, x, condition, batch_size, needed: bool = True):
     """Return an iterator over pairs of a checked batch and its conditions, and how many if known.
 
     Args:
-        model: a `LatentVariableModel`; without a condition, every batch has None beside it.
+        model: without a condition, every batch has None beside it.
         x: examples, as in `batches`.
         condition: of each example or one for all; None where the batches of x have it.
         batch_size: examples in a batch.
+        needed: whether there has to be a condition where the model has one.
+
+    Raises:
+        InvalidArgument: a condition that is missing, or that is not wanted.
+        InvalidData: data or conditions that do not fit, or not as many of one as of the other.
     """
     of_data = isinstance(x, tf.data.Dataset) and condition is None
-    if model.condition is None or not of_data:
-        x = x if isinstance(x, tf.data.Dataset) else np.asarray(x)
-        parts, count = batches(model, x, batch_size)
-        y = model.encode_condition(condition, 1) if model.condition is None else None
-        if model.condition is not None:
-            length = len(x) if isinstance(x, np.ndarray) else None
-            y = model.condition.check(condition, length)
-        one_for_all = y is None or y.shape.rank == len(model.condition.spec.shape) - 1
-        return _beside(parts, y, one_for_all), count
+    if model.condition is not None and of_data and isinstance(x.element_spec, tuple):
+        return _pairs(model, x, batch_size), None
+    x = x if isinstance(x, tf.data.Dataset) else np.asarray(x)
+    parts, count = batches(model, x, batch_size)
+    y = None
+    if needed or condition is not None:
+        y = model.check_condition(condition, len(x) if isinstance(x, np.ndarray) else None)
+    one_for_all = y is None or y.shape.rank == len(model.condition.spec.shape) - 1
+    return _beside(parts, y, one_for_all), count
 
-    def checked():
-        for part in x.unbatch().batch(batch_size).as_numpy_iterator():
-            examples, y, _ = keras.utils.unpack_x_y_sample_weight(part)
-            model.check_batch(examples, y, "x")
-            yield tf.constant(examples, tf.float32), tf.convert_to_tensor(y)
 
-    return checked(), None
+def _pairs(model, x, batch_size):
+    for part in x.unbatch().batch(batch_size).as_numpy_iterator():
+        examples, y, _ = keras.utils.unpack_x_y_sample_weight(part)
+        model.check_data(examples, "x")
+        y = model.check_condition(y, len(examples), name="x", one_for_all=False)
+        yield tf.constant(examples, tf.float32), y
 
 
 def _beside(parts, y, one_for_all):
-    start = 0
+    done = 0
     for part in parts:
-        end = start + len(part)
-        yield part, y if one_for_all else y[start:end]
-        start = end
+        start, done = done, done + len(part)
+        if not one_for_all and done > len(y):
+            raise _wrong_count(y, f"at least {done}")
+        yield part, y if one_for_all else y[start:done]
+    if not one_for_all and done < len(y):
+        raise _wrong_count(y, done)
+
+
+def _wrong_count(y, count):
+    return InvalidData(
+        f"There are {len(y)} conditions for {count} examples; expected one for each."
+    )
 
 
 def as_array(model, x) -> np.ndarray:

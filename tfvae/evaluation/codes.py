@@ -6,9 +6,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfvae.code_priors.data import check_condition
-from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.evaluation.batches import batches, join, sample_size, track
+from tfvae.errors import InvalidArgument
+from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
 from tfvae.evaluation.results import Measured
 from tfvae.models.code_usage import CodeUsage
 
@@ -80,27 +79,27 @@ def code_log_likelihood(model, x, condition=None, progress: bool = True) -> Code
 
     Args:
         model: a `CodeModel`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such, in a fixed order if
-            there are labels.
-        condition: labels `[N]` or one label for all, where the prior has classes; else None.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such, of pairs (x, y) or in
+            a fixed order if there is a condition.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, where the model
+            or its prior takes one; else None.
         progress: whether to show a progress bar on standard error.
 
     Returns:
         A `CodeLogLikelihood`.
 
     Raises:
-        InvalidArgument: the likelihood is a density, or labels are missing or not wanted.
-        InvalidData: data that is empty or does not fit the model, or labels that do not.
+        InvalidArgument: the likelihood is a density, or a condition is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     _check_discrete(model.likelihood)
     per_code = math.prod(model.code_shape) * model.codebook_size
     rows = max(1, _CHUNK_SIZE // max(sample_size(model), per_code))
-    parts, count = batches(model, x, min(_BATCH_SIZE, rows))
-    check_condition(condition, model.prior.num_classes, None if count is None else len(x))
+    parts = batches_beside_condition(model, x, condition, min(_BATCH_SIZE, rows))
     results = [
         # The prior is an argument: it can be replaced, and a graph keeps the one it was traced for.
-        [part.numpy() for part in _terms(model, model.prior, batch, labels)]
-        for batch, labels in _labelled(track(parts, count, "log p(x)", progress), condition)
+        [part.numpy() for part in _terms(model, model.prior, batch, y)]
+        for batch, y in track(*parts, "log p(x)", progress)
     ]
     uniform_rate = math.prod(model.code_shape) * math.log(model.codebook_size)
     return CodeLogLikelihood(*join(results), uniform_rate, math.prod(model.x_shape))
@@ -116,50 +115,24 @@ def _check_discrete(likelihood):
         )
 
 
-def _labelled(parts, condition):
-    """Yield batches and their labels, `[B]` int32, or None without.
-
-    Raises:
-        InvalidData: there are more or fewer labels than examples.
-    """
-    labels, done = None if condition is None else np.asarray(condition, np.int32), 0
-    for batch in parts:
-        start, done = done, done + len(batch)
-        if labels is None:
-            yield batch, None
-        elif labels.ndim == 0:
-            yield batch, tf.fill([len(batch)], labels)
-        elif done > len(labels):
-            raise _wrong_count(labels, f"at least {done}")
-        else:
-            yield batch, tf.constant(labels[start:done])
-    if labels is not None and labels.ndim and done < len(labels):
-        raise _wrong_count(labels, done)
-
-
-def _wrong_count(labels, count):
-    return InvalidData(
-        f"There are {len(labels)} labels for {count} examples; expected one label for each."
-    )
-
-
 @tf.function(reduce_retracing=True)
 def _terms(model, prior, x, condition):
     """Return −log p(x|z_q(x)) and −log p(codes), `[B]` each.
 
     At module level, so that measuring one model again does not trace the graph again.
     """
-    quantized = model.quantized(x)
-    reconstruction = -model.p_x_given_vectors(quantized.vectors).log_prob(x)
-    return reconstruction, -prior.log_prob(quantized.codes, condition)
+    quantized, p_x = model.autoencode(x, condition=condition)
+    given = None if prior.condition is None else condition
+    return -p_x.log_prob(x), -prior.log_prob(quantized.codes, given)
 
 
-def code_measures(model, x) -> dict:
+def code_measures(model, x, condition=None) -> dict:
     """Measure what a model of codes leaves of images, and how it uses its codes.
 
     Args:
         model: a `CodeModel`, with any likelihood.
         x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        condition: y, as in `code_log_likelihood`, where the networks take one.
 
     Returns:
         A dictionary of plain numbers, for JSON:
@@ -174,13 +147,15 @@ def code_measures(model, x) -> dict:
         - `num_examples`.
 
     Raises:
-        InvalidData: data that is empty or does not fit the model.
+        InvalidArgument: a condition that is missing, or that is not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     rows = max(1, _CHUNK_SIZE // sample_size(model))
-    parts, _ = batches(model, x, min(_BATCH_SIZE, rows))
+    needed = model.trains_on_condition
+    parts, _ = batches_beside_condition(model, x, condition, min(_BATCH_SIZE, rows), needed)
     moments, errors, usage = Moments(), [], None
-    for batch in parts:
-        squared_error, codes = _reconstruct(model, batch)
+    for batch, y in parts:
+        squared_error, codes = _reconstruct(model, batch, y)
         errors.append(squared_error.numpy())
         moments.add(batch.numpy())
         by_codebook = model.by_codebook(codes)
@@ -198,10 +173,10 @@ def code_measures(model, x) -> dict:
 
 
 @tf.function(reduce_retracing=True)
-def _reconstruct(model, x):
+def _reconstruct(model, x, condition):
     """Return the mean squared error of each example, `[B]`, and its codes."""
-    quantized = model.quantized(x)
-    error = model.p_x_given_vectors(quantized.vectors).mean() - x
+    quantized, p_x = model.autoencode(x, condition=condition)
+    error = p_x.mean() - x
     return tf.reduce_mean(error**2, axis=list(range(1, len(x.shape)))), quantized.codes
 
 

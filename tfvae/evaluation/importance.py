@@ -118,8 +118,8 @@ def log_likelihood(
             `tfd.Distribution` over latents with batch shape `[B]` and event shape `latent_shape`,
             in nats and made of TensorFlow operations; by default the model's own q(z|x). Then
             `kl` and `elbo` are those of the proposal.
-        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all: for a model
-            with a condition, or a `CodeModel` whose prior has classes.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
+            with a condition.
 
     Returns:
         A `LogLikelihood`; of a `CodeModel`, a `CodeLogLikelihood`.
@@ -133,9 +133,7 @@ def log_likelihood(
     if isinstance(model, CodeModel):
         _refuse("proposal", proposal, "the codes of an example are its encoder's", model)
         return code_log_likelihood(model, x, condition, progress)
-    if model.condition is None:
-        _refuse("condition", condition, "it was made without `condition=`", model)
-    elif proposal is not None:
+    if proposal is not None:
         refuse(model, "A `proposal`")
     batch_size = min(_BATCH_SIZE, _rows(model))
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))

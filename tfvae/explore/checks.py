@@ -25,15 +25,6 @@ def check(content: bytes, name: str = "the model") -> dict:
             f"{name} has no signature {decode!r}: in a browser, LiteRT runs only signatures of "
             "fixed sizes, which this version of tfvae writes. Export it again: tfvae export RUN."
         )
-    conditioned = [s for s, info in signatures.items() if _takes_condition(info)]
-    if any(not s.startswith("sample") for s in conditioned) or (
-        conditioned and not description.get("num_classes")
-    ):
-        raise InvalidFile(
-            f"{name} takes a condition in {', '.join(sorted(conditioned))}, which the page has no "
-            "place for: it knows classes of a prior alone. Use "
-            "`tfvae.ondevice.Decoder(...).sample(n, condition=...)`."
-        )
     for signature, info in signatures.items():
         for tensor in (*info.inputs, *info.outputs):
             if tensor.dtype not in _TYPES:
@@ -45,5 +36,10 @@ def check(content: bytes, name: str = "the model") -> dict:
     return description
 
 
-def _takes_condition(info):
-    return any(tensor.name == "condition" for tensor in info.inputs)
+def conditioned(content: bytes) -> list[str]:
+    """Return the signatures for any batch that take a condition."""
+    return [
+        signature
+        for signature, info in inspect(content).signatures.items()
+        if not signature.endswith("_1") and any(t.name == "condition" for t in info.inputs)
+    ]

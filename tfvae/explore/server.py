@@ -13,7 +13,7 @@ import numpy as np
 
 import tfvae
 from tfvae.errors import InvalidArgument
-from tfvae.explore.checks import check
+from tfvae.explore.checks import check, conditioned
 from tfvae.explore.runtime import FILES, FOLDER, check_runtime
 
 _ADDRESS = "127.0.0.1"
@@ -63,6 +63,7 @@ class Server(http.server.ThreadingHTTPServer):
                 "bytes": len(content),
                 "tfvae_version": tfvae.__version__,
                 "num_examples": 0 if examples is None else len(examples),
+                "conditioned": conditioned(content),
                 "description": description,
             }
         ).encode()

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfvae.conditions import describe
 from tfvae.export.code_ties import count_flips
 from tfvae.export.contract import Agreement, Signatures, held_out, stream_specs
 from tfvae.random import make_seed
@@ -19,8 +20,7 @@ class CodeSignatures(Signatures):
     - `decode_codes(codes [B, *code_shape])` → `image [B, *x_shape]`, the mean of p(x|codes);
     - `encode(image [B, *x_shape])` → `codes [B, *code_shape]`;
     - `sample(seed [2], index [B], temperature [])` → `image`, `codes`: the draws of these numbers
-      from the stream of the seed, the loop over positions inside the graph. With a prior that has
-      classes there is one more input, the labels `condition [B]`;
+      from the stream of the seed, the loop over positions inside the graph;
     - `parameters(codes [B, *code_shape])` → `parameters`: what `likelihood` makes p(x|codes) of.
 
     Codes are int32, from 0 to K − 1; the functions do not check that.
@@ -30,48 +30,54 @@ class CodeSignatures(Signatures):
         model, spec = self.model, tf.TensorSpec
         codes = spec((None, *model.code_shape), tf.int32, "codes")
         image = spec((None, *model.x_shape), tf.float32, "image")
-        condition = [spec((None,), tf.int32, "condition")] if model.prior.num_classes else []
         return {
             "decode_codes": (self.decode_codes, [codes]),
             "encode": (self.encode, [image]),
-            "sample": (self.sample, [*stream_specs(), *condition]),
+            "sample": (self.sample, stream_specs()),
             "parameters": (self.parameters, [codes]),
         }
 
-    def decode_codes(self, codes):
+    def decode_codes(self, codes, condition=None):
         """Return the images of codes."""
-        return {"image": self.model.decode(codes)}
+        return {"image": self.model.decode(codes, self._given(condition, codes))}
 
-    def encode(self, image):
+    def encode(self, image, condition=None):
         """Return the codes of images."""
-        return {"codes": self.model.encode(image)}
+        return {"codes": self.model.encode(image, self._given(condition, image))}
+
+    def _given(self, condition, rows):
+        """Return the condition of a signature; any where it has none, for the model asks for one.
+
+        What is computed from it then is cut from the graph.
+        """
+        if condition is None and self.model.trains_on_condition:
+            return self.model.condition.example(tf.shape(rows)[0])
+        return condition
 
     def sample(self, seed, index, temperature, condition=None):
         """Return images, and the codes that they are the images of."""
-        codes = self.model.prior.draw(seed, index, temperature, condition)
-        # Changes none of them. LiteRT in a browser cannot hand out what comes straight from a loop.
-        codes = tf.minimum(codes, self.model.codebook_size - 1)
-        return {"image": self.model.decode(codes), "codes": codes}
+        condition = self._given(condition, index)
+        codes, image = self.model.draw(seed, index, temperature, condition)
+        return {"image": image, "codes": codes}
 
-    def parameters(self, codes):
+    def parameters(self, codes, condition=None):
         """Return the decoder's output for codes."""
-        return {"parameters": self.model.x_parameters(codes)}
+        return {"parameters": self.model.x_parameters(codes, self._given(condition, codes))}
 
     def shapes(self):  # noqa: D102
-        return {
+        return {"num_classes": 0, **describe(self.model.condition)} | {
             "code_shape": list(self.model.code_shape),
             "code_grids": [list(grid) for grid in self.model.code_grids],
             "codebook_size": self.model.codebook_size,
-            "num_classes": self.model.prior.num_classes,
         }
 
     def example_inputs(self, x):  # noqa: D102
         model = self.model
-        x = model.sample(16, seed=1, **self._labels(16)).numpy() if x is None else held_out(x)
+        x = self._images(16, 1) if x is None else held_out(x)
         # Not the codes of x: a model may use few of its codes, and the file must hold them all.
         shape = (len(x), *model.code_shape)
         codes = np.random.default_rng(7).integers(0, model.codebook_size, shape, np.int32)
-        return {
+        inputs = {
             "decode_codes": {"codes": codes},
             "parameters": {"codes": codes},
             "encode": {"image": x},
@@ -79,19 +85,19 @@ class CodeSignatures(Signatures):
                 "seed": make_seed(7).numpy(),
                 "index": np.arange(_NUM_DRAWS, dtype=np.int32),
                 "temperature": np.float32(0.9),
-                **self._labels(_NUM_DRAWS),
             },
         }
+        return self.with_conditions(inputs)
 
     def calibration_inputs(self, x):  # noqa: D102
         model = self.model
-        if x is None:
-            x = model.sample(100, seed=2, **self._labels(100)).numpy()
-        x = np.asarray(x, np.float32)
-        drawn = model.prior.sample(len(x), seed=3, **self._labels(len(x)))
+        x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
+        y = None if model.condition is None else model.condition.example(len(x))
+        drawn = model.prior.sample(len(x), seed=3, condition=model.condition_of_prior(y))
         # What is decoded comes from an encoder, or from the prior.
-        decoded = {"codes": tf.concat([model.encode(tf.constant(x)), drawn], axis=0).numpy()}
-        return {"decode_codes": decoded, "parameters": decoded, "encode": {"image": x}}
+        decoded = {"codes": tf.concat([model.encode(tf.constant(x), y), drawn], axis=0).numpy()}
+        inputs = {"decode_codes": decoded, "parameters": dict(decoded), "encode": {"image": x}}
+        return self.with_conditions(inputs)
 
     def searches(self):
         """Return the names of the quantizers."""
@@ -103,16 +109,16 @@ class CodeSignatures(Signatures):
         if rows.all():
             return Agreement(rows)
         if signature == "encode":
-            counts = count_flips(self.model, inputs["image"], ours, theirs, tolerance)
+            image = inputs["image"]
+            given = self._given(inputs.get("condition"), image)
+            counts = count_flips(self.model, image, ours, theirs, tolerance, given)
             return _encoded(rows, *counts)
         return _sampled(rows)
 
-    def _labels(self, count):
-        """Return labels for so many draws, by the name of the input; none without classes."""
-        num_classes = self.model.prior.num_classes
-        if not num_classes:
-            return {}
-        return {"condition": np.arange(count, dtype=np.int32) % num_classes}
+    def _images(self, count, seed):
+        """Return images that the model draws, of any conditions."""
+        y = None if self.model.condition is None else self.model.condition.example(count)
+        return self.model.sample(count, seed, condition=y).numpy()
 
 
 def _encoded(rows, flips, ties):

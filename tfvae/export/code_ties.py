@@ -3,9 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
+from tfvae.conditions import as_argument
+
 
 def count_flips(
-    model, x: np.ndarray, ours: np.ndarray, theirs: np.ndarray, tolerance: float
+    model, x: np.ndarray, ours: np.ndarray, theirs: np.ndarray, tolerance: float, condition=None
 ) -> tuple[int, int]:
     """Return how many codes of x differ, and how many of these are ties.
 
@@ -22,12 +24,14 @@ def count_flips(
         ours: the codes in Keras, `[B, *code_shape]`.
         theirs: the codes that are in question, `[B, *code_shape]`.
         tolerance: how far a vector is moved, relative to the largest number in the vectors of x.
+        condition: y of x, `[B, ...]`, where networks take it.
     """
     flips = ties = 0
     same_above = np.ones(len(x), bool)
+    c = as_argument(model.encode_condition(condition, len(x)))
     for index in reversed(range(len(model.codebooks))):  # coarse grids decide what is below them
         quantizer = model.codebooks[index]
-        vectors = model.vectors_to_start(index, tf.constant(x))
+        vectors = model.vectors_to_start(index, tf.constant(x), **c)
         pair = [_at_vectors(model, index, codes, vectors.shape) for codes in (ours, theirs)]
         differ = np.any(pair[0] != pair[1], axis=-1) & same_above[:, np.newaxis]
         flat = tf.reshape(vectors, [*differ.shape, vectors.shape[-1]])

@@ -30,6 +30,9 @@ class Agreement(NamedTuple):
 class Signatures:
     """What an export of a model offers: named functions of tensors. One subclass a kind of model.
 
+    Of a model with a condition, each function that depends on it has one more input, `condition`:
+    labels `[B]` int32, or vectors `[B, C]` float32.
+
     Args:
         model: built, and computing in float32.
         singles: whether each signature but `parameters` is there a second time, with "_1" behind
@@ -47,6 +50,7 @@ class Signatures:
         self.model = model
         self.functions = {}
         for name, (function, specs) in self.define().items():
+            specs = [*specs, *([model.condition.spec] if self.depends(name) else [])]
             self.functions[name] = _traced(function, specs)
             if singles and name != "parameters":
                 self.functions[name + SINGLE] = _traced(function, map(_of_one, specs))
@@ -70,8 +74,31 @@ class Signatures:
             )
 
     def define(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
-        """Return {signature: (function, its inputs)}."""
+        """Return {signature: (function, its inputs)}, the condition not among them."""
         raise NotImplementedError
+
+    def depends(self, signature: str) -> bool:
+        """Whether a signature has the input `condition`."""
+        decodes = ("parameters", "decode", "decode_codes")
+        use = "decode" if signature in decodes else signature
+        return use in self.model.uses_of_condition
+
+    def with_conditions(self, inputs: dict, y=None) -> dict:
+        """Add conditions to the inputs of the signatures that take them.
+
+        Args:
+            inputs: {signature: {input: array}}.
+            y: of the examples that the inputs begin with, `[N, ...]`; where there are more rows
+                they start anew. Any conditions if None, one after the other.
+        """
+        for name, arrays in inputs.items():
+            if self.depends(name):
+                rows = next(len(array) for key, array in arrays.items() if key != "seed")
+                if y is None:
+                    arrays["condition"] = self.model.condition.example(rows).numpy()
+                else:
+                    arrays["condition"] = np.resize(y, (rows, *np.shape(y)[1:]))
+        return inputs
 
     def shapes(self) -> dict:
         """Return what a decoder must know to call the functions, as plain data."""

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from tfvae.conditions import as_argument
+from tfvae.conditions import as_argument, describe
 from tfvae.export.contract import Signatures, held_out, stream_specs
 from tfvae.joint import ancestral, representatives, sampler
 from tfvae.random import make_seed
@@ -19,29 +19,18 @@ class LatentSignatures(Signatures):
     - `sample(seed [2], index [B], temperature [])` → `image`, `latents`: the draws of these numbers
       from the stream of the seed, with the generator inside the graph;
     - `parameters(latents [B, *latent_shape])` → `parameters`: what `likelihood` makes p(x|z) of.
-
-    Of a model with a condition, each of them that depends on it has one more input, `condition`:
-    labels `[B]` int32, or vectors `[B, C]` float32.
     """
 
     def define(self):  # noqa: D102
         model, spec = self.model, tf.TensorSpec
         latents = spec((None, *model.latent_shape), tf.float32, "latents")
         image = spec((None, *model.x_shape), tf.float32, "image")
-        functions = {
+        return {
             "decode": (self.decode, [latents]),
             "encode": (self.encode, [image]),
             "sample": (self.sample, stream_specs()),
             "parameters": (self.parameters, [latents]),
         }
-        for name, (_, specs) in functions.items():
-            if self._depends(name):
-                specs.append(model.condition.spec)
-        return functions
-
-    def _depends(self, name):
-        """Whether a signature has the input `condition`."""
-        return {"parameters": "decode"}.get(name, name) in self.model.uses_of_condition
 
     def _given(self, condition, count):
         """Return the condition of a signature; any where it has none, for the model asks for one.
@@ -85,12 +74,7 @@ class LatentSignatures(Signatures):
         return self.model.join(infer(sampler(1, seed)).z)[0]
 
     def shapes(self):  # noqa: D102
-        condition = {}
-        if self.model.condition is not None:
-            classes = self.model.condition.num_classes
-            size = self.model.condition.size
-            condition = {"num_classes": classes} if classes else {"condition_size": size}
-        return condition | {
+        return describe(self.model.condition) | {
             "latent_shape": list(self.model.latent_shape),
             "latent_kinds": list(self.model.latent_kinds),
             "layer_shapes": [list(shape) for shape in self.model.layer_shapes],
@@ -110,7 +94,7 @@ class LatentSignatures(Signatures):
                 "temperature": np.float32(0.9),
             },
         }
-        return self._with_conditions(inputs, len(x))
+        return self.with_conditions(inputs)
 
     def calibration_inputs(self, x):  # noqa: D102
         x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
@@ -125,15 +109,7 @@ class LatentSignatures(Signatures):
         ).numpy()
         decoded = {"latents": latents}
         inputs = {"decode": decoded, "parameters": dict(decoded), "encode": {"image": x}}
-        return self._with_conditions(inputs, len(x))
-
-    def _with_conditions(self, inputs, count):
-        """Add conditions to the inputs that take them, one after the other, for want of labels."""
-        for name, arrays in inputs.items():
-            if self._depends(name):
-                rows = len(arrays["latents"]) if "latents" in arrays else count
-                arrays["condition"] = self._given(None, rows).numpy()
-        return inputs
+        return self.with_conditions(inputs)
 
     def _images(self, count, seed):
         return self.model.decode(self._draws(count, seed), condition=self._given(None, count))

@@ -73,7 +73,7 @@ def onnx(
 
 
 class _Network(keras.Model):
-    """A function of one tensor as a model, which is what Keras exports."""
+    """A function of tensors as a model, which is what Keras exports."""
 
     def __init__(self, model, function):
         super().__init__(name="network")
@@ -81,21 +81,23 @@ class _Network(keras.Model):
         self.function = function
         self.built = True
 
-    def call(self, inputs):
-        return self.function(inputs)
+    def call(self, *inputs):
+        return self.function(*inputs)
 
 
 def _written(offered, signature):
     function = offered.functions[signature]
-    (spec,) = function.input_signature
     network = _Network(offered.model, function.python_function)
-    inputs = [keras.InputSpec(shape=spec.shape, dtype=spec.dtype.name, name=spec.name)]
+    specs = [
+        keras.InputSpec(shape=spec.shape, dtype=spec.dtype.name, name=spec.name)
+        for spec in function.input_signature
+    ]
     with tempfile.TemporaryDirectory() as folder, quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = Path(folder) / "model.onnx"
         try:
             with contextlib.redirect_stdout(None):
-                network.export(file, format="onnx", verbose=False, input_signature=inputs)
+                network.export(file, format="onnx", verbose=False, input_signature=specs)
         except ImportError as error:
             raise _missing(error) from error
         except Exception as error:  # tf2onnx raises many kinds

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfvae.conditions import refuse
 from tfvae.export.parity import psnr
 from tfvae.joint import sampler
 from tfvae.models import CodeModel
@@ -15,7 +14,9 @@ from tfvae.random import Stream, fold_in, make_seed
 _BATCH_SIZE = 50
 
 
-def quality(model, decoder: Decoder, x: np.ndarray, num_samples: int = 64, seed: int = 0) -> dict:
+def quality(
+    model, decoder: Decoder, x: np.ndarray, num_samples: int = 64, seed: int = 0, condition=None
+) -> dict:
     """Measure a file beside the model that it was made from.
 
     The file's log p(x) is that of its own decoder, by importance sampling with the model's q(z|x)
@@ -33,6 +34,7 @@ def quality(model, decoder: Decoder, x: np.ndarray, num_samples: int = 64, seed:
         x: test examples, `[N, *x_shape]`.
         num_samples: K; of a model of codes nothing is sampled.
         seed: any integer.
+        condition: y of the examples, `[N, ...]`, where the model has one: then it is log p(x|y).
 
     Returns:
         `num_examples`; in nats per example `log_likelihood` of the file,
@@ -40,18 +42,25 @@ def quality(model, decoder: Decoder, x: np.ndarray, num_samples: int = 64, seed:
         `mse` of the file's reconstructions, `mse_keras`, `psnr`, `psnr_keras` and `psnr_change` in
         dB, at a peak of 1 (None where an error is 0); `code_agreement`, the share of codes that are
         those of Keras, where there are codes.
+
+    Raises:
+        InvalidArgument: a condition that is missing, or that is not wanted.
+        InvalidData: conditions that do not fit.
     """
-    refuse(model, "The quality of an export")
     change = _code_change if isinstance(model, CodeModel) else _latent_change
     x = np.asarray(x, np.float32)
+    y = model.check_condition(condition, len(x), one_for_all=False)
+    y = None if y is None else tf.cast(y, model.condition.spec.dtype).numpy()
     before, after, same_codes, errors = [], [], [], []
     for start in range(0, len(x), _BATCH_SIZE):
         batch = x[start : start + _BATCH_SIZE]
-        measured = change(model, decoder, batch, num_samples, fold_in(make_seed(seed), start))
+        given = None if y is None else y[start : start + _BATCH_SIZE]
+        key = fold_in(make_seed(seed), start)
+        measured = change(model, decoder, batch, given, num_samples, key)
         before.append(measured[0])
         after.append(measured[1])
         same_codes.append(measured[2])
-        errors.append(_squared_errors(model, decoder, batch))
+        errors.append(_squared_errors(model, decoder, batch, given))
     before, after = np.concatenate(before), np.concatenate(after)
     own, keras = np.mean(np.concatenate(errors, axis=1), axis=1)
     difference = after.astype(np.float64) - before
@@ -76,12 +85,16 @@ def _ratios(own, keras):
     return {"psnr": ours, "psnr_keras": theirs, "psnr_change": change}
 
 
-def _latent_change(model, decoder, x, num_samples, seed):
+def _latent_change(model, decoder, x, y, num_samples, seed):
     """Return log p(x) of the model and of the file, `[B]` each."""
-    joint = model.inference(x)(sampler(num_samples, fold_in(seed, int(Stream.EVALUATE))))
+    infer = model.inference(x, condition=y)
+    joint = infer(sampler(num_samples, fold_in(seed, int(Stream.EVALUATE))))
     log_weights = joint.log_likelihood + joint.log_p() - joint.log_q()
     z = model.join(joint.z)
-    params = _parameters(decoder, latents=tf.reshape(z, [-1, *model.latent_shape]).numpy())
+    rows = {"latents": tf.reshape(z, [-1, *model.latent_shape]).numpy()}
+    if y is not None:
+        rows["condition"] = np.concatenate([y] * num_samples)
+    params = _parameters(decoder, **rows)
     params = np.reshape(params, (num_samples, len(x), *params.shape[1:]))
     own = model.likelihood(tf.constant(params), 2).log_prob(x)
     others = log_weights - joint.log_likelihood + own
@@ -89,41 +102,46 @@ def _latent_change(model, decoder, x, num_samples, seed):
     return log_p[0].numpy(), log_p[1].numpy(), np.ones(0)
 
 
-def _code_change(model, decoder, x, num_samples, seed):
+def _code_change(model, decoder, x, y, num_samples, seed):
     """Return the bound of the model and of the file, `[B]` each, and which codes agree."""
-    codes = model.encode(x).numpy()
-    own_codes = decoder.encode(x)
+    codes = model.encode(x, y).numpy()
+    own_codes = decoder.encode(x, **decoder.given("encode", y))
+    rows = {"codes": own_codes} if y is None else {"codes": own_codes, "condition": y}
     with_codes = (
-        (codes, model.x_parameters(codes)),
-        (own_codes, _parameters(decoder, codes=own_codes)),
+        (codes, model.x_parameters(codes, y)),
+        (own_codes, _parameters(decoder, **rows)),
     )
-    condition = _no_class(model, len(x))
+    given = model.condition_of_prior(y)
     bounds = [
-        model.likelihood(tf.constant(params)).log_prob(x) + model.prior.log_prob(c, condition)
+        model.likelihood(tf.constant(params)).log_prob(x) + model.prior.log_prob(c, given)
         for c, params in with_codes
     ]
     return bounds[0].numpy(), bounds[1].numpy(), np.ravel(codes == own_codes)
 
 
-def _no_class(model, count):
-    """Return labels for a prior with classes: the change hardly depends on which."""
-    return np.zeros(count, np.int32) if model.prior.num_classes else None
-
-
 def _parameters(decoder, **rows):
     """Return what the likelihood takes, from the file, a part at a time."""
-    ((name, array),) = rows.items()
+    if not decoder.takes_condition("parameters"):
+        rows.pop("condition", None)
+    count = len(next(iter(rows.values())))
     parts = [
-        decoder.run("parameters", **{name: array[start : start + 256]})["parameters"]
-        for start in range(0, len(array), 256)
+        decoder.run("parameters", **{k: v[start : start + 256] for k, v in rows.items()})
+        for start in range(0, count, 256)
     ]
-    return np.concatenate(parts)
+    return np.concatenate([part["parameters"] for part in parts])
 
 
-def _squared_errors(model, decoder, x):
+def reconstructions(model, decoder, x, condition=None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the reconstructions `[B, *x_shape]` of the file, and those of Keras."""
+    decode = "decode" if decoder.code_shape is None else "decode_codes"
+    encoded = decoder.encode(x, **decoder.given("encode", condition))
+    own = getattr(decoder, decode)(encoded, **decoder.given(decode, condition))
+    given = {} if condition is None else {"condition": condition}
+    return own, model(tf.constant(x), training=False, **given).numpy()
+
+
+def _squared_errors(model, decoder, x, y):
     """Return the mean squared error of each reconstruction, of the file and of Keras, `[2, B]`."""
-    decode = decoder.decode if decoder.code_shape is None else decoder.decode_codes
-    own = decode(decoder.encode(x))
-    keras = model(tf.constant(x), training=False).numpy()
+    own, keras = reconstructions(model, decoder, x, y)
     axes = tuple(range(1, x.ndim))
     return np.stack([np.mean((images - x) ** 2, axis=axes) for images in (own, keras)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae.export.quality import quality
+from tfvae.export.quality import quality, reconstructions
 from tfvae.files import atomic, update_report
 from tfvae.images import save_grid
 from tfvae.ondevice import Decoder, benchmark, inspect
@@ -13,7 +13,9 @@ _QUALITY_EXAMPLES = 200
 _COLUMNS = 16
 
 
-def report(model, path: str | Path, x: np.ndarray, exported: dict | None = None) -> dict:
+def report(
+    model, path: str | Path, x: np.ndarray, exported: dict | None = None, condition=None
+) -> dict:
     """Measure a `.tflite` and write about it, in words and pictures, beside it.
 
     `decoder.tflite` gets `decoder.md` and, if its images are grey or RGB, `decoder.png`; its entry
@@ -24,6 +26,7 @@ def report(model, path: str | Path, x: np.ndarray, exported: dict | None = None)
         path: of the file.
         x: test examples, `[N, *x_shape]`; the first 200 count.
         exported: what `tfvae.export.litert` returned, for the page.
+        condition: y of the examples, `[N, ...]`, where the model has one.
 
     Returns:
         What `exported` has, and `quality` (see `tfvae.export.quality`), `latency_ms`, `arena_bytes`
@@ -32,16 +35,18 @@ def report(model, path: str | Path, x: np.ndarray, exported: dict | None = None)
 
     Raises:
         InvalidFile: the file cannot be read or run.
-        InvalidData: examples that the model does not take.
+        InvalidArgument: a condition that is missing, or that is not wanted.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
     """
     path = Path(path)
     model.check_data(x, "x")
     x = np.asarray(x[:_QUALITY_EXAMPLES], np.float32)
+    y = None if condition is None else np.asarray(condition)[: len(x)]
     decoder = Decoder.from_file(path)
     info, timed = inspect(path), benchmark(path)
     values = {
         **(exported or {}),
-        "quality": quality(model, decoder, x),
+        "quality": quality(model, decoder, x, condition=y),
         **{k: v for k, v in timed.as_dict().items() if k != "bytes"},
         "signatures": info.as_dict()["signatures"],
         "weights": info.weights,
@@ -49,7 +54,7 @@ def report(model, path: str | Path, x: np.ndarray, exported: dict | None = None)
     picture = None
     if x.shape[-1] in (1, 3):
         picture = path.with_suffix(".png")
-        _draw(model, decoder, x[:_COLUMNS], picture)
+        _draw(model, decoder, x[:_COLUMNS], None if y is None else y[:_COLUMNS], picture)
     with atomic(path.with_suffix(".md")) as temporary:
         temporary.write_text(_page(path, info, timed, values, picture))
     update_report(path.parent, "exports", {path.name: values})
@@ -66,10 +71,9 @@ def latency_rows(latency_ms: dict) -> list[list[str]]:
     ]
 
 
-def _draw(model, decoder, x, path):
+def _draw(model, decoder, x, y, path):
     """Draw test images, Keras's reconstructions, the file's, and ten times their difference."""
-    decode = decoder.decode if decoder.code_shape is None else decoder.decode_codes
-    keras, own = model(x, training=False).numpy(), decode(decoder.encode(x))
+    own, keras = reconstructions(model, decoder, x, y)
     rows = np.concatenate([x, keras, own, 0.5 + 10 * (own - keras)])
     save_grid(rows, path, columns=len(x))
 

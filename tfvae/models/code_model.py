@@ -9,6 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae import code_priors, likelihoods, networks
+from tfvae.checks import whole
+from tfvae.conditions import as_argument
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.models.generative_model import GenerativeModel
@@ -22,6 +24,10 @@ _BATCH_FOR_START = 100
 class CodeModel(GenerativeModel):
     """p(x) = Σ_codes p(x|codes) p(codes), with a deterministic encoder x → codes.
 
+    With a condition it is p(x|y) = Σ_codes p(x|codes, y) p(codes|y): a network with one more input
+    gets c(y) there, and a prior with classes gets y. Where only the prior has classes, y is for
+    what the prior is asked, `sample` and log p; networks, and their training, do without.
+
     One example costs, in nats,  −log p(x|z_q(x)) + Σ_sites quantizer's loss.  Nothing is averaged
     but over the batch, so the loss of an example is the same in any batch, and no size of image,
     grid or vectors stands before one of its terms.
@@ -31,15 +37,19 @@ class CodeModel(GenerativeModel):
 
     - `connect()`: build the networks for `x_shape`; return the decoder's input shape, the shape of
       the codes, and how many codes an example has of each codebook;
-    - `quantized(x, training)`, `lookup(codes)`: see there;
+    - `quantized(x, training, condition)`, `lookup(codes, condition)`: see there;
     - `by_codebook(codes)`: the codes of each codebook, a list of integer tensors;
-    - `vectors_to_start(index, x)`: what the quantizer number `index` is given for x.
+    - `vectors_to_start(index, x, condition)`: what the quantizer number `index` is given for x;
+    - `parts_given_condition()`, of the networks.
+
+    These are given c(y) `[B, C]`, and no argument `condition` where no network takes it.
 
     Args:
         codebooks: the quantizers.
         likelihood: by name, or a `tfvae.likelihoods.Likelihood`.
         prior: a `tfvae.code_priors.CodePrior`; uniform if None.
         seed: with the step, decides all noise of training; quantizers have seeds of their own.
+        condition: what y is; see `GenerativeModel`.
     """
 
     _decoder_role = "decoder"
@@ -51,9 +61,18 @@ class CodeModel(GenerativeModel):
         "code_bits": None,
     }
     instead_of_loss = "Choose the `likelihood` and the quantizer's `commitment_cost` instead."
+    takes_condition_instead = "no condition, and a prior with `num_classes=`"
 
-    def __init__(self, codebooks: list[Quantizer], likelihood, prior, seed: int, **kwargs):
-        super().__init__(("loss", "reconstruction", "quantization"), seed, **kwargs)
+    def __init__(
+        self,
+        codebooks: list[Quantizer],
+        likelihood,
+        prior,
+        seed: int,
+        condition=None,
+        **kwargs,
+    ):
+        super().__init__(("loss", "reconstruction", "quantization"), seed, condition, **kwargs)
         self.codebooks = list(codebooks)
         self.likelihood = likelihoods.get(likelihood)
         self._usage = CodeUsage()
@@ -71,29 +90,32 @@ class CodeModel(GenerativeModel):
                 "single code; expected a grid of them, [B, ..., D]. End it in "
                 f"keras.layers.Reshape((1, {self.latent_shape[-1]})) to have one of size 1."
             )
-        check_input(self.decoder, self.latent_shape, self._decoder_role)
-        networks.connect_decoder(self.decoder, self.latent_shape, self.likelihood, self.x_shape)
+        shape = networks.beside_condition(self.decoder, self.latent_shape, self._condition)
+        check_input(self.decoder, shape, self._decoder_role)
+        networks.connect_decoder(self.decoder, shape, self.likelihood, self.x_shape)
         self._usage.start(sites, self.codebook_size)
         self._check_prior(self.prior)
+        self.check_condition_is_used()
         self.built = True
 
     def connect(self) -> tuple[tuple[int, ...], tuple[int, ...], list[int]]:
         """Build encoders and quantizers; see the class."""
         raise NotImplementedError
 
-    def quantized(self, x, training: bool = False) -> Quantized:
+    def quantized(self, x, training: bool = False, condition=None) -> Quantized:
         """Return what the decoder gets for x, its codes, and the quantizers' loss.
 
         Args:
             x: examples, `[B, *x_shape]`.
             training: whether the networks train, and the quantizers learn from these examples.
+            condition: c(y), `[B, C]`, or None.
 
         Returns:
             `Quantized(vectors [B, *latent_shape], codes [B, *code_shape], loss [B, ...])`.
         """
         raise NotImplementedError
 
-    def lookup(self, codes) -> tf.Tensor:
+    def lookup(self, codes, condition=None) -> tf.Tensor:
         """Return what the decoder gets for codes `[B, *code_shape]`: `[B, *latent_shape]`."""
         raise NotImplementedError
 
@@ -101,7 +123,7 @@ class CodeModel(GenerativeModel):
         """Return the codes of each codebook."""
         raise NotImplementedError
 
-    def vectors_to_start(self, index: int, x) -> tf.Tensor:
+    def vectors_to_start(self, index: int, x, condition=None) -> tf.Tensor:
         """Return what the quantizer number `index` is given for x, `[B, ..., D]`."""
         raise NotImplementedError
 
@@ -183,46 +205,127 @@ class CodeModel(GenerativeModel):
         """How often each code came up since the epoch began, `[codebooks, codebook_size]`."""
         return self._usage.counts.value
 
-    def p_x_given_vectors(self, vectors, training: bool = False) -> tfp.distributions.Distribution:
-        """Return p(x|z_q), batch shape `[B]`, for vectors `[B, *latent_shape]`."""
-        return self.likelihood(self.decoder(vectors, training=training))
+    # What y is. Set by the constructor, for the networks; else that of the prior.
 
-    def call(self, x, training=False):
-        """Return reconstructions, the mean of p(x|z_q(x))."""
-        quantized = self.quantized(tf.cast(x, tf.float32), training)
-        return self.p_x_given_vectors(quantized.vectors, training).mean()
+    @property
+    def condition(self):
+        """What y is, a `tfvae.conditions.Condition`; None if neither networks nor prior take it."""
+        return self._condition or self.prior.condition
 
-    def x_parameters(self, codes) -> tf.Tensor:
-        """Return the parameters of p(x|codes), as `likelihood` takes them."""
-        return self.decoder(self.lookup(codes))
+    @property
+    def uses_of_condition(self):
+        """Which of "encode", "decode" and "sample" depend on y."""
+        return super().uses_of_condition | ({"sample"} if self.prior.condition else set())
 
-    def encode(self, x) -> tf.Tensor:
-        """Return the codes of x, `[B, *code_shape]` int32."""
-        return self.quantized(tf.cast(x, tf.float32)).codes
+    @property
+    def trains_on_condition(self):
+        """Whether `fit`, `evaluate` and `predict` need y beside x: where a network takes it."""
+        return self._condition is not None
 
-    def decode(self, codes) -> tf.Tensor:
-        """Return the mean of p(x|codes), `[B, *x_shape]`; images in [0, 1].
+    def condition_of_prior(self, y):
+        """Return what the prior is given of y: nothing, if it has no classes."""
+        return None if self.prior.condition is None else y
+
+    def encode_condition(self, y, count):
+        """Return c(y), `[count, C]`, for the networks; None where they take none.
 
         Raises:
-            InvalidData: an array of codes out of range, of another shape, or not whole numbers.
+            InvalidArgument: a condition that is missing, or that is not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
+        """
+        if self._condition is None and (y is None or self.condition is not None):
+            return None
+        return super().encode_condition(y, count)
+
+    def p_x_given_vectors(
+        self, vectors, training: bool = False, condition=None
+    ) -> tfp.distributions.Distribution:
+        """Return p(x|z_q), batch shape `[B]`, for vectors `[B, *latent_shape]` and c(y)."""
+        return self.likelihood(self._x_params(vectors, condition, training))
+
+    def _x_params(self, vectors, condition, training=False):
+        shape = self.latent_shape
+        return networks.apply_given(self.decoder, vectors, shape, condition, training)
+
+    def autoencode(self, x, training: bool = False, condition=None):
+        """Return `quantized`, and p(x|z_q) of it, for examples and y `[B, ...]` or one for all."""
+        x = tf.cast(x, tf.float32)
+        c = self.encode_condition(condition, tf.shape(x)[0])
+        quantized = self.quantized(x, training, **as_argument(c))
+        return quantized, self.p_x_given_vectors(quantized.vectors, training, c)
+
+    def call(self, x, training=False, condition=None):
+        """Return reconstructions, the mean of p(x|z_q(x))."""
+        return self.autoencode(x, training, condition)[1].mean()
+
+    def x_parameters(self, codes, condition=None) -> tf.Tensor:
+        """Return the parameters of p(x|codes), as `likelihood` takes them; see `decode`."""
+        c = self.encode_condition(condition, tf.shape(codes)[0])
+        return self._x_params(self.lookup(codes, **as_argument(c)), c)
+
+    def encode(self, x, condition=None) -> tf.Tensor:
+        """Return the codes of x, `[B, *code_shape]` int32.
+
+        Args:
+            x: examples, `[B, *x_shape]`.
+            condition: y, `[B, ...]` or one for all, where networks take it.
+
+        Raises:
+            InvalidArgument: a condition that is missing, or that is not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
+        """
+        x = tf.cast(x, tf.float32)
+        c = self.encode_condition(condition, tf.shape(x)[0])
+        return self.quantized(x, **as_argument(c)).codes
+
+    def decode(self, codes, condition=None) -> tf.Tensor:
+        """Return the mean of p(x|codes), `[B, *x_shape]`; images in [0, 1].
+
+        Args:
+            codes: `[B, *code_shape]`.
+            condition: y, `[B, ...]` or one for all, where networks take it.
+
+        Raises:
+            InvalidArgument: a condition that is missing, or that is not wanted.
+            InvalidData: an array of codes out of range, of another shape, or not whole numbers;
+                conditions of another type or shape, or out of range.
         """
         if not tf.is_symbolic_tensor(codes):
             codes = self.check_codes(codes)
-        return self.p_x_given_vectors(self.lookup(codes)).mean()
+        return self.likelihood(self.x_parameters(codes, condition)).mean()
 
-    def sample(self, n: int, seed: int = 0, temperature: float = 1.0, **options) -> tf.Tensor:
+    def sample(
+        self, n: int, seed: int = 0, temperature: float = 1.0, condition=None, **options
+    ) -> tf.Tensor:
         """Return n images, the means of p(x|codes) for codes ~ p(codes), `[n, *x_shape]`.
 
         Args:
             n: how many.
             seed: any integer.
             temperature: divides the prior's logits; below 1, likelier codes.
-            options: `condition`, `top_k`, `top_p`; see `CodePrior.sample`.
+            condition: of what to draw images, y: labels `[n]` or vectors `[n, C]`, or one for all.
+            options: `top_k`, `top_p`; see `CodePrior.sample`.
 
         Raises:
-            InvalidArgument: n is below 1, or an option that the prior does not take.
+            InvalidArgument: n is below 1, an option that the prior does not take, or a condition
+                that is missing or not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
         """
-        return self.decode(self.prior.sample(n, seed, temperature=temperature, **options))
+        y = self.check_condition(condition, whole("n", n))
+        given = self.condition_of_prior(y)
+        codes = self.prior.sample(n, seed, condition=given, temperature=temperature, **options)
+        return self.decode(codes, y)
+
+    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0, condition=None):
+        """Return draws number `index` of the stream `seed`: codes and images.
+
+        A function of its arguments alone, made of operators that LiteRT has; see `CodePrior.draw`.
+        """
+        given = self.condition_of_prior(condition)
+        codes = self.prior.draw(seed, index, temperature, given)
+        # Changes none of them. LiteRT in a browser cannot hand out what comes straight from a loop.
+        codes = tf.minimum(codes, self.codebook_size - 1)
+        return codes, self.decode(codes, condition)
 
     def check_codes(self, codes) -> np.ndarray:
         """Return codes as an int32 array, or refuse them.
@@ -254,7 +357,7 @@ class CodeModel(GenerativeModel):
         """Make one gradient step; nothing here waits for the host."""
         x, y, sample_weight = self._begin_step(data)
         with tf.GradientTape() as tape:
-            terms, codes = self._terms(x, training=True)
+            terms, codes = self._terms(x, y, training=True)
             loss = self._total_loss(sum(terms), x, y, training=True)
             scaled_loss = self._scaled_loss(loss, sample_weight)
         self._minimize(tape, scaled_loss)
@@ -263,12 +366,12 @@ class CodeModel(GenerativeModel):
     def test_step(self, data):
         """Measure one batch."""
         x, y, sample_weight = self._begin_step(data)
-        terms, codes = self._terms(x, training=False)
+        terms, codes = self._terms(x, y, training=False)
         loss = self._total_loss(sum(terms), x, y, training=False)
         return self._update_metrics(loss, terms, codes, sample_weight)
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """Train; see `keras.Model.fit`. Labels, where the data has them, are not used.
+        """Train; see `keras.Model.fit`. y is the condition, where a network takes it.
 
         A codebook that starts from the data ("kmeans") does so here, once, from the encoder's
         output for up to 65,536 vectors: of examples all over an array, of the first batches of a
@@ -281,7 +384,7 @@ class CodeModel(GenerativeModel):
         options["callbacks"] = _with_warning(options.get("callbacks"))
         if any(quantizer.needs_data for quantizer in self.codebooks):
             x = self._look(x, y, "x")
-            self._start_codebooks(x)
+            self._start_codebooks(x, y if self.trains_on_condition else None)
         if self._has_fitted_prior():
             warnings.warn(
                 "The prior was fitted on the codes that this model gives now. Training changes "
@@ -291,11 +394,11 @@ class CodeModel(GenerativeModel):
             )
         return super().fit(x, y, **options)
 
-    def _terms(self, x, training):
+    def _terms(self, x, y, training):
         """Return the two terms of the loss, `[B]` each in nats, and the codes."""
         x = tf.cast(x, tf.float32)
-        quantized = self.quantized(x, training)
-        reconstruction = -self.p_x_given_vectors(quantized.vectors, training).log_prob(x)
+        quantized, p_x = self.autoencode(x, training, y if self.trains_on_condition else None)
+        reconstruction = -p_x.log_prob(x)
         sites = list(range(1, len(quantized.loss.shape)))
         quantization = tf.reduce_sum(quantized.loss, axis=sites)
         return (reconstruction, quantization), quantized.codes
@@ -315,19 +418,29 @@ class CodeModel(GenerativeModel):
                 f"this model has codes of {tuple(self.code_shape)} from a codebook of "
                 f"{self.codebook_size}. Fit a prior on `model.encode(x)` of this model."
             )
+        given = self._condition
+        if given and prior.condition and given.num_classes != prior.num_classes:
+            raise InvalidArgument(
+                f"The prior has {prior.num_classes} classes, but the condition of this model is "
+                f"{given}. Use a prior with num_classes={given.num_classes}."
+            )
 
     def _has_fitted_prior(self):
         uniform = isinstance(self.prior, code_priors.UniformCodePrior)
         return not uniform and int(self.prior.training_step) > 0
 
-    def _start_codebooks(self, x):
+    def _start_codebooks(self, x, y):
         # From the last on: coarse codebooks decide what the finer ones below them are given.
         for index, quantizer in reversed(list(enumerate(self.codebooks))):
             if not quantizer.needs_data:
                 continue
             vectors, count = [], 0
-            for batch in _batches(x, math.ceil(_VECTORS_FOR_START / self._usage.sites[index])):
-                part = self.vectors_to_start(index, tf.cast(batch, tf.float32))
+            most = math.ceil(_VECTORS_FOR_START / self._usage.sites[index])
+            for batch, given in _batches(x, y, most):
+                given = given if self.trains_on_condition else None
+                c = self.encode_condition(given, tf.shape(batch)[0])
+                batch = tf.cast(batch, tf.float32)
+                part = self.vectors_to_start(index, batch, **as_argument(c))
                 vectors.append(tf.reshape(tf.cast(part, tf.float32), [-1, part.shape[-1]]).numpy())
                 count += len(vectors[-1])
                 if count >= _VECTORS_FOR_START:
@@ -358,6 +471,8 @@ def check_input(network, shape, role: str) -> None:
         InvalidArgument: with both shapes.
     """
     takes = getattr(network, "input_shape", None) if network.built else None
+    if isinstance(shape, list) or isinstance(takes, list):
+        return  # `networks.connect_inputs` compares these
     if takes is not None and tuple(takes[1:]) != tuple(shape):
         raise InvalidArgument(
             f"The {role} takes inputs of shape {tuple(takes[1:])}, but what comes before it gives "
@@ -384,17 +499,22 @@ def _with_warning(callbacks):
     return [WarnOfCollapse(), *callbacks]
 
 
-def _batches(x, count):
-    """Yield batches: of up to `count` examples from all over an array, or of a whole dataset."""
+def _batches(x, y, count):
+    """Yield batches and what is beside them, if anything.
+
+    They are of up to `count` examples from all over an array, or of a whole dataset.
+    """
     if isinstance(x, tf.data.Dataset):
         for batch in x:
-            yield batch[0] if isinstance(batch, tuple) else batch
+            yield keras.utils.unpack_x_y_sample_weight(batch)[:2]
         return
     if not isinstance(x, (np.ndarray, tf.Tensor)):
         raise InvalidArgument(
             f"A codebook that starts from the data got {type(x).__name__}; expected an array or a "
             "tf.data.Dataset. Give `fit` one of these, or call the quantizer's `initialize` first."
         )
-    chosen = np.asarray(x)[:: math.ceil(len(x) / count)]
+    step = math.ceil(len(x) / count)
+    chosen, beside = np.asarray(x)[::step], None if y is None else np.asarray(y)[::step]
     for start in range(0, len(chosen), _BATCH_FOR_START):
-        yield chosen[start : start + _BATCH_FOR_START]
+        rows = slice(start, start + _BATCH_FOR_START)
+        yield chosen[rows], None if beside is None else beside[rows]

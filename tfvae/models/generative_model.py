@@ -1,4 +1,4 @@
-"""What all models share: checked data, a step counter, averages as metrics, saving and copying."""
+"""What all models share: checked data and conditions, a step counter, averages, saving, copying."""
 
 import warnings
 
@@ -6,31 +6,79 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidData, TfvaeWarning
-from tfvae.training import OwnLoss
+from tfvae import conditions
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
+from tfvae.training import OwnLoss, unpack
 
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
 
 
-class GenerativeModel(OwnLoss):
-    """A model p(x) whose decoder gives a likelihood p(x|·), trained by its own `train_step`.
+class GenerativeModel(conditions.Conditional, OwnLoss):
+    """A model p(x) or p(x|y) whose decoder gives a likelihood, trained by its own `train_step`.
 
     Subclasses set `likelihood`, a `tfvae.likelihoods.Likelihood`, and `x_shape` once built, and
-    implement `train_step`, `test_step` and `compile_arguments`.
+    implement `train_step`, `test_step` and `compile_arguments`; with a condition y, also
+    `parts_given_condition`.
 
     Args:
         averages: names of the per-example values that `metrics` averages, in nats.
         seed: with the step, decides all noise of training and evaluation.
+        condition: what y is: a number of classes, the shape `(C,)` of vectors, or None.
     """
 
-    def __init__(self, averages: tuple[str, ...], seed: int = 0, **kwargs):
+    def __init__(self, averages: tuple[str, ...], seed: int = 0, condition=None, **kwargs):
         super().__init__(averages, "step", seed, **kwargs)
         self._attached = Attached()
+        self._condition = conditions.get(condition)
+
+    @property
+    def condition(self) -> conditions.Condition | None:
+        """What y is, or None."""
+        return self._condition
+
+    @property
+    def trains_on_condition(self) -> bool:
+        """Whether `fit`, `evaluate` and `predict` need y beside x."""
+        return self.condition is not None
+
+    def parts_given_condition(self) -> dict[str, bool]:
+        """Return for "encode", "decode" and "sample" whether a part of it takes the condition."""
+        return {}
+
+    @property
+    def uses_of_condition(self) -> frozenset[str]:
+        """Which of "encode", "decode" and "sample" depend on y."""
+        if self.condition is None:
+            return frozenset()
+        return frozenset(use for use, depends in self.parts_given_condition().items() if depends)
+
+    def check_condition_is_used(self) -> None:
+        """Refuse a condition that no part takes.
+
+        Raises:
+            InvalidArgument: with what takes one.
+        """
+        if self._condition is not None and not self.uses_of_condition:
+            raise InvalidArgument(
+                f"`condition` is {self._condition}, but no part of the model takes it. Give the "
+                "encoder and the decoder one more input each, with "
+                f"`condition_size={self._condition.size}` in `tfvae.networks`, or give the model "
+                f"{self.takes_condition_instead}."
+            )
+
+    takes_condition_instead = "a prior that takes it"
 
     @property
     def step(self) -> keras.Variable:
         """How many training steps were made, int64."""
         return self._counter
+
+    def get_config(self):
+        """Return the constructor arguments that all models have, serialized."""
+        config = {"name": self.name, "seed": self.seed}
+        return (
+            config if self._condition is None else config | {"condition": self._condition.config()}
+        )
 
     @classmethod
     def from_config(cls, config):
@@ -75,14 +123,34 @@ class GenerativeModel(OwnLoss):
 
     def check_batch(self, x, y, name):  # noqa: D102
         self.check_data(x, name)
+        if self.trains_on_condition:
+            self.condition.check(y, len(x), name, one_for_all=False)
 
     def takes(self, x, y):  # noqa: D102
         if tuple(x.shape[1:]) != self.x_shape:
             raise InvalidData(_other_shape("A batch", x.shape, self.x_shape))
-        return self.likelihood.takes(tf.cast(x, tf.float32))
+        taken = self.likelihood.takes(tf.cast(x, tf.float32))
+        if not self.trains_on_condition:
+            return taken
+        return taken & self.condition.takes(self.condition.check(y, None, "x", one_for_all=False))
 
     def refusal(self):  # noqa: D102
-        return f"held values that the likelihood gives no meaning to: {self.likelihood.expected()}"
+        values = f"values that the likelihood gives no meaning to: {self.likelihood.expected()}"
+        if not self.trains_on_condition:
+            return f"held {values}"
+        return f"held a condition other than {self.condition}, or held {values}"
+
+    @property
+    def _default_save_signature(self):
+        """What Keras writes into a SavedModel: the call on x alone, where x alone will do."""
+        return None if self.trains_on_condition else super()._default_save_signature
+
+    def predict_step(self, data):
+        """Call the model on a batch, and on the condition beside it where the model needs it."""
+        if not self.trains_on_condition:
+            return super().predict_step(data)
+        x, y, _ = unpack(data)
+        return self(x, training=False, condition=y)
 
     def consider(self, x):
         """Warn of pixels that lie between the levels of the likelihood."""

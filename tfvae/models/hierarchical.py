@@ -7,7 +7,7 @@ from tfvae import posteriors as families
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
-from tfvae.models.vae import build_prior, check_condition, check_prior, condition_config
+from tfvae.models.vae import build_prior, check_condition, check_prior
 
 # How the weights of the networks lie in a file; see `from_config`.
 _LAYOUT = "encoders, decoders"
@@ -98,7 +98,7 @@ class HierarchicalVAE(LatentVariableModel):
         single = len(self.encoders) == 1
         self.prior.connect(self.posteriors[-1], self.x_shape if single else None)
         build_prior(self.prior, self.layer_shapes[-1], self.condition)
-        check_condition(self.condition, self.encoders, self.decoders, self.prior)
+        check_condition(self)
         self.built = True
         if self.estimator is not None:
             self._ready()
@@ -131,18 +131,14 @@ class HierarchicalVAE(LatentVariableModel):
         """What p(x, z) is made of."""
         return (*self.decoders, self.prior, self.likelihood)
 
-    @property
-    def uses_of_condition(self) -> frozenset[str]:
-        """Which of "encode", "decode" and "sample" depend on y; `decode` reads z_1 alone."""
-        if self.condition is None:
-            return frozenset()
+    def parts_given_condition(self):
+        """As in `GenerativeModel`; `decode` reads z_1 alone."""
         decoders = [networks.takes_condition(decoder) for decoder in self.decoders]
-        uses = {
+        return {
             "encode": any(map(networks.takes_condition, self.encoders)),
             "decode": decoders[0],
             "sample": any(decoders) or self.prior.takes_condition,
         }
-        return frozenset(name for name, depends in uses.items() if depends)
 
     def bottom_up(self, x, training=False, condition=None):
         """Return the parameters of q(z_1|x), `[B, ...]`."""
@@ -208,10 +204,10 @@ class HierarchicalVAE(LatentVariableModel):
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
-        config = {"name": self.name, "seed": self.seed, "layout": _LAYOUT}
+        config = {**super().get_config(), "layout": _LAYOUT}
         for name in ("encoders", "decoders", "prior", "posteriors", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
-        return config | condition_config(self)
+        return config
 
     @classmethod
     def from_config(cls, config):

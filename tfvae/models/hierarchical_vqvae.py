@@ -24,6 +24,8 @@ class HierarchicalVQVAE(CodeModel):
     An example's codes are one list, those of the coarsest grid first, each grid in raster order:
     a prior that reads from left to right, such as the Transformer, is p(coarse) p(fine|coarse).
 
+    With a condition each network that has one more input gets c(y) there; see `VQVAE`.
+
     Source: Razavi, van den Oord and Vinyals 2019, "Generating diverse high-fidelity images with
     VQ-VAE-2", sec. 3.1. There the decoder gets z_2 through a transposed convolution of its own,
     here through d_2.
@@ -36,15 +38,25 @@ class HierarchicalVQVAE(CodeModel):
         likelihood: as in `VQVAE`.
         prior: as in `VQVAE`.
         seed: with the step, decides all noise.
+        condition: as in `VQVAE`.
 
     Raises:
-        InvalidArgument: numbers or shapes that do not fit together.
+        InvalidArgument: numbers or shapes that do not fit together, or a condition that no network
+            takes.
     """
 
     _decoder_role = "decoder 1"
 
     def __init__(
-        self, encoders, quantizers, decoders, likelihood="normal", prior=None, seed=0, **kwargs
+        self,
+        encoders,
+        quantizers,
+        decoders,
+        likelihood="normal",
+        prior=None,
+        seed=0,
+        condition=None,
+        **kwargs,
     ):
         count = len(encoders)
         codebooks = _codebooks(quantizers, count)
@@ -53,7 +65,7 @@ class HierarchicalVQVAE(CodeModel):
                 f"There are {count} encoders, {len(codebooks)} quantizers and {len(decoders)} "
                 "decoders; expected one of each for every grid."
             )
-        super().__init__(codebooks, likelihood, prior, seed, **kwargs)
+        super().__init__(codebooks, likelihood, prior, seed, condition, **kwargs)
         self.encoders = list(encoders)
         self.decoders = list(decoders)
         self.projections = [
@@ -61,7 +73,7 @@ class HierarchicalVQVAE(CodeModel):
             for number, q in enumerate(codebooks, start=1)
         ]
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
-            self.build(encoders[0].input_shape)
+            self.build(networks.shape_beside_condition(encoders[0], self._condition))
 
     @property
     def decoder(self) -> keras.Model:
@@ -76,8 +88,8 @@ class HierarchicalVQVAE(CodeModel):
     def connect(self):  # noqa: D102
         features = [self.x_shape]
         for number, encoder in enumerate(self.encoders, start=1):
-            features.append(_built(encoder, features[-1], f"encoder {number}"))
-        grids, above = [], 0
+            features.append(self._built(encoder, features[-1], f"encoder {number}"))
+        grids, joined, above = [], [], 0
         for level in reversed(range(len(self.encoders))):
             *sites, channels = features[level + 1]
             projection, quantizer = self.projections[level], self.codebooks[level]
@@ -87,8 +99,9 @@ class HierarchicalVQVAE(CodeModel):
             build_quantizer(quantizer, vectors, f"encoder {level + 1}")
             grids.insert(0, tuple(sites))
             latent_shape = (*sites, quantizer.embedding_dim + above)
+            joined.insert(0, latent_shape)
             if level:
-                shape = _built(self.decoders[level], latent_shape, f"decoder {level + 1}")
+                shape = self._built(self.decoders[level], latent_shape, f"decoder {level + 1}")
                 if shape[:-1] != tuple(features[level][:-1]):
                     raise InvalidArgument(
                         f"Decoder {level + 1} gives features of {shape[:-1]}, but the grid below "
@@ -96,41 +109,59 @@ class HierarchicalVQVAE(CodeModel):
                     )
                 above = shape[-1]
         self.grids = tuple(grids)
+        self._feature_shapes, self._joined_shapes = tuple(features), tuple(joined)
         sizes = [math.prod(grid) for grid in grids]
         return latent_shape, (sum(sizes),), sizes
 
-    def quantized(self, x, training=False):  # noqa: D102
-        features = self._features(x, training)
+    def _built(self, network, input_shape, role):
+        """Build a network for an input, and return the shape of what it makes of it."""
+        shape = networks.beside_condition(network, input_shape, self._condition)
+        check_input(network, shape, role)
+        return networks.connect_inputs(network, shape, role)
+
+    def parts_given_condition(self):
+        """As in `GenerativeModel`; what encodes goes down to the finest grid, as what decodes."""
+        decodes = [networks.takes_condition(decoder) for decoder in self.decoders]
+        encodes = any(map(networks.takes_condition, self.encoders))
+        return {
+            "encode": encodes or any(decodes[1:]),
+            "decode": any(decodes),
+            "sample": any(decodes),
+        }
+
+    def quantized(self, x, training=False, condition=None):  # noqa: D102
+        features = self._features(x, training, condition)
         results, above = [], None
         for level in reversed(range(len(features))):
             vectors = self._vectors(level, features[level], above)
             results.append(self.codebooks[level](vectors, training=training))
             joined = _join(results[-1].vectors, above)
-            above = self.decoders[level](joined, training=training) if level else None
+            above = self._next(level, joined, condition, training) if level else None
         codes, losses = (
             tf.concat([tf.reshape(part, [tf.shape(part)[0], -1]) for part in parts], axis=1)
             for parts in ([r.codes for r in results], [r.loss for r in results])
         )
         return Quantized(joined, codes, losses)
 
-    def lookup(self, codes):  # noqa: D102
+    def lookup(self, codes, condition=None):  # noqa: D102
         above = None
         for level, part in reversed(list(enumerate(self.by_codebook(codes)))):
             grid = tf.reshape(part, [-1, *self.grids[level]])
             joined = _join(self.codebooks[level].lookup(grid), above)
-            above = self.decoders[level](joined) if level else None
+            above = self._next(level, joined, condition) if level else None
         return joined
 
     def by_codebook(self, codes):  # noqa: D102
         sizes = [math.prod(grid) for grid in self.grids]
         return tf.split(codes, sizes[::-1], axis=1)[::-1]
 
-    def vectors_to_start(self, index, x):  # noqa: D102
-        features = self._features(x, False)
+    def vectors_to_start(self, index, x, condition=None):  # noqa: D102
+        features = self._features(x, False, condition)
         above = None
         for level in reversed(range(index + 1, len(features))):
             vectors = self._vectors(level, features[level], above)
-            above = self.decoders[level](_join(self.codebooks[level](vectors).vectors, above))
+            joined = _join(self.codebooks[level](vectors).vectors, above)
+            above = self._next(level, joined, condition)
         return self._vectors(index, features[index], above)
 
     def get_config(self):
@@ -142,16 +173,22 @@ class HierarchicalVQVAE(CodeModel):
             "likelihood": self.likelihood,
             "prior": self.prior,
         }
-        config = {"name": self.name, "seed": self.seed}
-        return config | {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+        return super().get_config() | {
+            k: keras.saving.serialize_keras_object(v) for k, v in parts.items()
+        }
 
-    def _features(self, x, training):
+    def _features(self, x, training, condition):
         """Return h_1, …, h_L."""
         features = []
-        for encoder in self.encoders:
-            x = encoder(x, training=training)
+        for encoder, shape in zip(self.encoders, self._feature_shapes[:-1], strict=True):
+            x = networks.apply_given(encoder, x, shape, condition, training)
             features.append(x)
         return features
+
+    def _next(self, level, joined, condition, training=False):
+        """Return d_l, for what the quantizer and d_{l+1} give."""
+        shape = self._joined_shapes[level]
+        return networks.apply_given(self.decoders[level], joined, shape, condition, training)
 
     def _vectors(self, level, features, above):
         """Return W_l [h_l, d_{l+1}]; `above` is d_{l+1}, None at the top."""
@@ -187,10 +224,3 @@ def _codebooks(given, count):
             "one prior covers them."
         )
     return found
-
-
-def _built(network, input_shape, role):
-    """Build a network for an input, and return the shape of what it makes of it."""
-    check_input(network, input_shape, role)
-    networks.build(network, input_shape, role)
-    return networks.output_shape(network, (None, *input_shape), role)

@@ -11,7 +11,7 @@ from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
-from tfvae.models.vae import check_prior
+from tfvae.models.vae import build_prior, check_condition, check_prior
 
 tfd = tfp.distributions
 FORMS = ("residual", "precision")
@@ -35,6 +35,10 @@ class LadderVAE(LatentVariableModel):
     off. Latents may be vectors or grids. A latent as one tensor is z_1, …, z_L, flattened and
     joined. `tfvae.networks.dense_ladder` and `residual_ladder` give the four kinds of networks.
 
+    With a condition y every distribution is given it: q(z_l|x, y, z_>l), p(z_l|z_>l, y), p(x|z, y).
+    Each network that has one more input than said below gets c(y) `[B, C]` there, on the way up and
+    on the way down, and so does a prior that takes it.
+
     Source: Sønderby et al. 2016; Maaløe et al. 2019, "BIVA"; Child 2021, "Very deep VAEs".
 
     Args:
@@ -49,9 +53,11 @@ class LadderVAE(LatentVariableModel):
         form: "residual" or "precision".
         likelihood: as in `VAE`.
         seed: with the step, decides all noise.
+        condition: as in `VAE`.
 
     Raises:
-        InvalidArgument: numbers of networks or shapes that do not fit each other.
+        InvalidArgument: numbers of networks or shapes that do not fit each other, or a condition
+            that no part takes.
     """
 
     def __init__(
@@ -64,15 +70,11 @@ class LadderVAE(LatentVariableModel):
         form: str = "residual",
         likelihood="bernoulli",
         seed: int = 0,
+        condition=None,
         **kwargs,
     ):
         count = len(inference)
-        if kwargs.pop("condition", None) is not None:
-            raise InvalidArgument(
-                "LadderVAE takes no `condition`. Use `VAE` or `HierarchicalVAE`, or a ladder "
-                "without one."
-            )
-        super().__init__(num_layers=count, seed=seed, **kwargs)
+        super().__init__(num_layers=count, seed=seed, condition=condition, **kwargs)
         if count == 0 or len(top_down) != count or len(generation) != count - 1:
             raise InvalidArgument(
                 f"There are {count} inference, {len(generation)} generation and {len(top_down)} "
@@ -88,14 +90,15 @@ class LadderVAE(LatentVariableModel):
         check_prior(self.prior, self.posteriors[-1])
         self.likelihood = likelihoods.get(likelihood)
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
-            self.build(encoder.input_shape)
+            self.build(networks.shape_beside_condition(encoder, self.condition))
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
         self.x_shape = networks.example_shape(input_shape, "encoder")
-        self._h_shapes = networks.output_shapes(self.encoder, self.x_shape, "encoder")
+        inputs = networks.beside_condition(self.encoder, self.x_shape, self.condition)
+        self._h_shapes = networks.output_shapes(self.encoder, inputs, "encoder")
         count = len(self.inference_networks)
         if len(self._h_shapes) != count:
             raise InvalidArgument(
@@ -104,7 +107,9 @@ class LadderVAE(LatentVariableModel):
             )
         shapes, states = [None] * count, [None] * count  # of z_l and of d_l
         for number in reversed(range(count)):
-            inputs = self._inference_inputs(number, states[number])
+            inputs = self._with_condition(
+                self._i(number), self._inference_inputs(number, states[number])
+            )
             role = f"inference network of z{number + 1}"
             family = self.posteriors[number]
             shapes[number] = networks.connect(self._i(number), inputs, family, role)
@@ -113,17 +118,17 @@ class LadderVAE(LatentVariableModel):
             inputs = shapes[number]
             if states[number] is not None:
                 inputs = [shapes[number], states[number]]
+            network = self.top_down_networks[number]
+            inputs = self._with_condition(network, inputs)
             if number:
                 role = f"top-down network of z{number + 1}"
-                network = self.top_down_networks[number]
                 states[number - 1] = networks.connect_inputs(network, inputs, role)
             else:
-                decoder = self.top_down_networks[0]
-                networks.connect_decoder(decoder, inputs, self.likelihood, self.x_shape)
+                networks.connect_decoder(network, inputs, self.likelihood, self.x_shape)
         self.layer_shapes, self._d_shapes = tuple(shapes), tuple(states)
         self.prior.connect(self.posteriors[-1], None)
-        if not self.prior.built:
-            self.prior.build(self.layer_shapes[-1])
+        build_prior(self.prior, self.layer_shapes[-1], self.condition)
+        check_condition(self)
         self.built = True
         if self.estimator is not None:
             self._ready()
@@ -136,10 +141,14 @@ class LadderVAE(LatentVariableModel):
         alone = state is None or self.form == "precision"
         return self._h_shapes[number] if alone else [self._h_shapes[number], state]
 
+    def _with_condition(self, network, inputs):
+        """Return the shapes of all inputs of a network, given those of its values."""
+        return networks.beside_condition(network, inputs, self.condition)
+
     def _check_p(self, number, state, shape):
         role = f"generation network of z{number + 1}"
         network, family = self.generation_networks[number], self.posteriors[number]
-        found = networks.connect(network, state, family, role)
+        found = networks.connect(network, self._with_condition(network, state), family, role)
         if found != shape:
             raise InvalidArgument(
                 f"The {role} describes latents of shape {found}, but the inference network gives "
@@ -167,48 +176,63 @@ class LadderVAE(LatentVariableModel):
             self.likelihood,
         )
 
+    def parts_given_condition(self):
+        """As in `GenerativeModel`; q_l is made of all that p has above it, p(x|z) of every z."""
+        count = len(self.layer_shapes)
+        from_above = [1 + (number < count - 1) for number in range(count)]  # z_l, and d_l if any
+        inputs = from_above if self.form == "residual" else [1] * count
+        encodes = networks.takes_condition(self.encoder)
+        infers = any(map(networks.takes_condition, self.inference_networks, inputs))
+        generates = any(map(networks.takes_condition, self.generation_networks))
+        descends = list(map(networks.takes_condition, self.top_down_networks, from_above))
+        return {
+            "encode": encodes or infers or generates or any(descends[1:]),
+            "decode": any(descends),
+            "sample": any(descends) or generates or self.prior.takes_condition,
+        }
+
     def bottom_up(self, x, training=False, condition=None):
         """Return the features h_1, …, h_L of x."""
-        features = self.encoder(x, training=training)
+        features = networks.apply_given(self.encoder, x, self.x_shape, condition, training)
         return features if isinstance(features, (list, tuple)) else [features]
 
     def infer(self, h, draw, training=False, condition=None):
         """Draw z_L, …, z_1 from q, and return them with the parameters of p(x|z)."""
-        return self._descend(draw, training, h)
+        return self._descend(draw, training, condition, h)
 
     def generate(self, draw, training=False, condition=None):
         """Draw z_L, …, z_1 from p."""
-        return self._descend(draw, training)
+        return self._descend(draw, training, condition)
 
-    def _descend(self, draw, training, h=None):
+    def _descend(self, draw, training, condition, h=None):
         layers, state = [], None
+        given = {"condition": condition, "training": training}
         for number in reversed(range(len(self.layer_shapes))):
-            p = self._p(number, state, training)
+            p = self._p(number, state, **given)
             if h is None:
                 layers.insert(0, StochasticLayer(p, draw(number, p)))
             else:
-                q = self._q(number, p, h[number], state, training)
+                q = self._q(number, p, h[number], state, **given)
                 z, log_q = draw(number, q)
                 layers.insert(0, StochasticLayer(p, z, q, log_q))
-            state = self._next_state(number, layers[0].z, state, training)
+            state = self._next_state(number, layers[0].z, state, **given)
         return tuple(layers), state
 
-    def _p(self, number, state, training):
+    def _p(self, number, state, condition, training):
         """Return p(z_l|d_l); at the top, the prior."""
         if state is None:
-            return self.prior.given(training=training)
+            given = condition if self.prior.takes_condition else None
+            return self.prior.given(training=training, condition=given)
         network, shape = self.generation_networks[number], self._d_shapes[number]
-        params = networks.apply(network, state, shape, training)
+        params = networks.apply_given(network, state, shape, condition, training)
         return self.posteriors[number](params, len(state.shape) - len(shape))
 
-    def _q(self, number, p, h, state, training):
+    def _q(self, number, p, h, state, condition, training):
         """Return q(z_l|h_l, d_l), given p(z_l|d_l)."""
-        shape = self._h_shapes[number]
-        if state is None or self.form == "precision":
-            params = networks.apply(self._i(number), h, shape, training)
-        else:
-            shapes = [shape, self._d_shapes[number]]
-            params = networks.apply(self._i(number), [h, state], shapes, training)
+        values, shapes = h, self._h_shapes[number]
+        if state is not None and self.form == "residual":
+            values, shapes = [h, state], [shapes, self._d_shapes[number]]
+        params = networks.apply_given(self._i(number), values, shapes, condition, training)
         batch_ndims = len(params.shape) - len(self.layer_shapes[number])
         if state is None:
             return self.posteriors[number](params, batch_ndims)
@@ -217,16 +241,17 @@ class LadderVAE(LatentVariableModel):
         normal = combine(loc, softplus_scale(raw), p.distribution)
         return independent(normal, len(state.shape) - len(self._d_shapes[number]))
 
-    def _next_state(self, number, z, state, training):
+    def _next_state(self, number, z, state, condition, training):
         """Return d_{l−1} = f_l(z_l, d_l); of z_1, the parameters of p(x|z)."""
-        network, shape = self.top_down_networks[number], self.layer_shapes[number]
-        if state is None:
-            return networks.apply(network, z, shape, training)
-        return networks.apply(network, [z, state], [shape, self._d_shapes[number]], training)
+        values, shapes = z, self.layer_shapes[number]
+        if state is not None:
+            values, shapes = [z, state], [shapes, self._d_shapes[number]]
+        network = self.top_down_networks[number]
+        return networks.apply_given(network, values, shapes, condition, training)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
-        config = {"name": self.name, "seed": self.seed, "form": self.form}
+        config = {**super().get_config(), "form": self.form}
         parts = {
             "encoder": self.encoder,
             "inference": list(self.inference_networks),

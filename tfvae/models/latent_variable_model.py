@@ -18,7 +18,6 @@ from tfvae.models.generative_model import GenerativeModel
 from tfvae.models.settings import AttachedSetting, Scheduled, Setting
 from tfvae.random import Stream, draw_seed, fold_in, make_seed, stream_seed
 from tfvae.schedules import LinearWarmup
-from tfvae.training import unpack
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 
@@ -34,6 +33,7 @@ class LatentVariableModel(GenerativeModel):
     - `generate(draw, training, condition)`: the pass that draws them from p;
     - `posterior_of_layer`, `layer_shapes`: the family of q and the shape of each layer;
     - `generative_parts`: the layers whose weights p(x, z) has;
+    - `parts_given_condition`, if it may have a condition;
     - `latent_shape`, `x_shape`: shapes of one latent and one example, known once built.
 
     `tfvae.joint` says what a pass is. Outside of it a latent is one tensor: that of the only layer,
@@ -55,6 +55,7 @@ class LatentVariableModel(GenerativeModel):
     """
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
+    takes_condition_instead = "prior='conditional_normal' or prior='flow'"
     better = GenerativeModel.better | {
         "elbo": "max",
         "reconstruction": "min",
@@ -81,9 +82,8 @@ class LatentVariableModel(GenerativeModel):
 
     def __init__(self, num_layers: int = 1, seed: int = 0, condition=None, **kwargs):
         by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
-        super().__init__((*METRICS, *by_layer), seed, **kwargs)
+        super().__init__((*METRICS, *by_layer), seed, condition, **kwargs)
         self._penalty = keras.metrics.Mean("penalty")
-        self.condition = conditions.get(condition)
 
     def compile(
         self,
@@ -177,22 +177,6 @@ class LatentVariableModel(GenerativeModel):
         """The kind of each stochastic layer, "continuous", "bernoulli" or "categorical"."""
         return tuple(posterior.kind for posterior in self.posterior_of_layer)
 
-    def check_batch(self, x, y, name):  # noqa: D102
-        super().check_batch(x, y, name)
-        if self.condition is not None:
-            self.condition.check(y, len(x), name, one_for_all=False)
-
-    def takes(self, x, y):  # noqa: D102
-        taken = super().takes(x, y)
-        if self.condition is None:
-            return taken
-        return taken & self.condition.takes(self.condition.check(y, None, "x", one_for_all=False))
-
-    def refusal(self):  # noqa: D102
-        if self.condition is None:
-            return super().refusal()
-        return f"held a condition other than {self.condition}, or {super().refusal()}"
-
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`. A prior that starts at training examples is given some."""
         if self.steps_made == 0 and self.prior.num_examples_to_start:
@@ -208,11 +192,6 @@ class LatentVariableModel(GenerativeModel):
         elif not isinstance(x, (np.ndarray, tf.Tensor)):
             return
         self.prior.start(np.asarray(x[:count], np.float32))
-
-    @property
-    def uses_of_condition(self) -> frozenset[str]:
-        """Which of "encode", "decode" and "sample" depend on y, as the networks have it."""
-        return frozenset()
 
     # What a subclass implements: the passes.
 
@@ -240,22 +219,6 @@ class LatentVariableModel(GenerativeModel):
         raise NotImplementedError
 
     # What follows from them.
-
-    def encode_condition(self, condition, count) -> tf.Tensor | None:
-        """Return c(y), `[count, C]`, of conditions or of one for all; None without a condition.
-
-        Raises:
-            InvalidArgument: a condition that is missing, or that the model does not have.
-            InvalidData: conditions of another type or shape, or out of range.
-        """
-        if self.condition is not None:
-            return self.condition.encode(condition, count)
-        if condition is not None:
-            raise InvalidArgument(
-                f"{type(self).__name__} got a condition and has none. Make the model with "
-                "`condition=`, or leave the condition out."
-            )
-        return None
 
     def inference(self, x: tf.Tensor, training: bool = False, h=None, condition=None) -> Infer:
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
@@ -353,13 +316,6 @@ class LatentVariableModel(GenerativeModel):
     def call(self, x, training=False, condition=None):
         """Return reconstructions, the mean of p(x|z) at what `encode` gives."""
         return self._p_x(self._at_representatives(x, training, condition)[1]).mean()
-
-    def predict_step(self, data):
-        """Call the model on a batch, and on the condition beside it where the model has one."""
-        if self.condition is None:
-            return super().predict_step(data)
-        x, y, _ = unpack(data)
-        return self(x, training=False, condition=y)
 
     def _at_representatives(self, x, training, condition):
         """Return the layers and the parameters of p(x|z) where each z stands for its q."""
@@ -482,7 +438,7 @@ class LatentVariableModel(GenerativeModel):
 
     def _estimate(self, x, y, bound, seed, training):
         x = tf.cast(x, tf.float32)
-        infer = self.inference(x, training, condition=None if self.condition is None else y)
+        infer = self.inference(x, training, condition=y if self.trains_on_condition else None)
         return self.estimator.estimate(bound, infer, x, seed, training)
 
     def training_bound(self) -> Bound:

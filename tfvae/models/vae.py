@@ -82,7 +82,7 @@ class VAE(LatentVariableModel):
         check_prior(self.prior, self.posterior)
         self.prior.connect(self.posterior, self.x_shape)
         build_prior(self.prior, self.latent_shape, self.condition)
-        check_condition(self.condition, [self.encoder], [self.decoder], self.prior)
+        check_condition(self)
         self.built = True
         if self.estimator is not None:
             self._ready()
@@ -102,18 +102,13 @@ class VAE(LatentVariableModel):
         """What p(x, z) is made of."""
         return (self.decoder, self.prior, self.likelihood)
 
-    @property
-    def uses_of_condition(self) -> frozenset[str]:
-        """Which of "encode", "decode" and "sample" depend on y."""
-        if self.condition is None:
-            return frozenset()
+    def parts_given_condition(self):  # noqa: D102
         decodes = networks.takes_condition(self.decoder)
-        uses = {
+        return {
             "encode": networks.takes_condition(self.encoder),
             "decode": decodes,
             "sample": decodes or self.prior.takes_condition,
         }
-        return frozenset(name for name, depends in uses.items() if depends)
 
     def bottom_up(self, x, training=False, condition=None):
         """Return the parameters of q(z|x), `[B, ...]`."""
@@ -155,10 +150,10 @@ class VAE(LatentVariableModel):
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
-        config = {"name": self.name, "seed": self.seed}
+        config = super().get_config()
         for name in ("encoder", "decoder", "prior", "posterior", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
-        return config | condition_config(self)
+        return config
 
 
 def check_prior(prior, posterior) -> None:
@@ -183,29 +178,16 @@ def build_prior(prior, latent_shape, condition) -> None:
     prior.build(latent_shape, *([condition.size] if takes else []))
 
 
-def check_condition(condition, encoders, decoders, prior) -> None:
+def check_condition(model) -> None:
     """Refuse a condition that no part takes, or that a prior made of the encoder would need.
 
     Raises:
         InvalidArgument: with what takes one.
     """
-    if condition is None:
-        return
-    of_encoder = any(map(networks.takes_condition, encoders))
-    if of_encoder and prior.num_examples_to_start:
+    model.check_condition_is_used()
+    if "encode" in model.uses_of_condition and model.prior.num_examples_to_start:
         raise InvalidArgument(
-            f"The prior {type(prior).__name__} is made of q(z|x), but the encoder has a second "
-            "input, the condition. Use prior='conditional_normal' or prior='flow', or an encoder "
-            "without `condition_size=`."
+            f"The prior {type(model.prior).__name__} is made of q(z|x), but the encoder has a "
+            "second input, the condition. Use prior='conditional_normal' or prior='flow', or an "
+            "encoder without `condition_size=`."
         )
-    if not (of_encoder or any(map(networks.takes_condition, decoders)) or prior.takes_condition):
-        raise InvalidArgument(
-            f"`condition` is {condition}, but no part of the model takes it. Make the encoder and "
-            f"the decoder networks of two inputs, with `condition_size={condition.size}` in "
-            "`tfvae.networks`, or use prior='conditional_normal' or prior='flow'."
-        )
-
-
-def condition_config(model) -> dict:
-    """Return the constructor argument `condition` of a model, if it has one."""
-    return {} if model.condition is None else {"condition": model.condition.config()}

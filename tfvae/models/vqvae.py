@@ -31,6 +31,10 @@ class VQVAE(CodeModel):
         prior.fit(codes)
         model.prior = prior
 
+    With a condition y the model is p(x|y) = Σ_codes p(x|codes, y) p(codes|y): a network with a
+    second input gets c(y) `[B, C]` there, and a prior made with `num_classes=` gets the label. Fit
+    such a prior on the codes and the labels: `prior.fit(model.encode(x, condition=y), y)`.
+
     Calling the model on x gives reconstructions, the mean of p(x|z_q(x)); so does `predict`.
 
     Source: van den Oord et al. 2017, "Neural discrete representation learning", sec. 3.
@@ -44,10 +48,13 @@ class VQVAE(CodeModel):
             `tfvae.likelihoods.Likelihood`.
         prior: a `tfvae.code_priors.CodePrior`; uniform if None.
         seed: with the step, decides all noise.
+        condition: what y of the networks is: a number C of classes, c(y) one-hot; or the shape
+            `(C,)` of vectors; None where no network takes it.
 
     Raises:
         InvalidArgument: networks whose shapes do not fit each other, the quantizer or the
-            likelihood, or a prior over codes of another shape or codebook.
+            likelihood, a prior over codes of another shape or codebook, or with other classes, or
+            a condition that no network takes.
     """
 
     def __init__(
@@ -58,14 +65,16 @@ class VQVAE(CodeModel):
         likelihood="normal",
         prior=None,
         seed: int = 0,
+        condition=None,
         **kwargs,
     ):
-        super().__init__([quantizers.get(quantizer)], likelihood, prior, seed, **kwargs)
+        codebooks = [quantizers.get(quantizer)]
+        super().__init__(codebooks, likelihood, prior, seed, condition, **kwargs)
         self._takes_any_size = isinstance(quantizer, str)
         self.encoder = encoder
         self.decoder = decoder
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
-            self.build(encoder.input_shape)
+            self.build(networks.shape_beside_condition(encoder, self._condition))
 
     @property
     def quantizer(self) -> quantizers.Quantizer:
@@ -73,8 +82,8 @@ class VQVAE(CodeModel):
         return self.codebooks[0]
 
     def connect(self):  # noqa: D102
-        networks.build(self.encoder, self.x_shape, "encoder")
-        shape = networks.output_shape(self.encoder, (None, *self.x_shape), "encoder")
+        inputs = networks.beside_condition(self.encoder, self.x_shape, self._condition)
+        shape = networks.connect_inputs(self.encoder, inputs, "encoder")
         if self._takes_any_size:
             self._resize_quantizer(shape[-1])
         build_quantizer(self.quantizer, shape, "encoder")
@@ -82,17 +91,24 @@ class VQVAE(CodeModel):
         count = math.prod(self.quantizer.codes_per_vector)
         return shape, code_shape, [math.prod(code_shape) // count] * count
 
-    def quantized(self, x, training=False):  # noqa: D102
-        return self.quantizer(self.encoder(x, training=training), training=training)
+    def parts_given_condition(self):  # noqa: D102
+        encodes, decodes = map(networks.takes_condition, (self.encoder, self.decoder))
+        return {"encode": encodes, "decode": decodes, "sample": decodes}
 
-    def lookup(self, codes):  # noqa: D102
+    def quantized(self, x, training=False, condition=None):  # noqa: D102
+        return self.quantizer(self._vectors(x, training, condition), training=training)
+
+    def lookup(self, codes, condition=None):  # noqa: D102
         return self.quantizer.lookup(codes)
 
     def by_codebook(self, codes):  # noqa: D102
         return tf.unstack(codes, axis=-1) if self.quantizer.codes_per_vector else [codes]
 
-    def vectors_to_start(self, index, x):  # noqa: D102
-        return self.encoder(x)
+    def vectors_to_start(self, index, x, condition=None):  # noqa: D102
+        return self._vectors(x, False, condition)
+
+    def _vectors(self, x, training, condition):
+        return networks.apply_given(self.encoder, x, self.x_shape, condition, training)
 
     def _resize_quantizer(self, embedding_dim):
         """Give the quantizer that was asked for by name the size of the encoder's vectors."""
@@ -103,7 +119,7 @@ class VQVAE(CodeModel):
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
-        config = {"name": self.name, "seed": self.seed}
+        config = super().get_config()
         for name in ("encoder", "quantizer", "decoder", "likelihood", "prior"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config

@@ -33,14 +33,42 @@ def in_order(inputs, before, after, condition_size: int, name: str) -> keras.Mod
     """
     if not condition_size:
         return keras.Sequential([inputs, *before, *after], name=name)
-    condition = keras.Input((condition_size,), name="condition")
+    condition = condition_input(condition_size)
     value = inputs
     for layer in before:
         value = layer(value)
-    value = layers.Concatenate()([value, condition])
+    value = given_condition(value, condition)
     for layer in after:
         value = layer(value)
-    return keras.Model([inputs, condition], value, name=name)
+    return keras.Model([inputs, *condition], value, name=name)
+
+
+def network_of(inputs: list, outputs, name: str) -> keras.Model:
+    """Return the functional model of one input or several, of one output or several."""
+    inputs, outputs = (
+        part[0] if isinstance(part, list) and len(part) == 1 else part for part in (inputs, outputs)
+    )
+    return keras.Model(inputs, outputs, name=name)
+
+
+def condition_input(condition_size: int) -> list:
+    """Return the last inputs of a network: that of c(y) `[B, C]`, or none for a width of 0."""
+    return [keras.Input((condition_size,), name="condition")] if condition_size else []
+
+
+def given_condition(values, condition: list):
+    """Return values that see the condition, if there is one: `[B, n]`, or `[B, H, W, channels]`.
+
+    Vectors are joined with c(y); to a grid V c(y) is added at every site, V learned, which is what
+    a convolution would make of c(y) in further channels.
+    """
+    if not condition:
+        return values
+    if len(values.shape) == 2:
+        return layers.Concatenate()([values, *condition])
+    channels = values.shape[-1]
+    bias = layers.Dense(channels, use_bias=False)(*condition)
+    return layers.Add()([values, layers.Reshape((1, 1, channels))(bias)])
 
 
 def initial_bias(bias):

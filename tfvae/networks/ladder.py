@@ -1,5 +1,7 @@
 """The networks of a ladder variational autoencoder, for vectors and for pictures."""
 
+import math
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -7,7 +9,7 @@ from keras import layers
 
 from tfvae.errors import InvalidArgument
 from tfvae.networks.dense import hidden_layer
-from tfvae.networks.ends import initial_bias
+from tfvae.networks.ends import condition_input, given_condition, initial_bias, network_of
 
 
 class LadderNetworks(NamedTuple):
@@ -27,6 +29,7 @@ def dense_ladder(
     activation="tanh",
     form: str = "residual",
     bias=None,
+    condition_size: int = 0,
 ) -> LadderNetworks:
     """Return the networks of a ladder of vectors z_1, …, z_L.
 
@@ -38,21 +41,22 @@ def dense_ladder(
         activation: of the hidden layers; "gated" for `GatedDense`.
         form: of q, as the model's.
         bias: initial value of the outputs' bias, as in `dense_decoder`.
+        condition_size: C, the width of one more input of every network, for a condition; 0 for
+            none.
     """
     count = len(latent_sizes)
     features, x = [], keras.Input(x_shape)
-    h = layers.Flatten()(x)
+    condition = condition_input(condition_size)
+    h = given_condition(layers.Flatten()(x), condition)
     for _ in range(count):
         h = hidden_layer(hidden, activation)(h)
         features.append(h)
-    encoder = keras.Model(x, features if count > 1 else features[0], name="encoder")
+    encoder = network_of([x, *condition], features, "encoder")
 
     def network(name, sizes, units, last=None):
-        inputs = [keras.Input((size,)) for size in sizes]
-        joined = layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+        inputs, joined = _joined([(size,) for size in sizes], condition_size)
         values = hidden_layer(hidden, activation)(joined)
-        outputs = layers.Dense(units, **(last or {}))(values)
-        return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+        return network_of(inputs, layers.Dense(units, **(last or {}))(values), name)
 
     inference, generation, top_down = [], [], []
     for number, size in enumerate(latent_sizes):
@@ -66,24 +70,15 @@ def dense_ladder(
         seen = [size] if top else [size, hidden]
         if number:
             top_down.append(network(f"top_down_{number + 1}", seen, hidden))
-    top_down.insert(0, _dense_top_down(latent_sizes, hidden, activation, output_shape, bias))
-    return LadderNetworks(encoder, inference, generation, top_down)
-
-
-def _dense_top_down(latent_sizes, hidden, activation, output_shape, bias):
-    """Return the network [z_1, d_1] → parameters of p(x|z)."""
-    inputs = [keras.Input((latent_sizes[0],))]
-    if len(latent_sizes) > 1:
-        inputs.append(keras.Input((hidden,)))
-    values = layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+    shapes = [(latent_sizes[0],), (hidden,)][: 1 + (count > 1)]
+    inputs, values = _joined(shapes, condition_size)
     for _ in range(2):
         values = hidden_layer(hidden, activation)(values)
-    total = 1
-    for length in output_shape:
-        total *= length
+    total = math.prod(output_shape)
     values = layers.Dense(total, bias_initializer=initial_bias(bias), name="params")(values)
-    outputs = layers.Reshape(output_shape)(values)
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name="decoder")
+    decoder = network_of(inputs, layers.Reshape(output_shape)(values), "decoder")
+    top_down.insert(0, decoder)
+    return LadderNetworks(encoder, inference, generation, top_down)
 
 
 def residual_ladder(
@@ -95,6 +90,7 @@ def residual_ladder(
     num_blocks: int = 1,
     form: str = "residual",
     bias=None,
+    condition_size: int = 0,
 ) -> LadderNetworks:
     """Return the networks of a ladder of grids z_1, …, z_L, with residual blocks between.
 
@@ -109,6 +105,7 @@ def residual_ladder(
         num_blocks: residual blocks at every level, on the way up and down.
         form: of q, as the model's.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
+        condition_size: as in `dense_ladder`; every site of a grid is given the condition.
 
     Raises:
         InvalidArgument: strides that do not divide height and width, or are not one for each layer.
@@ -120,7 +117,9 @@ def residual_ladder(
             "expected one for each."
         )
     features, x = [], keras.Input(x_shape)
+    condition = condition_input(condition_size)
     h = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
+    h = given_condition(h, condition)
     for stride in strides:
         if height % stride or width % stride:
             raise InvalidArgument(
@@ -131,7 +130,7 @@ def residual_ladder(
         h = layers.Conv2D(filters, 2 * stride - 1 + stride % 2, strides=stride, padding="same")(h)
         h = _blocks(h, filters, num_blocks)
         features.append(h)
-    encoder = keras.Model(x, features if len(features) > 1 else features[0], name="encoder")
+    encoder = network_of([x, *condition], features, "encoder")
 
     inference, generation, top_down = [], [], []
     for number, channels in enumerate(latent_channels):
@@ -140,9 +139,10 @@ def residual_ladder(
         seen = [state] if top or form == "precision" else [state, state]
         start = "zeros" if len(seen) > 1 else "glorot_uniform"
         name = f"{number + 1}"
-        inference.append(_head(f"inference_{name}", seen, filters, 2 * channels, start))
+        head = partial(_head, filters=filters, channels=2 * channels, condition=condition_size)
+        inference.append(head(f"inference_{name}", seen, start=start))
         if not top:
-            generation.append(_head(f"generation_{name}", [state], filters, 2 * channels))
+            generation.append(head(f"generation_{name}", [state]))
         seen = [(*grid, channels)] if top else [(*grid, channels), state]
         top_down.append(
             _step_down(
@@ -152,6 +152,7 @@ def residual_ladder(
                 num_blocks,
                 strides[number],
                 None if number else (output_channels, bias),
+                condition_size,
             )
         )
     return LadderNetworks(encoder, inference, generation, top_down)
@@ -166,26 +167,24 @@ def _blocks(x, filters, count):
     return x
 
 
-def _joined(shapes):
-    inputs = [keras.Input(shape) for shape in shapes]
-    return inputs, layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+def _joined(shapes, condition_size):
+    """Return the inputs of a network, and the values among them joined, given the condition."""
+    inputs, condition = [keras.Input(shape) for shape in shapes], condition_input(condition_size)
+    joined = layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+    return [*inputs, *condition], given_condition(joined, condition)
 
 
-def _model(inputs, outputs, name):
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
-
-
-def _head(name, shapes, filters, channels, start="glorot_uniform"):
+def _head(name, shapes, filters, channels, condition, start="glorot_uniform"):
     """Return a network from features to parameters on the same grid."""
-    inputs, x = _joined(shapes)
+    inputs, x = _joined(shapes, condition)
     x = layers.Activation("silu")(x)
     x = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
-    return _model(inputs, layers.Conv2D(channels, 1, kernel_initializer=start)(x), name)
+    return network_of(inputs, layers.Conv2D(channels, 1, kernel_initializer=start)(x), name)
 
 
-def _step_down(name, shapes, filters, num_blocks, stride, output):
+def _step_down(name, shapes, filters, num_blocks, stride, output, condition):
     """Return the network of a next state on the finer grid, or of the output."""
-    inputs, x = _joined(shapes)
+    inputs, x = _joined(shapes, condition)
     x = layers.Conv2D(filters, 1)(x)
     if len(shapes) > 1:
         x = layers.Add()([x, inputs[1]])
@@ -193,8 +192,8 @@ def _step_down(name, shapes, filters, num_blocks, stride, output):
     if stride > 1:
         x = layers.Conv2DTranspose(filters, 2 * stride, strides=stride, padding="same")(x)
     if output is None:
-        return _model(inputs, x, name)
+        return network_of(inputs, x, name)
     channels, bias = output
     x = layers.Activation("silu")(_blocks(x, filters, num_blocks))
     last = {"bias_initializer": initial_bias(bias), "name": "params"}
-    return _model(inputs, layers.Conv2D(channels, 3, padding="same", **last)(x), "decoder")
+    return network_of(inputs, layers.Conv2D(channels, 3, padding="same", **last)(x), "decoder")

@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from tfvae.errors import InvalidArgument
-from tfvae.networks.ends import initial_bias
+from tfvae.networks.ends import condition_input, given_condition, initial_bias, network_of
 
 
 def residual_encoder(
@@ -17,6 +17,7 @@ def residual_encoder(
     num_downsamplings: int = 2,
     num_blocks: int = 2,
     block_filters: int = 32,
+    condition_size: int = 0,
     name: str = "encoder",
 ) -> keras.Model:
     """x `[B, H, W, C]` → stride-2 4×4 convolutions → residual blocks → `[B, h, w, embedding_dim]`.
@@ -33,6 +34,8 @@ def residual_encoder(
         num_downsamplings: how often height and width are halved.
         num_blocks: residual blocks.
         block_filters: channels inside a residual block.
+        condition_size: C, the width of a second input for a condition, which every site of the
+            hidden grid is given; 0 for none.
         name: of the model.
 
     Raises:
@@ -50,10 +53,12 @@ def residual_encoder(
         channels = filters // 2 if level == 0 and num_downsamplings > 1 else filters
         x = layers.Conv2D(channels, 4, strides=2, padding="same", activation="relu")(x)
     x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+    condition = condition_input(condition_size)
+    x = given_condition(x, condition)
     x = _residual_stack(x, filters, num_blocks, block_filters)
     if embedding_dim is not None:
         x = layers.Conv2D(embedding_dim, 1, name="embedding")(x)
-    return keras.Model(inputs, x, name=name)
+    return network_of([inputs, *condition], x, name)
 
 
 def residual_decoder(
@@ -64,6 +69,7 @@ def residual_decoder(
     num_blocks: int = 2,
     block_filters: int = 32,
     bias=None,
+    condition_size: int = 0,
     name: str = "decoder",
 ) -> keras.Model:
     """The mirror of `residual_encoder`: z `[B, h, w, D]` → `[B, H, W, output_channels]`.
@@ -76,10 +82,13 @@ def residual_decoder(
         num_blocks: residual blocks.
         block_filters: channels inside a residual block.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
+        condition_size: as in `residual_encoder`.
         name: of the model.
     """
     x = inputs = keras.Input(latent_shape)
     x = layers.Conv2D(filters, 3, padding="same")(x)
+    condition = condition_input(condition_size)
+    x = given_condition(x, condition)
     x = _residual_stack(x, filters, num_blocks, block_filters)
     for level in range(num_upsamplings - 1, 0, -1):
         channels = filters // 2 if level == 1 else filters
@@ -89,7 +98,7 @@ def residual_decoder(
         x = layers.Conv2DTranspose(output_channels, 4, strides=2, **last)(x)
     else:
         x = layers.Conv2D(output_channels, 3, **last)(x)
-    return keras.Model(inputs, x, name=name)
+    return network_of([inputs, *condition], x, name)
 
 
 def _residual_stack(x, filters, num_blocks, block_filters):

@@ -39,19 +39,13 @@ def connect_inputs(network: keras.Model, input_shape, role: str) -> tuple[int, .
     Raises:
         InvalidArgument: the network takes another shape or another number of inputs.
     """
-    several = isinstance(input_shape, list)
-    shape = [(None, *s) for s in input_shape] if several else (None, *input_shape)
-    if several and not network.built:
-        network.build(shape)
-    elif not several:
-        build(network, tuple(input_shape), role)
+    if isinstance(input_shape, list):
+        shape = _build_of_several(network, input_shape, role)
+        return output_shape(network, shape, role)
+    shape = (None, *input_shape)
+    build(network, tuple(input_shape), role)
     wanted = getattr(network, "input_shape", None)
-    if several and (not isinstance(wanted, list) or [tuple(w) for w in wanted] != shape):
-        raise InvalidArgument(
-            f"The {role} has inputs of shape {wanted}; expected {len(shape)} inputs, of shapes "
-            f"{shape}."
-        )
-    if not several and wanted is not None and example_shape(wanted, role) != shape[1:]:
+    if wanted is not None and example_shape(wanted, role) != shape[1:]:
         raise InvalidArgument(
             f"The {role} takes latents of shape {example_shape(wanted, role)}, but the encoder "
             f"before it gives latents of shape {shape[1:]}. For D latents the last axis of an "
@@ -60,17 +54,33 @@ def connect_inputs(network: keras.Model, input_shape, role: str) -> tuple[int, .
     return output_shape(network, shape, role)
 
 
+def _build_of_several(network, input_shapes, role):
+    """Build a network of several inputs, and return their shapes with that of the batch."""
+    shape = [(None, *s) for s in input_shapes]
+    if not network.built:
+        network.build(shape)
+    wanted = getattr(network, "input_shape", None)
+    if not isinstance(wanted, list) or [tuple(w) for w in wanted] != shape:
+        raise InvalidArgument(
+            f"The {role} has inputs of shape {wanted}; expected {len(shape)} inputs, of shapes "
+            f"{shape}."
+        )
+    return shape
+
+
 def output_shapes(network: keras.Model, input_shape, role: str) -> list[tuple[int, ...]]:
-    """Build a network for inputs of a shape, and return those of its outputs, one or several.
+    """Build a network for inputs of a shape, or a list of these; return the shapes of its outputs.
 
     Raises:
         InvalidArgument: the network takes another shape.
     """
-    if not network.built:
+    if isinstance(input_shape, list):
+        _build_of_several(network, input_shape, role)
+    elif not network.built:
         network.build((None, *input_shape))
     outputs = getattr(network, "outputs", None)
     if outputs is None or len(outputs) == 1:
-        return [connect_inputs(network, tuple(input_shape), role)]
+        return [connect_inputs(network, input_shape, role)]
     return [tuple(output.shape[1:]) for output in outputs]
 
 
@@ -126,22 +136,23 @@ def _apply_to_several(network, values, shapes, training):
     return tf.reshape(output, tf.concat([batch_shape, output.shape[1:]], 0))
 
 
-def takes_condition(network: keras.Model) -> bool:
-    """Return whether a network has a second input, for the vectors c(y) of a condition."""
-    return len(getattr(network, "inputs", None) or ()) == 2
+def takes_condition(network: keras.Model, num_values: int = 1) -> bool:
+    """Return whether a network has one more input than its values: c(y) of a condition."""
+    return len(getattr(network, "inputs", None) or ()) == num_values + 1
 
 
 def beside_condition(network: keras.Model, input_shape, condition):
-    """Return what `connect` takes for a network of one value, and of a condition if it has that.
+    """Return what `connect` takes for a network of values, and of a condition if it has that.
 
     Args:
         network: as in `connect`.
-        input_shape: of one value.
+        input_shape: of the value; of several values, a list.
         condition: a `tfvae.conditions.Condition`, or None.
     """
-    if condition is None or not takes_condition(network):
-        return tuple(input_shape)
-    return [tuple(input_shape), (condition.size,)]
+    shapes = input_shape if isinstance(input_shape, list) else [tuple(input_shape)]
+    if condition is None or not takes_condition(network, len(shapes)):
+        return input_shape if isinstance(input_shape, list) else tuple(input_shape)
+    return [*shapes, (condition.size,)]
 
 
 def shape_beside_condition(network: keras.Model, condition):
@@ -151,11 +162,16 @@ def shape_beside_condition(network: keras.Model, condition):
     return network.input_shape[0]
 
 
-def apply_given(network: keras.Model, value, shape, condition, training: bool = False) -> tf.Tensor:
-    """Apply a network to a value, and to the condition c(y) `[B, C]` if it has an input for it."""
-    if condition is None or not takes_condition(network):
-        return apply(network, value, shape, training)
-    return apply(network, [value, condition], [shape, condition.shape[-1:]], training)
+def apply_given(
+    network: keras.Model, values, shapes, condition, training: bool = False
+) -> tf.Tensor:
+    """Apply a network as `apply`, and to the condition c(y) `[B, C]` if it has an input for it."""
+    several = isinstance(values, list)
+    if condition is None or not takes_condition(network, len(values) if several else 1):
+        return apply(network, values, shapes, training)
+    if not several:
+        values, shapes = [values], [shapes]
+    return apply(network, [*values, condition], [*shapes, condition.shape[-1:]], training)
 
 
 def conditional(

@@ -102,11 +102,15 @@ class Decoder:
         conditions = self._conditions("decode", condition, len(z))
         return self._in_batches("decode", "image", latents=z, **conditions)
 
-    def decode_codes(self, codes: np.ndarray) -> np.ndarray:
+    def decode_codes(self, codes: np.ndarray, condition=None) -> np.ndarray:
         """Return images `[N, *image_shape]`, the mean of p(x|codes), for codes `[N, *code_shape]`.
 
+        Args:
+            codes: the codes.
+            condition: as in `sample`, where the decoder takes one.
+
         Raises:
-            InvalidArgument: a file with latents.
+            InvalidArgument: a file with latents; a condition that is missing or not wanted.
             InvalidData: codes of another shape, not integers, or not from 0 to K − 1.
         """
         if self.code_shape is None:
@@ -115,7 +119,8 @@ class Decoder:
                 "`decode`."
             )
         codes = _checked_codes(codes, self.code_shape, self.codebook_size)
-        return self._in_batches("decode_codes", "image", codes=codes)
+        conditions = self._conditions("decode_codes", condition, len(codes))
+        return self._in_batches("decode_codes", "image", codes=codes, **conditions)
 
     def encode(self, x: np.ndarray, condition=None) -> np.ndarray:
         """Return what an image is coded by, for images `[N, *image_shape]`.
@@ -199,13 +204,23 @@ class Decoder:
     def decode_latency(self, batch_size: int = 1) -> float:
         """Return the median time of decoding a batch on this machine, in milliseconds."""
         if self.code_shape is None:
+            signature = "decode"
             inputs = {"latents": np.zeros((batch_size, *self.latent_shape), np.float32)}
-            if "decode" in self._conditioned:
-                any_one = np.zeros(self.condition_size) if self.condition_size else 0
-                inputs |= self._conditions("decode", any_one, batch_size)
-            return timed(lambda: self._run_batch("decode", inputs)).median
-        codes = np.zeros((batch_size, *self.code_shape), np.int32)
-        return timed(lambda: self._run_batch("decode_codes", {"codes": codes})).median
+        else:
+            signature = "decode_codes"
+            inputs = {"codes": np.zeros((batch_size, *self.code_shape), np.int32)}
+        if self.takes_condition(signature):
+            any_one = np.zeros(self.condition_size) if self.condition_size else 0
+            inputs |= self._conditions(signature, any_one, batch_size)
+        return timed(lambda: self._run_batch(signature, inputs)).median
+
+    def takes_condition(self, signature: str) -> bool:
+        """Whether a signature has the input `condition`."""
+        return signature in self._conditioned
+
+    def given(self, signature: str, condition) -> dict:
+        """Return the argument `condition` of what runs a signature, where that takes one."""
+        return {"condition": condition} if self.takes_condition(signature) else {}
 
     def _in_batches(self, signature, output, same=None, **rows):
         """Return one output for `rows`, arrays of one length, a part of them at a time."""
@@ -225,7 +240,7 @@ class Decoder:
 
     def _conditions(self, signature, condition, count):
         """Return the input `condition` by its name, of a signature that has it; else nothing."""
-        if signature not in self._conditioned:
+        if not self.takes_condition(signature):
             if condition is not None:
                 raise InvalidArgument(
                     f"{signature!r} in {self._name} has no classes and got labels: it depends on "

@@ -32,11 +32,6 @@ def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
         InvalidArgument: names, options or sizes that do not exist or do not go together.
     """
     config = with_networks(config, splits.shape)
-    if splits.condition is not None and config.model.family != "vae":
-        raise InvalidArgument(
-            f"data.condition is for the model family 'vae'; {config.model.family!r} takes none. "
-            "Classes of a prior over codes are set in `tfvae train-prior`."
-        )
     training = config.training
     keras.utils.set_random_seed(training.seed)
     policy = keras.config.dtype_policy()
@@ -105,8 +100,7 @@ def _vae(config, splits):
     common["prior"] = None
     if options.prior:
         common["prior"] = priors.get(options.prior, **options.prior_options)
-    if splits.condition is not None:
-        common["condition"] = splits.condition
+    common["condition"] = splits.condition
     if options.upper_latent_sizes:
         return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
     return VAE(*encoders, *decoders, posterior=posterior, **common)
@@ -116,6 +110,7 @@ def _ladder(config, splits):
     options = config.model
     likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
     network = {"form": "residual", **options.network_options}
+    common = {"condition_size": _condition_size(splits), "options": network}
     if options.network == "residual":
         parts = _call(
             networks.residual_ladder,
@@ -123,7 +118,7 @@ def _ladder(config, splits):
             likelihood.params_size(splits.shape[-1]),
             _latent_sizes(options),
             bias=_bias(likelihood, splits, per_channel=True),
-            options=network,
+            **common,
         )
     else:
         parts = _call(
@@ -133,11 +128,17 @@ def _ladder(config, splits):
             _latent_sizes(options),
             activation=_activation(options.activation),
             bias=_bias(likelihood, splits, per_channel=False),
-            options=network,
+            **common,
         )
     prior = priors.get(options.prior or "standard_normal", **options.prior_options)
-    common = {"likelihood": likelihood, "seed": config.training.seed, "form": network["form"]}
-    return LadderVAE(*parts, prior=prior, **common)
+    return LadderVAE(
+        *parts,
+        prior=prior,
+        form=network["form"],
+        likelihood=likelihood,
+        seed=config.training.seed,
+        condition=splits.condition,
+    )
 
 
 def _vqvae(config, splits):
@@ -147,12 +148,27 @@ def _vqvae(config, splits):
     network = dict(options.network_options)
     padding = _padding(splits.shape, network.get("num_downsamplings", 2))
     padded = tuple(n + sum(ends) for n, ends in zip(splits.shape, (*padding, (0, 0)), strict=True))
-    encoder = _call(networks.residual_encoder, padded, quantizer.embedding_dim, options=network)
-    decoder = _residual_decoder(encoder.output_shape[1:], network, likelihood, splits)
+    size = _condition_size(splits)
+    encoder = _call(
+        networks.residual_encoder,
+        padded,
+        quantizer.embedding_dim,
+        condition_size=size,
+        options=network,
+    )
+    latent_shape = encoder.output_shape[1:]
+    decoder = _residual_decoder(latent_shape, network, likelihood, splits)
     if padded != splits.shape:
-        encoder = _after(keras.layers.ZeroPadding2D(padding), encoder, splits.shape)
-        decoder = _after(decoder, keras.layers.Cropping2D(padding), decoder.input_shape[1:])
-    return VQVAE(encoder, quantizer, decoder, likelihood, seed=config.training.seed)
+        encoder = _after(keras.layers.ZeroPadding2D(padding), encoder, splits.shape, size)
+        decoder = _after(decoder, keras.layers.Cropping2D(padding), latent_shape, size)
+    return VQVAE(
+        encoder,
+        quantizer,
+        decoder,
+        likelihood,
+        seed=config.training.seed,
+        condition=splits.condition,
+    )
 
 
 def _padding(shape, halvings):
@@ -167,11 +183,15 @@ def _padding(shape, halvings):
     return tuple((n // 2, n - n // 2) for n in missing)
 
 
-def _after(first, second, input_shape):
-    """Return the network of one layer or network after another."""
-    inputs = keras.Input(input_shape)
+def _after(first, second, input_shape, condition_size):
+    """Return the network of one layer or network after another; the network has the condition."""
+    value = inputs = keras.Input(input_shape)
+    given = [keras.Input((condition_size,), name="condition")] if condition_size else []
+    for part in (first, second):
+        takes = given and isinstance(part, keras.Model)
+        value = part([value, *given] if takes else value)
     name = next(part.name for part in (first, second) if isinstance(part, keras.Model))
-    return keras.Model(inputs, second(first(inputs)), name=name)
+    return keras.Model([inputs, *given] if given else inputs, value, name=name)
 
 
 def _vqvae2(config, splits):
@@ -179,18 +199,25 @@ def _vqvae2(config, splits):
     likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
     bottom, top = (_quantizer(options, config.training.seed + n) for n in range(2))
     network = dict(options.network_options)
-    first = _call(networks.residual_encoder, splits.shape, None, options=network)
+    given = {"condition_size": _condition_size(splits)}
+    first = _call(networks.residual_encoder, splits.shape, None, **given, options=network)
     *grid, channels = first.output_shape[1:]
     once = {**network, "num_downsamplings": 1}
-    second = _call(networks.residual_encoder, (*grid, channels), None, options=once)
+    second = _call(networks.residual_encoder, (*grid, channels), None, **given, options=once)
     upper = second.output_shape[1:3]
     between = {**network, "num_upsamplings": 1}
     between.pop("num_downsamplings", None)
-    above = _call(networks.residual_decoder, (*upper, top.embedding_dim), channels, options=between)
+    shape = (*upper, top.embedding_dim)
+    above = _call(networks.residual_decoder, shape, channels, **given, options=between)
     joined = (*grid, bottom.embedding_dim + channels)
     decoder = _residual_decoder(joined, network, likelihood, splits)
     return HierarchicalVQVAE(
-        [first, second], [bottom, top], [decoder, above], likelihood, seed=config.training.seed
+        [first, second],
+        [bottom, top],
+        [decoder, above],
+        likelihood,
+        seed=config.training.seed,
+        condition=splits.condition,
     )
 
 
@@ -200,7 +227,8 @@ def _residual_decoder(latent_shape, network, likelihood, splits):
         options["num_upsamplings"] = options.pop("num_downsamplings")
     channels = likelihood.params_size(splits.shape[-1])
     bias = _bias(likelihood, splits, per_channel=True)
-    return _call(networks.residual_decoder, latent_shape, channels, bias=bias, options=options)
+    given = {"bias": bias, "condition_size": _condition_size(splits)}
+    return _call(networks.residual_decoder, latent_shape, channels, **given, options=options)
 
 
 def _quantizer(options: ModelConfig, seed):
@@ -238,8 +266,7 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     params = [_params_shape(posterior, shape) for shape in shapes]
     x_params = _params_shape(likelihood, splits.shape)
     bias = _bias(likelihood, splits, per_channel=config.network == "conv")
-    given = conditions.get(splits.condition)
-    size = given.size if given is not None else 0
+    size = _condition_size(splits)
     options = {"activation": activation, "condition_size": size}
     if config.network == "conv":
         options |= {"filters": config.hidden, "units": config.units}
@@ -258,6 +285,12 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
         encoders.append(networks.dense_encoder(shapes[below], _plain(params[above]), **between))
         decoders.append(networks.dense_decoder(_plain(shapes[above]), params[below], **between))
     return encoders, decoders
+
+
+def _condition_size(splits):
+    """Return the width of the vectors that networks are given of the condition; 0 without one."""
+    given = conditions.get(splits.condition)
+    return 0 if given is None else given.size
 
 
 def _bias(likelihood, splits, per_channel):

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import code_priors
-from tfvae.code_priors.data import check_condition
+from tfvae import code_priors, conditions
 from tfvae.config import CodePriorConfig, Config
 from tfvae.data import shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile
@@ -74,12 +73,14 @@ def train_prior(
     if not resume:
         _check_no_other(run)
     splits = splits or load_data(config)
-    codes, held_out = (encode_all(model, images) for images in (splits.train, splits.validation))
+    parts = (splits.train, splits.validation)
+    codes, held_out = (encode_all(model, images) for images in parts)
     if prior is None:
-        prior = _new_prior(model, options)
+        prior = _new_prior(model, options, splits.condition)
         run.forget_code_prior()
     run.code_prior.write_config(config)
-    _fit(run, prior, options, codes, held_out, epochs_done, progress)
+    labels = [images.conditions_of(prior) for images in parts]
+    _fit(run, prior, options, (codes, held_out), labels, epochs_done, progress)
     # An epoch that was interrupted may have a row, and has no checkpoint.
     rows = [r for r in callbacks.read_history(run.code_prior) if r["epoch"] <= options.epochs]
     best = callbacks.best_epoch(rows, "val_loss")
@@ -105,13 +106,22 @@ def train_prior(
     return values
 
 
-def _new_prior(model, options: CodePriorConfig):
-    """Return a prior that can be fitted; what cannot is refused before anything is written."""
+def _new_prior(model, options: CodePriorConfig, condition):
+    """Return a prior that can be fitted; what cannot is refused before anything is written.
+
+    It has a class for each label, where the data has labels.
+    """
     keras.utils.set_random_seed(options.seed)
-    prior = code_priors.get(
-        options.name, codebook_size=model.codebook_size, seed=options.seed, **options.options
-    )
-    check_condition(None, prior.num_classes)
+    given = model.condition if model.trains_on_condition else conditions.get(condition)
+    settings = {"codebook_size": model.codebook_size, "seed": options.seed}
+    if given is not None and given.num_classes:
+        settings["num_classes"] = given.num_classes
+    prior = code_priors.get(options.name, **settings | options.options)
+    if condition is None and prior.condition is not None:
+        raise InvalidArgument(
+            f"code_prior.options has num_classes = {prior.num_classes}, but the run has no labels. "
+            "Name them with --set data.condition=label."
+        )
     prior.build((None, *model.code_shape))
     prior.check_trainable()
     return prior
@@ -147,23 +157,37 @@ def _draw(run, model, rows, splits):
     pictures.curves(rows, run.path / "prior-curves.png", pictures.PRIOR_CURVES)
     if splits.shape[-1] not in (1, 3):
         return
-    save_grid(model.sample(64).numpy(), run.path / "samples.png")
+    y = pictures.some_conditions(model, splits)
+    save_grid(model.sample(64, condition=y).numpy(), run.path / "samples.png")
     uniform = code_priors.UniformCodePrior(model.codebook_size)
     uniform.build((None, *model.code_shape))
-    save_grid(model.decode(uniform.sample(64)).numpy(), run.path / "samples-uniform.png")
+    save_grid(model.decode(uniform.sample(64), y).numpy(), run.path / "samples-uniform.png")
 
 
 def encode_all(model, images, batch_size: int = 500) -> np.ndarray:
     """Return the codes of all images of a split, `[N, *code_shape]` int32."""
     encode = tf.function(model.encode, reduce_retracing=True)
-    parts = [
-        encode(images.numpy(start, start + batch_size)).numpy()
-        for start in range(0, len(images), batch_size)
-    ]
+    parts = []
+    for start in range(0, len(images), batch_size):
+        rows = start, start + batch_size
+        y = images.conditions_of(model, *rows) if model.trains_on_condition else None
+        parts.append(encode(images.numpy(*rows), y).numpy())
     return np.concatenate(parts)
 
 
-def _fit(run, prior, options: CodePriorConfig, codes, held_out, epochs_done, progress):
+def _fit(run, prior, options: CodePriorConfig, parts, labels, epochs_done, progress):
+    """Fit to the codes of the training images, and their labels if the prior takes these.
+
+    Args:
+        run: the run.
+        prior: compiled, or new.
+        options: of the fit.
+        parts: the codes of the training and of the validation images.
+        labels: theirs, or None twice.
+        epochs_done: where to go on.
+        progress: whether to show a progress bar.
+    """
+    codes, held_out = parts
     batch_size = min(options.batch_size, len(codes))
     epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
     steps = options.epochs * (len(codes) // batch_size)
@@ -174,7 +198,7 @@ def _fit(run, prior, options: CodePriorConfig, codes, held_out, epochs_done, pro
         prior.compile(Adam(schedule))
     loop.fit(
         prior,
-        shuffled_batches(codes, batch_size, options.seed, epoch),
+        shuffled_batches(codes, batch_size, options.seed, epoch, conditions=labels[0]),
         epoch,
         options.epochs,
         run.code_prior,
@@ -182,6 +206,6 @@ def _fit(run, prior, options: CodePriorConfig, codes, held_out, epochs_done, pro
         f"{run.path} --resume`.",
         progress,
         best="val_loss",
-        validation_data=held_out,
+        validation_data=held_out if labels[1] is None else (held_out, labels[1]),
         validation_batch_size=batch_size,
     )

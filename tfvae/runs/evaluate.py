@@ -40,14 +40,12 @@ def evaluate(
     """
     test = splits.test.numpy()
     some = test[: num_examples or None]
+    y = splits.test.conditions_of(model, 0, len(some))
     if isinstance(model, CodeModel):
-        values = code_measures(model, some)
+        values = code_measures(model, some, y)
         if not model.likelihood.is_density:
-            values |= log_likelihood(model, some, progress=progress).summary()
+            values |= log_likelihood(model, some, progress=progress, condition=y).summary()
     else:
-        y = None
-        if model.condition is not None and splits.test.conditions is not None:
-            y = splits.test.conditions[: len(some)]
         values = log_likelihood(model, some, num_samples, seed, progress, condition=y).summary()
         if model.condition is None:
             values["active_units"] = active_units(model, test)
@@ -76,12 +74,13 @@ def load_run(path, assignments: dict):
 
 
 def export_examples(config: Config | None, num_test: int, num_training: int):
-    """Return (test images to verify an export with, training images to calibrate it with).
+    """Return (test images to verify an export with, training images to calibrate it with, y).
 
-    Both are None where the data cannot be had.
+    The last is what is known of the test images, None if nothing is. All are None where the data
+    cannot be had.
     """
     if config is None:
-        return None, None
+        return None, None, None
     try:
         splits = load_data(config)
     except TfvaeError as error:
@@ -90,5 +89,7 @@ def export_examples(config: Config | None, num_test: int, num_training: int):
             TfvaeWarning,
             stacklevel=2,
         )
-        return None, None
-    return splits.test.numpy(0, num_test), splits.train.numpy(0, num_training)
+        return None, None, None
+    y = splits.test.conditions
+    y = None if y is None else y[:num_test]
+    return splits.test.numpy(0, num_test), splits.train.numpy(0, num_training), y

@@ -24,29 +24,36 @@ _WHOLE_RANGE = ("kl", "perplexity")
 def draw(run, model, splits, history) -> None:
     """Write curves.png, reconstructions.png, samples.png and a picture of the latents.
 
-    That is latent.png, or of a model of codes usage.png; there is none of a model with a condition,
-    whose samples are of one condition after the other. Of data that is not grey or RGB, images
-    cannot be shown.
+    That is latent.png, or of a model of codes usage.png; there is no latent.png of a model with a
+    condition, whose samples are of one condition after the other. Of data that is not grey or RGB,
+    images cannot be shown.
     """
     codes = isinstance(model, CodeModel)
+    needs_y = model.trains_on_condition
     curves(history, run.path / "curves.png", _CODE_CURVES if codes else _CURVES)
     if codes:
-        usage(model, splits.test.numpy(0, 1000), run.path / "usage.png")
+        y = splits.test.conditions_of(model, 0, 1000) if needs_y else None
+        usage(model, splits.test.numpy(0, 1000), run.path / "usage.png", y)
     if splits.shape[-1] not in (1, 3):
         return
-    test, condition = splits.test.numpy(0, 32), getattr(model, "condition", None)
-    if condition is not None:
-        y = splits.test.conditions
-        reconstructions(model, test, run.path / "reconstructions.png", y[:32])
-        some = condition.example(64) if condition.num_classes else np.resize(y, (64, *y.shape[1:]))
-        save_grid(model.sample(64, condition=some).numpy(), run.path / "samples.png")
-        return
-    reconstructions(model, test, run.path / "reconstructions.png")
-    save_grid(model.sample(64).numpy(), run.path / "samples.png")
-    if codes:
+    y = splits.test.conditions_of(model, 0, 32) if needs_y else None
+    reconstructions(model, splits.test.numpy(0, 32), run.path / "reconstructions.png", y)
+    some = some_conditions(model, splits)
+    save_grid(model.sample(64, condition=some).numpy(), run.path / "samples.png")
+    if codes or needs_y:
         return
     show = latent if model.latent_kinds[0] == "continuous" else switches
     show(model, splits.test.numpy(0, 1000), run.path / "latent.png")
+
+
+def some_conditions(model, splits, count: int = 64):
+    """Return conditions to draw images of: every label in turn, or those of test images."""
+    if model.condition is None:
+        return None
+    if model.condition.num_classes:
+        return model.condition.example(count)
+    y = splits.test.conditions_of(model)
+    return np.resize(y, (count, *y.shape[1:]))
 
 
 def curves(history: list[dict], path, units: dict[str, str]) -> None:
@@ -71,12 +78,12 @@ def curves(history: list[dict], path, units: dict[str, str]) -> None:
     _save(figure, path)
 
 
-def usage(model, x: np.ndarray, path) -> None:
+def usage(model, x: np.ndarray, path, condition=None) -> None:
     """Draw how often each code occurs over images, most frequent first, for every codebook."""
     figure, axis = plt.subplots(figsize=(8, 3.5), layout="constrained")
     counts = [
         np.bincount(np.ravel(part), minlength=model.codebook_size)
-        for part in model.by_codebook(model.encode(x))
+        for part in model.by_codebook(model.encode(x, condition))
     ]
     for number, count in enumerate(counts, start=1):
         p = np.sort(count / count.sum())[::-1]

@@ -44,6 +44,7 @@ export class CodeEditor {
     this.title = `${model.shape.join('×')} codes, each from 0 to ${lastCode(model)}`;
     this.note = 'Choose a code below and paint with it. An icon is what a whole image of its code '
       + 'looks like in the middle.';
+    this.model = model;
     this.values = model.zeros();
     this.onChange = onChange;
     this.layers = layersOf(model.description);
@@ -70,6 +71,13 @@ export class CodeEditor {
 
   set(values) {
     this.values = Int32Array.from(values);
+    this.#drawSoon();
+  }
+
+  /** Make the icons anew, for another condition. */
+  renew() {
+    this.icons = new Icons(this.model, () => this.#drawSoon());
+    this.#emptyPalette();
     this.#drawSoon();
   }
 
@@ -127,8 +135,7 @@ export class CodeEditor {
     const select = element('select', {}, ...options);
     select.addEventListener('change', () => {
       this.layer = this.layers[select.value];
-      for (const cell of this.palette.children) cell.firstChild?.remove();
-      this.#watchPalette();
+      this.#emptyPalette();
       this.#drawSoon();
     });
     return element('label', {}, 'Codes of grid ', select);
@@ -159,6 +166,11 @@ export class CodeEditor {
     this.#watchPalette();
   }
 
+  #emptyPalette() {
+    for (const cell of this.palette.children) cell.firstChild?.remove();
+    this.#watchPalette();
+  }
+
   /** Ask for the icons of those codes that have been in view. */
   #watchPalette() {
     this.watcher?.disconnect();
@@ -167,9 +179,9 @@ export class CodeEditor {
       for (const { target, isIntersecting } of entries) {
         if (!isIntersecting) continue;
         this.watcher.unobserve(target);
-        const layer = this.layer;
-        this.icons.get(layer, codes.get(target)).then((icon) => {
-          if (layer === this.layer) target.replaceChildren(copyOf(icon));
+        const { layer, icons } = this;
+        icons.get(layer, codes.get(target)).then((icon) => {
+          if (layer === this.layer && icons === this.icons) target.replaceChildren(copyOf(icon));
         });
       }
     });

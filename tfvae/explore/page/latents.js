@@ -214,7 +214,14 @@ class LatentMap {
     this.#move(this.values[0] + dx, this.values[1] + dy);
   }
 
+  /** Draw the map anew, for another condition. */
+  renew() {
+    this.ready = this.#draw();
+  }
+
   async #draw() {
+    const drawing = {};
+    this.drawing = drawing; // ends one that is at work
     const [height, width] = this.model.imageShape;
     this.canvas.width = MAP_IMAGES * (width + GAP);
     this.canvas.height = MAP_IMAGES * (height + GAP);
@@ -222,6 +229,7 @@ class LatentMap {
     const at = (n) => MAP_RANGE * ((2 * n + 1) / MAP_IMAGES - 1);
     for (let row = 0; row < MAP_IMAGES; row += 1) {
       for (let column = 0; column < MAP_IMAGES; column += 1) {
+        if (this.drawing !== drawing) return;
         const image = await this.model.decode(Float32Array.of(at(column), -at(row)));
         const pixels = toPixels(image, this.model.imageShape);
         context.putImageData(pixels, column * (width + GAP), row * (height + GAP));

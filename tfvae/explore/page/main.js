@@ -7,6 +7,7 @@
  */
 
 import { CodeEditor } from './codes.js';
+import { conditionControl } from './condition.js';
 import { DrawingPad } from './drawing.js';
 import { between, swing } from './interpolation.js';
 import { latentEditor } from './latents.js';
@@ -58,9 +59,25 @@ class Explorer {
       seed: wholeNumber($('seed').value),
       index: Math.max(0, $('index').valueAsNumber || 0),
       temperature: $('temperature').valueAsNumber,
-      condition: Number($('condition').value || 0),
     });
     await this.show(values);
+  }
+
+  /**
+   * Compute with another condition from now on, and show what becomes of the image: the same values
+   * decoded anew, or another draw where only the prior takes the condition.
+   *
+   * @param {Int32Array|Float32Array} condition
+   */
+  async setCondition(condition) {
+    this.stop();
+    this.model.condition = condition;
+    if (this.model.depends(this.model.decoding)) {
+      this.editor.renew?.();
+      await this.show(this.values, true);
+    } else if (this.model.depends('sample')) {
+      await this.draw();
+    }
   }
 
   /** Make latents or codes one end of the interpolation, "a" or "b". */
@@ -120,11 +137,22 @@ class Explorer {
     this.model = await loadModel();
     describe(this.model.offer);
     document.querySelector('main').hidden = false;
+    this.#prepareCondition();
     await this.#prepareEditor();
     this.#prepareSample();
     await this.#prepareEnds();
     if (this.model.noSample) await this.show(this.model.zeros());
     else await this.draw();
+  }
+
+  #prepareCondition() {
+    const control = conditionControl(this.model, (condition) => this.setCondition(condition));
+    if (!control) return;
+    $('given').replaceChildren(control);
+    $('given-note').textContent = this.model.depends(this.model.decoding)
+      ? 'What is shown is decoded anew; what is drawn or encoded next is given it too.'
+      : 'What the prior draws images of.';
+    document.querySelector('.given').hidden = false;
   }
 
   async #prepareEditor() {
@@ -142,12 +170,10 @@ class Explorer {
   }
 
   #prepareSample() {
-    const { noSample, description: { num_classes: classes = 0 } } = this.model;
+    const { noSample } = this.model;
     $('sample').hidden = Boolean(noSample);
     $('no-sample').hidden = !noSample;
     $('no-sample').textContent = noSample;
-    $('class-label').hidden = !classes;
-    for (let n = 0; n < classes; n += 1) $('condition').append(element('option', { text: n }));
     $('sample').addEventListener('submit', (event) => event.preventDefault());
     const redraw = () => {
       this.stop();

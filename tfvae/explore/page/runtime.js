@@ -64,6 +64,7 @@ export async function whyNoSample(model) {
  * An exported model. Its values are latents or codes, as one flat array, whichever the file holds.
  *
  * @property {string|null} noSample why there is no drawing from the prior
+ * @property {Int32Array|Float32Array} condition the label, or the vector, of what is computed
  */
 export class Model {
   /**
@@ -80,12 +81,24 @@ export class Model {
     this.shape = this.description[this.hasCodes ? 'code_shape' : 'latent_shape'];
     this.size = product(this.shape);
     this.imageShape = this.description.image_shape;
+    const { condition_size: size = 0 } = this.description;
+    this.condition = size ? new Float32Array(size) : Int32Array.of(0);
     this.times = [];
   }
 
   /** Whether the file has a signature for one example. */
   can(signature) {
     return `${signature}_1` in this.compiled.signatures;
+  }
+
+  /** Whether a signature takes the condition. */
+  depends(signature) {
+    return this.offer.conditioned.includes(signature);
+  }
+
+  /** The name of the signature that decodes. */
+  get decoding() {
+    return this.hasCodes ? 'decode_codes' : 'decode';
   }
 
   /** Return latents or codes that are all 0. */
@@ -96,8 +109,8 @@ export class Model {
   /** Return the image of latents or codes, `[height, width, channels]` as one Float32Array. */
   async decode(values) {
     const start = performance.now();
-    const [signature, input] = this.hasCodes ? ['decode_codes', 'codes'] : ['decode', 'latents'];
-    const { image } = await this.run(signature, { [input]: [values, [1, ...this.shape]] });
+    const input = this.hasCodes ? 'codes' : 'latents';
+    const { image } = await this.run(this.decoding, { [input]: [values, [1, ...this.shape]] });
     this.times.push(performance.now() - start);
     if (this.times.length > RECENT) this.times.shift();
     return image;
@@ -112,23 +125,22 @@ export class Model {
   /**
    * Return one draw from the prior, the one that `Decoder.sample` makes for this seed and number.
    *
-   * @param {{seed?: bigint, index?: number, temperature?: number, condition?: number}} draw
+   * @param {{seed?: bigint, index?: number, temperature?: number}} draw
    * @returns {Promise<{image: Float32Array, values: Float32Array|Int32Array}>}
    */
-  async sample({ seed = 0n, index = 0, temperature = 1, condition = 0 } = {}) {
+  async sample({ seed = 0n, index = 0, temperature = 1 } = {}) {
     const words = [seed >> 32n, seed].map((word) => Number(BigInt.asIntN(32, word)));
     const inputs = {
       seed: [Int32Array.from(words), [2]],
       index: [Int32Array.of(index), [1]],
       temperature: [Float32Array.of(temperature), []],
     };
-    if (this.description.num_classes) inputs.condition = [Int32Array.of(condition), [1]];
     const outputs = await this.run('sample', inputs);
     return { image: outputs.image, values: outputs[this.hasCodes ? 'codes' : 'latents'] };
   }
 
   /**
-   * Run a signature for one example.
+   * Run a signature for one example, given the condition where it takes one.
    *
    * @param {string} signature without the `_1` behind its name
    * @param {Object<string, [Float32Array|Int32Array, number[]]>} inputs values and shape by name
@@ -138,8 +150,13 @@ export class Model {
     const tensors = {};
     let outputs = {};
     failures.length = 0;
+    const given = {};
+    if (this.depends(signature)) {
+      const { condition_size: size } = this.description;
+      given.condition = [this.condition, size ? [1, size] : [1]];
+    }
     try {
-      for (const [name, [values, shape]] of Object.entries(inputs)) {
+      for (const [name, [values, shape]] of Object.entries({ ...given, ...inputs })) {
         tensors[name] = new this.litert.Tensor(values, shape);
       }
       outputs = await this.compiled.run(`${signature}_1`, tensors);
