@@ -7,6 +7,7 @@ import warnings
 import click
 
 import tfvae
+from tfvae import files, memory
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
 from tfvae.tools.benchmark import benchmark
 from tfvae.tools.decode import decode
@@ -72,6 +73,10 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:
+        fault = _fault(error)
+        if fault is not None:
+            click.echo(f"Error: {fault}", err=True)
+            sys.exit(1)
         if os.environ.get("TFVAE_TRACEBACK"):
             raise
         click.echo(
@@ -81,3 +86,17 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
+
+
+def _fault(error):
+    """Return what to say of a full disk, a read-only folder or exhausted memory; else None."""
+    reason = files.hindrance(error)
+    if reason is not None:
+        path = getattr(error, "filename", None) or "a file"
+        return f"Cannot write {path}: {reason}. What was there before is still there."
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return (
+            f"Out of memory; {memory.text(memory.available())} can still be had. Ask for less: "
+            "fewer images (-n) or samples (--num-samples), or a smaller --batch-size."
+        )
+    return None

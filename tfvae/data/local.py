@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import images
+from tfvae import images, untrusted
 from tfvae.data.conditions import as_conditions
 from tfvae.data.images import Images, Splits, stored_maximum
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
@@ -121,12 +121,15 @@ def fit_all(array: np.ndarray, fit: Callable | None) -> np.ndarray:
 def _read_arrays(path, layout, fit, condition=""):
     """Return the images in an `.npy` or `.npz` file by name, and their conditions likewise."""
     try:
+        untrusted.check_arrays(path, str(path))
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             is_array = isinstance(loaded, np.ndarray)
             arrays = {"x": loaded} if is_array else {key: loaded[key] for key in loaded.files}
     except FileNotFoundError:
         raise InvalidData(f"There is no file {path}.") from None
+    except InvalidData:
+        raise
     except Exception as error:  # NumPy, zipfile and zlib raise many kinds on a damaged file
         raise InvalidData(f"{path} cannot be read as an array: {error}") from None
     beside = {key: _name_of_conditions(key, condition) for key in arrays} if condition else {}
@@ -260,13 +263,13 @@ def load_folder(path: Path, seed: int, fit: Callable | None = None) -> Splits:
 
 def _read_folder(folder, fit):
     """Return the images of a folder and those below it, in the order of their names."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
     read = []
     for file in files:
         try:
-            with Image.open(file) as image:
+            with untrusted.open_picture(file) as image:
                 if not image.mode.startswith("I;16"):
                     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
                 pixels = np.asarray(image)
@@ -288,14 +291,12 @@ def _read_folder(folder, fit):
 
 def _differ(folder, files, one, other):
     """Return the error for pictures that have not all the same shape, with the sizes there are."""
-    from PIL import Image
-
     sizes = Counter()
     for file in files:
         try:
-            with Image.open(file) as image:
+            with untrusted.open_picture(file) as image:
                 sizes[image.size[::-1]] += 1
-        except OSError:  # its own error comes once the sizes are settled
+        except (OSError, InvalidData):  # its own error comes once the sizes are settled
             continue
     if len(sizes) == 1:
         return InvalidData(

@@ -6,7 +6,8 @@ import warnings
 
 import tensorflow as tf
 
-from tfvae.errors import DivergedLoss, TfvaeError, TfvaeWarning
+from tfvae.errors import DivergedLoss, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.files import hindrance
 from tfvae.runs import callbacks
 from tfvae.runs.directory import TrainingDirectory
 
@@ -70,7 +71,11 @@ def fit(
             )
         except KeyboardInterrupt:
             raise TfvaeError(interrupted) from None
-        except tf.errors.ResourceExhaustedError:
+        except InvalidFile as error:
+            raise InvalidFile(f"{error} {kept(files)}") from None
+        except tf.errors.ResourceExhaustedError as error:
+            if hindrance(error):
+                raise
             samples = " or --num-samples" if hasattr(model, "num_samples") else ""
             raise TfvaeError(f"Out of memory. Use a smaller --batch-size{samples}.") from None
     return start
@@ -78,6 +83,14 @@ def fit(
 
 def _loss(model, data):
     return float(model.evaluate(data, verbose=0, return_dict=True)["loss"])
+
+
+def kept(files: TrainingDirectory) -> str:
+    """Return what there is of a training that cannot go on: a sentence for a message."""
+    epoch = files.epochs_done()
+    if not epoch:
+        return "No epoch was complete."
+    return f"The model of after {epoch} epochs is kept, and --resume continues from there."
 
 
 def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDirectory) -> None:

@@ -9,7 +9,7 @@ from tfvae import data
 from tfvae.config import Config
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, update_report
-from tfvae.models import CodeModel
+from tfvae.models import CodeModel, LatentVariableModel
 from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.build import build_model, learning_rate, with_networks
 from tfvae.runs.directory import RunDirectory
@@ -54,6 +54,8 @@ def train(
     elif config.training.schedule != "constant":  # its length changes with the number of epochs
         model.optimizer.learning_rate = learning_rate(config.training, splits)
     _check_splits(model, splits)
+    if isinstance(model, LatentVariableModel):
+        model.check_memory(config.training.num_samples, config.training.batch_size)
     epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
     batches = splits.train.batches(config.training.batch_size, config.training.seed, epoch)
     if resume:
