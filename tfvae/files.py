@@ -4,12 +4,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from tfvae.errors import InvalidFile
 
+_SHORT = r"\d+ requested and \d+ written"  # what NumPy says of a full disk
 _LARGEST_TEXT = 16 << 20  # bytes; what a run says of itself has some thousand
 
 # What hinders a file from being written that nobody's program is to blame for.
@@ -64,6 +66,8 @@ def hindrance(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError) and error.errno in _HINDRANCES:
         return error.strerror or _HINDRANCES[error.errno]
+    if isinstance(error, OSError) and re.fullmatch(_SHORT, str(error)):
+        return _HINDRANCES[errno.ENOSPC]
     if type(error).__module__ == "builtins" and not isinstance(error, OSError | RuntimeError):
         return None
     return next((words for words in _HINDRANCES.values() if words in str(error)), None)
