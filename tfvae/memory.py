@@ -13,6 +13,7 @@ from tfvae.errors import InvalidArgument, InvalidFile
 VARIABLE = "TFVAE_MAX_MEMORY"
 # A compressed file may unpack to so many times its size, and any file to this many bytes.
 EXPANSION, FLOOR = 100, 256 << 20
+PICTURE_FLOOR = 32 << 20  # of one picture, since there are many: 11 megapixels in colour
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
@@ -92,16 +93,18 @@ def check_request(count: int, bytes_each: int, what: str, remedy: str) -> None:
         )
 
 
-def unpacked_limit(stored: int) -> int:
+def unpacked_limit(stored: int, floor: int = FLOOR) -> int:
     """Return how many bytes a file of `stored` bytes may unpack to.
 
-    As set by the user; by default 256 MiB, or 100 times its size, as far as there is memory.
+    As set by the user; by default `floor`, or 100 times its size, as far as there is memory.
     """
     given = chosen()
-    return min(available(), max(FLOOR, EXPANSION * stored)) if given is None else given
+    return min(available(), max(floor, EXPANSION * stored)) if given is None else given
 
 
-def check_unpacked(name: str, unpacked: int, stored: int, error: type = InvalidFile) -> None:
+def check_unpacked(
+    name: str, unpacked: int, stored: int, error: type = InvalidFile, floor: int = FLOOR
+) -> None:
     """Refuse a file that unpacks to more than a file of its size may.
 
     Args:
@@ -109,11 +112,12 @@ def check_unpacked(name: str, unpacked: int, stored: int, error: type = InvalidF
         unpacked: bytes that it says it holds.
         stored: bytes that it has.
         error: the class of the error.
+        floor: bytes that a file of any size may unpack to.
 
     Raises:
         InvalidFile: or `error`, with what to set to read it all the same.
     """
-    most = unpacked_limit(stored)
+    most = unpacked_limit(stored, floor)
     if unpacked > most:
         raise error(
             f"{name} has {text(stored)} and would take {text(unpacked)} of memory once it is "

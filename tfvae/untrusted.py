@@ -14,7 +14,7 @@ from tfvae import memory
 from tfvae.errors import InvalidData, InvalidFile
 
 # What is read as a picture. Pillow knows more formats, some of which call other programs.
-PICTURE_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA")
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA")
 _WEIGHTS = "model.weights.h5"
 
 
@@ -37,21 +37,23 @@ def check_arrays(file, name: str, error: type = InvalidData) -> None:
             file = stack.enter_context(Path(file).open("rb"))
         stored = file.seek(0, io.SEEK_END)
         file.seek(0)
-        if not zipfile.is_zipfile(file):
-            file.seek(0)
-            sizes = [_array_size(file, stored, name, error)]
-        else:
+        try:
             archive = stack.enter_context(zipfile.ZipFile(file))
-            _check_members(archive, name, stored, error)
-            sizes = [_member_size(archive, info, name, error) for info in archive.infolist()]
-            memory.check_unpacked(name, sum(sizes), stored, error)
-        file.seek(0)
-        if sum(sizes) > memory.limit():
-            memory.check_unpacked(name, sum(sizes), stored, error)
+        except Exception:  # zipfile raises many kinds
+            file.seek(0)
+            _array_size(file, stored, name, error)
+            return
+        _check_members(archive, name, stored, error)
+        sizes = [_member_size(archive, info, name, error) for info in archive.infolist()]
+        memory.check_unpacked(name, sum(sizes), stored, error)
 
 
 def _member_size(archive, info, name, error):
-    with archive.open(info) as member:
+    try:
+        member = archive.open(info)
+    except Exception:  # zipfile raises many kinds
+        return 0
+    with member:
         return _array_size(member, info.file_size, f"{name}[{info.filename}]", error)
 
 
@@ -60,10 +62,12 @@ def _array_size(file, stored, name, error):
     import numpy as np
 
     formats = np.lib.format
-    readers = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}
     try:
-        shape, _, dtype = readers[formats.read_magic(file)](file)
-    except (ValueError, KeyError, EOFError):
+        is_old = formats.read_magic(file) == (1, 0)
+        # Version 3 differs from 2 in the letters of names of fields.
+        read = formats.read_array_header_1_0 if is_old else formats.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except Exception:  # NumPy, zipfile and zlib raise many kinds
         return 0
     if any(size < 0 for size in shape):
         raise error(f"{name} says it has the shape {shape}; expected sizes of at least 0.")
@@ -102,8 +106,9 @@ def open_picture(path: str | Path):
     with image:
         width, height = image.size
         unpacked = width * height * max(3 if image.mode == "P" else 1, len(image.getbands()))
-        size = f"{path}, a picture of {height:,}×{width:,} pixels,"
-        memory.check_unpacked(size, unpacked, Path(path).stat().st_size, InvalidData)
+        name = f"{path}, a picture of {height:,}×{width:,} pixels,"
+        stored = Path(path).stat().st_size
+        memory.check_unpacked(name, unpacked, stored, InvalidData, memory.PICTURE_FLOOR)
         yield image
 
 

@@ -1,6 +1,7 @@
 """The command `tfvae`."""
 
 import os
+import re
 import sys
 import warnings
 
@@ -23,6 +24,9 @@ from tfvae.tools.reconstruct import reconstruct
 from tfvae.tools.sample import sample
 from tfvae.tools.train import train
 from tfvae.tools.train_prior import train_prior
+
+_EXHAUSTED = 32 << 20  # bytes left, with which libraries fail in ways of their own
+_NO_MEMORY = r"ResourceExhaustedError|MemoryError|bad_alloc|OOM when allocating"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -94,9 +98,10 @@ def _fault(error):
     if reason is not None:
         path = getattr(error, "filename", None) or "a file"
         return f"Cannot write {path}: {reason}. What was there before is still there."
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    left = memory.available()
+    if isinstance(error, MemoryError) or left < _EXHAUSTED or re.search(_NO_MEMORY, repr(error)):
         return (
-            f"Out of memory; {memory.text(memory.available())} can still be had. Ask for less: "
+            f"Out of memory; {memory.text(left)} can still be had. Ask for less: "
             "fewer images (-n) or samples (--num-samples), or a smaller --batch-size."
         )
     return None

@@ -132,6 +132,11 @@ def _read_arrays(path, layout, fit, condition=""):
         raise
     except Exception as error:  # NumPy, zipfile and zlib raise many kinds on a damaged file
         raise InvalidData(f"{path} cannot be read as an array: {error}") from None
+    foreign = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise InvalidData(
+            f"{path} holds {', '.join(foreign)}, which are no arrays; expected images."
+        )
     beside = {key: _name_of_conditions(key, condition) for key in arrays} if condition else {}
     found = {key: arrays[name] for key, name in beside.items() if name in arrays and name != key}
     if condition:

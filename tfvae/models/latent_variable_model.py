@@ -417,9 +417,12 @@ class LatentVariableModel(GenerativeModel):
         numbers += math.prod(self.latent_shape)
         for part in self.generative_parts:
             numbers += sum(memory.widths(part))
+        each = 2 * 4 * numbers
+        what = "images in a batch, with a sample each,"
+        memory.check_request(batch_size, each, what, "Use at most {most} (--batch-size).")
         memory.check_request(
             num_samples,
-            2 * 4 * numbers * batch_size,
+            each * batch_size,
             f"samples for each of {batch_size:,} images",
             "Use at most {most} (--num-samples), or a smaller --batch-size.",
         )
