@@ -16,6 +16,7 @@ goes on behind it.
 import argparse
 import collections
 import contextlib
+import faulthandler
 import io
 import itertools
 import json
@@ -588,6 +589,7 @@ def outcome(action):
     from tfvae.errors import TfvaeError
 
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # where no signal gets through
     try:
         action()
     except (TfvaeError, Refused) as error:
@@ -601,6 +603,7 @@ def outcome(action):
         return "WRONG", f"{type(error).__name__}: {text}"[:200]
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+        faulthandler.cancel_dump_traceback_later()
     return "worked", ""
 
 

@@ -41,7 +41,7 @@ def atomic(path: str | Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise _not_written(path, error.strerror) from None
+        raise cannot_write(path, error.strerror) from None
     try:
         written = folder / path.name
         yield written
@@ -54,7 +54,7 @@ def atomic(path: str | Path):
         reason = hindrance(error)
         if reason is None or isinstance(error, InvalidFile):
             raise
-        raise _not_written(path, reason) from None
+        raise cannot_write(path, reason) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -73,7 +73,8 @@ def hindrance(error: BaseException) -> str | None:
     return next((words for words in _HINDRANCES.values() if words in str(error)), None)
 
 
-def _not_written(path, reason):
+def cannot_write(path: Path, reason: str) -> InvalidFile:
+    """Return the error for a file that cannot be written."""
     kept = "The one before is still there. " if path.exists() and not path.is_dir() else ""
     full = reason in [_HINDRANCES[n] for n in (errno.ENOSPC, errno.EDQUOT)]
     remedy = "Make room, or choose another path." if full else "Choose another path."
@@ -105,10 +106,10 @@ def check_writable_folder(folder: Path, path: Path | None = None) -> None:
     path = path or folder
     there = next((f for f in (folder, *folder.parents) if f.exists()), Path())
     if not there.is_dir():
-        raise _not_written(path, f"{there} is a file, not a folder")
+        raise cannot_write(path, f"{there} is a file, not a folder")
     if not os.access(there, os.W_OK):
         read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
-        raise _not_written(path, _HINDRANCES[errno.EROFS if read_only else errno.EACCES])
+        raise cannot_write(path, _HINDRANCES[errno.EROFS if read_only else errno.EACCES])
 
 
 def read_text(path: str | Path) -> str:

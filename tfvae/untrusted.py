@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from tfvae import memory
-from tfvae.errors import InvalidData, InvalidFile
+from tfvae.errors import InvalidData, InvalidFile, TfvaeError
 
 # What is read as a picture. Pillow knows more formats, some of which call other programs.
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA")
@@ -71,6 +71,8 @@ def _array_size(file, stored, name, error):
         return 0
     if any(size < 0 for size in shape):
         raise error(f"{name} says it has the shape {shape}; expected sizes of at least 0.")
+    if 0 in shape[1:]:  # any number of such examples takes no room in a file
+        raise error(f"{name} has the shape {shape}, in which each example is empty.")
     count = math.prod(shape)
     if count * dtype.itemsize > stored:
         claimed = memory.text(count * dtype.itemsize)
@@ -126,7 +128,7 @@ def check_model_file(path: str | Path) -> None:
                 with archive.open(_WEIGHTS) as member:
                     unpacked = _weights_size(member)
                 memory.check_unpacked(str(path), unpacked, stored)
-    except InvalidFile:
+    except TfvaeError:
         raise
     except Exception as error:  # h5py and zipfile raise many kinds
         raise InvalidFile(f"{path} is damaged or truncated: {_first_line(error)}") from None
