@@ -363,7 +363,7 @@ from tfvae.tools.main import main
 import_tensorflow()
 import tfvae.runs, tfvae.evaluation
 taken = memory._fields("/proc/self/status")["VmSize"]
-resource.setrlimit(resource.RLIMIT_AS, 2 * (taken + (300 << 20),))
+resource.setrlimit(resource.RLIMIT_AS, 2 * (taken + (2 << 30),))
 if sys.argv[1] == "numpy":
     import numpy
     from tfvae import images
