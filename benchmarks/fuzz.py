@@ -436,6 +436,8 @@ class Arguments(Kind):
         for name in rng.choice(known, rng.integers(0, 4)) if known else ():
             values = options[verb][str(name)]
             arguments += [str(name)] if values is None else [str(name), str(rng.choice(values))]
+        if verb == "export" and not {"--format", "--quantize"} & set(arguments):
+            arguments += ["--format", "x"]  # a sound export takes longer than a case may
         if verb == "train" and "--run-dir" not in arguments:
             arguments += ["--run-dir", "sample.npz/x"]  # nothing is to be trained for long
         return arguments
