@@ -77,8 +77,8 @@ def _array_size(file, stored, name, error):
     if count * dtype.itemsize > stored:
         claimed = memory.text(count * dtype.itemsize)
         raise error(
-            f"{name} is damaged or truncated: it says it holds {claimed} and has "
-            f"{memory.text(stored)}."
+            f"{name} cannot be read as an array: it says it holds {claimed} and has "
+            f"{memory.text(stored)}, so it is damaged or truncated."
         )
     narrow = dtype.kind == "u" and dtype.itemsize <= 2
     return count * (dtype.itemsize if narrow else max(4, dtype.itemsize))
