@@ -270,7 +270,10 @@ def _read_folder(folder, fit):
     """Return the images of a folder and those below it, in the order of their names."""
     from PIL import UnidentifiedImageError
 
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
+    try:
+        files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
+    except OSError as error:
+        raise InvalidData(f"Cannot read {folder}: {error.strerror}, {error.filename}.") from None
     read = []
     for file in files:
         try:
