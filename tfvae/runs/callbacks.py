@@ -12,15 +12,15 @@ from tfvae.runs.directory import TrainingDirectory
 
 
 class EpochCounter(keras.callbacks.Callback):
-    """Tells the data pipeline which epoch it is (see `tfvae.data.shuffled_batches`)."""
+    """Tells the data pipeline which epoch it is (see `tfvae.data.Batches`)."""
 
-    def __init__(self, epoch):
+    def __init__(self, batches):
         super().__init__()
-        self.epoch = epoch
+        self.batches = batches
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Set the variable that decides order and noise."""
-        self.epoch.assign(epoch)
+        """Set what decides order and noise."""
+        self.batches.start_at(epoch)
 
 
 class StopAtNonFinite(keras.callbacks.Callback):

@@ -189,7 +189,6 @@ def _fit(run, prior, options: CodePriorConfig, parts, labels, epochs_done, progr
     """
     codes, held_out = parts
     batch_size = min(options.batch_size, len(codes))
-    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
     steps = options.epochs * (len(codes) // batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, max(1, steps))
     if prior.compiled:
@@ -198,8 +197,8 @@ def _fit(run, prior, options: CodePriorConfig, parts, labels, epochs_done, progr
         prior.compile(Adam(schedule))
     loop.fit(
         prior,
-        shuffled_batches(codes, batch_size, options.seed, epoch, conditions=labels[0]),
-        epoch,
+        shuffled_batches(codes, batch_size, options.seed, conditions=labels[0]),
+        epochs_done,
         options.epochs,
         run.code_prior,
         "Interrupted; the model of the run is as it was before. Continue with `tfvae train-prior "

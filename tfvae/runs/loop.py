@@ -6,6 +6,7 @@ import warnings
 
 import tensorflow as tf
 
+from tfvae.data import Batches
 from tfvae.errors import DivergedLoss, TfvaeError, TfvaeWarning
 from tfvae.runs import callbacks
 from tfvae.runs.directory import TrainingDirectory
@@ -13,8 +14,8 @@ from tfvae.runs.directory import TrainingDirectory
 
 def fit(
     model,
-    batches: tf.data.Dataset,
-    epoch: tf.Variable,
+    batches: Batches,
+    epochs_done: int,
     epochs: int,
     files: TrainingDirectory,
     interrupted: str,
@@ -24,12 +25,12 @@ def fit(
     untrained=None,
     **options,
 ) -> float | None:
-    """Train from the epoch where `epoch` stands.
+    """Train for the epochs that are left.
 
     Args:
         model: compiled.
-        batches: of one epoch, the one that `epoch` holds.
-        epoch: a scalar int64, the epochs done; set at the start of each.
+        batches: the data.
+        epochs_done: how many epochs were made before.
         epochs: how many there are in all.
         files: where history and checkpoints go.
         interrupted: what to tell a user who stops it.
@@ -46,9 +47,8 @@ def fit(
     Raises:
         TfvaeError: it was interrupted, memory did not suffice, or a loss is not finite.
     """
-    epochs_done = int(epoch)
     hooks = [
-        callbacks.EpochCounter(epoch),
+        callbacks.EpochCounter(batches),
         callbacks.StopAtNonFinite(files),
         callbacks.History(files, epochs_done),
         callbacks.Checkpoints(files, best),

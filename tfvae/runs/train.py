@@ -3,7 +3,6 @@
 import time
 
 import keras
-import tensorflow as tf
 
 from tfvae import data
 from tfvae.config import Config
@@ -54,8 +53,7 @@ def train(
     elif config.training.schedule != "constant":  # its length changes with the number of epochs
         model.optimizer.learning_rate = learning_rate(config.training, splits)
     _check_splits(model, splits)
-    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
-    batches = splits.train.batches(config.training.batch_size, config.training.seed, epoch)
+    batches = splits.train.batches(config.training.batch_size, config.training.seed)
     if resume:
         run.write_config(config)
     else:
@@ -64,7 +62,7 @@ def train(
     start_loss = loop.fit(
         model,
         batches,
-        epoch,
+        epochs_done,
         config.training.epochs,
         run,
         f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`.",
