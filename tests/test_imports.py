@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "synonyms"],
     ["registry", "random", "files", "quiet", "checks"],
+    ["checkpoints"],
     ["inputs", "averages", "schedules", "conditions"],
     ["training"],
     ["flows"],
@@ -24,6 +25,7 @@ LAYERS = [
     ["estimators"],
     ["models"],
     ["config", "paths", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
+    ["callbacks"],
     ["recipes", "runs", "explore"],
     ["tools"],
 ]

@@ -100,6 +100,8 @@ class TrainingConfig:
     The learning rate rises linearly from 0 over the first `learning_rate_warmup_steps`. With an
     `ema_momentum` m above 0, an average w̄ ← m w̄ + (1 − m) w follows the weights from step to step;
     validation is of the average, and it takes the place of the weights when training ends.
+
+    A checkpoint is kept every `checkpoint_minutes`, and of a prior over codes as well.
     """
 
     objective: str = "elbo"
@@ -123,6 +125,7 @@ class TrainingConfig:
     precision: str = "float32"
     steps_per_execution: int = 20
     jit_compile: bool = False
+    checkpoint_minutes: float = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +175,7 @@ class Config:
             "training.learning_rate": training.learning_rate,
             "training.epsilon": training.epsilon,
             "training.steps_per_execution": training.steps_per_execution,
+            "training.checkpoint_minutes": training.checkpoint_minutes,
             "evaluation.num_samples": self.evaluation.num_samples,
             "model.embedding_dim": self.model.embedding_dim,
             "code_prior.epochs": self.code_prior.epochs,

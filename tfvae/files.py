@@ -38,6 +38,17 @@ def atomic(path: str | Path):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def clear_strays(folder: str | Path) -> None:
+    """Remove what `atomic` was writing in a folder when its process was killed.
+
+    Nobody may be writing there now.
+    """
+    for path in Path(folder).glob(".*.????????"):
+        name = path.name[1:-9]
+        if path.is_dir() and {inside.name for inside in path.iterdir()} <= {name, "replaced"}:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def refuse_folder(path: Path) -> None:
     """Refuse a path where a file is to be written and a folder is, before the work and not after.
 

@@ -13,6 +13,18 @@ _ONE_ARRAY = (
 )
 
 
+class EpochStarts(keras.callbacks.Callback):
+    """Tells data that depends on the epoch which one begins, by its method `start_at`."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Tell it."""
+        self.data.start_at(epoch)
+
+
 def look(data, name: str):
     """Return the first examples as arrays, and the data to go on with.
 

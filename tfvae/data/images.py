@@ -6,7 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfvae.data.batches import shuffled_batches
+from tfvae.data.batches import Batches, shuffled_batches
 from tfvae.random import Stream, fold_in, make_seed
 
 
@@ -60,26 +60,26 @@ class Images:
         pairs = tf.data.Dataset.from_tensor_slices((self.pixels, self.conditions))
         return pairs.batch(batch_size).map(lambda x, y: (self._to_float(x), y)).prefetch(2)
 
-    def batches(self, batch_size: int, seed: int, epoch: tf.Variable) -> tf.data.Dataset:
-        """Return the shuffled batches of one epoch: to train on.
+    def batches(self, batch_size: int, seed: int = 0) -> Batches:
+        """Return the shuffled batches of every epoch: to train on.
 
-        Iterating it anew gives the epoch that the variable `epoch` then holds. What does not fill a
-        batch is left out, other images each time. They are pairs as in `dataset`.
+        Order and drawn pixels are functions of the seed and the epoch. What does not fill a batch
+        is left out, other images each time. They are pairs as in `dataset`.
 
         Raises:
             InvalidData: there are fewer images than a batch holds.
         """
         pixel_seed = fold_in(make_seed(seed), int(Stream.BINARIZE))
 
-        def prepare(pixels, now, number):
+        def prepare(pixels, epoch, number):
             x = self._to_float(pixels)
             if self.resample:
-                noise_seed = fold_in(pixel_seed, now, number)
+                noise_seed = fold_in(pixel_seed, epoch, number)
                 noise = tf.random.stateless_uniform(tf.shape(x), noise_seed)
                 x = tf.cast(noise < x, tf.float32)
             return x
 
-        return shuffled_batches(self.pixels, batch_size, seed, epoch, prepare, self.conditions)
+        return shuffled_batches(self.pixels, batch_size, seed, prepare, self.conditions)
 
     def _to_float(self, pixels):
         x = tf.cast(pixels, tf.float32)
