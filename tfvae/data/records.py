@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvae.data.decoding import looks_encoded, stacked
+from tfvae.data.crc32c import masked
+from tfvae.data.decoding import decoded, looks_encoded, stacked
 from tfvae.data.source import Source, stamp
 from tfvae.errors import InvalidData
 
+_JPEG = b"\xff\xd8\xff"
 _HEADER, _FOOTER = 12, 4  # length and its checksum; checksum of the content
 _USUAL_NAMES = ("image", "image/encoded", "image_raw", "img", "picture", "x", "png", "jpg")
 
@@ -110,18 +112,11 @@ class RecordSource(Source):
         if self.pixel_shape is not None:
             picture = self._pixels(value, number)
         else:
-            deep = self.pixel_dtype == np.uint16
-            try:
-                picture = tf.io.decode_image(
-                    value.bytes_list.value[0], dtype=tf.uint16 if deep else tf.uint8
-                ).numpy()
-            except (tf.errors.InvalidArgumentError, IndexError):
-                raise InvalidData(
-                    f"{self._name_of(number)} holds no picture that can be decoded in its feature "
-                    f"{self.feature!r}. Repair the file, or remove it."
-                ) from None
-            if picture.ndim == 4:  # a GIF has frames
-                picture = picture[0]
+            content = value.bytes_list.value[0] if value.bytes_list.value else b""
+            name = f"The picture in {self._name_of(number)}"
+            if not content.startswith(_JPEG):
+                return decoded(content, name, self.fit)
+            picture = _decoded_jpeg(content, name)
         try:
             return picture if self.fit is None else self.fit(picture)
         except InvalidData as error:
@@ -153,6 +148,14 @@ class RecordSource(Source):
         return f"Record {int(number)} of {self.path}"
 
 
+def _decoded_jpeg(content, name):
+    """Return the pixels that TFDS gives for a JPEG: decoders differ in the last bits."""
+    try:
+        return tf.io.decode_jpeg(tf.constant(content)).numpy()
+    except tf.errors.InvalidArgumentError:
+        raise InvalidData(f"{name} cannot be read as an image. Remove or repair it.") from None
+
+
 def _numbers(value):
     kind = value.WhichOneof("kind")
     return np.asarray(getattr(value, kind).value if kind else [])
@@ -163,37 +166,35 @@ class _TFRecords:
 
     Args:
         path: of the file.
-        begins: where they begin, `[N]`.
+        begins: where they begin, and where the last one ends, `[N + 1]`.
     """
 
     def __init__(self, path, begins):
-        self.path, self.begins = path, begins
-        # What checks the checksums, and reads from anywhere. It has no public name; versions of
-        # TensorFlow are pinned.
-        from tensorflow.python.lib.io.tf_record import tf_record_random_reader
-
-        self.reader, self.lock = tf_record_random_reader(str(path)), threading.Lock()
+        self.path, self.begins, self.file = path, begins, path.open("rb", buffering=0)
 
     def __len__(self):
-        return len(self.begins)
+        return len(self.begins) - 1
 
     def __getitem__(self, number):
-        try:
-            with self.lock:
-                return self.reader.read(int(self.begins[number]))[0]
-        except (tf.errors.OpError, IndexError):
+        begin, end = self.begins[number : number + 2]
+        read = os.pread(self.file.fileno(), int(end - begin) - _HEADER, int(begin) + _HEADER)
+        content, checksum = read[:-_FOOTER], read[-_FOOTER:]
+        if len(read) != end - begin - _HEADER or masked(content) != int.from_bytes(
+            checksum, "little"
+        ):
             raise InvalidData(
                 f"Record {number} of {self.path} is damaged: its checksum does not fit. Write the "
                 "file anew, or remove it."
-            ) from None
+            )
+        return content
 
 
 @functools.lru_cache(maxsize=10_000)
 def _begins(path, stamp):
-    """Return where the records of a TFRecord file begin, `[N]`."""
+    """Return where the records of a TFRecord file begin, and where the last ends, `[N + 1]`."""
     size, begins, place = path.stat().st_size, [], 0
     if not size:
-        return np.empty(0, np.int64)
+        return np.zeros(1, np.int64)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
         if content[:2] == b"\x1f\x8b":
             raise InvalidData(
@@ -211,7 +212,7 @@ def _begins(path, stamp):
             f"{path} is damaged, or no TFRecord file: record {len(begins) - 1}, at byte "
             f"{begins[-1]}, does not end within its {size} bytes. Write it anew, or remove it."
         )
-    return np.array(begins, np.int64)
+    return np.array([*begins, size], np.int64)
 
 
 # Few of many shards are open at a time. What costs a pass over the file is kept.

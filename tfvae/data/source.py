@@ -3,7 +3,9 @@
 import abc
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from tfvae.errors import InvalidData
 _IMAGES_IN_WINDOW = 16_384
 _BYTES_IN_WINDOW = 2**28
 _BYTES_AT_ONCE = 2**25
+_IMAGES_AT_ONCE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,13 +173,17 @@ def in_parts(pixels) -> Iterator[np.ndarray]:
 
 
 def in_memory(pixels) -> np.ndarray:
-    """Return all images of an array or a source as an array."""
+    """Return all images of an array or a source as an array, read by several threads."""
     if isinstance(pixels, np.ndarray):
         return pixels
-    array, start = np.empty(pixels.shape, pixels.dtype), 0
-    for part in in_parts(pixels):
-        array[start : start + len(part)] = part
-        start += len(part)
+    array = np.empty(pixels.shape, pixels.dtype)
+
+    def fill(start):
+        array[start : start + _IMAGES_AT_ONCE] = pixels[start : start + _IMAGES_AT_ONCE]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(fill, range(0, len(pixels), _IMAGES_AT_ONCE)):
+            pass
     return array
 
 
