@@ -18,7 +18,7 @@ from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.random import Stream, fold_in, make_seed
 
 _BATCHES_AT_ONCE = 20
-_BYTES_AT_ONCE = 2**25  # as float32, what several batches at once, or those made ahead, may take
+_BYTES_AT_ONCE = 2**24  # as float32, what several batches at once, or those made ahead, may take
 
 
 class Batches(tf.data.Dataset):
