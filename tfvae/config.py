@@ -16,7 +16,7 @@ class DataConfig:
 
     An empty `data_dir` is TFDS's own default. `resize` and `crop` are [height, width], or [] for
     images as they are. `condition` names the labels or vectors that the model is given; none if
-    it is empty.
+    it is empty. Data of at most `memory_gb` 10⁹ bytes is held in memory.
     """
 
     name: str = "digits"
@@ -27,6 +27,7 @@ class DataConfig:
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
     condition: str = ""
+    memory_gb: float = 1.0
 
 
 # The networks of each family of models; "auto" is chosen by the shape of the images.
@@ -204,6 +205,10 @@ class Config:
             raise InvalidArgument(
                 f"training.ema_momentum is {training.ema_momentum!r}; expected a number from 0 to "
                 "below 1, such as 0.999, or 0 for no average."
+            )
+        if not self.data.memory_gb >= 0:
+            raise InvalidArgument(
+                f"data.memory_gb is {self.data.memory_gb!r}; expected a number of at least 0."
             )
         if self.evaluation.num_examples < 0:
             raise InvalidArgument(

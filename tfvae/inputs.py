@@ -1,5 +1,7 @@
 """What `fit` and its like are given: one array, or batches of it, whatever holds them."""
 
+import contextlib
+import re
 import types
 
 import keras
@@ -114,3 +116,19 @@ def _not_one_array(x, name):
         what += f" of {len(x)}"
         remedy = "Make a list of examples an array with np.stack. " + remedy
     return f"`{name}` holds {what}; {_ONE_ARRAY}. {remedy}"
+
+
+@contextlib.contextmanager
+def own_errors():
+    """Give the error of a source of data in place of the one that TensorFlow makes of it.
+
+    A source fails inside of a `tf.data` pipeline, from where only the text of its error comes.
+    Works as a decorator too.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"InvalidData: (.*?)\n+Traceback", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise InvalidData(found[1]) from None

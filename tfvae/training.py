@@ -182,6 +182,7 @@ class OwnLoss(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    @inputs.own_errors()
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`.
 
@@ -208,6 +209,7 @@ class OwnLoss(keras.Model):
             self.start_from_data(x, y)
             return super().fit(x, self._labels(y, options), **options)
 
+    @inputs.own_errors()
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""
         options = bound("evaluate", *args, **kwargs)
@@ -217,6 +219,7 @@ class OwnLoss(keras.Model):
         logs = super().evaluate(x, self._labels(y, options), return_dict=True, **options)
         return logs if as_dict else self._in_order(logs)
 
+    @inputs.own_errors()
     def predict(self, x, *args, **kwargs):
         """Call the model on data, a batch at a time; see `keras.Model.predict`."""
         return super().predict(self._look(x, None, "x"), *args, **kwargs)
