@@ -258,18 +258,6 @@ class Keras(Kind):
         runs.load_model(path).sample(1)
 
 
-class Checkpoints(Keras):
-    def start(self):
-        from tfvae.runs import RunDirectory
-
-        self.run_directory = RunDirectory(self.work / "run")
-        self.run_directory.checkpoints.mkdir(parents=True, exist_ok=True)
-
-    def use(self, path):
-        os.replace(path, self.run_directory.checkpoints / "epoch-00001.keras")
-        self.run_directory.last_checkpoint()
-
-
 class Arrays(Kind):
     ending = ".npz"
 
@@ -553,7 +541,6 @@ def arrays(seed, count, note):
 
 FILES = {
     "keras": Keras,
-    "checkpoints": Checkpoints,
     "npz": Arrays,
     "codes": Codes,
     "tflite": Tflite,

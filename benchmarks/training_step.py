@@ -32,7 +32,6 @@ def make_images():
 
 def time_tfvae(k, epochs):
     import keras
-    import tensorflow as tf
 
     import tfvae
     from tfvae.config import TrainingConfig
@@ -50,7 +49,7 @@ def time_tfvae(k, epochs):
         steps_per_execution=TrainingConfig().steps_per_execution,
         jit_compile=TrainingConfig().jit_compile,
     )
-    batches = images.batches(batch_size, 0, tf.Variable(0, dtype=tf.int64))
+    batches = images.batches(batch_size)
     seconds = []
 
     class Clock(keras.callbacks.Callback):

@@ -104,11 +104,10 @@ def random_splits():
 
 def step_tfvae(options):
     import keras
-    import tensorflow as tf
 
     splits = random_splits()
     model, _ = tfvae_model(splits, STEP_BATCH)
-    batches = splits.train.batches(STEP_BATCH, 0, tf.Variable(0, dtype=tf.int64))
+    batches = splits.train.batches(STEP_BATCH)
     seconds = []
 
     class Clock(keras.callbacks.Callback):
@@ -157,18 +156,17 @@ def measures(squared_errors, codes, x):
 
 
 def train_tfvae(options):
-    import tensorflow as tf
 
     splits = load_data(options)
     model, _ = tfvae_model(splits, TRAINING_BATCH)
-    epoch = tf.Variable(0, dtype=tf.int64)
-    left, per_epoch = options.steps, len(splits.train) // TRAINING_BATCH
+    batches = splits.train.batches(TRAINING_BATCH)
+    left, epoch, per_epoch = options.steps, 0, batches.num_batches
     start = time.perf_counter()
     while left:
         steps = min(left, per_epoch)
-        batches = splits.train.batches(TRAINING_BATCH, 0, epoch).take(steps)
-        model.fit(batches, verbose=0)
-        epoch.assign_add(1)
+        batches.start_at(epoch)
+        model.fit(batches.take(steps), verbose=0)
+        epoch += 1
         left -= steps
     seconds = time.perf_counter() - start
     results = {"seconds": seconds}

@@ -20,8 +20,9 @@ def content(images):
 
 def epoch_of(images, number, seed=0, batch_size=10):
     """Return the batches of one epoch."""
-    dataset = images.batches(batch_size, seed, tf.Variable(number, dtype=tf.int64))
-    return np.stack([batch.numpy() for batch in dataset])
+    batches = images.batches(batch_size, seed)
+    batches.start_at(number)
+    return np.stack([batch.numpy() for batch in batches])
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +118,8 @@ class TestBinarization:
 
 class TestBatches:
     def test_an_epoch_is_a_fixed_number_of_full_batches_without_repetition(self, numbered):
-        epoch = tf.Variable(0, dtype=tf.int64)
-        dataset = numbered.batches(10, 0, epoch)
-        assert int(dataset.cardinality()) == 3
+        dataset = numbered.batches(10)
+        assert len(dataset) == 3
         batches = np.stack([batch.numpy() for batch in dataset])
         assert batches.shape == (3, 10, 2, 2, 1)
         assert batches.dtype == np.float32
@@ -137,13 +137,39 @@ class TestBatches:
         for (seed, epoch), order in orders.items():
             assert tuple(epoch_of(numbered, epoch, seed)[..., 0, 0, 0].ravel()) == order
 
-    def test_iterating_again_gives_the_epoch_that_the_variable_then_holds(self, numbered):
-        epoch = tf.Variable(0, dtype=tf.int64)
-        dataset = numbered.batches(10, 0, epoch)
+    def test_iterating_again_gives_the_epoch_where_it_was_told_to_start(self, numbered):
+        dataset = numbered.batches(10)
         for number in (0, 3, 0):
-            epoch.assign(number)
+            dataset.start_at(number)
             batches = np.stack([batch.numpy() for batch in dataset])
             np.testing.assert_array_equal(batches, epoch_of(numbered, number))
+
+    @pytest.mark.parametrize("resample", [False, True])
+    @pytest.mark.parametrize("first", [0, 1, 19, 20, 33, 36, 37])
+    def test_an_epoch_can_begin_at_any_batch(self, rng, resample, first):
+        images = data.Images(rng.random((37, 2, 2, 1), np.float32), resample=resample)
+        batches = images.batches(1, seed=5)
+        for epoch in (0, 4):
+            batches.start_at(epoch, first)
+            rest = [batch.numpy() for batch in batches]
+            whole = epoch_of(images, epoch, seed=5, batch_size=1)
+            np.testing.assert_array_equal(rest or whole[37:], whole[first:])
+            assert len(batches) == 37, "the size is that of a whole epoch"
+
+    def test_what_is_left_out_is_not_prepared(self):
+        seen = []
+
+        def prepare(x, uniforms):
+            tf.py_function(lambda x: seen.append(len(x)), [x], [])
+            return x
+
+        batches = data.shuffled_batches(np.arange(2000), 10, prepare=prepare)
+        batches.start_at(0, 180)
+        assert len(list(batches)) == 20
+        assert seen == [200], "of ten times twenty batches, only the last twenty"
+
+    def test_batches_say_what_they_depend_on(self, numbered):
+        assert numbered.batches(10, 3).identity == {"examples": 37, "batch_size": 10, "seed": 3}
 
     def test_other_images_are_left_out_each_time(self, numbered):
         left_out = [
@@ -158,16 +184,16 @@ class TestBatches:
         np.testing.assert_allclose(drawn[order], numbered.numpy(), rtol=1e-6)
 
     def test_values_of_any_type_come_in_the_order_of_images(self, numbered):
-        epoch = tf.Variable(2, dtype=tf.int64)
-        codes = np.arange(37, dtype=np.int32)[:, np.newaxis]
-        batches = np.stack([b.numpy() for b in data.shuffled_batches(codes, 10, 0, epoch)])
+        codes = data.shuffled_batches(np.arange(37, dtype=np.int32)[:, np.newaxis], 10)
+        codes.start_at(2)
+        batches = np.stack([b.numpy() for b in codes])
         assert batches.dtype == np.int32
         images = np.round(255 * epoch_of(numbered, 2))
         np.testing.assert_array_equal(batches[..., 0], images[..., 0, 0, 0])
 
     def test_fewer_images_than_a_batch_are_refused(self, numbered):
         with pytest.raises(InvalidData, match="37 images, fewer than the batch size 38"):
-            numbered.batches(38, 0, tf.Variable(0))
+            numbered.batches(38)
 
     def test_dataset_is_complete_and_in_order(self, numbered):
         batches = [batch.numpy() for batch in numbered.dataset(10)]
@@ -385,7 +411,7 @@ class TestFolders:
     def test_images_in_grey_and_in_colour_are_refused(self, tmp_path, write_images):
         write_images("a", 10)
         write_images("b", 1, (4, 3, 3))
-        with pytest.raises(InvalidData, match=r"in grey and in colour, such as .*Convert them"):
+        with pytest.raises(InvalidData, match=r"in grey and in colour, .*such as .*Convert them"):
             data.load(str(tmp_path))
 
     def test_an_image_that_is_smaller_than_the_crop_is_named(self, tmp_path, write_images):

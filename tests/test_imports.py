@@ -14,6 +14,7 @@ LAYERS = [
     ["errors", "synonyms"],
     ["memory"],
     ["registry", "random", "files", "quiet", "checks", "untrusted"],
+    ["checkpoints"],
     ["inputs", "averages", "schedules", "conditions"],
     ["training"],
     ["flows"],
@@ -25,6 +26,7 @@ LAYERS = [
     ["estimators"],
     ["models"],
     ["config", "paths", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
+    ["callbacks"],
     ["recipes", "runs", "explore"],
     ["tools"],
 ]

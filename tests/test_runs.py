@@ -4,6 +4,9 @@ import json
 import math
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import warnings
 import zipfile
 
@@ -74,6 +77,17 @@ def assert_same_model(a, b):
             np.testing.assert_array_equal(left, right)
 
 
+def last_model(run, config, splits):
+    """Return the model of the last checkpoint."""
+    _, tree = run.checkpoints.load()
+    model = runs.build_model(config, splits)
+    model.optimizer.build(model.trainable_variables)
+    for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+        for variable, value in zip(variables, tree["variables"][part], strict=True):
+            variable.assign(value)
+    return model
+
+
 @pytest.fixture(scope="module")
 def splits():
     return runs.load_data(CONFIG)
@@ -113,12 +127,12 @@ def test_a_run_has_its_other_files_and_nothing_else(finished):
         assert events.stat().st_size > 100
 
 
-def test_the_last_two_checkpoints_are_kept(finished, model):
-    names = sorted(path.name for path in finished.checkpoints.iterdir())
-    assert names == ["epoch-00002.keras", "epoch-00003.keras"]
-    epoch, last = finished.last_checkpoint()
-    assert epoch == EPOCHS
-    assert_same_model(last, model)
+def test_the_last_two_checkpoints_are_kept(finished, model, splits):
+    names = sorted(path.name for path in finished.checkpoints.path.iterdir())
+    assert names[-1] == "epoch-00003-batch-00000000.zip"
+    assert len(names) == 2
+    assert finished.position() == (EPOCHS, 0)
+    assert_same_model(last_model(finished, CONFIG, splits), model)
 
 
 def test_the_configuration_is_written_completely(finished):
@@ -144,8 +158,11 @@ def test_the_history_has_a_row_an_epoch(finished):
 
 def test_the_report_says_what_was_trained(finished, model):
     training = json.loads((finished.path / "report.json").read_text())["training"]
-    assert training["seconds"] > 0
-    del training["seconds"]
+    assert training.pop("seconds") > 0
+    cost = training.pop("checkpoints")
+    assert cost["saved"] >= 2
+    assert cost["seconds"] > 0
+    assert 0 < cost["percent_of_training"] < 100
     steps = EPOCHS * STEPS
     assert training == {"epochs": EPOCHS, "steps": steps, "parameters": model.count_params()}
     assert int(model.step) == steps
@@ -174,17 +191,102 @@ def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     ):
         train(CONFIG, path)
     run = RunDirectory(path)
-    assert len(list(run.checkpoints.glob("*"))) == epochs - 1
+    assert len(list(run.checkpoints.path.glob("*"))) == epochs - 1
     train(run.read_config(), path, resume=True)
     assert_same_model(run.load_model(), model)
     assert history(run) == history(finished)
+
+
+# Trains by the command, in a process that sends itself a signal: SIGKILL while it writes its fourth
+# checkpoint, in the first epoch; SIGTERM in the fifth step after the one that it goes on with.
+SIGNALLED = """
+import os, signal, sys
+from tfvae.runs import callbacks, pictures
+from tfvae.tools.main import main
+
+kind, calls, written = sys.argv.pop(1), 0, 0
+sync = os.fsync
+
+def fsync(file):
+    global written
+    written += 1
+    if kind == "SIGKILL" and written == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync(file)
+
+def on_train_batch_begin(self, batch, logs=None):
+    global calls
+    calls += self.model.train_function.__name__ != "pass_over"
+    if kind == "SIGTERM" and calls == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+os.fsync, callbacks.History.on_train_batch_begin = fsync, on_train_batch_begin
+pictures.draw = lambda *_: None
+main()
+"""
+
+
+def test_a_run_that_is_killed_and_terminated_ends_as_one_that_is_not(
+    finished, model, tmp_path, no_pictures
+):
+    often = {"training.steps_per_execution": 1, "training.checkpoint_minutes": 1e-9}
+    (tmp_path / "config.toml").write_text(CONFIG.override(often).to_toml())
+    run = RunDirectory(tmp_path / "run")
+
+    def signalled(kind, *arguments):
+        command = [sys.executable, "-c", SIGNALLED, kind, "train", *arguments]
+        return subprocess.run(
+            [*command, "--run-dir", run.path], capture_output=True, text=True, timeout=300
+        )
+
+    done = signalled("SIGKILL", "--config", tmp_path / "config.toml")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert run.position() == (0, 3)
+    (stray,) = run.checkpoints.path.glob(".*")
+    assert not run.history_file.exists(), "no epoch has a checkpoint"
+
+    done = signalled("SIGTERM", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "going on after batch 3 of epoch 1" in done.stderr
+    assert f"--resume --run-dir {run.path}" in done.stderr
+    assert not stray.exists()
+    assert run.position() == (1, 2)
+    assert [row["epoch"] for row in history(run)] == [1]
+
+    train(run.read_config(), run.path, resume=True)
+    assert_same_model(run.load_model(), model)
+    assert history(run) == history(finished)
+
+
+def test_the_row_of_an_epoch_and_its_checkpoint_do_not_part(
+    finished, model, tmp_path, no_pictures, monkeypatch
+):
+    """A process that dies between the two leaves the row in the checkpoint."""
+    run = RunDirectory(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.History, "on_checkpoint", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(CONFIG, run.path)
+    assert run.position() == (1, 0)
+    assert not run.history_file.exists()
+    train(CONFIG, run.path, resume=True)
+    assert history(run) == history(finished)
+    assert_same_model(run.load_model(), model)
+
+
+def test_checkpoints_of_an_earlier_version_are_not_passed_over(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", CONFIG)
+    run.checkpoints.path.mkdir()
+    (run.checkpoints.path / "epoch-00002.keras").touch()
+    with pytest.raises(InvalidFile, match="earlier development version"):
+        train(CONFIG, run.path, resume=True)
 
 
 @pytest.mark.parametrize("missing", [["model.keras"], ["model.keras", "checkpoints"]], ids=str)
 def test_a_run_that_has_not_finished_says_how_to_go_on(copied, missing):
     (copied.path / "model.keras").unlink()
     if "checkpoints" in missing:
-        shutil.rmtree(copied.checkpoints)
+        shutil.rmtree(copied.checkpoints.path)
     with pytest.raises(InvalidFile, match=f"not finished.*--resume --run-dir {copied.path}"):
         copied.load_model()
 
@@ -254,24 +356,25 @@ def test_data_outside_0_and_1_is_refused_before_anything_is_written(tmp_path, sp
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_model(
     tmp_path, monkeypatch
 ):
-    set_epoch = callbacks.EpochCounter.on_epoch_begin
+    start_clock = callbacks.History.on_epoch_begin
 
     def diverge_in_epoch_2(self, epoch, logs=None):
-        set_epoch(self, epoch, logs)
+        start_clock(self, epoch, logs)
         if epoch == 1:
             self.model.optimizer.learning_rate = 1e20
 
-    monkeypatch.setattr(callbacks.EpochCounter, "on_epoch_begin", diverge_in_epoch_2)
+    monkeypatch.setattr(callbacks.History, "on_epoch_begin", diverge_in_epoch_2)
     run = RunDirectory(tmp_path / "run")
     with pytest.raises(NonFiniteLoss) as caught:
         train(NORMAL, run.path)
     message = str(caught.value)
-    good = run.checkpoints / "epoch-00001.keras"
+    good = run.path / "last-good.keras"
     assert f"between steps {STEPS} and {2 * STEPS};" in message
     assert "the term that is not finite: reconstruction" in message
-    assert f"The last good model is {good}." in message
+    assert f"The last good model, of epoch 1, is {good}." in message
     assert "Lower the learning rate" in message
-    assert list(run.checkpoints.iterdir()) == [good]
+    assert run.position() == (1, 0)
+    assert runs.load_model(good).steps_made == STEPS
     assert all(np.all(np.isfinite(weight)) for weight in runs.load_model(good).get_weights())
     assert [row["epoch"] for row in history(run)] == [1]
     assert not run.model_file.exists()
@@ -471,7 +574,7 @@ def test_an_average_of_the_weights_takes_their_place_when_training_ends(
         {"training.ema_momentum": 0.9, "training.epochs": 2, "training.schedule": "constant"}
     )
     run = train(config, tmp_path / "run", splits=splits)
-    averaged, raw = run.load_model(), run.load_checkpoint(2)
+    averaged, raw = run.load_model(), last_model(run, config, splits)
     averages = raw.optimizer._model_variables_moving_average
     for weight, average in zip(averaged.trainable_variables, averages, strict=True):
         np.testing.assert_allclose(weight, average, rtol=1e-5, atol=1e-6)

@@ -33,6 +33,8 @@ _PUBLIC = {
     "diagnose": "tfvae.diagnosis",
     "fit_jointly": "tfvae.models",
     "bound": None,
+    "callbacks": None,
+    "checkpoints": None,
     "code_priors": None,
     "codec": None,
     "conditions": None,

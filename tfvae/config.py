@@ -17,7 +17,7 @@ class DataConfig:
 
     An empty `data_dir` is TFDS's own default. `resize` and `crop` are [height, width], or [] for
     images as they are. `condition` names the labels or vectors that the model is given; none if
-    it is empty.
+    it is empty. Data of at most `memory_gb` 10⁹ bytes is held in memory.
     """
 
     name: str = "digits"
@@ -28,6 +28,7 @@ class DataConfig:
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
     condition: str = ""
+    memory_gb: float = 1.0
 
 
 # The networks of each family of models; "auto" is chosen by the shape of the images.
@@ -101,6 +102,8 @@ class TrainingConfig:
     The learning rate rises linearly from 0 over the first `learning_rate_warmup_steps`. With an
     `ema_momentum` m above 0, an average w̄ ← m w̄ + (1 − m) w follows the weights from step to step;
     validation is of the average, and it takes the place of the weights when training ends.
+
+    A checkpoint is kept every `checkpoint_minutes`, and of a prior over codes as well.
     """
 
     objective: str = "elbo"
@@ -124,6 +127,7 @@ class TrainingConfig:
     precision: str = "float32"
     steps_per_execution: int = 20
     jit_compile: bool = False
+    checkpoint_minutes: float = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +177,7 @@ class Config:
             "training.learning_rate": training.learning_rate,
             "training.epsilon": training.epsilon,
             "training.steps_per_execution": training.steps_per_execution,
+            "training.checkpoint_minutes": training.checkpoint_minutes,
             "evaluation.num_samples": self.evaluation.num_samples,
             "model.embedding_dim": self.model.embedding_dim,
             "code_prior.epochs": self.code_prior.epochs,
@@ -201,6 +206,10 @@ class Config:
             raise InvalidArgument(
                 f"training.ema_momentum is {training.ema_momentum!r}; expected a number from 0 to "
                 "below 1, such as 0.999, or 0 for no average."
+            )
+        if not self.data.memory_gb >= 0:
+            raise InvalidArgument(
+                f"data.memory_gb is {self.data.memory_gb!r}; expected a number of at least 0."
             )
         if self.evaluation.num_examples < 0:
             raise InvalidArgument(

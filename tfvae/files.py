@@ -59,6 +59,17 @@ def atomic(path: str | Path):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def clear_strays(folder: str | Path) -> None:
+    """Remove what `atomic` was writing in a folder when its process was killed.
+
+    Nobody may be writing there now.
+    """
+    for path in Path(folder).glob(".*.????????"):
+        name = path.name[1:-9]
+        if path.is_dir() and {inside.name for inside in path.iterdir()} <= {name, "replaced"}:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def hindrance(error: BaseException) -> str | None:
     """Return what the system has against a file that could not be written; None if it is not that.
 

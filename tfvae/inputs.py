@@ -1,5 +1,7 @@
 """What `fit` and its like are given: one array, or batches of it, whatever holds them."""
 
+import contextlib
+import re
 import types
 
 import keras
@@ -11,6 +13,18 @@ from tfvae.errors import InvalidArgument, InvalidData
 _ONE_ARRAY = (
     "expected one array of examples, or batches of it: (x,), (x, y) or (x, y, sample_weight)"
 )
+
+
+class EpochStarts(keras.callbacks.Callback):
+    """Tells data that depends on the epoch which one begins, by its method `start_at`."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Tell it."""
+        self.data.start_at(epoch)
 
 
 def look(data, name: str):
@@ -102,3 +116,19 @@ def _not_one_array(x, name):
         what += f" of {len(x)}"
         remedy = "Make a list of examples an array with np.stack. " + remedy
     return f"`{name}` holds {what}; {_ONE_ARRAY}. {remedy}"
+
+
+@contextlib.contextmanager
+def own_errors():
+    """Give the error of a source of data in place of the one that TensorFlow makes of it.
+
+    A source fails inside of a `tf.data` pipeline, from where only the text of its error comes.
+    Works as a decorator too.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"InvalidData: (.*?)\n+Traceback", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise InvalidData(found[1]) from None

@@ -7,8 +7,22 @@ from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 
 
+def shard_kind(name: str) -> str | None:
+    """Return of what kind a file of a dataset is by its name, None if it is none.
+
+    That is "npy", "records" (TFRecord and ArrayRecord), "arrow" or "parquet".
+    """
+    name = Path(name).name.lower()
+    if name.startswith("cache-"):  # what Hugging Face datasets leave beside their data
+        return None
+    if any(word in name for word in (".tfrecord", ".array_record", ".arrayrecord")):
+        return "records"
+    ending = name.rpartition(".")[-1]
+    return ending if ending in ("npy", "arrow", "parquet") else None
+
+
 def dataset_kind(name: str) -> str:
-    """Return what a dataset's name stands for: "digits", "arrays", "folder" or "tfds".
+    """Return what a name stands for: "digits", "arrays", "folder", "shard" or "tfds".
 
     Raises:
         InvalidArgument: there is no name.
@@ -16,8 +30,8 @@ def dataset_kind(name: str) -> str:
     """
     if not name:
         raise InvalidArgument(
-            "There is no data: give the path of a folder of images or of an .npy or .npz file, "
-            "'digits', or the name of a TFDS dataset (--dataset)."
+            "There is no data: give the path of a folder of images or shards or of an .npy or .npz "
+            "file, 'digits', or the name of a TFDS dataset (--dataset)."
         )
     if name == "digits":
         return "digits"
@@ -27,10 +41,13 @@ def dataset_kind(name: str) -> str:
         return "folder"
     if not path.exists() and (is_arrays or "/" in name or "\\" in name):
         raise InvalidData(f"There is no file {'' if is_arrays else 'or folder '}{name}.")
+    if path.exists() and shard_kind(name) and not is_arrays:
+        return "shard"
     if path.exists() and not is_arrays:
         raise InvalidData(
-            f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, 'digits' "
-            "or the name of a TFDS dataset."
+            f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, a folder "
+            "or a file of shards (.npy, .tfrecord, .arrow, .parquet), 'digits' or the name of a "
+            "TFDS dataset."
         )
     return "arrays" if is_arrays else "tfds"
 

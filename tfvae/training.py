@@ -1,5 +1,6 @@
 """What every training loop here shares: its settings, the data it takes, the end of a loss."""
 
+import contextlib
 import inspect
 from typing import ClassVar, NamedTuple
 
@@ -51,6 +52,7 @@ class OwnLoss(keras.Model):
     Attributes:
         better: of each metric by name, whether "max" or "min" is better, or None if neither is.
             Callbacks that monitor one of them in mode "auto" are told.
+        layers_add_losses: whether layers were seen to, which the first trace of a step shows.
         never_called: by the name of a method, other methods that it does not call though one might
             think so, and what to override in their place.
     """
@@ -82,7 +84,7 @@ class OwnLoss(keras.Model):
         self._averages = Averages(averages)
         self._additional = keras.metrics.Mean("additional_loss")
         self._regularization = keras.metrics.Mean("regularization")
-        self._layers_add_losses = False
+        self.layers_add_losses = False
         self._refused = Refused()
 
     @property
@@ -91,7 +93,7 @@ class OwnLoss(keras.Model):
         metrics = [self._averages]
         if self._has_additional_loss:
             metrics.append(self._additional)
-        if self._layers_add_losses or any(v.regularizer for v in self.trainable_weights):
+        if self.layers_add_losses or any(v.regularizer for v in self.trainable_weights):
             metrics.append(self._regularization)
         return metrics
 
@@ -104,6 +106,18 @@ class OwnLoss(keras.Model):
     def steps_made(self) -> int:
         """How many training steps were made, on the host."""
         return int(np.asarray(self._counter))  # under a strategy it is one of each replica
+
+    @property
+    def epoch_metrics(self) -> list[keras.metrics.Metric]:
+        """All that is counted over an epoch, whether or not it is reported."""
+        return [self._averages, self._additional, self._regularization, self._refused]
+
+    def assigned_settings(self) -> list[tf.Variable]:
+        """Return the variables of settings that a callback may assign while the model trains."""
+        return []
+
+    def start_from_data(self, x, y) -> None:
+        """Start what starts from the data, unless it has; called with that of `fit`."""
 
     def additional_loss(self, x: tf.Tensor, y, training: bool) -> tf.Tensor | None:
         """Return what is added to the loss of each example, `[B]` in nats; None for nothing.
@@ -168,6 +182,7 @@ class OwnLoss(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    @inputs.own_errors()
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`.
 
@@ -187,8 +202,14 @@ class OwnLoss(keras.Model):
             raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
         if options.get("validation_data") is not None:
             options["validation_data"] = self._validation(options["validation_data"])
-        return super().fit(x, self._labels(y, options), **options)
+        if hasattr(x, "start_at"):
+            options.setdefault("shuffle", False)  # it is, and Keras would warn that it cannot
+        with contextlib.ExitStack() as stack:
+            options["callbacks"] = self._arrange(options.get("callbacks"), x, stack)
+            self.start_from_data(x, y)
+            return super().fit(x, self._labels(y, options), **options)
 
+    @inputs.own_errors()
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""
         options = bound("evaluate", *args, **kwargs)
@@ -198,6 +219,7 @@ class OwnLoss(keras.Model):
         logs = super().evaluate(x, self._labels(y, options), return_dict=True, **options)
         return logs if as_dict else self._in_order(logs)
 
+    @inputs.own_errors()
     def predict(self, x, *args, **kwargs):
         """Call the model on data, a batch at a time; see `keras.Model.predict`."""
         return super().predict(self._look(x, None, "x"), *args, **kwargs)
@@ -258,7 +280,7 @@ class OwnLoss(keras.Model):
             per_example = per_example + additional
         # What layers add, weight decay by `kernel_regularizer` among it.
         terms = [tf.reduce_sum(tf.cast(term, tf.float32)) for term in self.losses]
-        self._layers_add_losses = self._layers_add_losses or bool(terms)
+        self.layers_add_losses = self.layers_add_losses or bool(terms)
         return Loss(per_example, additional, tf.add_n(terms) if terms else None)
 
     def _scaled_loss(self, loss: Loss, sample_weight):
@@ -347,6 +369,26 @@ class OwnLoss(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = self._look(x, y, "validation_data")
         return x, self._labels(y, {"sample_weight": sample_weight}), sample_weight
+
+    def _arrange(self, callbacks, x, stack):
+        """Return the callbacks, with what data asks for, in the order in which Keras calls them.
+
+        One that has the method `around_fit`, a context manager, is entered here and comes last: it
+        looks at what the others know.
+        """
+        starts = [inputs.EpochStarts(x)] if hasattr(x, "start_at") else []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.callbacks[:0] = starts
+            return callbacks
+        callbacks = [*starts, *keras.tree.flatten(callbacks or [])]
+        around = [callback for callback in callbacks if hasattr(callback, "around_fit")]
+        if around:
+            if not any(isinstance(each, keras.callbacks.History) for each in callbacks):
+                callbacks.append(keras.callbacks.History())
+            callbacks = [*(each for each in callbacks if each not in around), *around]
+            for callback in around:
+                stack.enter_context(callback.around_fit(self, x, callbacks))
+        return callbacks
 
     def _labels(self, y, options):
         """Keras passes sample weights on only beside labels: let them stand in, marked as such."""

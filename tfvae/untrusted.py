@@ -89,8 +89,12 @@ def _check_members(archive, name, stored, error):
 
 
 @contextlib.contextmanager
-def open_picture(path: str | Path):
+def open_picture(file: str | Path | bytes, name: str = ""):
     """Open a picture with Pillow, unless it would take more memory than a file of its size may.
+
+    Args:
+        file: its path, or its content.
+        name: what messages call it; its path if empty.
 
     Raises:
         InvalidData: it would.
@@ -102,14 +106,15 @@ def open_picture(path: str | Path):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         given, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is ours, below
         try:
-            image = Image.open(path, formats=PICTURE_FORMATS)
+            content = io.BytesIO(file) if isinstance(file, bytes) else file
+            image = Image.open(content, formats=PICTURE_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = given
     with image:
         width, height = image.size
         unpacked = width * height * max(3 if image.mode == "P" else 1, len(image.getbands()))
-        name = f"{path}, a picture of {height:,}×{width:,} pixels,"
-        stored = Path(path).stat().st_size
+        name = f"{name or file}, a picture of {height:,}×{width:,} pixels,"
+        stored = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
         memory.check_unpacked(name, unpacked, stored, InvalidData, memory.PICTURE_FLOOR)
         yield image
 

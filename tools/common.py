@@ -117,17 +117,22 @@ def absolute_paths(assignments: dict) -> dict:
     return {**assignments, **paths}
 
 
-def refuse_changes(assignments: dict, allowed: set[str], what: str) -> None:
+def refuse_changes(assignments: dict, epochs: str, what: str) -> None:
     """Refuse settings that would make what is resumed another one.
+
+    Args:
+        assignments: the settings.
+        epochs: the one that may be raised.
+        what: what is resumed.
 
     Raises:
         InvalidArgument: with their names.
     """
-    refused = set(assignments) - allowed
+    refused = set(assignments) - {epochs, "data.data_dir", "training.checkpoint_minutes"}
     if refused:
         raise InvalidArgument(
-            f"{what} that is resumed cannot change {', '.join(sorted(refused))}; only --epochs and "
-            "--data-dir. Start a new one."
+            f"{what} that is resumed cannot change {', '.join(sorted(refused))}; only --epochs, "
+            "--data-dir and training.checkpoint_minutes. Start a new one."
         )
 
 

@@ -49,7 +49,11 @@ def _flags(command):
 @click.option(
     "--run-dir", type=click.Path(path_type=Path), help="Default: runs/RECIPE, numbered if taken."
 )
-@click.option("--resume", is_flag=True, help="Continue the run in --run-dir.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the run in --run-dir from its last checkpoint, at the very batch.",
+)
 @json_option
 def train(source, recipe, config_file, settings, run_dir, resume, download, as_json, **flags):
     """Train a model; every setting of the recipe can be overridden.
@@ -59,6 +63,9 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
 
     Writes into the run directory: config.toml, model.keras, history.csv, report.json, curves.png,
     reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/.
+
+    A checkpoint is kept every training.checkpoint_minutes (5). Ctrl-C and SIGTERM finish the step,
+    keep one more and end the training, SIGTERM with exit status 0.
     """
     # All that needs no TensorFlow is checked before its import, which takes seconds.
     assignments = {_FLAGS[n][0]: value for n, value in flags.items() if value is not None}
@@ -127,5 +134,5 @@ def _sizes(splits):
 def _resumed(run_dir, other_source, assignments):
     if run_dir is None or other_source:
         raise InvalidArgument("--resume takes the run's own configuration: give --run-dir alone.")
-    refuse_changes(assignments, {"training.epochs", "data.data_dir"}, "A run")
+    refuse_changes(assignments, "training.epochs", "A run")
     return paths.read_run_config(run_dir).override(assignments)

@@ -34,20 +34,25 @@ _FLAGS = {
 @click.option("--seed", type=int)
 @click.option("--data-dir", help="Folder of prepared TFDS data.")
 @click.option("--set", "settings", multiple=True, metavar="code_prior.KEY=VALUE")
-@click.option("--resume", is_flag=True, help="Continue the last fit of this run.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the last fit of this run from its last checkpoint, at the very batch.",
+)
 @json_option
 def train_prior(run, settings, resume, as_json, **flags):
     """Fit a prior to the codes that the VQ-VAE of RUN gives its training images.
 
     The prior is saved inside RUN/model.keras, in place of the one before. Writes samples.png from
     it, samples-uniform.png for comparison, prior-curves.png, the section "code_prior" of
-    RUN/report.json, and in RUN/code-prior what --resume goes on with.
+    RUN/report.json, and in RUN/code-prior what --resume goes on with. Checkpoints, Ctrl-C and
+    SIGTERM are as in `tfvae train`.
     """
     assignments = {_FLAGS[name][0]: value for name, value in flags.items() if value is not None}
     assignments |= dict(config.parse_assignment(text) for text in settings)
     assignments = absolute_paths(assignments)
     if resume:
-        refuse_changes(assignments, {"code_prior.epochs", "data.data_dir"}, "A fit")
+        refuse_changes(assignments, "code_prior.epochs", "A fit")
     current = paths.config_of(run, {})
     if current.model.family in ("vae", "ladder"):
         raise InvalidArgument(

@@ -1,20 +1,27 @@
-"""Image data: TFDS by name, the bundled digits, a folder of images, or an array file.
+"""Image data, in memory or read as it is needed: arrays, folders, shards, TFDS, Hugging Face.
 
-`load` returns `Splits`; training, validation and test images are never mixed. A split is held in
-memory as it is stored (8-bit where it is 8-bit) and converted to floats in [0, 1] batch by batch.
-The order of the data and the noise of a dynamic binarization are functions of (seed, epoch), so a
-run that is resumed sees what it would have seen.
+`load` returns `Splits`; training, validation and test images are never mixed. Small data is held in
+memory as it is stored, 8-bit where it is 8-bit; larger data stays where it is, a `Source` that
+reads images as they are indexed. Batches are converted to floats in [0, 1] as they are made.
+The order of the data and the noise of a dynamic binarization are functions of (seed, epoch), and an
+epoch can begin at any of its batches (`Batches`), so a run that is resumed sees what it would have
+seen.
 """
 
-from tfvae.data.batches import shuffled_batches
-from tfvae.data.images import Images, Splits
-from tfvae.data.loading import BINARIZATIONS, load
-from tfvae.data.local import LAYOUTS, read_images
+from tfvae.data.arrays import LAYOUTS
+from tfvae.data.batches import Batches, shuffled_batches
+from tfvae.data.images import Images
+from tfvae.data.loading import BINARIZATIONS, load, read_images
+from tfvae.data.source import Blocks, Source
+from tfvae.data.splits import Splits
 
 __all__ = [
     "BINARIZATIONS",
     "LAYOUTS",
+    "Batches",
+    "Blocks",
     "Images",
+    "Source",
     "Splits",
     "load",
     "read_images",

@@ -1,41 +1,106 @@
-"""Batches to train on, in an order that is a function of (seed, epoch)."""
+"""Batches to train on, which can begin at any batch of any epoch.
 
+The contract that `tfvae.callbacks.Resume` relies on: the batches of an epoch are a function of
+(seed, epoch), and those from batch n on are had without making the ones before. A source of data
+keeps it by a function `epoch_from(epoch, first)` that it hands to `Batches`.
+"""
+
+import math
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidData
+from tfvae.data.order import BlockOrder, IndexOrder
+from tfvae.data.reading import PARALLEL_READS, reader
+from tfvae.data.source import Source
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.random import Stream, fold_in, make_seed
 
 _BATCHES_AT_ONCE = 20
+_BYTES_AT_ONCE = 2**24  # as float32, what several batches at once, or those made ahead, may take
+
+
+class Batches(tf.data.Dataset):
+    """The batches of an epoch, from any batch on; a `tf.data.Dataset` to give to `fit`.
+
+    Iterating it anew gives what `start_at` was last told: at first the whole of epoch 0. In the
+    `fit` of a model of tfvae every epoch is told so by itself. Its `cardinality()` is always that
+    of a whole epoch.
+
+    Args:
+        epoch_from: a function of two int64 scalars, an epoch from 0 on and the number of a batch in
+            it, that returns the `tf.data.Dataset` of the batches of that epoch from that one on;
+            none where it is `num_batches`. It is traced into a graph. It may do no work that grows
+            with the batches it leaves out, but for arithmetic on their indices.
+        num_batches: how many batches an epoch has.
+        identity: what else the batches depend on, such as {"seed": 0, "batch_size": 100}, in
+            values of JSON. A training is not resumed on batches of another identity.
+    """
+
+    def __init__(self, epoch_from: Callable, num_batches: int, identity: dict):
+        self.num_batches, self.identity = int(num_batches), dict(identity)
+        self._epoch, self._first = (tf.Variable(0, trainable=False, dtype=tf.int64) for _ in "ab")
+
+        def from_here(_):
+            return epoch_from(self._epoch.read_value(), self._first.read_value())
+
+        batches = tf.data.Dataset.from_tensors(0).flat_map(from_here)
+        first = tf.nest.flatten(batches.element_spec)[0]
+        size = math.prod(n or 1 for n in first.shape) * first.dtype.size
+        self._inside = batches.prefetch(min(8, max(2, _BYTES_AT_ONCE // size)))
+        super().__init__(self._inside._variant_tensor)
+
+    def start_at(self, epoch: int, first: int = 0) -> None:
+        """Set where the next iteration begins: the epoch, and a batch of it, both from 0 on."""
+        self._epoch.assign(epoch)
+        self._first.assign(first)
+
+    def cardinality(self):
+        """Return the number of batches in an epoch, an int64 tensor."""
+        return tf.constant(self.num_batches, tf.int64)
+
+    @property
+    def element_spec(self):
+        """The type and shape of a batch."""
+        return self._inside.element_spec
+
+    def _inputs(self):
+        return [self._inside]
 
 
 def shuffled_batches(
-    values: np.ndarray,
+    values: np.ndarray | Source,
     batch_size: int,
-    seed: int,
-    epoch: tf.Variable,
+    seed: int = 0,
     prepare: Callable | None = None,
     conditions: np.ndarray | None = None,
-) -> tf.data.Dataset:
-    """Return the shuffled batches of one epoch.
+    worker: int = 0,
+    num_workers: int = 1,
+) -> Batches:
+    """Return the batches of an array or a source, in an order that is a function of (seed, epoch).
 
-    Iterating it anew gives the epoch that the variable `epoch` then holds. What does not fill a
-    batch is left out, other values each time.
+    The order is an index shuffle, or a block shuffle of a source that has blocks; see
+    `tfvae.data.order`. What does not fill a batch is left out, other values each time.
+
+    Several workers get the parts of the same batches: one after the other they are the batch that
+    a single one would get.
 
     Args:
         values: `[N, ...]`.
-        batch_size: B.
+        batch_size: B, of all workers together.
         seed: with the epoch, decides the order.
-        epoch: a scalar int64.
-        prepare: a function of several batches at once `[B·n, ...]`, of the epoch and of their
-            number in it, that returns what to train on, `[B·n, ...]`; by default they are left as
-            they are.
+        prepare: a function of several batches at once `[b·n, ...]` and of a function without
+            arguments, that returns what to train on, `[b·n, ...]`. The function gives uniforms in
+            [0, 1) of their shape that are a function of (seed, epoch, batch, place in the batch).
+            By default the batches are left as they are.
         conditions: `[N, ...]`, what goes beside each value, in pairs; None for values alone.
+        worker: whose batches these are, from 0 on.
+        num_workers: W. Each worker gets b of B values, ⌊B/W⌋ or one more.
 
     Raises:
         InvalidData: there are fewer values than a batch holds.
+        InvalidArgument: there is no such worker, or there are more than a batch has values.
     """
     count = len(values)
     if count < batch_size:
@@ -43,28 +108,48 @@ def shuffled_batches(
             f"The training split has {count} images, fewer than the batch size {batch_size}. "
             f"Choose a batch size of at most {count}."
         )
-    values = tf.constant(values)
+    if not 0 <= worker < num_workers <= batch_size:
+        raise InvalidArgument(
+            f"`worker` is {worker} of {num_workers} with batches of {batch_size}; expected a "
+            "number from 0 on, below that of the workers, which is at most the batch size."
+        )
+    begin, end = (n * batch_size // num_workers for n in (worker, worker + 1))
+    read, blocks = reader(values), getattr(values, "blocks", None)
+    order = IndexOrder(count, seed)
+    if blocks is not None:
+        order = BlockOrder(blocks.starts, count, blocks.in_window(count), seed)
     conditions = None if conditions is None else tf.constant(conditions)
-    order_seed = fold_in(make_seed(seed), int(Stream.SHUFFLE))
-    steps = count // batch_size
+    noise_seed = fold_in(make_seed(seed), int(Stream.BINARIZE))
+    steps, shape = count // batch_size, values.shape[1:]
+    # Several batches at a time: for small ones, calling the function is what costs.
+    batch_bytes = 4 * batch_size * math.prod(shape)
+    at_once = min(_BATCHES_AT_ONCE, max(1, _BYTES_AT_ONCE // batch_bytes))
 
-    def one_epoch(_):
-        now = epoch.read_value()
-        keys = tf.random.stateless_uniform([count], fold_in(order_seed, now), dtype=tf.float32)
-        order = tf.argsort(keys, stable=True)[: steps * batch_size]
-        # Several batches at a time: for small ones, calling the function is what costs.
-        chunks = tf.data.Dataset.from_tensor_slices(order).batch(_BATCHES_AT_ONCE * batch_size)
-        return chunks.enumerate().map(lambda number, index: some_batches(now, number, index))
+    def epoch_from(epoch, first):
+        def some_batches(number):
+            batches = tf.range(number * at_once, tf.minimum((number + 1) * at_once, steps))
+            places = batches[:, tf.newaxis] * batch_size + tf.range(begin, end, dtype=tf.int64)
+            places = tf.reshape(places, [-1])
+            index = tf.ensure_shape(tf.numpy_function(order, [epoch, places], tf.int64), [None])
+            x = read(index)
 
-    def some_batches(now, number, index):
-        x = tf.gather(values, index)
-        if prepare is not None:
-            x = prepare(x, now, number)
-        x = tf.reshape(x, [-1, batch_size, *x.shape[1:]])
-        if conditions is None:
-            return x
-        y = tf.gather(conditions, index)
-        return x, tf.reshape(y, [-1, batch_size, *y.shape[1:]])
+            def uniforms():
+                seed = fold_in(noise_seed, epoch, number)
+                whole = tf.random.stateless_uniform([tf.size(batches), batch_size, *shape], seed)
+                return tf.reshape(whole[:, begin:end], [-1, *shape])
 
-    dataset = tf.data.Dataset.from_tensors(0).flat_map(one_epoch).unbatch()
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(8)
+            if prepare is not None:
+                x = prepare(x, uniforms)
+            x = tf.reshape(x, [-1, end - begin, *x.shape[1:]])
+            if conditions is None:
+                return x
+            y = tf.gather(conditions, index)
+            return x, tf.reshape(y, [-1, end - begin, *y.shape[1:]])
+
+        chunks = tf.data.Dataset.range(first // at_once, -(-steps // at_once))
+        parallel = PARALLEL_READS if isinstance(values, Source) else None
+        made = chunks.map(some_batches, num_parallel_calls=parallel)
+        return made.unbatch().skip(first % at_once)
+
+    identity = {"examples": count, "batch_size": int(batch_size), "seed": int(seed)}
+    return Batches(epoch_from, steps, identity)

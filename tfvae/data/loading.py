@@ -1,23 +1,23 @@
 """From the name of a dataset to its three splits."""
 
 import dataclasses
+import numbers
 from pathlib import Path
 
 import numpy as np
 
-from tfvae.data.images import Images, Splits
-from tfvae.data.local import (
-    check_layout,
-    fit_all,
-    fitting,
-    load_arrays,
-    load_folder,
-    split_by_shuffle,
-)
-from tfvae.data.tfds import load_tfds
-from tfvae.errors import InvalidData, unknown_name
+from tfvae.data.arrays import ArraySource, check_layout, fit_all, npy_source, read_npz
+from tfvae.data.binarized import binarized
+from tfvae.data.conditions import as_conditions
+from tfvae.data.decoding import fitting
+from tfvae.data.folder import FolderSource, list_files
+from tfvae.data.images import Images, stored_maximum
+from tfvae.data.shards import open_folder, open_shards
+from tfvae.data.source import Source, in_memory
+from tfvae.data.splits import NAMES, Part, Splits, by_shuffle, join
+from tfvae.data.tfds import open_tfds
+from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.paths import dataset_kind
-from tfvae.random import Stream
 
 BINARIZATIONS = ("none", "static", "dynamic")
 
@@ -32,16 +32,20 @@ def load(
     resize: tuple[int, int] | None = None,
     crop: tuple[int, int] | None = None,
     condition: str = "",
+    memory_gb: float = 1.0,
 ) -> Splits:
     """Load a dataset.
 
     Args:
         name: "digits" (1,797 handwritten digits of 8×8 pixels and 17 grey levels, bundled with
-            scikit-learn), the name of a TFDS dataset, or the path of an `.npy` or `.npz` file or of
-            a folder of images. A folder may hold `train/`, `validation/` and `test/`; an `.npz` may
-            hold arrays of these names. What has no such parts is split by a seeded shuffle, 80%,
-            10% and 10%. A TFDS dataset without a validation split gives up the last tenth of
-            `train`, at most 10,000 images.
+            scikit-learn), the name of a TFDS dataset, or the path of an `.npy` or `.npz` file, of
+            a folder of images, or of a folder of shards: `.npy`, TFRecord, ArrayRecord, Arrow or
+            Parquet files. A folder of images may hold `train/`, `validation/` and `test/`; an
+            `.npz` may hold arrays of these names; shards may have them in their names or folders.
+            What has no such parts is split by a seeded shuffle, 80%, 10% and 10%. A TFDS dataset,
+            and shards that have a training split, give up the last tenth of `train`, at most
+            10,000 images, where there is no validation split, and the last tenth where there is
+            no test split.
         data_dir: where TFDS finds prepared data; its own default if None.
         binarization: "none"; "static": every pixel is drawn once, with its intensity as
             probability; "dynamic": training pixels are drawn anew every epoch, those of the other
@@ -58,7 +62,10 @@ def load(
         crop: (height, width) of the middle that is cut out of every image before that.
         condition: where the labels or vectors of the images are, for a model with a condition: the
             name of a TFDS feature, "label" of the digits, or an array of an `.npz`, beside
-            "train", "validation" and "test" the arrays "train_label" and so on. "" for none.
+            "train", "validation" and "test" the arrays "train_label" and so on, or a column or
+            feature of shards. "" for none.
+        memory_gb: data that takes at most so many 10⁹ bytes, as 8-bit pixels where they have 8
+            bits, is held in memory. Larger data is read as it is needed.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
@@ -68,8 +75,15 @@ def load(
         raise unknown_name("binarization", binarization, BINARIZATIONS)
     check_layout(layout)
     fit = fitting(resize, crop)
-    splits = _read(str(name), data_dir, seed, download, layout, fit, condition)
-    for split in ("train", "validation", "test"):
+    if not isinstance(memory_gb, numbers.Real) or not memory_gb >= 0:
+        raise InvalidArgument(f"`memory_gb` is {memory_gb!r}; expected a number of at least 0.")
+    parts, fill = _open(str(name), data_dir, download, layout, fit, condition)
+    parts = _settled(parts, memory_gb)
+    if name == "digits":
+        splits = by_shuffle(name, parts["x"], 16.0, seed)
+    else:
+        splits = join(str(name), parts, seed, fill)
+    for split in NAMES:
         images = getattr(splits, split)
         if len(images) == 0:
             raise InvalidData(f"The {split} split of {name!r} is empty; expected images.")
@@ -81,30 +95,94 @@ def load(
     return splits if binarization == "none" else _binarize(splits, binarization, seed)
 
 
-def _read(name, data_dir, seed, download, layout, fit, condition):
-    kind = dataset_kind(name)
+def read_images(
+    path: str | Path, layout: str = "auto", resize=(), crop=(), memory_gb: float = 1.0
+) -> Images:
+    """Read all images of a folder, or of an `.npy` or `.npz` file of one array, without splitting.
+
+    Those of a folder come in the order of their names. The options are those of `load`.
+
+    Raises:
+        InvalidArgument: an option that does not exist.
+        InvalidData: there is no such path, or it holds something else.
+    """
+    path = Path(path)
+    check_layout(layout)
+    fit = fitting(resize, crop)
+    if path.is_dir():
+        parts = {"x": Part(FolderSource(path, list(list_files(path)), fit))}
+    else:
+        parts = _open_arrays(path, layout, fit, "")
+        if len(parts) != 1:
+            names = ", ".join(sorted(parts)) or "nothing"
+            raise InvalidData(f"{path} holds {names}; expected one array of images.")
+    (part,) = _settled(parts, memory_gb).values()
+    return Images(part.pixels, stored_maximum(part.pixels))
+
+
+def _open(name, data_dir, download, layout, fit, condition):
+    """Return the parts of a dataset, and whether "train" gives up images for missing ones."""
+    kind, path = dataset_kind(name), Path(name)
     if kind == "digits":
-        return _load_digits(seed, fit, condition)
+        return {"x": _digits(fit, condition)}, False
     if kind == "arrays":
-        return load_arrays(Path(name), seed, layout, fit, condition)
+        return _open_arrays(path, layout, fit, condition), False
     if kind == "folder":
+        return open_folder(path, layout, fit, condition)
+    if kind == "shard":
+        return open_shards(path.parent, [path.name], layout, fit, condition), False
+    return open_tfds(name, data_dir, download, fit, condition), True
+
+
+def _settled(parts, memory_gb):
+    """Return the parts, with their images in memory if they are small."""
+    total = sum(part.pixels.nbytes for part in parts.values())
+    streamed = total > memory_gb * 1e9
+    settled = {}
+    for key, part in parts.items():
+        if isinstance(part.pixels, Source) and (streamed or part.pixels.dtype.kind == "f"):
+            part.pixels.check()
+        settled[key] = part if streamed else Part(in_memory(part.pixels), part.conditions)
+    return settled
+
+
+def _open_arrays(path, layout, fit, condition):
+    """Return the images in an `.npy` or `.npz` file by name, with their conditions."""
+    if path.suffix == ".npy":
         if condition:
             raise InvalidData(
-                f"data.condition is {condition!r}, but the folder {name} holds images alone. Put "
-                "images and labels into an .npz file."
+                f"data.condition is {condition!r}, but {path} holds one array of images alone. "
+                "Put images and labels into an .npz file."
             )
-        return load_folder(Path(name), seed, fit)
-    return load_tfds(name, data_dir, download, fit, condition)
+        return {"x": Part(npy_source(path, layout, fit))}
+    arrays = read_npz(path)
+    beside = {key: _name_of_conditions(key, condition) for key in arrays} if condition else {}
+    found = {key: arrays[name] for key, name in beside.items() if name in arrays and name != key}
+    if condition:
+        arrays = {k: v for k, v in arrays.items() if k not in beside.values()}
+        missing = sorted({beside[key] for key in arrays if key not in found})
+        if missing or not arrays:
+            raise InvalidData(
+                f"{path} has no array {' and no '.join(missing) or 'of images'}, which "
+                f"data.condition={condition!r} names; it holds {', '.join(sorted(beside))}."
+            )
+    parts = {}
+    for key, array in arrays.items():
+        pixels = ArraySource(lambda array=array: array, f"{path}[{key}]", layout, fit)
+        y = None
+        if key in found:
+            y = as_conditions(found[key], len(pixels), f"{path}[{beside[key]}]")
+        parts[key] = Part(pixels, y)
+    return parts
+
+
+def _name_of_conditions(key, condition):
+    return f"{key}_{condition}" if key in NAMES else condition
 
 
 def _binarize(splits, binarization, seed):
     def draw(images, split):
-        rng = np.random.default_rng([seed, int(Stream.BINARIZE), split])
-        drawn = np.empty(images.pixels.shape, np.uint8)
-        for start in range(0, len(images), 1000):
-            x = images.numpy(start, start + 1000)
-            drawn[start : start + 1000] = rng.random(x.shape, np.float32) < x
-        return Images(drawn, conditions=images.conditions)
+        return Images(binarized(images, seed, split), conditions=images.conditions)
 
     _check_unit_range(splits)
     dynamic = dataclasses.replace(splits.train, resample=True)
@@ -114,7 +192,7 @@ def _binarize(splits, binarization, seed):
 
 def _check_unit_range(splits):
     for images in (splits.train, splits.validation, splits.test):
-        low, high = float(images.pixels.min()), float(images.pixels.max())
+        low, high = images.extent()
         if not (low >= 0 and high <= images.max_value):
             raise InvalidData(
                 f"{splits.name!r} has pixels from {low:g} to {high:g}; binarization expects "
@@ -122,7 +200,7 @@ def _check_unit_range(splits):
             )
 
 
-def _load_digits(seed, fit, condition):
+def _digits(fit, condition):
     from sklearn.datasets import load_digits
 
     if condition not in ("", "label"):
@@ -130,4 +208,4 @@ def _load_digits(seed, fit, condition):
     digits = load_digits()
     pixels = digits.images.astype(np.uint8)[..., np.newaxis]
     labels = digits.target.astype(np.int32) if condition else None
-    return split_by_shuffle("digits", fit_all(pixels, fit), 16.0, seed, labels)
+    return Part(fit_all(pixels, fit), labels)

@@ -1,4 +1,4 @@
-"""Data of TensorFlow Datasets, loaded through TFDS itself."""
+"""Data of TensorFlow Datasets: found through TFDS, read from the files that it has prepared."""
 
 import contextlib
 import logging
@@ -7,25 +7,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from tfvae.data.conditions import as_conditions
-from tfvae.data.images import Images, Splits, stored_maximum
-from tfvae.data.local import resize_remedy
+from tfvae.data.shards import open_shards
+from tfvae.data.splits import NAMES, Part
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.paths import check_data_dir
 
 _HOST = "storage.googleapis.com"  # of TFDS's own files
 
 
-def load_tfds(
+def open_tfds(
     name: str,
     data_dir: str | Path | None,
     download: bool,
     fit: Callable | None = None,
     condition: str = "",
-) -> Splits:
-    """Read a dataset that TFDS knows by name, or has prepared in `data_dir`.
+) -> dict[str, Part]:
+    """Return the parts of a dataset that TFDS knows by name, or has prepared in `data_dir`.
 
     `condition` is the feature that holds the conditions, "" for none.
 
@@ -39,45 +36,36 @@ def load_tfds(
     builder = _tfds_builder(tfds, name, data_dir)
     if download and not builder.is_prepared():
         _download(builder, name)
-    feature = next(
-        (key for key, f in (builder.info.features or {}).items() if _is_image(tfds, f)), None
-    )
+    features = builder.info.features or {}
+    feature = next((key for key, f in features.items() if _is_image(tfds, f)), None)
     if feature is None:
         raise InvalidData(f"The TFDS dataset {name!r} has no image feature; expected images.")
-
-    if condition and condition not in builder.info.features:
+    if condition and condition not in features:
         raise InvalidData(
             f"The TFDS dataset {name!r} has no feature {condition!r}, which data.condition names; "
-            f"it has {', '.join(builder.info.features)}."
+            f"it has {', '.join(features)}."
         )
-
-    def read(split):
-        try:
-            dataset = builder.as_dataset(split=split, shuffle_files=False)
-        except AssertionError:
-            raise InvalidData(
-                f"The TFDS dataset {name!r} is not prepared in {builder.data_path}. Pass the "
-                "folder that holds it as data_dir (--data-dir), or allow the download "
-                "(download=True, --download)."
-            ) from None
-        examples = [
-            (e[feature], e[condition] if condition else None) for e in dataset.as_numpy_iterator()
-        ]
-        images = [image for image, _ in examples]
-        images = images if fit is None else [fit(image) for image in images]
-        shapes = {image.shape for image in images}
-        if len(shapes) > 1:
-            raise InvalidData(
-                f"The images of the TFDS dataset {name!r} differ in size; expected one size. "
-                + resize_remedy([shape[:2] for shape in shapes])
-            )
-        pixels = np.stack(images) if images else np.empty((0,))
-        if not condition or not images:
-            return pixels, None
-        values = np.stack([value for _, value in examples])
-        return pixels, as_conditions(values, len(pixels), f"{name}[{condition}]")
-
-    return _tfds_splits(name, builder, read)
+    if not builder.is_prepared():
+        raise InvalidData(
+            f"The TFDS dataset {name!r} is not prepared in {builder.data_path}. Pass the "
+            "folder that holds it as data_dir (--data-dir), or allow the download "
+            "(download=True, --download)."
+        )
+    kind = features[feature]
+    encoded = isinstance(kind, tfds.features.Image)
+    options = {
+        "feature": feature,
+        "shape": None if encoded else tuple(kind.shape),
+        "dtype": kind.np_dtype,
+    }
+    parts = {}
+    for split in (name for name in NAMES if name in builder.info.splits):
+        files = [Path(file) for file in builder.info.splits[split].filepaths]
+        (part,) = open_shards(
+            files[0].parent, [f.name for f in files], "auto", fit, condition, **options
+        ).values()
+        parts[split] = part
+    return parts
 
 
 def _download(builder, name):
@@ -118,26 +106,3 @@ def _tfds_builder(tfds, name, data_dir):
             f"{text} Expected 'digits', the path of a folder of images or of an .npy or .npz file, "
             f"or the name of a TFDS dataset, such as {few}."
         ) from None
-
-
-def _tfds_splits(name, builder, read):
-    train = read("train")
-    available = builder.info.splits
-    max_value = stored_maximum(train[0])
-    if "validation" in available:
-        validation = read("validation")
-    else:
-        train, validation = _hold_out(train, min(10_000, len(train[0]) // 10))
-    if "test" not in available:
-        train, test = _hold_out(train, max(1, len(train[0]) // 10))
-    else:
-        test = read("test")
-    parts = (train, validation, test)
-    return Splits(name, *(Images(x, max_value, conditions=y) for x, y in parts))
-
-
-def _hold_out(part, count):
-    """Return all but the last images with their conditions, and these last ones."""
-    x, y = part
-    none = y is None
-    return (x[:-count], None if none else y[:-count]), (x[-count:], None if none else y[-count:])

@@ -8,12 +8,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae.data import Images
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.inputs import own_errors
 
 
 def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
-    """Return an iterator over checked float32 batches, and how many there are if that is known."""
-    if isinstance(x, tf.data.Dataset):
+    """Return an iterator over checked float32 batches, and how many there are if that is known.
+
+    Args:
+        model: what they are checked for.
+        x: an array, the `tfvae.data.Images` of a split, or a batched `tf.data.Dataset`.
+        batch_size: examples in a batch.
+    """
+    if isinstance(x, Images):
+        starts = range(0, len(x), batch_size)
+        parts, count = (x.numpy(start, start + batch_size) for start in starts), len(starts)
+    elif isinstance(x, tf.data.Dataset):
         if isinstance(x.element_spec, tuple):
             x = x.map(lambda x, *_: x)
         parts, count = x.unbatch().batch(batch_size).as_numpy_iterator(), None
@@ -25,7 +36,7 @@ def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
 
     def checked():
         empty = True
-        for part in parts:
+        for part in _read(parts):
             empty = False
             model.check_data(part)
             yield tf.constant(part, tf.float32)
@@ -35,13 +46,18 @@ def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
     return checked(), count
 
 
+def _read(parts):
+    with own_errors():
+        yield from parts
+
+
 def batches_beside_condition(model, x, condition, batch_size, needed: bool = True):
     """Return an iterator over pairs of a checked batch and its conditions, and how many if known.
 
     Args:
         model: without a condition, every batch has None beside it.
         x: examples, as in `batches`.
-        condition: of each example or one for all; None where the batches of x have it.
+        condition: of each example or one for all; None where x, a dataset or `Images`, has it.
         batch_size: examples in a batch.
         needed: whether there has to be a condition where the model has one.
 
@@ -49,20 +65,22 @@ def batches_beside_condition(model, x, condition, batch_size, needed: bool = Tru
         InvalidArgument: a condition that is missing, or that is not wanted.
         InvalidData: data or conditions that do not fit, or not as many of one as of the other.
     """
+    if isinstance(x, Images) and model.condition is not None and condition is None:
+        condition = x.conditions
     of_data = isinstance(x, tf.data.Dataset) and condition is None
     if model.condition is not None and of_data and isinstance(x.element_spec, tuple):
         return _pairs(model, x, batch_size), None
-    x = x if isinstance(x, tf.data.Dataset) else np.asarray(x)
+    x = x if isinstance(x, (tf.data.Dataset, Images)) else np.asarray(x)
     parts, count = batches(model, x, batch_size)
     y = None
     if needed or condition is not None:
-        y = model.check_condition(condition, len(x) if isinstance(x, np.ndarray) else None)
+        y = model.check_condition(condition, None if isinstance(x, tf.data.Dataset) else len(x))
     one_for_all = y is None or y.shape.rank == len(model.condition.spec.shape) - 1
     return _beside(parts, y, one_for_all), count
 
 
 def _pairs(model, x, batch_size):
-    for part in x.unbatch().batch(batch_size).as_numpy_iterator():
+    for part in _read(x.unbatch().batch(batch_size).as_numpy_iterator()):
         examples, y, _ = keras.utils.unpack_x_y_sample_weight(part)
         model.check_data(examples, "x")
         y = model.check_condition(y, len(examples), name="x", one_for_all=False)

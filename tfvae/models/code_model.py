@@ -201,6 +201,10 @@ class CodeModel(GenerativeModel):
         return [*super().metrics, self._usage]
 
     @property
+    def epoch_metrics(self):  # noqa: D102
+        return [*super().epoch_metrics, self._usage]
+
+    @property
     def code_counts(self) -> tf.Tensor:
         """How often each code came up since the epoch began, `[codebooks, codebook_size]`."""
         return self._usage.counts.value
@@ -383,9 +387,6 @@ class CodeModel(GenerativeModel):
         """
         options = bound("fit", *args, **kwargs)
         options["callbacks"] = _with_warning(options.get("callbacks"))
-        if any(quantizer.needs_data for quantizer in self.codebooks):
-            x = self._look(x, y, "x")
-            self._start_codebooks(x, y if self.trains_on_condition else None)
         if self._has_fitted_prior():
             warnings.warn(
                 "The prior was fitted on the codes that this model gives now. Training changes "
@@ -430,7 +431,9 @@ class CodeModel(GenerativeModel):
         uniform = isinstance(self.prior, code_priors.UniformCodePrior)
         return not uniform and int(self.prior.training_step) > 0
 
-    def _start_codebooks(self, x, y):
+    def start_from_data(self, x, y):
+        """Start the codebooks that start from the data."""
+        y = y if self.trains_on_condition else None
         # From the last on: coarse codebooks decide what the finer ones below them are given.
         for index, quantizer in reversed(list(enumerate(self.codebooks))):
             if not quantizer.needs_data:

@@ -89,6 +89,14 @@ class WarnOfCollapse(keras.callbacks.Callback):
         self.threshold, self.patience = threshold, patience
         self.epochs, self.warned, self._counts = 0, False, None
 
+    def get_state(self) -> dict:
+        """Return what a training that is resumed has to know."""
+        return {"epochs": self.epochs, "warned": self.warned}
+
+    def set_state(self, state: dict) -> None:
+        """Go on from what `get_state` returned."""
+        self.epochs, self.warned = state["epochs"], state["warned"]
+
     def on_epoch_begin(self, epoch, logs=None):
         """Forget the counts of the epoch before."""
         self._counts = None

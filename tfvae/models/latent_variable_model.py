@@ -168,6 +168,9 @@ class LatentVariableModel(GenerativeModel):
         parts = {"objective": self.objective, "estimator": self.estimator}
         return parts | {name: getattr(self, name) for name in (*names, "beta", "free_bits")}
 
+    def assigned_settings(self):  # noqa: D102
+        return Scheduled.variables(self)
+
     def variables_of_training(self):
         """Return the variables of the estimator."""
         return [] if self.estimator is None else self.estimator.variables
@@ -177,15 +180,11 @@ class LatentVariableModel(GenerativeModel):
         """The kind of each stochastic layer, "continuous", "bernoulli" or "categorical"."""
         return tuple(posterior.kind for posterior in self.posterior_of_layer)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """Train; see `keras.Model.fit`. A prior that starts at training examples is given some."""
-        if self.steps_made == 0 and self.prior.num_examples_to_start:
-            x = self._look(x, y, "x")
-            self._start_prior(x)
-        return super().fit(x, y, *args, **kwargs)
-
-    def _start_prior(self, x):
+    def start_from_data(self, x, y):
+        """Give a prior that starts at training examples some."""
         count = self.prior.num_examples_to_start
+        if self.steps_made or not count:
+            return
         if isinstance(x, tf.data.Dataset):
             first = x if not isinstance(x.element_spec, tuple) else x.map(lambda x, *_: x)
             x = np.stack(list(first.unbatch().take(count).as_numpy_iterator()))

@@ -101,6 +101,12 @@ class Scheduled:
         model.__dict__.update({f"_{name}": value, f"_uses_{name}": used})
 
     @staticmethod
+    def variables(model) -> list[tf.Variable]:
+        """Return the variables in which the numbers of a compiled model live."""
+        values = [model.__dict__.get(f"_{name}") for name in ("beta", "free_bits")]
+        return [value for value in values if isinstance(value, tf.Variable)]
+
+    @staticmethod
     def is_used(model, name) -> bool:
         """Whether `compile` was given a schedule, or a number other than 0."""
         return model.__dict__[f"_uses_{name}"]

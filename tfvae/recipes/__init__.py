@@ -56,7 +56,7 @@ def stands_for(source: str) -> tuple[str, str]:
         raise InvalidArgument(
             f"{source} is a run, not data. Continue it with --resume --run-dir {source}."
         )
-    if dataset_kind(source) in ("folder", "arrays"):
+    if dataset_kind(source) in ("folder", "arrays", "shard"):
         return "data", source
     error = unknown_name("recipe", source, names())
     raise InvalidArgument(

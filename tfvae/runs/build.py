@@ -304,7 +304,7 @@ def _bias(likelihood, splits, per_channel):
     """Return the initial bias of the decoder's output, None for zeros."""
     if not isinstance(likelihood, likelihoods.Bernoulli):
         return None
-    return networks.logit_bias(splits.train.numpy(0, _SAMPLE_FOR_BIAS), per_channel)
+    return networks.logit_bias(splits.train.mean(_SAMPLE_FOR_BIAS)[None], per_channel)
 
 
 def _latent_sizes(config):

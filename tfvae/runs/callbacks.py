@@ -1,4 +1,4 @@
-"""What happens around the epochs of a run: progress, history, checkpoints, the stop at a NaN."""
+"""What happens around the epochs of a run: progress, history, the stop at a NaN."""
 
 import csv
 import math
@@ -6,33 +6,24 @@ import time
 
 import keras
 
+from tfvae.callbacks import Resume
+from tfvae.checkpoints import Position
 from tfvae.errors import NonFiniteLoss
-from tfvae.files import atomic
+from tfvae.files import atomic, clear_strays
 from tfvae.runs.directory import TrainingDirectory
-
-
-class EpochCounter(keras.callbacks.Callback):
-    """Tells the data pipeline which epoch it is (see `tfvae.data.shuffled_batches`)."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Set the variable that decides order and noise."""
-        self.epoch.assign(epoch)
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
     """Raises `NonFiniteLoss` as soon as a loss is not finite, before a checkpoint could keep it.
 
     Args:
-        run: the run, to name its last good checkpoint.
+        run: the run; its last good model is kept there.
+        resume: where that model comes from.
     """
 
-    def __init__(self, run: TrainingDirectory):
+    def __init__(self, run: TrainingDirectory, resume: Resume):
         super().__init__()
-        self.run = run
+        self.run, self.resume = run, resume
 
     def on_train_batch_end(self, batch, logs=None):
         """Look at the averages of the epoch; one bad example makes them bad."""
@@ -58,8 +49,11 @@ class StopAtNonFinite(keras.callbacks.Callback):
             )
 
     def _remedy(self):
-        files = sorted(self.run.checkpoints.glob("*.keras"))
-        kept = f"The last good model is {files[-1]}." if files else "No epoch was complete."
+        kept, position = "There is no checkpoint yet.", self.resume.restore(self.model)
+        if position is not None:
+            with atomic(self.run.last_good_file) as temporary:
+                self.model.save(temporary)
+            kept = f"The last good model, of {position}, is {self.run.last_good_file}."
         warmup = ""
         if hasattr(self.model, "kl_warmup_steps"):
             warmup = ", or use a KL warm-up (--set training.kl_warmup_steps=1000)"
@@ -67,17 +61,31 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Keeps history.csv: one row an epoch, rewritten whole, so that it is never half there.
+    """Keeps history.csv: one row an epoch.
+
+    The rows are kept in the checkpoint of their epoch, and the file is written from those: an epoch
+    has either both or none.
 
     Args:
         run: the run.
-        epochs_done: rows to keep of a history that is there already.
     """
 
-    def __init__(self, run: TrainingDirectory, epochs_done: int):
+    def __init__(self, run: TrainingDirectory):
         super().__init__()
-        self.run = run
-        self.rows = read_history(run)[:epochs_done]
+        self.run, self.rows = run, []
+        self.seconds, self.start = 0.0, None  # of the epoch before this process, and its own clock
+
+    def get_state(self) -> dict:
+        """Return the rows, and how long the epoch has taken so far."""
+        return {"rows": self.rows, "seconds": self._seconds()}
+
+    def set_state(self, state: dict) -> None:
+        """Go on from what `get_state` returned."""
+        self.rows, self.seconds = list(state["rows"]), state["seconds"]
+
+    def on_train_begin(self, logs=None):
+        """Clear what a process that was killed was writing; no other is at it."""
+        clear_strays(self.run.path)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Start the clock of the epoch."""
@@ -87,36 +95,27 @@ class History(keras.callbacks.Callback):
         """Add the row of the epoch."""
         row = {
             "epoch": epoch + 1,
-            "seconds": time.perf_counter() - self.start,
+            "seconds": self._seconds(),
             "learning_rate": float(self.model.optimizer.learning_rate),
             **{name: float(value) for name, value in logs.items()},
         }
         self.rows.append(row)
+        self.seconds, self.start = 0.0, None
+
+    def on_checkpoint(self):
+        """Write the rows that the checkpoint has."""
+        if not self.rows:
+            return
         with (
             atomic(self.run.history_file) as temporary,
             temporary.open("w", newline="") as file,
         ):
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[-1]))
             writer.writeheader()
             writer.writerows(self.rows)
 
-
-class Checkpoints(keras.callbacks.Callback):
-    """Saves the model after every epoch, once `History` has its row.
-
-    Args:
-        run: the run.
-        best: name of a value of the history; the model of the epoch where it is lowest is kept.
-    """
-
-    def __init__(self, run: TrainingDirectory, best: str | None = None):
-        super().__init__()
-        self.run, self.best = run, best
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Save."""
-        best = None if self.best is None else best_epoch(read_history(self.run), self.best)
-        self.run.save_checkpoint(self.model, epoch + 1, best)
+    def _seconds(self):
+        return self.seconds + (0.0 if self.start is None else time.perf_counter() - self.start)
 
 
 class Progress(keras.callbacks.Callback):
@@ -125,18 +124,18 @@ class Progress(keras.callbacks.Callback):
     A context manager, so that the terminal is put right whatever ends the training.
 
     Args:
-        first_epoch: epochs done before.
+        done: how far the training came before.
         epochs: epochs in all.
     """
 
     seconds_between_lines = 10.0
 
-    def __init__(self, first_epoch: int, epochs: int):
+    def __init__(self, done: Position, epochs: int):
         super().__init__()
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-        self.first_epoch, self.epochs = first_epoch, epochs
+        self.done, self.epochs = done, epochs
         self.console = Console(stderr=True)
         self.bar = Progress(
             "epoch",
@@ -152,9 +151,11 @@ class Progress(keras.callbacks.Callback):
     def __enter__(self):
         self.bar.start()
         waiting = "compiling the graph of a step, which the first one waits for"
-        self.task = self.bar.add_task(waiting, total=self.epochs, completed=self.first_epoch)
+        self.task = self.bar.add_task(waiting, total=self.epochs, completed=self.done.epoch)
         if not self.console.is_terminal:
             self.console.print(waiting)
+        if self.done > (0, 0):
+            self.console.print(f"going on after {self.done}", highlight=False)
         return self
 
     def __exit__(self, *_):

@@ -12,13 +12,13 @@ from tfvae import code_priors, conditions
 from tfvae.config import CodePriorConfig, Config
 from tfvae.data import shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile
-from tfvae.files import atomic, update_report
+from tfvae.files import atomic, clear_strays, update_report
 from tfvae.images import save_grid
 from tfvae.models import CodeModel
 from tfvae.optimizers import Adam
 from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.directory import RunDirectory
-from tfvae.runs.train import load_data
+from tfvae.runs.train import check_epochs, load_data
 
 
 def train_prior(
@@ -34,15 +34,14 @@ def train_prior(
     gets `samples.png` from the new prior, `samples-uniform.png` from the uniform one,
     `prior-curves.png`, and the section "code_prior" in its report; the model appears last, whole.
 
-    Epoch by epoch the prior is kept in `code-prior/` of the run. As in `train`, one that is resumed
-    ends with the same weights as one that was not interrupted. A fit that did not reach its end is
-    not replaced by another.
+    Every few minutes the fit is kept in `code-prior/` of the run. As in `train`, one that is
+    resumed goes on at the very batch. A fit that did not reach its end is not replaced by another.
 
     Args:
         run_dir: a run of a VQ-VAE that `train` finished.
         config: the run's configuration with other settings of `code_prior`; by default its own, or
             with `resume` that of the fit that goes on.
-        resume: continue the last fit of this run from its last epoch.
+        resume: continue the last fit of this run from its last checkpoint.
         progress: whether to show a progress bar on standard error.
         splits: the data, where it is loaded already.
 
@@ -52,7 +51,9 @@ def train_prior(
 
     Raises:
         TfvaeError: no run of a VQ-VAE, settings or data that cannot be used, a fit that waits to be
-            resumed, a loss that is not finite, or one far above that of the uniform prior.
+            resumed, a loss that is not finite, or one far above that of the uniform prior, or an
+            interruption (Ctrl-C), after a checkpoint.
+        SystemExit: with status 0, after SIGTERM and a checkpoint.
     """
     start = time.perf_counter()
     run = RunDirectory(run_dir)
@@ -64,27 +65,23 @@ def train_prior(
             "together with its prior. Expected a run of a VQ-VAE."
         )
     options = config.code_prior
-    epochs_done, prior = fit_to_resume(run).last_checkpoint() if resume else (0, None)
-    if options.epochs < epochs_done:
-        raise InvalidArgument(
-            f"The fit of the prior in {run_dir} has done {epochs_done} epochs already; expected "
-            "--epochs of at least that many."
-        )
+    if resume:
+        position = fit_to_resume(run).position()
+        check_epochs("The fit of the prior", run.path, position, options.epochs)
     if not resume:
         _check_no_other(run)
     splits = splits or load_data(config)
     parts = (splits.train, splits.validation)
     codes, held_out = (encode_all(model, images) for images in parts)
-    if prior is None:
-        prior = _new_prior(model, options, splits.condition)
+    prior = _new_prior(model, options, splits.condition)
+    if not resume:
         run.forget_code_prior()
     run.code_prior.write_config(config)
     labels = [images.conditions_of(prior) for images in parts]
-    _fit(run, prior, options, (codes, held_out), labels, epochs_done, progress)
-    # An epoch that was interrupted may have a row, and has no checkpoint.
-    rows = [r for r in callbacks.read_history(run.code_prior) if r["epoch"] <= options.epochs]
-    best = callbacks.best_epoch(rows, "val_loss")
-    model.prior = run.code_prior.load_checkpoint(best)
+    fitted = _fit(run, prior, config, (codes, held_out), labels, progress)
+    clear_strays(run.path)
+    rows, best = fitted.rows, callbacks.best_epoch(fitted.rows, "val_loss")
+    model.prior = prior
     _draw(run, model, rows, splits)
     (kept,) = (row for row in rows if row["epoch"] == best)
     values = {
@@ -96,6 +93,7 @@ def train_prior(
         "epoch": best,
         "parameters": model.prior.count_params(),
         "seconds": round(time.perf_counter() - start, 1),
+        "checkpoints": fitted.checkpoints,
     }
     with atomic(run.model_file) as temporary:
         model.save(temporary)
@@ -131,11 +129,11 @@ def _check_no_other(run):
     """Refuse to replace a fit that was interrupted."""
     if not run.code_prior.config_file.is_file():
         return
-    done, wanted = run.code_prior.epochs_done(), run.code_prior.read_config().code_prior.epochs
-    if 0 < done < wanted:
+    done, wanted = run.code_prior.position(), run.code_prior.read_config().code_prior.epochs
+    if (0, 0) < done < (wanted, 0):
         raise InvalidArgument(
-            f"{run.path} has a fit of a prior that did {done} of its {wanted} epochs. Continue "
-            f"it with --resume, or delete {run.code_prior.path} to start anew."
+            f"{run.path} has a fit of a prior that came to {done}, of {wanted} epochs. Continue it "
+            f"with --resume, or delete {run.code_prior.path} to start anew."
         )
 
 
@@ -175,37 +173,33 @@ def encode_all(model, images, batch_size: int = 500) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _fit(run, prior, options: CodePriorConfig, parts, labels, epochs_done, progress):
-    """Fit to the codes of the training images, and their labels if the prior takes these.
+def _fit(run, prior, config: Config, parts, labels, progress):
+    """Fit a new prior, or go on; it ends with the weights of the best epoch.
 
     Args:
         run: the run.
-        prior: compiled, or new.
-        options: of the fit.
+        prior: as it is before the first step.
+        config: with the settings of the fit.
         parts: the codes of the training and of the validation images.
         labels: theirs, or None twice.
-        epochs_done: where to go on.
         progress: whether to show a progress bar.
     """
-    codes, held_out = parts
+    options, (codes, held_out) = config.code_prior, parts
     batch_size = min(options.batch_size, len(codes))
-    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
-    steps = options.epochs * (len(codes) // batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, max(1, steps))
-    if prior.compiled:
-        prior.optimizer.learning_rate = schedule  # its length changes with the number of epochs
-    else:
-        prior.compile(Adam(schedule))
-    loop.fit(
+    batches = shuffled_batches(codes, batch_size, options.seed, conditions=labels[0])
+    steps = options.epochs * batches.num_batches
+    prior.compile(Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)))
+    best = keras.callbacks.EarlyStopping("val_loss", patience=math.inf, restore_best_weights=True)
+    return loop.fit(
         prior,
-        shuffled_batches(codes, batch_size, options.seed, epoch, conditions=labels[0]),
-        epoch,
+        batches,
         options.epochs,
         run.code_prior,
-        "Interrupted; the model of the run is as it was before. Continue with `tfvae train-prior "
+        "The model of the run is as it was before. Continue with `tfvae train-prior "
         f"{run.path} --resume`.",
         progress,
-        best="val_loss",
+        config.training.checkpoint_minutes,
+        hooks=[best],
         validation_data=held_out if labels[1] is None else (held_out, labels[1]),
         validation_batch_size=batch_size,
     )

@@ -1,13 +1,12 @@
 """The folder of a run: where everything lies, and how it is found again."""
 
-import re
 import shutil
 from pathlib import Path
 
 import keras
 
 from tfvae import memory, paths, untrusted
-from tfvae.code_priors import CodePrior
+from tfvae.checkpoints import Checkpoints, Position
 from tfvae.config import Config
 from tfvae.errors import InvalidFile, TfvaeError
 from tfvae.files import atomic
@@ -16,21 +15,21 @@ from tfvae.runs.weights import bounded_weights
 
 
 class TrainingDirectory:
-    """What a training keeps of itself, epoch by epoch, so that it can go on where it stopped.
+    """What a training keeps of itself, so that it can go on where it stopped.
 
-    `config.toml`, `history.csv` and `checkpoints/`.
+    `config.toml`, `history.csv` and `checkpoints/`; and `last-good.keras`, the model of the last
+    checkpoint, where a loss was not finite.
 
     Args:
         path: the folder.
-        kind: the class of what is trained.
     """
 
-    def __init__(self, path: str | Path, kind: type = GenerativeModel):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config_file = self.path / "config.toml"
         self.history_file = self.path / "history.csv"
-        self.checkpoints = self.path / "checkpoints"
-        self._kind = kind
+        self.last_good_file = self.path / "last-good.keras"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     def write_config(self, config: Config) -> None:
         """Write config.toml."""
@@ -45,33 +44,18 @@ class TrainingDirectory:
         """
         return paths.read_run_config(self.path)
 
-    def save_checkpoint(self, model, epoch: int, best: int | None = None) -> None:
-        """Keep the model as it is after `epoch` epochs, the one before, and that of `best`."""
-        with atomic(self._checkpoint(epoch)) as temporary:
-            model.save(temporary)
-        for old, path in self._checkpoints():
-            if old < epoch - 1 and old != best:
-                path.unlink()
+    def position(self) -> Position:
+        """Return how far the training came that its checkpoints can go on from.
 
-    def load_checkpoint(self, epoch: int):
-        """Load the model of after `epoch` epochs."""
-        return load_model(self._checkpoint(epoch), self._kind)
-
-    def epochs_done(self) -> int:
-        """Return how many epochs the last checkpoint has done; 0 if there is none."""
-        return max((epoch for epoch, _ in self._checkpoints()), default=0)
-
-    def last_checkpoint(self) -> tuple[int, object | None]:
-        """Return (epochs done, model) of the last checkpoint, or (0, None) if there is none."""
-        epoch = self.epochs_done()
-        return epoch, self.load_checkpoint(epoch) if epoch else None
-
-    def _checkpoint(self, epoch):
-        return self.checkpoints / f"epoch-{epoch:05d}.keras"
-
-    def _checkpoints(self):
-        files = self.checkpoints.glob("epoch-*.keras")
-        return sorted((int(re.sub(r"\D", "", file.stem)), file) for file in files)
+        Raises:
+            InvalidFile: they are of an earlier development version.
+        """
+        if any(self.checkpoints.path.glob("epoch-*.keras")):
+            raise InvalidFile(
+                f"{self.checkpoints.path} holds checkpoints of an earlier development version of "
+                "tfvae. Go on with that version, or start a new run."
+            )
+        return self.checkpoints.last()
 
 
 class RunDirectory(TrainingDirectory):
@@ -87,7 +71,7 @@ class RunDirectory(TrainingDirectory):
         super().__init__(path)
         self.model_file = self.path / "model.keras"
         self.tensorboard = self.path / "tensorboard"
-        self.code_prior = TrainingDirectory(self.path / "code-prior", CodePrior)
+        self.code_prior = TrainingDirectory(self.path / "code-prior")
 
     @classmethod
     def create(cls, path: str | Path, config: Config) -> "RunDirectory":

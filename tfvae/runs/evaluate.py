@@ -35,9 +35,9 @@ def evaluate(
         unless the model has a condition; of a model of codes, what `code_measures` and
         `CodeLogLikelihood.summary` have, the latter unless the likelihood is a density.
     """
-    test = splits.test.numpy()
-    some = test[: num_examples or None]
-    y = splits.test.conditions_of(model, 0, len(some))
+    test = splits.test
+    some = test.first(num_examples or len(test))
+    y = test.conditions_of(model, 0, len(some))
     if isinstance(model, CodeModel):
         values = code_measures(model, some, y)
         if not model.likelihood.is_density:

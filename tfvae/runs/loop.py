@@ -1,76 +1,76 @@
-"""The loop over epochs of all that a run trains: with a history, checkpoints, and ways to go on."""
+"""What all trainings of a run share: a history, checkpoints, ways to go on, a look at the end."""
 
 import contextlib
 import math
 import warnings
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfvae.callbacks import Resume
+from tfvae.data import Batches
 from tfvae.errors import DivergedLoss, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.files import cannot_write, hindrance
 from tfvae.runs import callbacks
 from tfvae.runs.directory import TrainingDirectory
 
 
+class Fitted(NamedTuple):
+    """What is known of a training at its end.
+
+    Attributes:
+        start_loss: the validation loss before the first step, in nats per example, or None.
+        rows: the history.
+        checkpoints: how many there were, and what they cost, for the report.
+    """
+
+    start_loss: float | None
+    rows: list[dict]
+    checkpoints: dict
+
+
 def fit(
     model,
-    batches: tf.data.Dataset,
-    epoch: tf.Variable,
+    batches: Batches,
     epochs: int,
     files: TrainingDirectory,
-    interrupted: str,
+    how: str,
     progress: bool,
-    best: str | None = None,
+    minutes: float,
     hooks=(),
-    untrained=None,
+    measure_start: bool = False,
     **options,
-) -> float | None:
-    """Train from the epoch where `epoch` stands.
+) -> Fitted:
+    """Train, from the last checkpoint in `files` on where there is one.
 
     Args:
-        model: compiled.
-        batches: of one epoch, the one that `epoch` holds.
-        epoch: a scalar int64, the epochs done; set at the start of each.
+        model: compiled, as it is before the first step.
+        batches: the data.
         epochs: how many there are in all.
         files: where history and checkpoints go.
-        interrupted: what to tell a user who stops it.
+        how: what to tell a user who stops it, so that it can go on.
         progress: whether to show a progress bar on standard error.
-        best: as in `callbacks.Checkpoints`.
+        minutes: between checkpoints.
         hooks: more callbacks.
-        untrained: the model as it was before all epochs, this one itself where it is new; its loss
-            on the validation data is measured first. Nothing is if None.
+        measure_start: whether to measure the loss on the validation data before the first step.
         options: of `keras.Model.fit`, such as `validation_data`.
-
-    Returns:
-        The loss of `untrained`, or None.
 
     Raises:
         TfvaeError: it was interrupted, memory did not suffice, or a loss is not finite.
+        SystemExit: with status 0, after SIGTERM.
     """
-    epochs_done = int(epoch)
-    hooks = [
-        callbacks.EpochCounter(epoch),
-        callbacks.StopAtNonFinite(files),
-        callbacks.History(files, epochs_done),
-        callbacks.Checkpoints(files, best),
-        *hooks,
-    ]
+    resume = Resume(files.checkpoints.path, minutes, how)
+    history = callbacks.History(files)
+    hooks = [callbacks.StopAtNonFinite(files, resume), history, *hooks, resume]
     with contextlib.ExitStack() as stack:
         if progress:
-            hooks.append(stack.enter_context(callbacks.Progress(epochs_done, epochs)))
+            bar = callbacks.Progress(files.checkpoints.last(), epochs)
+            hooks.append(stack.enter_context(bar))
         try:
-            start = None if untrained is None else _loss(untrained, options["validation_data"])
-            model.fit(
-                batches,
-                initial_epoch=epochs_done,
-                epochs=epochs,
-                callbacks=hooks,
-                verbose=0,
-                shuffle=False,
-                **options,
-            )
-        except KeyboardInterrupt:
-            raise TfvaeError(interrupted) from None
+            start = _loss(model, options["validation_data"]) if measure_start else None
+            model.fit(batches, epochs=epochs, callbacks=hooks, verbose=0, **options)
+        except KeyboardInterrupt as error:
+            raise TfvaeError(str(error) or f"Interrupted. {how}") from None
         except InvalidFile as error:
             raise InvalidFile(f"{error} {kept(files)}") from None
         except tf.errors.ResourceExhaustedError as error:
@@ -79,7 +79,16 @@ def fit(
                 raise InvalidFile(f"{error} {kept(files)}") from None
             samples = " or --num-samples" if hasattr(model, "num_samples") else ""
             raise TfvaeError(f"Out of memory. Use a smaller --batch-size{samples}.") from None
-    return start
+    return Fitted(start, history.rows, _cost(resume))
+
+
+def _cost(resume):
+    """Return what the checkpoints of a training cost, all its processes together."""
+    return {
+        "saved": resume.saved,
+        "seconds": round(resume.seconds_saving, 3),
+        "percent_of_training": round(100 * resume.seconds_saving / max(resume.seconds, 1e-9), 2),
+    }
 
 
 def _loss(model, data):
@@ -88,10 +97,9 @@ def _loss(model, data):
 
 def kept(files: TrainingDirectory) -> str:
     """Return what there is of a training that cannot go on: a sentence for a message."""
-    epoch = files.epochs_done()
-    if not epoch:
-        return "No epoch was complete."
-    return f"The model of after {epoch} epochs is kept, and --resume continues from there."
+    if not any(files.checkpoints.path.glob("*")):
+        return "No checkpoint was complete."
+    return "The last checkpoint is kept, and --resume continues from there."
 
 
 def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDirectory) -> None:

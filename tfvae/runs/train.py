@@ -3,15 +3,15 @@
 import time
 
 import keras
-import tensorflow as tf
 
 from tfvae import data
+from tfvae.checkpoints import Position
 from tfvae.config import Config
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel, LatentVariableModel
-from tfvae.runs import callbacks, loop, pictures
-from tfvae.runs.build import build_model, learning_rate, with_networks
+from tfvae.runs import loop, pictures
+from tfvae.runs.build import build_model, with_networks
 from tfvae.runs.directory import RunDirectory
 
 
@@ -20,21 +20,22 @@ def train(
 ) -> RunDirectory:
     """Train, and fill the run directory with the model, its history and its pictures.
 
-    Epoch by epoch the model is kept in a checkpoint. Order of the data and all noise are functions
-    of the seed, the epoch and the step, so a run that is resumed ends with the same weights as one
-    that was not interrupted.
+    Every few minutes the training is kept in a checkpoint. Order of the data and all noise are
+    functions of the seed, the epoch and the step, so a run that is resumed goes on at the very
+    batch, and ends with the same weights as one that was not interrupted (`callbacks.Resume`).
 
     Args:
         config: the complete configuration.
         run_dir: folder to write to; it may not hold a run unless `resume`.
-        resume: continue the run in `run_dir` from its last epoch.
+        resume: continue the run in `run_dir` from its last checkpoint.
         progress: whether to show a progress bar on standard error.
         splits: the data, where it is loaded already.
 
     Raises:
         TfvaeError: a configuration or data that cannot be used, a folder that holds a run, a loss
             that is not finite, or that ended far above where it started (`DivergedLoss`, raised
-            once everything is written).
+            once everything is written), or an interruption (Ctrl-C), after a checkpoint.
+        SystemExit: with status 0, after SIGTERM and a checkpoint.
 
     Warns:
         TfvaeWarning: the loss ended above where it started.
@@ -43,43 +44,34 @@ def train(
     splits = splits or load_data(config)
     config = with_networks(config, splits.shape)
     run = RunDirectory(run_dir)
-    epochs_done, model = run.last_checkpoint() if resume else (0, None)
-    if config.training.epochs < epochs_done:
-        raise InvalidArgument(
-            f"The run in {run_dir} has done {epochs_done} epochs already; expected --epochs of at "
-            "least that many."
-        )
-    if model is None:
-        model = build_model(config, splits)
-    elif config.training.schedule != "constant":  # its length changes with the number of epochs
-        model.optimizer.learning_rate = learning_rate(config.training, splits)
+    if resume:
+        check_epochs("The run", run.path, run.position(), config.training.epochs)
+    model = build_model(config, splits)
     _check_splits(model, splits)
     if isinstance(model, LatentVariableModel):
         model.check_memory(config.training.num_samples, config.training.batch_size)
-    epoch = tf.Variable(epochs_done, dtype=tf.int64, trainable=False)
-    batches = splits.train.batches(config.training.batch_size, config.training.seed, epoch)
+    batches = splits.train.batches(config.training.batch_size, config.training.seed)
     if resume:
         run.write_config(config)
     else:
         run = RunDirectory.create(run_dir, config)
 
-    start_loss = loop.fit(
+    fitted = loop.fit(
         model,
         batches,
-        epoch,
         config.training.epochs,
         run,
-        f"Interrupted. Continue with `tfvae train --resume --run-dir {run.path}`.",
+        f"Continue with `tfvae train --resume --run-dir {run.path}`.",
         progress,
+        config.training.checkpoint_minutes,
         hooks=_hooks(config, run),
-        untrained=model if epochs_done == 0 else build_model(config, splits),
+        measure_start=True,
         validation_data=splits.validation.dataset(config.training.batch_size),
     )
     _settle_prior(run, model)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
-    rows = callbacks.read_history(run)
-    pictures.draw(run, model, splits, rows)
+    pictures.draw(run, model, splits, fitted.rows)
     update_report(
         run.path,
         "training",
@@ -88,9 +80,10 @@ def train(
             "epochs": config.training.epochs,
             "steps": int(model.step),
             "parameters": model.count_params(),
+            "checkpoints": fitted.checkpoints,
         },
     )
-    loop.check_end(start_loss, rows, splits.num_values, run)
+    loop.check_end(fitted.start_loss, fitted.rows, splits.num_values, run)
     return run
 
 
@@ -99,6 +92,21 @@ def _hooks(config, run):
     if config.training.ema_momentum:
         hooks.append(keras.callbacks.SwapEMAWeights())  # so that validation is of the average
     return hooks
+
+
+def check_epochs(what: str, path, position: Position, epochs: int) -> None:
+    """Refuse to go on with a training to fewer epochs than it has done.
+
+    Raises:
+        InvalidArgument: with how many they are.
+    """
+    if Position(epochs, 0) >= position:
+        return
+    begun = f", and begun epoch {position.epoch + 1}" if position.batch else ""
+    raise InvalidArgument(
+        f"{what} in {path} has done {position.epoch} epochs already{begun}; expected --epochs of "
+        "at least that many."
+    )
 
 
 def _settle_prior(run, model):
@@ -128,12 +136,20 @@ def load_data(config: Config) -> data.Splits:
         options.resize,
         options.crop,
         options.condition,
+        options.memory_gb,
     )
 
 
 def _check_splits(model, splits):
-    """Check all images before the first step, a part at a time."""
+    """Check the images before the first step, a part at a time.
+
+    Of those that are not in memory it is a thousand, evenly spaced; integers are in range by their
+    type, floats were checked when they were opened, and every batch is checked in its step.
+    """
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)
+        if not images.in_memory:
+            model.check_data(images.sample(1000), name)
+            continue
         for start in range(0, len(images), 10_000):
             model.check_data(images.numpy(start, start + 10_000), name)

@@ -1,0 +1,388 @@
+"""Trainings that are killed, stopped or finished, and go on."""
+
+import functools
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+import tfvae
+from tfvae.callbacks import Resume
+from tfvae.data import Images, shuffled_batches
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
+
+BATCHES, EPOCHS = 7, 3
+X = np.random.default_rng(0).random((31, 4, 4, 1), np.float32)
+CODES = np.random.default_rng(1).integers(0, 5, (31, 3)).astype(np.int32)
+ALWAYS = 1e-9  # minutes: a checkpoint after every call
+
+
+class Killed(Exception):
+    """What stands in for the death of a process: nothing of Keras or tfvae knows it."""
+
+
+class Dies(keras.callbacks.Callback):
+    """Ends a training when so many batches and validations were begun, those passed over too."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.left = at
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+    on_test_batch_begin = on_train_batch_begin
+
+
+def make_vae(steps=1):
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.2, seed=3),  # it has a state of its own
+            keras.layers.Dense(4),
+        ]
+    )
+    decoder = tfvae.networks.dense_decoder(2, (4, 4, 1), hidden=())
+    model = tfvae.VAE(encoder, decoder)
+    model.compile(tfvae.optimizers.Adam(1e-2), steps_per_execution=steps, beta=0.5)
+    return model
+
+
+def make_vqvae(steps=1):
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 2, strides=2)])
+    decoder = keras.Sequential(
+        [keras.Input((2, 2, 2)), keras.layers.Conv2DTranspose(1, 2, strides=2)]
+    )
+    quantizer = tfvae.quantizers.get(
+        "ema", num_embeddings=6, embedding_dim=2, initializer="kmeans", threshold_ema_dead_code=1.0
+    )
+    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood="normal")
+    model.compile(tfvae.optimizers.Adam(1e-2), steps_per_execution=steps)
+    return model
+
+
+def make_prior(steps=1):
+    keras.utils.set_random_seed(0)
+    options = {"num_layers": 1, "hidden_size": 8, "num_heads": 2, "dropout": 0.3}
+    prior = tfvae.code_priors.get("transformer", codebook_size=5, **options)
+    prior.compile(keras.optimizers.SGD(0.1, momentum=0.9), steps_per_execution=steps)
+    return prior
+
+
+def images():
+    return Images(X, resample=True).batches(4, seed=2)
+
+
+def codes():
+    return shuffled_batches(CODES, 4)
+
+
+CASES = {
+    "vae": (make_vae, images, np.round(X[:6])),
+    "vqvae": (make_vqvae, images, X[:6]),
+    "code prior": (make_prior, codes, CODES[:6]),
+}
+
+
+class Halves(keras.callbacks.Callback):
+    """Halves β after every epoch: what it assigns is kept nowhere else."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.beta *= 0.5
+
+
+def others(case):
+    """Callbacks that know something: of the best epoch, and when to lower the learning rate."""
+    more = [Halves()] if case == "vae" else []
+    return [
+        keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
+        keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=1e3, factor=0.7),
+        *more,
+    ]
+
+
+def state(model):
+    return [*model.variables, *model.optimizer.variables, *model.assigned_settings()]
+
+
+@functools.cache
+def made(case, steps):
+    """Return a model, its data, and the values of its variables before the first step."""
+    make, batches, held_out = CASES[case]
+    model, data = make(steps), batches()
+    if not model.built:
+        model.build((None, *held_out.shape[1:]))
+    model.optimizer.build(model.trainable_variables)
+    return model, data, [np.asarray(variable).copy() for variable in state(model)]
+
+
+def begin_anew(case, steps=1):
+    """Return a model as a new process would make it; its graph is made only once."""
+    model, data, start = made(case, steps)
+    for variable, value in zip(state(model), start, strict=True):
+        variable.assign(value)
+    data.start_at(0)
+    return model, data
+
+
+def fit(case, *callbacks, steps=1, epochs=EPOCHS, data=None):
+    """Fit a model in what stands in for a new process; return its state, and the history."""
+    model, own = begin_anew(case, steps)
+    history = model.fit(
+        own if data is None else data,
+        epochs=epochs,
+        verbose=0,
+        validation_data=CASES[case][2],
+        validation_batch_size=3,
+        callbacks=[*callbacks, *others(case)],
+    )
+    return [np.asarray(variable).copy() for variable in state(model)], history
+
+
+def assert_same(one, other):
+    """Check that two results of `fit` are the same, bit by bit."""
+    assert one[1].history == other[1].history
+    assert one[1].epoch == other[1].epoch
+    for left, right in zip(one[0], other[0], strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Return a function that gives what comes of a training that nothing interrupts."""
+    known = {}
+
+    def of(case):
+        if case not in known:
+            known[case] = fit(case)
+        return known[case]
+
+    return of
+
+
+# Moments: batches and validation batches begun in that process, and how many steps a call makes.
+@pytest.mark.parametrize(
+    ("case", "moments", "steps"),
+    [
+        # Within an epoch, twice without progress, within a validation, at its end, in the last one.
+        ("vae", [4, 4, 0, 8, 9, 17], 1),
+        ("vae", [3, 5], 3),  # 7 batches are no multiple of 3
+        ("vqvae", [5, 8, 4], 2),
+        ("code prior", [5, 12], 1),
+    ],
+)
+def test_a_training_that_is_killed_ends_as_one_that_is_not(case, moments, steps, whole, tmp_path):
+    for moment in moments:
+        with pytest.raises(Killed):
+            fit(case, Dies(moment), Resume(tmp_path, ALWAYS), steps=steps)
+    assert_same(fit(case, Resume(tmp_path, ALWAYS), steps=steps), whole(case))
+
+
+def test_it_goes_on_at_the_batch_where_it_was(tmp_path):
+    with pytest.raises(Killed):
+        fit("vae", Dies(BATCHES + 2 + 3), Resume(tmp_path, ALWAYS))  # 2 batches of validation
+    model = made("vae", 1)[0]
+    assert model.steps_made == BATCHES + 3
+    resume = Resume(tmp_path)
+    assert resume.checkpoints.last() == (1, 3)
+    fit("vae", resume)
+    assert model.steps_made == EPOCHS * BATCHES
+
+
+def test_the_steps_of_a_call_may_be_others_when_it_goes_on(whole, tmp_path):
+    for moment, steps in ((4, 1), (3, 2), (6, 3)):
+        with pytest.raises(Killed):
+            fit("vae", Dies(moment), Resume(tmp_path, ALWAYS), steps=steps)
+    assert_same(fit("vae", Resume(tmp_path), steps=4), whole("vae"))
+
+
+def test_a_training_that_ended_is_not_repeated_and_may_be_longer(whole, tmp_path):
+    shorter = fit("vae", Resume(tmp_path), epochs=2)
+    again = fit("vae", Resume(tmp_path), epochs=2)
+    assert_same(again, shorter)
+    assert_same(fit("vae", Resume(tmp_path)), whole("vae"))
+
+
+def test_a_training_that_stopped_early_stays_stopped(tmp_path):
+    def stopping(epochs):
+        stop = keras.callbacks.EarlyStopping("val_loss", min_delta=1e3, patience=1)
+        model, batches = begin_anew("vae")
+        return model.fit(
+            batches,
+            epochs=epochs,
+            verbose=0,
+            validation_data=np.round(X[:6]),
+            callbacks=[stop, Resume(tmp_path)],
+        ).history
+
+    first = stopping(5)
+    assert len(first["loss"]) == 2
+    assert stopping(9) == first
+
+
+@pytest.mark.parametrize("moment", [3, BATCHES + 1], ids=["in an epoch", "in a validation"])
+def test_sigterm_finishes_the_step_saves_and_leaves_with_status_0(moment, whole, tmp_path, capsys):
+    class Terminated(Dies):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            self.left -= 1
+
+        on_test_batch_begin = on_train_batch_begin
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stop:
+        fit("vae", Terminated(moment), Resume(tmp_path, how="Call me again."))
+    assert stop.value.code == 0
+    said = capsys.readouterr().err
+    assert "SIGTERM: finishing the step." in said
+    done = min(moment + 1, BATCHES)
+    kept = f"Stopped after batch {done} of epoch 1; all is kept in {tmp_path}. Call me again."
+    assert kept in said
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert_same(fit("vae", Resume(tmp_path)), whole("vae"))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_finishes_the_step_and_saves_and_a_second_does_not_wait(times, tmp_path):
+    class Pressed(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            for _ in range(times if batch == 2 else 0):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        fit("vae", Pressed(), Resume(tmp_path))
+    if times == 1:
+        assert "Stopped after batch 3 of epoch 1; all is kept in" in str(stop.value)
+    assert Resume(tmp_path).checkpoints.last() == ((0, 3) if times == 1 else (0, 0))
+
+
+def test_a_damaged_checkpoint_costs_one_interval_and_no_more(whole, tmp_path):
+    with pytest.raises(Killed):
+        fit("vae", Dies(5), Resume(tmp_path, ALWAYS))
+    newest = max(tmp_path.iterdir())
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(TfvaeWarning, match="goes on from the one before: batch 4 of epoch 1"):
+        assert_same(fit("vae", Resume(tmp_path)), whole("vae"))
+
+
+def test_what_checkpoints_cost_is_counted_over_all_processes(tmp_path):
+    first = Resume(tmp_path, ALWAYS)
+    with pytest.raises(Killed):
+        fit("vae", Dies(5), first)
+    assert first.saved == 5
+    second = Resume(tmp_path, ALWAYS)
+    fit("vae", second)
+    # A checkpoint does not count itself, nor does one that comes after its kill.
+    assert 4 + 2 + 7 * (EPOCHS - 1) < second.saved < 4 + 4 * EPOCHS + 7 * EPOCHS
+    assert second.seconds > second.seconds_saving > first.seconds_saving
+
+
+def test_short_epochs_have_fewer_checkpoints_than_ends(tmp_path, monkeypatch):
+    resume = Resume(tmp_path)
+    saved = []
+    save = resume.checkpoints.save
+    monkeypatch.setattr(
+        resume.checkpoints, "save", lambda at, tree: (saved.append(at), save(at, tree))
+    )
+    fit("vae", resume, epochs=12)
+    assert saved[0] == (1, 0)
+    assert saved[-1] == (12, 0)
+    assert len(saved) < 12
+
+
+def test_batches_of_data_are_those_of_the_epoch_without_resume_too():
+    seen = []
+
+    class Looks(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            seen.append(np.concatenate([batch.numpy() for batch in data])[:, 0].tolist())
+
+    data = codes()
+    begin_anew("code prior")[0].fit(data, epochs=2, verbose=0, callbacks=[Looks()])
+    expected = []
+    for epoch in range(2):
+        data.start_at(epoch)
+        expected.append(np.concatenate([batch.numpy() for batch in data])[:, 0].tolist())
+    assert seen == expected
+    assert seen[0] != seen[1]
+
+
+def test_a_model_that_is_not_one_of_tfvae_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(InvalidArgument, match="for the `fit` of a model of tfvae"):
+        model.fit(np.zeros((4, 3)), np.zeros((4, 1)), verbose=0, callbacks=[Resume(tmp_path)])
+
+
+@pytest.mark.parametrize("kind", ["array", "mapped", "shuffled"])
+def test_data_that_cannot_go_on_at_a_batch_is_refused_with_what_can(kind, tmp_path):
+    x = np.round(X)
+    data = {
+        "array": x,
+        "mapped": shuffled_batches(x, 4).map(lambda batch: batch),
+        "shuffled": shuffled_batches(x, 4).shuffle(3),
+    }[kind]
+    with pytest.raises(InvalidArgument, match=r"cannot go on within a .*shuffled_batches\(x, bat"):
+        begin_anew("vae")[0].fit(data, verbose=0, callbacks=[Resume(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps_per_epoch": 3}, "steps_per_epoch=3, but an epoch of this data has 7 batches"),
+        ({"initial_epoch": 1}, "initial_epoch=1, but the training goes on after batch 2"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message, tmp_path):
+    with pytest.raises(Killed):
+        fit("vae", Dies(2), Resume(tmp_path, ALWAYS))
+    model, data = begin_anew("vae")
+    with pytest.raises(InvalidArgument, match=message):
+        model.fit(data, epochs=3, verbose=0, callbacks=[Resume(tmp_path)], **options)
+
+
+def test_what_is_no_number_of_minutes_is_refused(tmp_path):
+    for minutes in (0, -1.0, float("nan")):
+        with pytest.raises(InvalidArgument, match="expected a number above 0"):
+            Resume(tmp_path, minutes)
+
+
+def test_other_data_or_another_model_is_refused_and_nothing_changed(tmp_path):
+    with pytest.raises(Killed):
+        fit("vae", Dies(5), Resume(tmp_path, ALWAYS))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InvalidArgument, match=r"batch_size 4, seed 2; .*batch_size 5, seed 2"):
+        fit("vae", Resume(tmp_path), data=Images(X, resample=True).batches(5, seed=2))
+    with pytest.raises(InvalidFile, match="of another model"):
+        fit("vqvae", Resume(tmp_path))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_callback_of_ones_own_is_given_back_what_it_knew(tmp_path):
+    class Counts(keras.callbacks.Callback):
+        batches = 0
+
+        def get_state(self):
+            return {"batches": self.batches, "table": np.full(2, self.batches)}
+
+        def set_state(self, state):
+            self.batches = state["batches"]
+            np.testing.assert_array_equal(state["table"], [self.batches] * 2)
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.batches += 10
+
+    with pytest.raises(Killed):
+        fit("vae", Counts(), Dies(BATCHES + 2 + 3), Resume(tmp_path, ALWAYS))
+    counts = Counts()
+    fit("vae", counts, Resume(tmp_path))
+    assert counts.batches == 10 * EPOCHS

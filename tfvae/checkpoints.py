@@ -1,0 +1,231 @@
+"""A folder of checkpoints: whole, checked by a checksum, the last two of them.
+
+A checkpoint is the state of a training after so many batches of an epoch, as a tree: dictionaries
+with names as keys, and lists, of numbers, texts, None and arrays. Its file is a zip archive that is
+not compressed: `tree.json`, in which an array is a number, and the bytes of the arrays. The comment
+of the archive is the SHA-256 of all of them.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfvae.errors import InvalidFile, TfvaeWarning
+from tfvae.files import atomic, clear_strays
+
+_FORMAT = 1
+_KEPT = 2
+_TREE = "tree.json"
+_MARK = "tfvae checkpoint sha256 "
+_ARRAY = "array"  # the key that stands for an array in tree.json; no other dictionary has it
+
+
+class Position(NamedTuple):
+    """How far a training came.
+
+    Attributes:
+        epoch: the epochs that are complete, validation included.
+        batch: the batches made of the next one.
+    """
+
+    epoch: int
+    batch: int
+
+    def __str__(self):
+        if self.batch:
+            return f"batch {self.batch} of epoch {self.epoch + 1}"
+        return f"epoch {self.epoch}" if self.epoch else "the start"
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    Args:
+        path: the folder; it is made with the first checkpoint.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def save(self, position: Position, tree: dict) -> None:
+        """Keep a state, and the one before; what is older is deleted.
+
+        Raises:
+            InvalidFile: it cannot be written.
+        """
+        with atomic(self._file(position)) as temporary:
+            _write(temporary, {"format": _FORMAT, **tree})
+        for _, file in self._files()[:-_KEPT]:
+            file.unlink()
+
+    def load(self) -> tuple[Position, dict] | None:
+        """Return the newest state that is whole, or None if there never was one.
+
+        One that is damaged is set aside under the name `….damaged`, with a warning.
+
+        Raises:
+            InvalidFile: all are damaged, or of another version of tfvae.
+        """
+        damaged = []
+        for position, file in reversed(self._files()):
+            try:
+                tree = _read(file)
+            except _Damaged as error:
+                file.replace(f"{file}.damaged")
+                damaged.append(f"{file} is damaged ({error}), and was set aside: {file}.damaged.")
+                continue
+            if tree.pop("format") != _FORMAT:
+                raise InvalidFile(
+                    f"{file} is a checkpoint of another version of tfvae. Go on with that version, "
+                    f"or delete {self.path} to start anew."
+                )
+            if damaged:
+                said = f"{' '.join(damaged)} The training goes on from the one before: {position}."
+                warnings.warn(said, TfvaeWarning, stacklevel=2)
+            return position, tree
+        if damaged:
+            raise InvalidFile(
+                f"{' '.join(damaged)} There is no other checkpoint: give the same command again to "
+                "start from the first step."
+            )
+        return None
+
+    def last(self) -> Position:
+        """Return how far the newest checkpoint came, by its name; (0, 0) if there is none."""
+        return max((position for position, _ in self._files()), default=Position(0, 0))
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes from writing here, and clear what a dead one was writing.
+
+        Raises:
+            InvalidFile: another process is at it, or the folder cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
+            folder = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise InvalidFile(
+                f"Cannot write checkpoints into {self.path}: {error.strerror}. Choose another path."
+            ) from None
+        try:
+            _lock(folder, self.path)
+            clear_strays(self.path)
+            yield
+        finally:
+            os.close(folder)
+
+    def _file(self, position):
+        return self.path / f"epoch-{position.epoch:05d}-batch-{position.batch:08d}.zip"
+
+    def _files(self):
+        """Return the positions and files, oldest first."""
+        files = self.path.glob("epoch-*-batch-*.zip")
+        return sorted((Position(*map(int, re.findall(r"\d+", file.name))), file) for file in files)
+
+
+class _Damaged(Exception):
+    """A file that is not, or no longer, what was written."""
+
+
+def _write(path, tree):
+    arrays, digest = [], hashlib.sha256()
+    text = json.dumps(_flatten(tree, arrays)).encode()
+    with path.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in [(_TREE, text), *enumerate(map(_bytes, arrays))]:
+                archive.writestr(str(name), content)
+                digest.update(content)
+            archive.comment = f"{_MARK}{digest.hexdigest()}".encode()
+        file.flush()
+        os.fsync(file.fileno())  # before it is renamed: a machine may lose its power
+
+
+def _read(path):
+    """Return the tree in a file.
+
+    Raises:
+        _Damaged: with the reason.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise _Damaged("it is compressed")
+            contents = {name: archive.read(name) for name in archive.namelist()}
+            comment = archive.comment.decode(errors="replace")
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+        raise _Damaged(str(error) or type(error).__name__) from None
+    digest = hashlib.sha256()
+    for content in contents.values():
+        digest.update(content)
+    if comment != f"{_MARK}{digest.hexdigest()}":
+        raise _Damaged("its checksum does not fit")
+    try:
+        tree = _unflatten(json.loads(contents[_TREE]), contents)
+        return {"format": tree["format"], **tree}
+    except (KeyError, TypeError, ValueError):
+        raise _Damaged("it holds something else") from None
+
+
+def _flatten(tree, arrays):
+    """Return a tree for JSON; append its arrays to a list."""
+    if isinstance(tree, dict):
+        return {str(name): _flatten(value, arrays) for name, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_flatten(value, arrays) for value in tree]
+    if not isinstance(tree, (np.ndarray, np.generic)):
+        return tree
+    array = np.asarray(tree)
+    arrays.append(array)
+    return {_ARRAY: len(arrays) - 1, "dtype": array.dtype.name, "shape": array.shape}
+
+
+def _unflatten(tree, contents):
+    if isinstance(tree, list):
+        return [_unflatten(value, contents) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if _ARRAY not in tree:
+        return {name: _unflatten(value, contents) for name, value in tree.items()}
+    content, shape = contents[str(tree[_ARRAY])], tree["shape"]
+    return np.frombuffer(content, _dtype(tree["dtype"]), math.prod(shape)).reshape(shape)
+
+
+def _bytes(array):
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _dtype(name):
+    if name == "bfloat16":  # not one of NumPy's
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def _lock(folder, path):
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InvalidFile(
+            f"Another process is training in {path}. Wait for it or end it, or choose another "
+            "folder."
+        ) from None
+    except OSError:  # a file system without locks
+        return

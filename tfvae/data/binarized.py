@@ -1,0 +1,50 @@
+"""Pixels that are drawn once, with their intensities as probabilities."""
+
+import numpy as np
+
+from tfvae.data.source import Source, in_memory
+from tfvae.random import Stream
+
+
+class Binarized(Source):
+    """Images with every pixel drawn 0 or 1, the same ones whenever an image is read.
+
+    The noise of the images is one stream of PCG64, one number of 32 bits for each pixel in the
+    order of the images, of which any part is drawn by itself.
+
+    Args:
+        images: the `Images` whose intensities are drawn with.
+        seed: decides the noise, together with `split`.
+        split: the number of the split.
+    """
+
+    def __init__(self, images, seed: int, split: int):
+        self.images, self.key = images, [seed, int(Stream.BINARIZE), split]
+        self.name = getattr(images.pixels, "name", "the images")
+        self.shape, self.dtype = images.pixels.shape, np.dtype(np.uint8)
+        self.blocks = getattr(images.pixels, "blocks", None)
+
+    def read(self, index):  # noqa: D102
+        intensities = self.images.scaled(self.images.pixels[index])
+        drawn = np.empty(intensities.shape, np.uint8)
+        size = intensities[0].size if len(index) else 0
+        generator = np.random.PCG64(self.key)
+        start = generator.state
+        for place, number in enumerate(index):
+            if place == 0 or number != index[place - 1] + 1:
+                # A step gives two numbers of 32 bits, of which the lower one comes first.
+                words = int(number) * size
+                generator.state = start
+                generator.advance(words // 2)
+                rng = np.random.Generator(generator)
+                if words % 2:
+                    rng.random(dtype=np.float32)
+            noise = rng.random(intensities.shape[1:], np.float32)
+            drawn[place] = noise < intensities[place]
+        return drawn
+
+
+def binarized(images, seed: int, split: int) -> np.ndarray | Source:
+    """Return the drawn pixels of `Images`, in memory where they are."""
+    drawn = Binarized(images, seed, split)
+    return in_memory(drawn) if images.in_memory else drawn

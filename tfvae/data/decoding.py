@@ -1,0 +1,102 @@
+"""Encoded pictures, PNG and JPEG and the like, as arrays."""
+
+import functools
+import numbers
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tfvae import images, untrusted
+from tfvae.errors import InvalidArgument, InvalidData
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
+
+
+def looks_encoded(content: bytes) -> bool:
+    """Whether bytes begin as those of a picture file do."""
+    return content.startswith(_BEGINNINGS)
+
+
+def decoded(file: Path | str | bytes, name: str, fit: Callable | None = None) -> np.ndarray:
+    """Return a picture as `[H, W, 1]` or `[H, W, 3]`, of 8 bits, or 16 bits where it is grey.
+
+    Args:
+        file: its path, or its content.
+        name: what messages call it.
+        fit: what to do with it; nothing if None.
+
+    Raises:
+        InvalidData: it is no picture, is damaged, or is too small for `fit`.
+    """
+    from PIL import UnidentifiedImageError
+
+    try:
+        with untrusted.open_picture(file, name) as image:
+            if not image.mode.startswith("I;16"):
+                image = image.convert("L" if is_grey(image) else "RGB")
+            pixels = np.asarray(image)
+            pixels = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+            return pixels.copy() if fit is None else fit(pixels)
+    except InvalidData as error:
+        raise InvalidData(f"{name} does not fit. {error}") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        raise InvalidData(f"{name} cannot be read as an image. Remove or repair it.") from None
+
+
+def is_grey(image) -> bool:
+    """Whether a picture that Pillow has opened has one channel."""
+    return image.mode in ("1", "L") or image.mode.startswith("I;16")
+
+
+def stacked(pictures: Iterable[np.ndarray], shape, dtype, name_of: Callable) -> np.ndarray:
+    """Return pictures in one array `[n, H, W, C]`.
+
+    Args:
+        pictures: of n.
+        shape: (n, H, W, C).
+        dtype: of the pixels.
+        name_of: the function that gives the name of a picture, by its place, for messages.
+
+    Raises:
+        InvalidData: one has another shape or type.
+    """
+    array = np.empty(shape, dtype)
+    for place, picture in enumerate(pictures):
+        if (picture.shape, picture.dtype) != (array.shape[1:], array.dtype):
+            raise InvalidData(
+                f"{name_of(place)} has the shape {picture.shape} as {picture.dtype}, the first "
+                f"picture {array.shape[1:]} as {array.dtype}; expected one size and colour mode. "
+                + resize_remedy([picture.shape[:2], array.shape[1:3]])
+            )
+        array[place] = picture
+    return array
+
+
+def fitting(resize=(), crop=()) -> Callable | None:
+    """Return the function that `tfvae.images.fit` is with these sizes; None if there are none.
+
+    Raises:
+        InvalidArgument: a size that is none.
+    """
+    sizes = {"resize": tuple(resize or ()), "crop": tuple(crop or ())}
+    for name, size in sizes.items():
+        if len(size) not in (0, 2) or not all(
+            isinstance(n, numbers.Integral) and n > 0 for n in size
+        ):
+            raise InvalidArgument(
+                f"`{name}` is {list(size)}; expected a height and a width, such as [64, 64]."
+            )
+    return functools.partial(images.fit, **sizes) if any(sizes.values()) else None
+
+
+def resize_remedy(sizes: list[tuple[int, int]]) -> str:
+    """Return what to do about images of these (height, width): a sentence for an error message."""
+    smallest = min(min(size) for size in sizes)
+    side = min(64, 1 << (smallest.bit_length() - 1))
+    return (
+        f"Resize them as they are read, to {side}×{side} for instance: resize=({side}, {side}) in "
+        f"Python, --set data.resize=[{side},{side}] on the command line. Proportions are kept, and "
+        "what overhangs is cut off."
+    )

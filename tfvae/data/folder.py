@@ -1,0 +1,135 @@
+"""A folder of image files, listed once and decoded as they are indexed."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from tfvae import untrusted
+from tfvae.data.decoding import IMAGE_SUFFIXES, decoded, is_grey, resize_remedy, stacked
+from tfvae.data.source import Source
+from tfvae.errors import InvalidData
+
+_THREADS = min(8, 2 * (os.cpu_count() or 1))
+
+
+class FolderSource(Source):
+    """The images of a folder and those below it, in the order of their names.
+
+    The first one is decoded, to know what all are like.
+
+    Args:
+        folder: of the images.
+        paths: of the files, relative to it.
+        fit: what to do with each image; nothing if None.
+
+    Raises:
+        InvalidData: there are no files, or the first is no image.
+    """
+
+    def __init__(self, folder: Path, paths: list[str], fit: Callable | None = None):
+        if not paths:
+            raise InvalidData(
+                f"{folder} holds no images; expected {', '.join(IMAGE_SUFFIXES)} files."
+            )
+        self.name, self.folder, self.fit = str(folder), folder, fit
+        # A million strings would take several times as much memory.
+        encoded = [os.fsencode(path) for path in paths]
+        self.paths = b"".join(encoded)
+        self.ends = np.cumsum([len(path) for path in encoded])
+        first = self._decode(0)
+        self.shape, self.dtype = (len(paths), *first.shape), first.dtype
+
+    def path(self, number: int) -> Path:
+        """Return the path of an image."""
+        start = self.ends[number - 1] if number else 0
+        return self.folder / os.fsdecode(self.paths[start : self.ends[number]])
+
+    def read(self, index):  # noqa: D102
+        shape = (len(index), *self.shape[1:])
+        pictures = (self._decode(number) for number in index)
+        try:
+            return stacked(pictures, shape, self.dtype, lambda place: self.path(index[place]))
+        except InvalidData:
+            self.check()  # has a better message where sizes differ
+            raise
+
+    def check(self) -> None:
+        """Read the head of every file, so that one that is no image is named before training.
+
+        Raises:
+            InvalidData: it is no image, or of another size or colour mode where nothing makes
+                sizes equal.
+        """
+        kinds, first_of = Counter(), {}
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for number, kind in enumerate(pool.map(self._head, range(len(self)), chunksize=256)):
+                kinds[kind] += 1
+                first_of.setdefault(kind, number)
+        if len(kinds) == 1:
+            return
+        sizes = Counter()
+        for (size, _), count in kinds.items():
+            sizes[size] += count
+        if self.fit is None and len(sizes) > 1:
+            most = [f"{height}×{width} ({n})" for (height, width), n in sizes.most_common(5)]
+            more = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
+            raise InvalidData(
+                f"{self.folder} holds pictures of different sizes, height×width: "
+                f"{', '.join(most)}{more}; expected images of one size and colour mode. "
+                f"{resize_remedy(list(sizes))}"
+            )
+        modes = {mode: self.path(n) for (_, mode), n in reversed(first_of.items())}
+        if len(modes) > 1:
+            one, other, *_ = reversed(modes.values())
+            raise InvalidData(
+                f"{self.folder} holds pictures in grey and in colour, or of 8 and of 16 bits, such "
+                f"as {one} and {other}; expected images of one size and colour mode. Convert them "
+                "first."
+            )
+
+    def _decode(self, number):
+        path = self.path(number)
+        try:
+            return decoded(path, str(path), self.fit)
+        except InvalidData as error:
+            if "cannot be read" not in str(error):
+                raise
+            raise self._no_image(path) from None
+
+    def _head(self, number):
+        """Return ((H, W), channels and bits) of a file."""
+        path = self.path(number)
+        try:
+            with untrusted.open_picture(path) as image:
+                grey, deep = is_grey(image), image.mode.startswith("I;16")
+                return image.size[::-1], (grey, deep)
+        except (OSError, ValueError, SyntaxError):
+            raise self._no_image(path) from None
+
+    def _no_image(self, path):
+        return InvalidData(
+            f"{path} cannot be read as an image; expected only images "
+            f"({', '.join(IMAGE_SUFFIXES)}) in {self.folder}. Remove or repair it."
+        )
+
+
+def list_files(folder: Path) -> Iterator[str]:
+    """Yield the paths below a folder, relative to it, in the order of their names.
+
+    What begins with a dot is hidden and left out, and so are folders that are links.
+    """
+
+    def below(path, prefix):
+        with os.scandir(path) as entries:
+            shown = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
+        for entry in shown:
+            if entry.is_dir(follow_symlinks=False):
+                yield from below(entry.path, f"{prefix}{entry.name}/")
+            elif entry.is_file():
+                yield prefix + entry.name
+
+    yield from below(folder, "")
