@@ -130,7 +130,7 @@ def test_the_pictures_of_a_prior_are_written(run):
 
 
 def test_a_model_of_codes_is_measured_with_its_prior_and_the_uniform_one(run, model, splits):
-    values = runs.evaluate(model, splits, 1, run_dir=run.path, progress=False)
+    values = runs.evaluate(model, splits, 1, progress=False)
     assert values["num_examples"] == len(splits.test)
     gain = values["log_likelihood"] - values["uniform_log_likelihood"]
     assert gain == pytest.approx(SITES * math.log(K) - values["rate"], rel=1e-4)
@@ -138,7 +138,6 @@ def test_a_model_of_codes_is_measured_with_its_prior_and_the_uniform_one(run, mo
     x = splits.test.numpy()
     error = np.mean((model.predict(x, verbose=0) - x) ** 2)
     assert values["mse"] == pytest.approx(error, rel=1e-4)
-    assert json.loads((run.path / "report.json").read_text())["evaluation"] == values
 
 
 def test_a_density_is_measured_without_a_log_likelihood(splits):

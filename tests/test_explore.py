@@ -9,8 +9,10 @@ import http.client
 import http.server
 import json
 import os
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -324,6 +326,97 @@ def test_there_is_nothing_to_do_but_to_read(running, method):
 )
 def test_only_this_machine_is_answered(running, host, status):
     assert running.ask("/model.tflite", Host=host)[0].status == status
+
+
+def raw(running, *lines):
+    """Send a request as it stands, and return the whole answer."""
+    with socket.create_connection(("127.0.0.1", running.server.server_port), timeout=10) as s:
+        s.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = b""
+        while part := s.recv(65536):
+            answer += part
+    return answer.decode("latin-1")
+
+
+HOST = "Host: 127.0.0.1"
+SECURITY = (
+    "Cache-Control: no-store",
+    "Content-Security-Policy: default-src 'none'",
+    "Cross-Origin-Opener-Policy: same-origin",
+    "Cross-Origin-Resource-Policy: same-origin",
+    "Referrer-Policy: no-referrer",
+    "X-Content-Type-Options: nosniff",
+    "X-Frame-Options: DENY",
+)
+
+
+@needs_runtime
+@pytest.mark.parametrize(
+    ("status", "lines"),
+    [
+        (200, ["GET / HTTP/1.1", HOST, "Connection: close"]),
+        (400, ["GET http://127.0.0.1/model.tflite HTTP/1.1", HOST]),
+        (400, ["GET http://example.org/ HTTP/1.1", HOST]),
+        (400, ["OPTIONS * HTTP/1.1", HOST]),
+        (400, ["GET / HTTP/1.1", HOST, HOST]),
+        (400, ["GET / HTTP/1.1"]),
+        (400, ["GET /"]),
+        (400, ["nonsense"]),
+        (403, ["GET / HTTP/1.1", "Host: example.org", "Connection: close"]),
+        (404, ["GET /nothing HTTP/1.1", HOST, "Connection: close"]),
+        (414, ["GET /" + 70_000 * "a" + " HTTP/1.1", HOST]),
+        (431, ["GET / HTTP/1.1", HOST, *(f"A{n}: 1" for n in range(200))]),
+        (501, ["POST / HTTP/1.1", HOST]),
+        (505, ["GET / HTTP/3.0", HOST]),
+    ],
+)
+def test_every_answer_has_the_headers_that_keep_other_pages_out(running, status, lines):
+    answer = raw(running, *lines)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    head = answer.split("\r\n\r\n")[0]
+    assert all(header in head for header in SECURITY)
+    assert "Python" not in head
+
+
+@needs_runtime
+def test_what_follows_a_request_with_a_body_is_no_request(running):
+    answer = raw(running, "GET /nothing HTTP/1.1", HOST, "Content-Length: 5", "", "GET / HTTP/1.1")
+    assert answer.count("HTTP/1.1 ") == 1
+
+
+@needs_runtime
+def test_one_client_works_beside_800_that_do_nothing(running):
+    address = "127.0.0.1", running.server.server_port
+    resource_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, resource_limit[1]), resource_limit[1]))
+    idle = []
+    try:
+        slowest = 0.0
+        for number in range(800):
+            idle.append(socket.create_connection(address, timeout=10))
+            if number % 2:
+                idle[-1].sendall(b"GET / HTTP/1.1\r\nHost: ")  # and never the rest
+            if number % 100 == 99:
+                start = time.perf_counter()
+                response, body = running.ask("/model.tflite")
+                slowest = max(slowest, time.perf_counter() - start)
+                assert response.status == 200
+                assert len(body) > 0
+        assert threading.active_count() < running.server.max_connections + 50
+        assert slowest < 5
+    finally:
+        for connection in idle:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, resource_limit)
+
+
+@needs_runtime
+def test_a_connection_on_which_nothing_comes_is_closed(running, monkeypatch):
+    monkeypatch.setattr(explore.Server, "idle_seconds", 0.2)
+    with socket.create_connection(("127.0.0.1", running.server.server_port), timeout=10) as idle:
+        start = time.perf_counter()
+        assert idle.recv(1) == b""
+        assert 0.1 < time.perf_counter() - start < 5
 
 
 @needs_runtime

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # Imports point from a layer to itself or to one before it.
 LAYERS = [
     ["errors", "synonyms"],
-    ["registry", "random", "files", "quiet", "checks"],
+    ["memory"],
+    ["registry", "random", "files", "quiet", "checks", "untrusted"],
     ["checkpoints"],
     ["inputs", "averages", "schedules", "conditions"],
     ["training"],

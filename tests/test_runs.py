@@ -618,18 +618,15 @@ def test_a_bernoulli_decoder_starts_at_the_mean_of_the_data(splits, network):
     np.testing.assert_allclose(start, np.clip(mean, 0.001, 0.999), atol=1e-5)
 
 
-def test_evaluation_is_written_into_the_report(copied, model, splits):
-    values = runs.evaluate(model, splits, 20, 15, seed=4, run_dir=copied.path, progress=False)
+def test_evaluation_has_the_measures_of_the_test_split(model, splits):
+    values = runs.evaluate(model, splits, 20, 15, seed=4, progress=False)
     test = splits.test.numpy()
     measured = log_likelihood(model, test[:15], 20, seed=4, progress=False)
     assert values == {**measured.summary(), "active_units": active_units(model, test)}
     assert values["num_examples"] == 15
-    report = json.loads((copied.path / "report.json").read_text())
-    assert report["evaluation"] == values
-    assert report["training"]["epochs"] == EPOCHS
 
 
-def test_evaluation_without_a_run_covers_the_whole_split(model, splits):
+def test_evaluation_covers_the_whole_split(model, splits):
     assert runs.evaluate(model, splits, 1, progress=False)["num_examples"] == len(splits.test)
 
 

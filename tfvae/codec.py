@@ -22,13 +22,14 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import constriction
 import numpy as np
 import tensorflow as tf
 
+from tfvae import memory, untrusted
 from tfvae.checks import whole
 from tfvae.code_priors import CodePrior
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
@@ -40,6 +41,8 @@ FORMAT = 1
 _ENDING = ".npz"
 _BATCH_SIZE = 64
 _SSIM_FILTER_SIZE = 11
+_BITS_OF_STATE = 64  # of a coder, beside its stream
+_ROUNDING = 2.0**-20
 # Probabilities in fixed point of 24 bits, none of them 0, quick to make anew for every position.
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 
@@ -182,6 +185,7 @@ def _decompress(model, file, progress):
     name, content = _read(file)
     header, stream, y = _unpack(content, name)
     _check_belongs(header, model, name)
+    _check_size(header, model, name)
     labels = _labels(
         model, _checked_condition(model, y, header.num_images, name), header.num_images
     )
@@ -279,10 +283,11 @@ class _Walk:
         self.prior, self.batch_size = prior, batch_size
         self._step = tf.function(prior.step)
 
-    def batches(self, count: int) -> tuple[list[slice], int]:
+    def batches(self, count: int) -> tuple[Iterator[slice], int]:
         """Return the rows of each batch of `count` examples, and how many batches there are."""
         starts = range(0, count, self.batch_size)
-        return [slice(start, min(start + self.batch_size, count)) for start in starts], len(starts)
+        rows = (slice(start, min(start + self.batch_size, count)) for start in starts)
+        return rows, len(starts)
 
     def __call__(self, labels: np.ndarray, choose: Callable) -> np.ndarray:
         """Return the codes of a batch, `[B, positions]` int32.
@@ -332,17 +337,28 @@ class _Undecodable(Exception):
 
 
 class _Reader:
-    """Reads from a stream what a `_Writer` wrote."""
+    """Reads from a stream what a `_Writer` wrote.
+
+    Behind its end a stream goes on with zeros, and so would a file that claims more images than it
+    has. So no more is read than the stream has bits for.
+    """
 
     def __init__(self, stream: np.ndarray):
         self._coder = constriction.stream.queue.RangeDecoder(stream)
+        self._bits_left = 8 * stream.nbytes + _BITS_OF_STATE
 
     def __call__(self, position, log_p):
         """Return the next codes."""
+        p = _probabilities(log_p)
         try:
-            return self._coder.decode(_FAMILY, _probabilities(log_p))
+            codes = self._coder.decode(_FAMILY, p)
         except AssertionError:
             raise _Undecodable from None
+        # At least; the coder rounds probabilities to multiples of 2^-24, and none to 0.
+        self._bits_left += np.log2(np.minimum(1.0, p[np.arange(len(p)), codes] + _ROUNDING)).sum()
+        if self._bits_left < 0:
+            raise _Undecodable
+        return codes
 
 
 def _log_softmax(logits):
@@ -395,6 +411,7 @@ def _unpack(content, name):
     Raises:
         InvalidFile: the content is not what `_pack` returns, or of another format.
     """
+    untrusted.check_arrays(io.BytesIO(content), name, InvalidFile)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -419,6 +436,8 @@ def _parts(fields, arrays):
     header = _Header(**fields)
     whole("num_images", header.num_images)
     whole("batch_size", header.batch_size)
+    if header.batch_size > header.num_images:
+        raise ValueError("a batch of more images than there are")
     stream, labels = arrays["stream"].astype(np.uint32, casting="safe"), arrays.get("labels")
     if stream.ndim != 1 or (labels is not None and labels.shape[:1] != (header.num_images,)):
         raise ValueError("arrays of other shapes")
@@ -439,6 +458,24 @@ def _check_belongs(header, model, name):
             f"prior changed: it has codes of shape {theirs[0]} from a codebook of {theirs[1]} and "
             f"the fingerprint {theirs[2]}, this model {mine[0]}, {mine[1]} and {mine[2]}. Use the "
             "run that it was written with."
+        )
+
+
+def _check_size(header, model, name):
+    """Refuse a file whose images would not fit into memory, at once or a batch at a time.
+
+    Raises:
+        InvalidFile: they would not.
+    """
+    positions = math.prod(model.code_shape)
+    images = 4 * header.num_images * (positions + math.prod(model.x_shape))
+    batch = 8 * 4 * header.batch_size * max(positions, model.codebook_size)
+    if max(images, batch) > memory.limit():
+        raise InvalidFile(
+            f"{name} says it holds {header.num_images:,} images in batches of "
+            f"{header.batch_size:,}, which take {memory.text(max(images, batch))} of memory; "
+            f"{memory.text(memory.limit())} can be had. It is damaged, or needs a larger machine; "
+            f"{memory.VARIABLE} sets the limit."
         )
 
 

@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 
 from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
+from tfvae.files import read_text
 from tfvae.registry import names_in_source
 
 
@@ -352,11 +353,12 @@ def load_config(path: str | Path) -> Config:
         InvalidArgument: a key that does not exist or a value of the wrong type.
     """
     try:
-        with Path(path).open("rb") as file:
-            return from_dict(tomllib.load(file))
+        return from_dict(tomllib.loads(read_text(path)))
+    except InvalidArgument:
+        raise
     except OSError as error:
         raise InvalidFile(f"Cannot read {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # more kinds of ValueError than TOMLDecodeError
         raise InvalidFile(f"{path} is not a TOML file: {error}.") from None
 
 

@@ -13,6 +13,7 @@ from tfvae import estimators, exact, objectives
 from tfvae.bound import Bound
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
+from tfvae.models import LatentVariableModel
 from tfvae.optimizers import Adam
 from tfvae.random import Stream, fold_in, make_seed
 
@@ -122,11 +123,17 @@ def diagnose(
             draws.
         InvalidData: data that does not fit the model.
     """
+    if not isinstance(model, LatentVariableModel):
+        raise InvalidArgument(
+            f"`diagnose` got {type(model).__name__}, which has no gradient estimators to compare; "
+            "expected a model with latents, such as a VAE."
+        )
     refuse(model, "`diagnose`")
     if num_draws < _GROUPS:
         raise InvalidArgument(f"`num_draws` is {num_draws}; expected at least {_GROUPS}.")
     model.check_data(x)
     _check_names(model, names, objective_names, num_samples)
+    model.check_memory(num_samples, len(x))
     model = model.copy()
     x = tf.constant(x, tf.float32)
     rows, reference = [], {}

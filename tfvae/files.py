@@ -1,13 +1,29 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what the system has against them."""
 
 import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from tfvae.errors import InvalidFile
+
+_SHORT = r"\d+ requested and \d+ written"  # what NumPy says of a full disk
+_LARGEST_TEXT = 16 << 20  # bytes; what a run says of itself has some thousand
+
+# What hinders a file from being written that nobody's program is to blame for.
+_HINDRANCES = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EFBIG: "File too large",
+    errno.EROFS: "Read-only file system",
+    errno.EACCES: "Permission denied",
+    errno.EPERM: "Operation not permitted",
+    errno.EIO: "Input/output error",
+}
 
 
 @contextlib.contextmanager
@@ -17,15 +33,15 @@ def atomic(path: str | Path):
     If the body raises, what was written is removed and what was at `path` before is still there.
 
     Raises:
-        InvalidFile: the folder does not exist and cannot be made or written to, or a file would
-            take the place of a folder.
+        InvalidFile: the folder does not exist and cannot be made or written to, a file would take
+            the place of a folder, or the disk is full.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise InvalidFile(f"Cannot write {path}: {error.strerror}. Choose another path.") from None
+        raise cannot_write(path, error.strerror) from None
     try:
         written = folder / path.name
         yield written
@@ -34,6 +50,11 @@ def atomic(path: str | Path):
         if path.is_dir():  # a folder cannot be renamed onto another one
             path.rename(folder / "replaced")
         os.replace(written, path)
+    except Exception as error:
+        reason = hindrance(error)
+        if reason is None or isinstance(error, InvalidFile):
+            raise
+        raise cannot_write(path, reason) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -49,14 +70,74 @@ def clear_strays(folder: str | Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def refuse_folder(path: Path) -> None:
-    """Refuse a path where a file is to be written and a folder is, before the work and not after.
+def hindrance(error: BaseException) -> str | None:
+    """Return what the system has against a file that could not be written; None if it is not that.
+
+    Libraries that write from C++ have errors of their own, which quote the system's words.
+    """
+    if isinstance(error, OSError) and error.errno in _HINDRANCES:
+        return error.strerror or _HINDRANCES[error.errno]
+    if isinstance(error, OSError) and re.fullmatch(_SHORT, str(error)):
+        return _HINDRANCES[errno.ENOSPC]
+    if type(error).__module__ == "builtins" and not isinstance(error, OSError | RuntimeError):
+        return None
+    return next((words for words in _HINDRANCES.values() if words in str(error)), None)
+
+
+def cannot_write(path: Path, reason: str) -> InvalidFile:
+    """Return the error for a file that cannot be written."""
+    kept = "The one before is still there. " if path.exists() and not path.is_dir() else ""
+    full = reason in [_HINDRANCES[n] for n in (errno.ENOSPC, errno.EDQUOT)]
+    remedy = "Make room, or choose another path." if full else "Choose another path."
+    return InvalidFile(f"Cannot write {path}: {reason}. {kept}{remedy}")
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a path of a file that cannot be written, before the work and not after.
 
     Raises:
-        InvalidFile: there is a folder.
+        InvalidFile: there is a folder, a file where a folder should be, or its folder is read-only.
     """
+    path = Path(path)
     if path.is_dir():
         raise InvalidFile(f"{path} is in the way: it is a folder. Choose another path.")
+    check_writable_folder(path.parent, path)
+
+
+def check_writable_folder(folder: Path, path: Path | None = None) -> None:
+    """Refuse a folder that nothing can be written into, whether it exists or is to be made.
+
+    Args:
+        folder: the folder.
+        path: what is to be written, for the message.
+
+    Raises:
+        InvalidFile: it is read-only, or a file is in its place.
+    """
+    path = path or folder
+    there = next((f for f in (folder, *folder.parents) if f.exists()), Path())
+    if not there.is_dir():
+        raise cannot_write(path, f"{there} is a file, not a folder")
+    if not os.access(there, os.W_OK):
+        read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+        raise cannot_write(path, _HINDRANCES[errno.EROFS if read_only else errno.EACCES])
+
+
+def read_text(path: str | Path) -> str:
+    """Return a configuration, a report or the like, UTF-8, no larger than such a file can be.
+
+    Raises:
+        InvalidFile: it is larger.
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is no text.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(_LARGEST_TEXT + 1)
+    if len(content) > _LARGEST_TEXT:
+        raise InvalidFile(
+            f"{path} has more than {_LARGEST_TEXT >> 20} MiB, which no file of its kind has."
+        )
+    return content.decode()
 
 
 def write_json(path: str | Path, value: dict) -> None:
@@ -65,16 +146,30 @@ def write_json(path: str | Path, value: dict) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def read_report(folder: str | Path) -> dict:
+    """Return what `folder`/report.json says; nothing where there is none.
+
+    Raises:
+        InvalidFile: it is not a report of tfvae.
+    """
+    path = Path(folder) / "report.json"
+    try:
+        report = json.loads(read_text(path)) if path.exists() else {}
+        if all(isinstance(section, dict) for section in report.values()):
+            return report
+    except (ValueError, AttributeError, OSError, RecursionError):
+        pass
+    raise InvalidFile(
+        f"{path} is in the way: it is not a report of tfvae. Move it away, or repair it."
+    )
+
+
 def update_report(folder: str | Path, section: str, values: dict) -> None:
     """Merge `values` into one section of `folder`/report.json, creating what is not there.
 
     Raises:
-        InvalidFile: there is a report.json which is not ours.
+        InvalidFile: there is a report.json which is not ours, or it cannot be written.
     """
-    path = Path(folder) / "report.json"
-    try:
-        report = json.loads(path.read_text()) if path.exists() else {}
-        report[section] = {**report.get(section, {}), **values}
-    except (ValueError, TypeError, AttributeError, OSError):
-        raise InvalidFile(f"{path} is in the way: it is not a report of tfvae.") from None
-    write_json(path, report)
+    report = read_report(folder)
+    report[section] = {**report.get(section, {}), **values}
+    write_json(Path(folder) / "report.json", report)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae import memory
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.files import atomic
 
@@ -51,6 +52,7 @@ def fit(pixels: np.ndarray, resize: tuple[int, ...] = (), crop: tuple[int, ...] 
 
     Raises:
         InvalidData: the picture is smaller than `crop`.
+        InvalidArgument: the result does not fit into memory.
     """
     height, width, channels = pixels.shape
     if crop:
@@ -66,6 +68,8 @@ def fit(pixels: np.ndarray, resize: tuple[int, ...] = (), crop: tuple[int, ...] 
         return pixels
     from PIL import Image
 
+    remedy = "Choose a smaller size (data.resize)."
+    memory.check_request(1, 4 * resize[0] * resize[1] * channels, "picture", remedy)
     scale = max(resize[0] / height, resize[1] / width)
     rows, columns = resize[0] / scale, resize[1] / scale
     left, top = (width - columns) / 2, (height - rows) / 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from tfvae import untrusted
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
 json_option = click.option(
@@ -65,7 +66,10 @@ def read_array(path):
     import numpy as np
 
     try:
+        untrusted.check_arrays(path, str(path))
         return np.load(path, allow_pickle=False)
+    except InvalidData:
+        raise
     except Exception as error:  # NumPy and zipfile raise many kinds on a damaged file
         raise InvalidData(f"{path} cannot be read as an .npy array: {error}") from None
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import paths
+from tfvae import files, paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     condition_of,
@@ -50,18 +50,20 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
         raise InvalidArgument(
             "Give either --sample N, --latents FILE.npy or --codes FILE (.npz or .npy)."
         )
+    from tfvae import images
+
+    images.check_ending(output)
+    files.check_writable(output)
     condition = condition_of(condition)
     if codes is not None and _is_compressed(model, codes):
         if condition is not None:
             raise InvalidArgument(f"{codes} holds the conditions of its images: no --condition.")
-        images = _decompress(model, codes)
+        decoded = _decompress(model, codes)
     else:
         what = num, latents, codes, condition
-        images = _decode_on_device(model, *what, seed, temperature, threads)
-    from tfvae.images import save
-
-    save(images, output)
-    values = {"path": str(output), "num_images": len(images)}
+        decoded = _decode_on_device(model, *what, seed, temperature, threads)
+    images.save(decoded, output)
+    values = {"path": str(output), "num_images": len(decoded)}
     finish(values, as_json, image_lines(values))
 
 

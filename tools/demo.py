@@ -21,6 +21,7 @@ def demo(run_dir, as_json):
     start = time.perf_counter()
     load_training_part()
     from tfvae import export, recipes
+    from tfvae.files import update_report
     from tfvae.images import save
     from tfvae.ondevice import Decoder
     from tfvae.quiet import quiet_stderr
@@ -32,7 +33,8 @@ def demo(run_dir, as_json):
     run = train(config, path, splits=splits)
     model = run.load_model()
     say("measuring the test split")
-    measured = evaluate(model, splits, config.evaluation.num_samples, run_dir=run.path)
+    measured = evaluate(model, splits, config.evaluation.num_samples)
+    update_report(run.path, "evaluation", measured)
     say("exporting, and comparing with Keras")
     test = splits.test.numpy()
     saved_model = export.saved_model(model, run.path / "saved_model", test)

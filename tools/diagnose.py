@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import files, paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     data_assignments,
@@ -62,12 +62,19 @@ def diagnose(
     Writes diagnosis.png into RUN, and the section "diagnosis" of RUN/report.json.
     """
     assignments = data_assignments(dataset, data_dir)
-    paths.check_data(paths.config_of(run, assignments).data)
+    config = paths.config_of(run, assignments)
+    if run.is_dir() and config.model.family in ("vqvae", "vqvae2"):
+        raise InvalidArgument(
+            f"{run} holds a VQ-VAE, which has no gradient estimators to compare: its gradient goes "
+            "straight through the codes. Expected a run of a model with latents, such as a VAE."
+        )
+    paths.check_data(config.data)
+    if run.is_dir():
+        files.read_report(run)
     estimators = _names(estimators, "--estimators")
     objectives = tuple(_names(objectives, "--objectives"))
     load_training_part()
     from tfvae.diagnosis import diagnose
-    from tfvae.files import update_report
     from tfvae.runs import load_run, pictures
 
     model, _, splits = load_run(run, assignments)
@@ -83,10 +90,10 @@ def diagnose(
         progress=say,
     )
     values = result.summary()
+    finish(values, as_json, _lines(result))  # before anything can hinder the files
     if run.is_dir():
-        update_report(run, "diagnosis", values)
+        files.update_report(run, "diagnosis", values)
         pictures.diagnosis(result, run / "diagnosis.png")
-    finish(values, as_json, _lines(result))
 
 
 def _names(text, option):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import paths
+from tfvae import files, paths
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.tools.common import (
     condition_of,
@@ -40,6 +40,8 @@ def encode(run, images, num, condition, output, as_json):
         )
     if images is not None and not images.exists():
         raise InvalidData(f"There is no file or folder {images}.")
+    output = output or (run if run.is_dir() else run.parent) / "codes.npz"
+    files.check_writable(output)
     load_training_part()
     from tfvae import codec, data
     from tfvae.config import DataConfig
@@ -54,7 +56,6 @@ def encode(run, images, num, condition, output, as_json):
     x = split.numpy(0, num)
     if condition is None:
         condition = split.conditions_of(model, 0, num)
-    output = output or (run if run.is_dir() else run.parent) / "codes.npz"
     compressed = codec.compress(model, x, output, condition, progress=True)
     values = {
         "path": str(output),

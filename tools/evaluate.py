@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import files, paths
 from tfvae.tools.common import (
     data_assignments,
     data_dir_option,
@@ -33,6 +33,8 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
     """
     assignments = data_assignments(dataset, data_dir)
     paths.check_data(paths.config_of(run, assignments).data)
+    if run.is_dir():
+        files.read_report(run)
     load_training_part()
     from tfvae.runs import evaluate, load_run
 
@@ -43,6 +45,7 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
         num_samples or config.evaluation.num_samples,
         config.evaluation.num_examples if num_examples is None else num_examples,
         seed,
-        run_dir=run if run.is_dir() else None,
     )
-    finish(values, as_json, table(values))
+    finish(values, as_json, table(values))  # before anything can hinder the report
+    if run.is_dir():
+        files.update_report(run, "evaluation", values)

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from tfvae import paths
+from tfvae import files, paths
 from tfvae.errors import InvalidArgument
-from tfvae.files import update_report
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
 
 _ENDINGS = {"tflite": ".tflite", "c-header": ".h", "saved_model": "", "onnx": ".onnx"}
@@ -66,12 +65,14 @@ def export(
     """
     _check(format_name, quantize, signature)
     paths.check_model(run)
+    output = output or _default_output(run, format_name, quantize, signature)
+    files.check_writable_folder(output.parent, output)
+    files.read_report(output.parent)
     load_training_part()
     from tfvae import export as library
     from tfvae.runs import export_examples, open_model
 
     model, config = open_model(run)
-    output = output or _default_output(run, format_name, quantize, signature)
     test, training, y = export_examples(config, 200, calibration)
     if format_name == "saved_model":
         values = library.saved_model(model, output, test, tolerance)
@@ -124,7 +125,7 @@ def _write_header(library, model, output, options):
         values = library.litert(model, file, *options)
         library.c_header(file, output)
     values = {**values, "path": str(output)}
-    update_report(output.parent, "exports", {output.name: values})
+    files.update_report(output.parent, "exports", {output.name: values})
     return values
 
 

@@ -1,12 +1,14 @@
 """The command `tfvae`."""
 
 import os
+import re
 import sys
 import warnings
 
 import click
 
 import tfvae
+from tfvae import files, memory
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
 from tfvae.tools.benchmark import benchmark
 from tfvae.tools.decode import decode
@@ -22,6 +24,9 @@ from tfvae.tools.reconstruct import reconstruct
 from tfvae.tools.sample import sample
 from tfvae.tools.train import train
 from tfvae.tools.train_prior import train_prior
+
+_EXHAUSTED = 32 << 20  # bytes left, with which libraries fail in ways of their own
+_NO_MEMORY = r"ResourceExhaustedError|MemoryError|bad_alloc|OOM when allocating"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -72,6 +77,10 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:
+        fault = _fault(error)
+        if fault is not None:
+            click.echo(f"Error: {fault}", err=True)
+            sys.exit(1)
         if os.environ.get("TFVAE_TRACEBACK"):
             raise
         click.echo(
@@ -81,3 +90,18 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
+
+
+def _fault(error):
+    """Return what to say of a full disk, a read-only folder or exhausted memory; else None."""
+    reason = files.hindrance(error)
+    if reason is not None:
+        path = getattr(error, "filename", None) or "a file"
+        return f"Cannot write {path}: {reason}. What was there before is still there."
+    left = memory.available()
+    if isinstance(error, MemoryError) or left < _EXHAUSTED or re.search(_NO_MEMORY, repr(error)):
+        return (
+            f"Out of memory; {memory.text(left)} can still be had. Ask for less: "
+            "fewer images (-n) or samples (--num-samples), or a smaller --batch-size."
+        )
+    return None

@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import files, paths
 from tfvae.tools.common import (
     data_assignments,
     data_dir_option,
@@ -32,6 +32,7 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
     paths.check_data(paths.config_of(run, assignments).data)
     output = output or (run if run.is_dir() else run.parent) / "reconstructions.png"
     images.check_ending(output)
+    files.check_writable(output)
     load_training_part()
     from tfvae.runs import load_run, pictures
 

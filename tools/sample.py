@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import files, paths
 from tfvae.tools.common import (
     condition_of,
     condition_option,
@@ -33,6 +33,7 @@ def sample(run, num, seed, temperature, condition, output, as_json):
     condition = condition_of(condition)
     output = output or (run if run.is_dir() else run.parent) / "samples.png"
     images.check_ending(output)
+    files.check_writable(output)
     load_training_part()
     from tfvae.runs import open_model
 

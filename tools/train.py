@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import config, paths, recipes
+from tfvae import config, files, paths, recipes
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,
@@ -83,6 +83,9 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         resolved = base.override(absolute_paths(named | assignments))
         if run_dir is not None:
             paths.check_new_run(run_dir)
+    if run_dir is not None:
+        files.check_writable_folder(run_dir)
+        files.read_report(run_dir)
     config.check_names(resolved)
     paths.check_data(resolved.data)
     load_training_part()

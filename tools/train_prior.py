@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import config, paths
+from tfvae import config, files, paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,
@@ -62,6 +62,7 @@ def train_prior(run, settings, resume, as_json, **flags):
     resolved = current.override(assignments) if resume else _with_own_options(current, assignments)
     config.check_names(resolved)
     paths.check_data(resolved.data)
+    files.read_report(run)
     load_training_part()
     from tfvae.runs import RunDirectory, fit_to_resume, train_prior
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae import untrusted
 from tfvae.data.source import Source, in_parts, stamp
 from tfvae.errors import InvalidData, unknown_name
 
@@ -88,16 +89,23 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         InvalidData: the file is missing or damaged.
     """
     with _readable(path), path.open("rb") as file:
+        untrusted.check_arrays(file, str(path))
+        file.seek(0)
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):  # named wrongly
             return {"x": loaded}
-        return {key: loaded[key] for key in loaded.files}
+        arrays = {key: loaded[key] for key in loaded.files}
+    foreign = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise InvalidData(f"{path} holds {', '.join(foreign)}, which are no arrays.")
+    return arrays
 
 
 @functools.lru_cache(maxsize=64)
 def _mapped(path, stamp):
     """Return the array of a file; few of many shards are open at a time."""
     with _readable(path):
+        untrusted.check_arrays(path, str(path))
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("it is an .npz file")
@@ -116,6 +124,8 @@ class _readable:
         return self
 
     def __exit__(self, kind, error, traceback):
+        if isinstance(error, InvalidData):
+            return
         if isinstance(error, FileNotFoundError):
             raise InvalidData(f"There is no file {self.path}.") from None
         if isinstance(error, Exception):  # NumPy, zipfile and zlib raise many kinds

@@ -1,14 +1,13 @@
 """Encoded pictures, PNG and JPEG and the like, as arrays."""
 
 import functools
-import io
 import numbers
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from tfvae import images
+from tfvae import images, untrusted
 from tfvae.errors import InvalidArgument, InvalidData
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -31,10 +30,10 @@ def decoded(file: Path | str | bytes, name: str, fit: Callable | None = None) ->
     Raises:
         InvalidData: it is no picture, is damaged, or is too small for `fit`.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        with untrusted.open_picture(file, name) as image:
             if not image.mode.startswith("I;16"):
                 image = image.convert("L" if is_grey(image) else "RGB")
             pixels = np.asarray(image)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae import untrusted
 from tfvae.data.decoding import IMAGE_SUFFIXES, decoded, is_grey, resize_remedy, stacked
 from tfvae.data.source import Source
 from tfvae.errors import InvalidData
@@ -101,11 +102,9 @@ class FolderSource(Source):
 
     def _head(self, number):
         """Return ((H, W), channels and bits) of a file."""
-        from PIL import Image
-
         path = self.path(number)
         try:
-            with Image.open(path) as image:
+            with untrusted.open_picture(path) as image:
                 grey, deep = is_grey(image), image.mode.startswith("I;16")
                 return image.size[::-1], (grey, deep)
         except (OSError, ValueError, SyntaxError):

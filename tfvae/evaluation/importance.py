@@ -28,6 +28,7 @@ from tfvae.random import Stream, fold_in, make_seed
 # Numbers in one tensor of decoder outputs: small enough for a CPU's cache, large enough for a GPU.
 _CHUNK_SIZE = 2**21
 _BATCH_SIZE = 20
+_MOST_SAMPLES = 2**31 - 1  # they are counted in 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +126,16 @@ def log_likelihood(
         A `LogLikelihood`; of a `CodeModel`, a `CodeLogLikelihood`.
 
     Raises:
-        InvalidArgument: `num_samples` is below 1, the proposal's shapes do not fit, or the model
-            has no use for an argument.
+        InvalidArgument: `num_samples` is below 1 or above 2³¹ − 1, the proposal's shapes do not
+            fit, or the model has no use for an argument.
         InvalidData: data that is empty or does not fit the model.
     """
     check_at_least(1, num_samples=num_samples)
+    if num_samples > _MOST_SAMPLES:
+        raise InvalidArgument(
+            f"`num_samples` is {num_samples:,}; expected at most {_MOST_SAMPLES:,}. Published "
+            "results use 5000."
+        )
     if isinstance(model, CodeModel):
         _refuse("proposal", proposal, "the codes of an example are its encoder's", model)
         return code_log_likelihood(model, x, condition, progress)

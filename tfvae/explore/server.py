@@ -1,10 +1,14 @@
 """A web server for one page and one `.tflite`, for browsers on this machine alone."""
 
 import base64
+import contextlib
 import hashlib
 import http.server
 import json
 import re
+import socket
+import sys
+import threading
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +21,8 @@ from tfvae.explore.checks import check, conditioned
 from tfvae.explore.runtime import FILES, FOLDER, check_runtime
 
 _ADDRESS = "127.0.0.1"
+_SECONDS = 20.0  # for which a connection may be idle, and within which an answer must be taken
+_CONNECTIONS = 64  # at a time; a browser opens six
 _PAGE = Path(__file__).parent / "page"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -36,6 +42,10 @@ class Server(http.server.ThreadingHTTPServer):
     Requests under another name than this machine's own are refused: a foreign page whose name was
     made to point here cannot read the model.
 
+    Of `max_connections` open ones, a new one takes the place of that which has waited longest for
+    its request; one on which nothing comes for `idle_seconds` is closed. So no number of idle
+    connections keeps a browser from its page.
+
     Args:
         content: the bytes of a `.tflite` file that `tfvae.export.litert` wrote.
         name: what the page calls it.
@@ -49,6 +59,8 @@ class Server(http.server.ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
+    idle_seconds, max_connections = _SECONDS, _CONNECTIONS
 
     def __init__(
         self, content: bytes, name: str, examples: np.ndarray | None = None, port: int = 0
@@ -70,6 +82,8 @@ class Server(http.server.ThreadingHTTPServer):
         if examples is not None:
             self.table["/examples.f32"] = np.asarray(examples, "<f4").tobytes()
         self.policy = _policy((_PAGE / "index.html").read_bytes())
+        self._lock = threading.Lock()
+        self._open = {}  # of each connection, whether it is answered; in the order of their wait
         try:
             super().__init__((_ADDRESS, port), _Handler)
         except OSError as error:
@@ -83,9 +97,79 @@ class Server(http.server.ThreadingHTTPServer):
         """Where the page is."""
         return f"http://{_ADDRESS}:{self.server_port}/"
 
+    def process_request(self, request, client_address):
+        """Answer a connection in a thread of its own, where there is a place for it."""
+        with self._lock:
+            waiting = [other for other, answered in self._open.items() if not answered]
+            if len(self._open) >= self.max_connections and waiting:
+                _end(waiting[0])
+                del self._open[waiting[0]]
+            there_is_room = len(self._open) < self.max_connections
+            if there_is_room:
+                self._open[request] = False
+        if there_is_room:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def shutdown_request(self, request):
+        """Close a connection, and free its place."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def mark(self, request, answered):
+        """Note that a connection has a request that is answered now, or waits for the next one."""
+        with self._lock:
+            if self._open.pop(request, None) is not None:
+                self._open[request] = answered
+
+    def handle_error(self, request, client_address):
+        """Say nothing of a connection that the other end, or its time, has ended."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+def _end(connection):
+    """Have the thread of a connection read its end."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server_version, sys_version = "tfvae", ""
+
+    def setup(self):
+        """Give up on a connection where nothing comes, or nothing is taken, for that long."""
+        self.timeout = self.server.idle_seconds
+        super().setup()
+
+    def handle_one_request(self):
+        """Wait for a request and answer it."""
+        self.server.mark(self.request, answered=False)
+        super().handle_one_request()
+
+    def parse_request(self):
+        """Refuse requests that no browser sends to a page, before anything is looked up."""
+        if not super().parse_request():
+            return False
+        self.server.mark(self.request, answered=True)
+        if self.request_version == "HTTP/0.9":
+            self.request_version = "HTTP/1.0"  # else the answer would have no headers
+            return self._refuse("This server speaks HTTP/1.1.")
+        if not self.path.startswith("/"):
+            return self._refuse("This server answers paths alone, not whole addresses.")
+        if len(self.headers.get_all("Host", [])) != 1:
+            return self._refuse("A request names its host once.")
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # what follows is not read, and is no request
+        return True
+
+    def _refuse(self, why):
+        self.close_connection = True
+        self._send(HTTPStatus.BAD_REQUEST, "text/plain", why.encode(), self.command != "HEAD")
+        return False
 
     def do_GET(self):
         self._answer(with_body=True)
@@ -115,13 +199,30 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", self.server.policy)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.end_headers()
         if with_body:
             self.wfile.write(body)
+
+    def send_error(self, code, message=None, explain=None):
+        """Answer what the library refuses: a method, or a line or a header that is none."""
+        self.close_connection = True
+        if self.request_version == "HTTP/0.9":
+            self.request_version = "HTTP/1.0"
+        status = HTTPStatus(code)
+        self._send(status, "text/plain", status.phrase.encode(), self.command != "HEAD")
+
+    def end_headers(self):
+        """End the headers of an answer of whatever kind with those that keep other pages out."""
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", self.server.policy)
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("X-Frame-Options", "DENY")
+        super().end_headers()
 
     def log_message(self, *args):
         """Say nothing of every request."""

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tfvae.files import atomic, refuse_folder
+from tfvae.files import atomic, check_writable
 from tfvae.ondevice import flatfile, inspect
 
 _PER_LINE = 16
@@ -26,7 +26,7 @@ def c_header(file: str | Path | bytes, path: str | Path) -> int:
         InvalidFile: it is no `.tflite`, or the header cannot be written.
     """
     path = Path(path)
-    refuse_folder(path)
+    check_writable(path)
     content, _ = flatfile.read(file)
     text = _header(content, inspect(file), path.stem)
     with atomic(path) as temporary:

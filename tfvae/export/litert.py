@@ -20,7 +20,7 @@ from tfvae.export.contract import Signatures
 from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, refuse_folder, update_report
+from tfvae.files import atomic, check_writable, read_report, update_report
 from tfvae.ondevice import Decoder, operators
 from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
 from tfvae.quiet import quiet_stderr
@@ -76,7 +76,8 @@ def litert(
         InvalidFile: there is a folder at `path`.
     """
     path = Path(path)
-    refuse_folder(path)
+    check_writable(path)
+    read_report(path.parent)
     _check_options(quantize, integer_io)
     offered = signatures.of(model, on_device=True)
     if calibration is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from tfvae.errors import ExportError, MissingDependency, unknown_name
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, refuse_folder, update_report
+from tfvae.files import atomic, check_writable, read_report, update_report
 from tfvae.quiet import quiet_stderr
 
 # Noise is made of integer operators that the exporter does not know.
@@ -48,7 +48,8 @@ def onnx(
         MissingDependency: `tf2onnx` or `onnxruntime` is not installed.
     """
     path = Path(path)
-    refuse_folder(path)
+    check_writable(path)
+    read_report(path.parent)
     runtime = _runtime()
     offered = signatures.of(model)
     names = [name for name in offered.functions if name not in _LEFT_OUT]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvae.errors import InvalidFile
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, update_report
+from tfvae.files import atomic, check_writable_folder, read_report, update_report
 
 
 def saved_model(
@@ -38,6 +38,8 @@ def saved_model(
     path = Path(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise InvalidFile(f"{path} is in the way: it is not a SavedModel. Choose another path.")
+    check_writable_folder(path.parent, path)
+    read_report(path.parent)
     offered = signatures.of(model)
     with atomic(path) as temporary:
         signatures.write_saved_model(offered, temporary)

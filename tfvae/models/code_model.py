@@ -311,11 +311,12 @@ class CodeModel(GenerativeModel):
             options: `top_k`, `top_p`; see `CodePrior.sample`.
 
         Raises:
-            InvalidArgument: n is below 1, an option that the prior does not take, or a condition
-                that is missing or not wanted.
+            InvalidArgument: n is below 1, or more than memory holds, an option that the prior does
+                not take, or a condition that is missing or not wanted.
             InvalidData: conditions of another type or shape, or out of range.
         """
-        y = self.check_condition(condition, whole("n", n))
+        self.check_count(whole("n", n))
+        y = self.check_condition(condition, n)
         given = self.condition_of_prior(y)
         codes = self.prior.sample(n, seed, condition=given, temperature=temperature, **options)
         return self.decode(codes, y)

@@ -1,12 +1,13 @@
 """What all models share: checked data and conditions, a step counter, averages, saving, copying."""
 
+import math
 import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions
+from tfvae import conditions, memory
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.training import OwnLoss, unpack
 
@@ -117,6 +118,25 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         if self.built and tuple(x.shape[1:]) != self.x_shape:
             raise InvalidData(_other_shape(f"`{name}`", x.shape, self.x_shape))
         self.likelihood.check(x, name)
+
+    def check_count(self, n: int) -> None:
+        """Refuse to draw more images at once than memory holds.
+
+        What an image takes is its pixels three times, as the decoder gives them, as an array and as
+        a picture, and the two widest of the decoder's layers.
+
+        Raises:
+            InvalidArgument: with how many it holds.
+        """
+        widest = sorted(width for network in self._networks() for width in memory.widths(network))
+        numbers = 3 * math.prod(self.x_shape) + sum(widest[-2:])
+        memory.check_request(n, 4 * numbers, "images", "Draw at most {most} at once (-n).")
+
+    def _networks(self):
+        """Yield the networks that x comes from."""
+        for part in self._flatten_layers(include_self=False, recursive=False):
+            if isinstance(part, keras.Model):
+                yield part
 
     def _lock_state(self):
         """Stay open: our constructor builds, and that of a subclass may go on to make layers."""

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import conditions, distributions, estimators, objectives
+from tfvae import conditions, distributions, estimators, memory, objectives
 from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
@@ -381,8 +381,8 @@ class LatentVariableModel(GenerativeModel):
             condition: of what to draw images, y: labels `[n]` or vectors `[n, C]`, or one for all.
 
         Raises:
-            InvalidArgument: n is below 1, a temperature is negative, or a condition is missing or
-                not wanted.
+            InvalidArgument: n is below 1, or more than memory holds, a temperature is negative, or
+                a condition is missing or not wanted.
             InvalidData: conditions of another type or shape, or out of range.
         """
         temperatures = np.ravel(temperature)
@@ -396,10 +396,35 @@ class LatentVariableModel(GenerativeModel):
                 f"`sample` got {len(temperatures)} temperatures; expected one, or one for each of "
                 f"the {len(self.layer_shapes)} stochastic layers."
             )
+        self.check_count(n)
         values = [float(value) for value in temperatures]
         temperature = values[0] if len(values) == 1 else values
         index = tf.range(n, dtype=tf.int32)
         return self.draw(make_seed(seed), index, temperature, condition)[1]
+
+    def check_memory(self, num_samples: int, batch_size: int) -> None:
+        """Refuse a number of samples with which a step of training takes more than memory.
+
+        A step keeps what every layer of the decoders gives, for each sample of each example, and
+        its gradient.
+
+        Raises:
+            InvalidArgument: with the number that fits.
+        """
+        *sites, channels = self.x_shape
+        numbers = math.prod(sites) * self.likelihood.params_size(channels)
+        numbers += math.prod(self.latent_shape)
+        for part in self.generative_parts:
+            numbers += sum(memory.widths(part))
+        each = 2 * 4 * numbers
+        what = "images in a batch, with a sample each,"
+        memory.check_request(batch_size, each, what, "Use at most {most} (--batch-size).")
+        memory.check_request(
+            num_samples,
+            each * batch_size,
+            f"samples for each of {batch_size:,} images",
+            "Use at most {most} (--num-samples), or a smaller --batch-size.",
+        )
 
     @property
     def metrics(self):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae import memory
 from tfvae.checks import integer
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.ondevice import flatfile
@@ -161,6 +162,8 @@ class Decoder:
                 f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
                 "finite temperature of at least 0."
             )
+        size = 3 * 4 * math.prod(self.image_shape)  # as floats, joined, and as a picture
+        memory.check_request(n, size, "images", "Draw at most {most} at once (--sample).")
         draws = {
             "index": np.arange(n, dtype=np.int32),
             **self._conditions("sample", condition, n),

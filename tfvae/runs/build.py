@@ -11,6 +11,7 @@ from tfvae import (
     data,
     estimators,
     likelihoods,
+    memory,
     networks,
     objectives,
     posteriors,
@@ -21,6 +22,7 @@ from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument
 from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE, LadderVAE
 from tfvae.optimizers import Adam, WarmUp
+from tfvae.runs.weights import bounded_weights
 
 _SAMPLE_FOR_BIAS = 10_000
 
@@ -36,8 +38,13 @@ def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
     keras.utils.set_random_seed(training.seed)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(training.precision)
+    too_large = (
+        "The weights of the model would take {size} of memory or more, and {most} can be had. "
+        "Make its layers smaller (--set model.hidden=[200,200] and the like)."
+    )
     try:
-        model = _MODELS[config.model.family](config, splits)
+        with bounded_weights(memory.limit(), InvalidArgument, too_large):
+            model = _MODELS[config.model.family](config, splits)
     finally:
         keras.config.set_dtype_policy(policy)
     model.compile(

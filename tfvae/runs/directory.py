@@ -5,12 +5,13 @@ from pathlib import Path
 
 import keras
 
-from tfvae import paths
+from tfvae import memory, paths, untrusted
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.config import Config
 from tfvae.errors import InvalidFile, TfvaeError
 from tfvae.files import atomic
 from tfvae.models import GenerativeModel
+from tfvae.runs.weights import bounded_weights
 
 
 class TrainingDirectory:
@@ -122,8 +123,11 @@ def load_model(path: str | Path, kind: type = GenerativeModel):
     """
     path = Path(path)
     paths.check_model_file(path)
+    untrusted.check_model_file(path)
+    most = memory.unpacked_limit(path.stat().st_size)
     try:
-        model = keras.saving.load_model(path)
+        with bounded_weights(most, InvalidFile, untrusted.too_many_weights(path)):
+            model = keras.saving.load_model(path)
     except TfvaeError:
         raise
     except Exception as error:  # Keras and zipfile raise many kinds

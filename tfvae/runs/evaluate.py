@@ -6,7 +6,6 @@ from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import TfvaeError, TfvaeWarning
 from tfvae.evaluation import active_units, code_measures, log_likelihood
-from tfvae.files import update_report
 from tfvae.models import CodeModel
 from tfvae.paths import config_of
 from tfvae.runs.directory import open_model
@@ -19,7 +18,6 @@ def evaluate(
     num_samples: int,
     num_examples: int = 0,
     seed: int = 0,
-    run_dir=None,
     progress: bool = True,
 ) -> dict:
     """Return the measures of a model on the test split, as plain numbers for JSON.
@@ -30,7 +28,6 @@ def evaluate(
         num_samples: importance samples for each image.
         num_examples: how many test images, from the first; 0 for all.
         seed: of the samples.
-        run_dir: the run whose report.json gets the section "evaluation", or None.
         progress: whether to show a progress bar on standard error.
 
     Returns:
@@ -49,8 +46,6 @@ def evaluate(
         values = log_likelihood(model, some, num_samples, seed, progress, condition=y).summary()
         if model.condition is None:
             values["active_units"] = active_units(model, test)
-    if run_dir is not None:
-        update_report(run_dir, "evaluation", values)
     return values
 
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tfvae.callbacks import Resume
 from tfvae.data import Batches
-from tfvae.errors import DivergedLoss, TfvaeError, TfvaeWarning
+from tfvae.errors import DivergedLoss, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.files import cannot_write, hindrance
 from tfvae.runs import callbacks
 from tfvae.runs.directory import TrainingDirectory
 
@@ -70,7 +71,12 @@ def fit(
             model.fit(batches, epochs=epochs, callbacks=hooks, verbose=0, **options)
         except KeyboardInterrupt as error:
             raise TfvaeError(str(error) or f"Interrupted. {how}") from None
-        except tf.errors.ResourceExhaustedError:
+        except InvalidFile as error:
+            raise InvalidFile(f"{error} {kept(files)}") from None
+        except tf.errors.ResourceExhaustedError as error:
+            if hindrance(error):  # of TensorBoard, whose files are written from C++
+                error = cannot_write(files.path, hindrance(error))
+                raise InvalidFile(f"{error} {kept(files)}") from None
             samples = " or --num-samples" if hasattr(model, "num_samples") else ""
             raise TfvaeError(f"Out of memory. Use a smaller --batch-size{samples}.") from None
     return Fitted(start, history.rows, _cost(resume))
@@ -89,11 +95,19 @@ def _loss(model, data):
     return float(model.evaluate(data, verbose=0, return_dict=True)["loss"])
 
 
-def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDirectory) -> None:
-    """Say so if a training ended with a loss above the one it started with.
+def kept(files: TrainingDirectory) -> str:
+    """Return what there is of a training that cannot go on: a sentence for a message."""
+    if not any(files.checkpoints.path.glob("*")):
+        return "No checkpoint was complete."
+    return "The last checkpoint is kept, and --resume continues from there."
 
-    A little above is a warning. Far above is an error: by more than that loss itself and a nat for
-    every value of an example, which no model loses that has learned anything.
+
+def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDirectory) -> None:
+    """Say so if a training ended with a loss above the one it started with, or far above its best.
+
+    A little above the start is a warning. Far above the start, or the lowest loss in between, is an
+    error: by more than that loss itself and a nat for every value of an example, which no model
+    loses that has learned anything.
 
     Args:
         start: the validation loss before the first step, in nats per example.
@@ -105,8 +119,11 @@ def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDi
         DivergedLoss: it ended far above.
     """
     end, lowest = rows[-1], min(rows, key=lambda row: row["val_loss"])
-    risen, room = end["val_loss"] - start, abs(start) + num_values
-    if not math.isfinite(start) or risen <= 0.01 * room:
+    if not math.isfinite(start):
+        return
+    least = min(start, lowest["val_loss"])
+    diverged = end["val_loss"] - least > abs(least) + num_values
+    if not diverged and end["val_loss"] - start <= 0.01 * (abs(start) + num_values):
         return
     what = (
         f"The validation loss was {start:,.6g} nats per example before the first step and is "
@@ -116,10 +133,11 @@ def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDi
         what += f"; it was lowest, {lowest['val_loss']:,.6g}, after epoch {lowest['epoch']}"
     rate = f"the highest was {max(row['learning_rate'] for row in rows):.3g}, and 1e-3 is usual"
     remedy = f"Lower the learning rate (--learning-rate; {rate})"
-    if risen > room:
+    if diverged:
+        epoch = f"that of epoch {lowest['epoch']}" if least < start else "an untrained one"
         raise DivergedLoss(
             f"The training diverged. {what}. {remedy}, or start from the settings of a recipe. "
-            f"What was written is in {files.path}; its model is worse than an untrained one."
+            f"What was written is in {files.path}; its model is worse than {epoch}."
         )
     warnings.warn(
         f"The training ended where it started, or worse. {what}. {remedy}, or train for longer.",

@@ -9,7 +9,7 @@ from tfvae.checkpoints import Position
 from tfvae.config import Config
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, update_report
-from tfvae.models import CodeModel
+from tfvae.models import CodeModel, LatentVariableModel
 from tfvae.runs import loop, pictures
 from tfvae.runs.build import build_model, with_networks
 from tfvae.runs.directory import RunDirectory
@@ -48,6 +48,8 @@ def train(
         check_epochs("The run", run.path, run.position(), config.training.epochs)
     model = build_model(config, splits)
     _check_splits(model, splits)
+    if isinstance(model, LatentVariableModel):
+        model.check_memory(config.training.num_samples, config.training.batch_size)
     batches = splits.train.batches(config.training.batch_size, config.training.seed)
     if resume:
         run.write_config(config)

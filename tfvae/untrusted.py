@@ -1,0 +1,170 @@
+"""Files from elsewhere, sized by what they say of themselves before anything is unpacked.
+
+What a file may unpack to is in `tfvae.memory`, and the environment variable there raises it.
+"""
+
+import contextlib
+import io
+import math
+import warnings
+import zipfile
+from pathlib import Path
+
+from tfvae import memory
+from tfvae.errors import InvalidData, InvalidFile, TfvaeError
+
+# What is read as a picture. Pillow knows more formats, some of which call other programs.
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA")
+_WEIGHTS = "model.weights.h5"
+
+
+def check_arrays(file, name: str, error: type = InvalidData) -> None:
+    """Refuse an `.npy` or `.npz` whose arrays take more memory than a file of its size may.
+
+    Arrays of other types than those of 8 or 16 bits without sign are counted as float32 at least,
+    which images become. A file that is neither is left to the reader, which says so.
+
+    Args:
+        file: its path, or an open file.
+        name: what to call it.
+        error: the class of the error.
+
+    Raises:
+        InvalidData: or `error`: the arrays are too large, or larger than the file.
+    """
+    with contextlib.ExitStack() as stack:
+        if not hasattr(file, "read"):
+            file = stack.enter_context(Path(file).open("rb"))
+        stored = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(file))
+        except Exception:  # zipfile raises many kinds
+            file.seek(0)
+            _array_size(file, stored, name, error)
+            return
+        _check_members(archive, name, stored, error)
+        sizes = [_member_size(archive, info, name, error) for info in archive.infolist()]
+        memory.check_unpacked(name, sum(sizes), stored, error)
+
+
+def _member_size(archive, info, name, error):
+    try:
+        member = archive.open(info)
+    except Exception:  # zipfile raises many kinds
+        return 0
+    with member:
+        return _array_size(member, info.file_size, f"{name}[{info.filename}]", error)
+
+
+def _array_size(file, stored, name, error):
+    """Return how much memory an array takes, by its header; 0 if there is none that can be read."""
+    import numpy as np
+
+    formats = np.lib.format
+    try:
+        is_old = formats.read_magic(file) == (1, 0)
+        # Version 3 differs from 2 in the letters of names of fields.
+        read = formats.read_array_header_1_0 if is_old else formats.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except Exception:  # NumPy, zipfile and zlib raise many kinds
+        return 0
+    if any(size < 0 for size in shape):
+        raise error(f"{name} says it has the shape {shape}; expected sizes of at least 0.")
+    if 0 in shape[1:]:  # any number of such examples takes no room in a file
+        raise error(f"{name} has the shape {shape}, in which each example is empty.")
+    count = math.prod(shape)
+    if count * dtype.itemsize > stored:
+        claimed = memory.text(count * dtype.itemsize)
+        raise error(
+            f"{name} cannot be read as an array: it says it holds {claimed} and has "
+            f"{memory.text(stored)}, so it is damaged or truncated."
+        )
+    narrow = dtype.kind == "u" and dtype.itemsize <= 2
+    return count * (dtype.itemsize if narrow else max(4, dtype.itemsize))
+
+
+def _check_members(archive, name, stored, error):
+    memory.check_unpacked(name, sum(info.file_size for info in archive.infolist()), stored, error)
+
+
+@contextlib.contextmanager
+def open_picture(file: str | Path | bytes, name: str = ""):
+    """Open a picture with Pillow, unless it would take more memory than a file of its size may.
+
+    Args:
+        file: its path, or its content.
+        name: what messages call it; its path if empty.
+
+    Raises:
+        InvalidData: it would.
+        OSError: it cannot be read, or is no picture (`PIL.UnidentifiedImageError`).
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        given, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is ours, below
+        try:
+            content = io.BytesIO(file) if isinstance(file, bytes) else file
+            image = Image.open(content, formats=PICTURE_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = given
+    with image:
+        width, height = image.size
+        unpacked = width * height * max(3 if image.mode == "P" else 1, len(image.getbands()))
+        name = f"{name or file}, a picture of {height:,}×{width:,} pixels,"
+        stored = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
+        memory.check_unpacked(name, unpacked, stored, InvalidData, memory.PICTURE_FLOOR)
+        yield image
+
+
+def check_model_file(path: str | Path) -> None:
+    """Refuse a `.keras` file that unpacks to more than a file of its size may.
+
+    Raises:
+        InvalidFile: it does, or it is damaged.
+    """
+    stored = Path(path).stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, str(path), stored, InvalidFile)
+            if _WEIGHTS in archive.namelist():
+                with archive.open(_WEIGHTS) as member:
+                    unpacked = _weights_size(member)
+                memory.check_unpacked(str(path), unpacked, stored)
+    except TfvaeError:
+        raise
+    except Exception as error:  # h5py and zipfile raise many kinds
+        raise InvalidFile(f"{path} is damaged or truncated: {_first_line(error)}") from None
+
+
+def too_many_weights(path: str | Path) -> str:
+    """Return the message for a `.keras` file whose configuration asks for more than that.
+
+    `{size}` and `{most}` in it stand for sizes.
+    """
+    return (
+        f"{path} describes a model whose weights take {{size}} of memory or more, and at most "
+        f"{{most}} are allowed for a file of its size. If you trust it, and the memory is there, "
+        f"raise the limit with {memory.VARIABLE}."
+    )
+
+
+def _weights_size(member):
+    """Return how many bytes the arrays of an HDF5 file say they have."""
+    import h5py
+
+    sizes = []
+
+    def add(_, part):
+        if isinstance(part, h5py.Dataset):
+            sizes.append(math.prod(part.shape or ()) * part.dtype.itemsize)
+
+    with h5py.File(member, "r") as file:
+        file.visititems(add)
+    return sum(sizes)
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
