@@ -246,7 +246,7 @@ def prove_value(kind, estimator, objective, num_samples, beta=0.7):
     model = make_model(kind)
     estimator = prepared(model, estimator, objective, num_samples)
     x = np.random.default_rng(2).integers(0, 2, (6, PIXELS)).astype("f4")
-    surrogate, terms, _ = estimate(model, Bound(objective, num_samples, beta), x, seed=1)
+    surrogate, terms, *_ = estimate(model, Bound(objective, num_samples, beta), x, seed=1)
     assert surrogate.shape == (6,)
     log_w = terms.log_weights(beta)
     if isinstance(estimator, estimators.DisARM):  # of both halves of the pairs
