@@ -31,7 +31,7 @@ def test_two_workers_train_as_one_process(tmp_path):
         assert row["steps"] == 3
         assert row["workers_agree"]
         assert row["loss"] < 1e-5
-        assert row["weights"] < 1e-4
+        assert row["weights"] < 1e-3  # Adam moves by 1e-3 a step, whatever the gradient
 
 
 @pytest.mark.slow
