@@ -32,8 +32,20 @@ import h5py
 import numpy as np
 
 BATCH_SIZE, SEED = 40, 0
-# Of losses, relative; of weights, see `_difference`. Rounding grows from step to step.
-TOLERANCES = {"loss": 1e-4, "weights": 5e-3}
+# Of losses, relative; of weights, see `_difference`. Rounding grows from step to step; and where it
+# decides a bit that is drawn, or the nearer of two codes, the trainings part a little.
+TOLERANCES = {"smooth": (1e-4, 5e-3), "discrete": (1e-2, 5e-2)}
+SMOOTH = (
+    "vae",
+    "averaged-weights",
+    "iwae",
+    "flow-posterior",
+    "full-normal",
+    "beta-tcvae",
+    "info-vae",
+    "transformer-prior",
+    "pixelcnn-prior",
+)
 
 
 def vae(objective="elbo", num_samples=1, posterior="diagonal_normal", prior=None, **settings):
@@ -289,7 +301,8 @@ def compare(family, folder):
     counters = [name for name in names if name not in floats]
     loss = np.max(np.abs(workers[0]["losses"] / one["losses"] - 1))
     weights = max(_difference(workers[0][name], one[name]) for name in floats)
-    same = agree and loss < TOLERANCES["loss"] and weights < TOLERANCES["weights"]
+    of_loss, of_weights = TOLERANCES["smooth" if family in SMOOTH else "discrete"]
+    same = agree and loss < of_loss and weights < of_weights
     same &= all(np.array_equal(workers[0][name], one[name]) for name in counters)
     return {
         "family": family,

@@ -141,7 +141,7 @@ def test_an_example_has_the_same_noise_on_any_replica(trained, name):
     """So that two replicas give the weights of one, and all that estimators learn of the batch."""
     one, two = trained[f"{name} on one"], trained[f"{name} on two"]
     for a, b in zip(one["weights"], two["weights"], strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)  # Adam moves by 1e-2 a step
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-3)  # Adam moves by 1e-2 a step
     for measure, values in one["history"].items():
         np.testing.assert_allclose(two["history"][measure], values, rtol=1e-4, atol=1e-4)
 
