@@ -450,7 +450,7 @@ class OwnLoss(keras.Model):
         Keras would also build the model from the mean of the parts of a batch, which are of
         different sizes where the first batch cannot be shared evenly.
         """
-        if not self.built:
+        if self._distribute_strategy is None or not self.built:
             super()._maybe_symbolic_build(iterator, data_batch)
         elif not self.optimizer.built:
             with self.distribute_strategy.scope():
