@@ -1,14 +1,19 @@
-"""Training on two replicas, two logical CPUs of one process."""
+"""Training on two replicas, two logical CPUs of one process, and the choice of devices."""
 
 import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from tfvae import distribute
+from tfvae.errors import InvalidArgument
 
 SCRIPT = """
 import json, sys
-import keras, numpy as np, tensorflow as tf
+import keras, numpy as np, tensorflow as tf, tensorflow_probability as tfp
 import tfvae
+from tfvae import distribute
 
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
@@ -19,7 +24,25 @@ class Anneal(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.model.beta = 0.3 * epoch
 
-def train(replicas, examples=40, bad=False, anneal=False, **settings):
+POSTERIORS = {"bernoulli": 3, "diagonal_normal": 6, "full_normal": 9}
+
+class OwnNormal(tfvae.posteriors.Posterior):  # that draws with the generator of TFP
+    params_per_channel = 2
+
+    def distribution(self, params, batch_ndims):
+        loc, raw = tf.split(params, 2, axis=-1)
+        normal = tfp.distributions.Normal(loc, tf.nn.softplus(raw))
+        return tfp.distributions.Independent(normal, len(params.shape) - batch_ndims)
+
+def refusal(function, *args, **kwargs):
+    try:
+        function(*args, **kwargs)
+    except tfvae.errors.TfvaeError as error:
+        return {"refused": str(error)}
+
+def train(
+    replicas, examples=40, bad=False, anneal=False, posterior="bernoulli", batches=0, **settings
+):
     strategy = tf.distribute.MirroredStrategy(
         [f"cpu:{n}" for n in range(replicas)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
@@ -28,27 +51,40 @@ def train(replicas, examples=40, bad=False, anneal=False, **settings):
     with strategy.scope():
         keras.utils.set_random_seed(0)
         model = tfvae.VAE(
-            keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]),
+            keras.Sequential(
+                [keras.Input((6,)), keras.layers.Dense(POSTERIORS.get(posterior, 6))]
+            ),
             keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)]),
-            posterior="bernoulli",
+            posterior=OwnNormal() if posterior == "own" else posterior,
         )
+        if settings.get("jit_compile"):
+            return refusal(model.compile, **settings)
         model.compile(tfvae.optimizers.Adam(1e-2), **settings)
     if bad:
         x[-1, 0] = -1
-        data = tf.data.Dataset.from_tensor_slices(x).batch(20)
-        try:
-            model.fit(data, verbose=0)
-        except tfvae.errors.InvalidData as error:
-            return {"refused": str(error)}
+        return refusal(model.fit, tf.data.Dataset.from_tensor_slices(x).batch(20), verbose=0)
+    if batches:
+        data = tfvae.data.shuffled_batches(x, batches)
+        if batches % replicas:
+            return refusal(model.fit, data, verbose=0)
+        history = model.fit(data, epochs=3, verbose=0).history
+        return {"history": history, "step": model.steps_made}
     options = {"callbacks": [Anneal()]} if anneal else {}
     history = model.fit(x, epochs=3, batch_size=20, shuffle=False, verbose=0, **options).history
     weights = [np.asarray(w).tolist() for w in model.weights]
-    return {"history": history, "weights": weights, "step": int(np.asarray(model.step))}
+    return {"history": history, "weights": weights, "step": model.steps_made}
 
 cases = json.loads(sys.argv[1])
 print(json.dumps({name: train(**settings) for name, settings in cases.items()}))
 """
-LEARNING = ("nvil", "relax")
+# The last of these batches has one example, so that one of two replicas has none.
+BOTH = {
+    "pathwise": {"posterior": "diagonal_normal", "examples": 21, "num_samples": 2},
+    "TCVAE": {"posterior": "diagonal_normal", "objective": "beta_tcvae", "examples": 25},
+    "InfoVAE": {"posterior": "diagonal_normal", "objective": "info_vae", "examples": 25},
+    "NVIL": {"estimator": "nvil", "num_samples": 2, "examples": 21},
+    "RELAX": {"estimator": "relax", "num_samples": 2, "examples": 21},
+}
 CASES = {
     "one": {"replicas": 1, "objective": "exact"},
     "two": {"replicas": 2, "objective": "exact"},
@@ -58,10 +94,15 @@ CASES = {
     "annealed on one": {"replicas": 1, "estimator": "exact", "anneal": True},
     "annealed on two": {"replicas": 2, "estimator": "exact", "anneal": True},
     "out of range": {"replicas": 2, "objective": "exact", "bad": True},
-    # The last batch has one example, so that one replica has none.
+    "own noise": {"replicas": 2, "posterior": "own"},
+    "compiled": {"replicas": 2, "jit_compile": True, "objective": "exact"},
+    "batches on one": {"replicas": 1, "batches": 10, "objective": "exact"},
+    "batches on two": {"replicas": 2, "batches": 10, "objective": "exact"},
+    "odd batches": {"replicas": 2, "batches": 5, "objective": "exact"},
     **{
-        name: {"replicas": 2, "estimator": name, "num_samples": 2, "examples": 21}
-        for name in LEARNING
+        f"{name} on {word}": {"replicas": count, **settings}
+        for name, settings in BOTH.items()
+        for count, word in ((1, "one"), (2, "two"))
     },
 }
 
@@ -95,9 +136,88 @@ def test_a_batch_out_of_range_is_seen_on_any_replica(trained):
     assert "1 of the batches" in trained["out of range"]["refused"]
 
 
-@pytest.mark.parametrize("estimator", LEARNING)
-def test_estimators_that_learn_run_on_two_replicas(trained, estimator):
-    done = trained[estimator]
-    assert np.all(np.isfinite(done["history"]["loss"]))
-    assert all(np.all(np.isfinite(weight)) for weight in done["weights"])
-    assert done["step"] == 6
+@pytest.mark.parametrize("name", BOTH)
+def test_an_example_has_the_same_noise_on_any_replica(trained, name):
+    """So that two replicas give the weights of one, and all that estimators learn of the batch."""
+    one, two = trained[f"{name} on one"], trained[f"{name} on two"]
+    for a, b in zip(one["weights"], two["weights"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-3)  # Adam moves by 1e-2 a step
+    for measure, values in one["history"].items():
+        np.testing.assert_allclose(two["history"][measure], values, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_of_tfvae_are_shared_out_in_their_order(trained):
+    one, two = trained["batches on one"], trained["batches on two"]
+    np.testing.assert_allclose(two["history"]["loss"], one["history"]["loss"], rtol=1e-5)
+    assert one["step"] == two["step"] == 12
+
+
+def test_a_distribution_of_ones_own_draws_other_noise_on_every_replica(trained):
+    assert np.all(np.isfinite(trained["own noise"]["history"]["loss"]))
+
+
+def test_what_does_not_go_is_refused(trained):
+    assert "2 replicas, and XLA" in trained["compiled"]["refused"]
+    assert "batch size 5 is not divisible by the 2" in trained["odd batches"]["refused"]
+
+
+def test_a_single_device_is_not_several():
+    with pytest.raises(InvalidArgument, match="found no GPU, and 1 CPU"):
+        distribute.strategy("mirrored")
+    with pytest.raises(InvalidArgument, match="expected one of mirrored, multiworker"):
+        distribute.strategy("mirror")
+    assert distribute.strategy("") is tf.distribute.get_strategy()
+    assert distribute.is_chief(distribute.strategy(""))
+
+
+PLACES = """
+import json, sys
+import numpy as np, tensorflow as tf
+from tfvae import distribute, random, replicas
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3
+)
+strategy = distribute.strategy("mirrored")
+sizes, x = (2, 0, 3), np.arange(10.0).reshape(5, 2).astype("f4")
+ends = np.cumsum((0, *sizes))
+parts = strategy.experimental_distribute_values_from_function(
+    lambda context: tf.constant(
+        x[ends[context.replica_id_in_sync_group]:ends[context.replica_id_in_sync_group + 1]]
+    )
+)
+
+@tf.function
+def run(parts):
+    def on_replica(part):
+        size = tf.shape(part)[0]
+        replicas.begin_step(size)
+        with tf.GradientTape() as tape:
+            tape.watch(part)
+            everything = replicas.gather(part)
+            loss = tf.reduce_sum(part[:, :1] * tf.reduce_sum(everything**2))
+        gradient = tape.gradient(loss, part)
+        noise = random.stateless_normal([4, size, 3], tf.constant([1, 2]), 1)
+        rows = random.stateless_uniform([2 * size, 3], tf.constant([1, 2]), 0)
+        return everything, gradient, tf.transpose(noise, [1, 0, 2]), rows, replicas.place(size)
+    return strategy.run(on_replica, args=(parts,))
+
+everything, gradient, noise, rows, places = run(parts)
+local = strategy.experimental_local_results
+for value in local(everything):
+    np.testing.assert_array_equal(value, x)
+with tf.GradientTape() as tape:
+    whole = tf.constant(x)
+    tape.watch(whole)
+    loss = tf.reduce_sum(whole[:, :1] * tf.reduce_sum(whole**2))
+np.testing.assert_allclose(tf.concat(local(gradient), 0), tape.gradient(loss, whole), rtol=1e-6)
+alone = random.stateless_normal([4, 5, 3], tf.constant([1, 2]))
+np.testing.assert_array_equal(tf.transpose(tf.concat(local(noise), 0), [1, 0, 2]), alone)
+alone = random.stateless_uniform([10, 3], tf.constant([1, 2]))
+np.testing.assert_array_equal(tf.concat(local(rows), 0), alone)
+print(json.dumps([[int(n) for n in local(part)] for part in places]))
+"""
+
+
+def test_places_sums_and_noise_on_replicas_of_different_sizes(run_python):
+    assert json.loads(run_python(PLACES).splitlines()[-1]) == [[0, 2, 2], [5, 5, 5]]

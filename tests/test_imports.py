@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 
 # Imports point from a layer to itself or to one before it.
 LAYERS = [
-    ["errors", "synonyms"],
+    ["errors", "synonyms", "replicas"],
     ["memory"],
-    ["registry", "random", "files", "quiet", "checks", "untrusted"],
+    ["cluster", "registry", "random", "files", "quiet", "checks", "untrusted"],
     ["checkpoints"],
-    ["inputs", "averages", "schedules", "conditions"],
+    ["distribute", "inputs", "averages", "schedules", "conditions"],
     ["training"],
     ["flows"],
     ["distributions"],

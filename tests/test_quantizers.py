@@ -828,26 +828,35 @@ for count in (1, 2):
             quantizers.EMAVectorQuantizer(6, 3), 3, dropout=0.7
         )
         revived = quantizers.VectorQuantizer(6, 3, threshold_ema_dead_code=5.0)
-        for layer in (ema, residual, revived):
+        gumbel = quantizers.get("gumbel", num_embeddings=6, embedding_dim=3)
+        lfq = quantizers.get("lfq", embedding_dim=3)
+        layers = (ema, residual, revived, gumbel, lfq)
+        for layer in layers:
             layer.build((None, 3))
 
     @tf.function
     def train(z):
         def step(z):
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            own = tf.reshape(z, [count, -1, 3])[replica]
-            return [layer(own, training=True).codes for layer in (ema, residual, revived)]
-        return strategy.run(step, args=(z,))
+            # Of 40 vectors the replicas have 16 and 24.
+            own = z if count == 1 else z[16 * replica : 16 + 24 * replica]
+            quantized = [layer(own, training=True) for layer in layers]
+            return quantized[3].codes, quantized[4].loss
+        return [
+            tf.concat(strategy.experimental_local_results(part), 0)
+            for part in strategy.run(step, args=(z,))
+        ]
 
     for batch in z:
-        codes = train(batch)
+        codes, loss = train(batch)
     same = True
-    for layer in (ema, residual, revived):
+    for layer in layers:
         for weight in layer.weights:
             local = strategy.experimental_local_results(weight.value)
             same = same and all(np.array_equal(value, local[0]) for value in local)
-    exact = [w.numpy().tolist() for layer in (ema, residual) for w in layer.weights]
-    steps = [int(layer.step.numpy()) for layer in (ema, residual, revived)]
+    exact = [w.numpy().tolist() for layer in layers for w in layer.weights]
+    exact += [codes.numpy().tolist(), loss.numpy().tolist()]
+    steps = [int(layer.step.numpy()) for layer in layers[:3]]
     results[count] = {"weights": exact, "same": same, "steps": steps}
 
 with strategy.scope():

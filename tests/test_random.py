@@ -100,11 +100,13 @@ def test_stream_seeds_differ_by_seed_stream_and_step():
     assert len(seeds) == 2 * len(Stream) * 50
 
 
-def test_stream_seeds_differ_by_replica(monkeypatch):
-    alone = random.stream_seed(0, Stream.TRAIN, 3).numpy()
-    second = types.SimpleNamespace(replica_id_in_sync_group=1)
+def test_seeds_of_replicas_differ_and_seeds_of_the_batch_do_not(monkeypatch):
+    seed = random.stream_seed(0, Stream.TRAIN, 3)
+    np.testing.assert_array_equal(random.seed_of_replica(seed), seed)
+    second = types.SimpleNamespace(replica_id_in_sync_group=1, num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "get_replica_context", lambda: second)
-    assert not np.array_equal(random.stream_seed(0, Stream.TRAIN, 3).numpy(), alone)
+    np.testing.assert_array_equal(random.stream_seed(0, Stream.TRAIN, 3), seed)
+    assert not np.array_equal(random.seed_of_replica(seed), seed)
 
 
 def test_fold_in_takes_a_tensor_in_a_graph_as_it_takes_an_integer():

@@ -501,7 +501,7 @@ def train(replicas, quantizer):
         x, epochs=4, batch_size=20, shuffle=False, verbose=0, validation_data=x[:10]
     ).history
     weights = [np.asarray(w).tolist() for w in model.weights]
-    result = {"history": history, "weights": weights, "step": int(np.asarray(model.step))}
+    result = {"history": history, "weights": weights, "step": model.steps_made}
     if replicas == 2:  # a last batch of one, so that a replica has none
         ragged = model.fit(x[:21], batch_size=20, verbose=0).history
         result["ragged"] = {k: float(v[0]) for k, v in ragged.items()}
@@ -509,7 +509,9 @@ def train(replicas, quantizer):
 
 QUANTIZERS = {
     "vq": lambda: VectorQuantizer(5, 3),
-    "ema": lambda: ResidualQuantizer(EMAVectorQuantizer(5, 3, initializer="kmeans"), 2, 0.5),
+    "ema": lambda: ResidualQuantizer(
+        EMAVectorQuantizer(5, 3, initializer="kmeans", threshold_ema_dead_code=12.0), 2, 0.5
+    ),
 }
 print(json.dumps([
     {name: train(replicas, quantizer) for name, quantizer in QUANTIZERS.items()}

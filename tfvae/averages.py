@@ -3,20 +3,24 @@
 import keras
 import tensorflow as tf
 
+from tfvae import replicas
+
 
 class Refused(keras.metrics.Metric):
     """How many batches held values that the model does not take.
 
-    A metric, so that replicas are summed and nothing of it is saved with the model.
+    A metric, so that nothing of it is saved with the model. A batch counts once, on however many
+    replicas its values are.
     """
 
     def __init__(self, **kwargs):
         super().__init__(name="refused", **kwargs)
-        self.count = self.add_variable((), "zeros", name="count")
+        self.count = self.add_variable((), "zeros", aggregation="only_first_replica", name="count")
 
     def update_state(self, taken, sample_weight=None):
-        """Add a batch, a scalar Boolean."""
-        self.count.assign_add(1.0 - tf.cast(taken, tf.float32))
+        """Add a batch: whether this replica's part of it is taken, a scalar Boolean."""
+        (refused,) = replicas.sums([1.0 - tf.cast(taken, tf.float32)])
+        self.count.assign_add(tf.minimum(refused, 1.0))
 
     def result(self):
         """Return the number of batches."""
@@ -29,16 +33,23 @@ class Averages(keras.metrics.Metric):
     One metric for all of them: a `keras.metrics.Mean` for each would cost a small model a tenth of
     its training step.
 
+    Replicas are summed as a batch is added, so that each of them holds the averages of all: they
+    can be read on any, at any time, without the others.
+
     Args:
         names: what the values are called in the logs.
+        name: of the metric.
     """
 
-    def __init__(self, names: tuple[str, ...], **kwargs):
-        super().__init__(name="averages", **kwargs)
+    def __init__(self, names: tuple[str, ...], name: str = "averages", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+        def variable(shape, name):
+            return self.add_variable(shape, "zeros", aggregation="only_first_replica", name=name)
+
         self.names = tuple(names)
-        self.sums = self.add_variable((len(names),), "zeros", name="sums")
-        self.weight = self.add_variable((), "zeros", name="weight")
-        self.batches = self.add_variable((), "zeros", name="batches")
+        self.sums = variable((len(names),), "sums")
+        self.weight, self.batches = variable((), "weight"), variable((), "batches")
 
     def update_state(self, values, sample_weight=None):
         """Add a batch: one tensor `[B]` for each name, weighted by `sample_weight` `[B]`."""
@@ -48,7 +59,8 @@ class Averages(keras.metrics.Metric):
         else:
             sample_weight = tf.cast(sample_weight, tf.float32)
             values, weight = values * sample_weight, tf.reduce_sum(sample_weight)
-        self.sums.assign_add(tf.reduce_sum(values, axis=1))
+        total, weight = replicas.sums([tf.reduce_sum(values, axis=1), weight])
+        self.sums.assign_add(total)
         self.weight.assign_add(weight)
         self.batches.assign_add(1.0)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfvae import distribute
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.data import Batches
 from tfvae.errors import InvalidArgument, InvalidFile
@@ -46,6 +47,9 @@ class Resume(keras.callbacks.Callback):
     status 0. A second Ctrl-C does not wait. The last two checkpoints are kept, each with a
     checksum; where the newest is damaged, the training goes on from the one before, with a warning.
 
+    Of several workers, number 0 writes. All of them read, so the folder has to be one that all see;
+    a signal to one of them ends the training of all.
+
     Args:
         folder: of the checkpoints of this training and no other.
         minutes: between two checkpoints within an epoch.
@@ -81,22 +85,32 @@ class Resume(keras.callbacks.Callback):
             callbacks: all of them, this one last.
 
         Raises:
-            InvalidArgument: data without batches to go on from, or other data than before.
+            InvalidArgument: data without batches to go on from, other data than before, or workers
+                that do not see the same folder.
             InvalidFile: another process is at it, or checkpoints of another model.
         """
         _check_data(data)
         self._data, self._callbacks = data, callbacks[:-1]
+        self._strategy = model.distribute_strategy
         if not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.checkpoints.in_use())
-            self.restore(model)
+            if distribute.is_chief(self._strategy):
+                stack.enter_context(self.checkpoints.in_use())
+            # The chief may set a damaged checkpoint aside.
+            found = distribute.chief_first(self._strategy, lambda: self.restore(model))
+            epoch, batch = found or (0, 0)
+            if not distribute.all_same(self._strategy, epoch * 2**32 + batch):
+                raise InvalidArgument(
+                    f"The workers do not find the same checkpoints in {self.checkpoints.path}. It "
+                    "has to be a folder on a file system that all of them see."
+                )
             before = model._initial_epoch
             self._signals = stack.enter_context(_Signals())
             try:
                 yield
-                self._stop_if_asked()
+                self._stop_if(self._asked())
             finally:
                 self._take_all()  # an error may have come before the first step
                 model._initial_epoch, self._data = before, None
@@ -136,7 +150,8 @@ class Resume(keras.callbacks.Callback):
         for name in ("saved", "seconds_saving", "seconds"):
             setattr(self, name, tree[name])
         _give_back(self._callbacks, tree["callbacks"])
-        self._tell("on_checkpoint")
+        if distribute.is_chief(self._strategy):
+            self._tell("on_checkpoint")
         # As Keras's own `BackupAndRestore` does. What had ended early does not begin again.
         ended = tree["ended_early"]
         self.model._initial_epoch = self.params["epochs"] if ended else self._position.epoch
@@ -215,12 +230,18 @@ class Resume(keras.callbacks.Callback):
 
     def _save_if_due(self):
         due = time.monotonic() - self._last_save >= 60 * self.minutes
-        if due or self._signals.received:
+        asked = self._asked()
+        if due or asked is not None:
             self._save()
-        self._stop_if_asked()
+        self._stop_if(asked)
 
-    def _stop_if_asked(self):
+    def _asked(self):
+        """Return the signal that asks to stop, or None; after the same step in all workers."""
         received = self._signals.received
+        asked = self.model.any_worker_asks(received is not None)
+        return (received or signal.SIGTERM) if asked else None
+
+    def _stop_if(self, received):
         if received is None:
             return
         kept = f"all is kept in {self.checkpoints.path}"
@@ -231,6 +252,8 @@ class Resume(keras.callbacks.Callback):
         raise SystemExit(0)
 
     def _save(self):
+        if not distribute.is_chief(self._strategy):
+            return
         start = time.monotonic()
         self.seconds, self._clock = self.seconds + start - self._clock, start
         self.checkpoints.save(self._position, self._tree())

@@ -6,6 +6,7 @@ import tomllib
 import typing
 from pathlib import Path
 
+from tfvae.cluster import STRATEGIES
 from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
 from tfvae.files import read_text
 from tfvae.registry import names_in_source
@@ -128,6 +129,7 @@ class TrainingConfig:
     steps_per_execution: int = 20
     jit_compile: bool = False
     checkpoint_minutes: float = 5.0
+    distribute: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +137,7 @@ class CodePriorConfig:
     """What `tfvae train-prior` fits to the codes of a trained VQ-VAE.
 
     `name` is "categorical", "pixelcnn" or "transformer", `options` are its constructor arguments.
-    The learning rate falls to zero by a cosine.
+    The learning rate falls to zero by a cosine. `distribute` is as in the section "training".
     """
 
     name: str = "transformer"
@@ -144,6 +146,7 @@ class CodePriorConfig:
     batch_size: int = 100
     learning_rate: float = 1e-3
     seed: int = 0
+    distribute: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +214,11 @@ class Config:
             raise InvalidArgument(
                 f"data.memory_gb is {self.data.memory_gb!r}; expected a number of at least 0."
             )
+        if training.distribute and training.jit_compile:
+            raise InvalidArgument(
+                f"training.jit_compile is true with training.distribute = {training.distribute!r}; "
+                "XLA compiles no step that sums over devices. Leave one of them out."
+            )
         if self.evaluation.num_examples < 0:
             raise InvalidArgument(
                 f"evaluation.num_examples is {self.evaluation.num_examples!r}; expected a number "
@@ -222,6 +230,8 @@ class Config:
             "model.family": (self.model.family, ("vae", "ladder", "vqvae", "vqvae2")),
             "model.network": (self.model.network, ("dense", "conv", "residual", "auto")),
             "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),
+            "training.distribute": (training.distribute, ("", *STRATEGIES)),
+            "code_prior.distribute": (self.code_prior.distribute, ("", *STRATEGIES)),
             "training.precision": (
                 training.precision,
                 ("float32", "mixed_bfloat16", "mixed_float16"),

@@ -48,7 +48,7 @@ def look(data, name: str):
     """
     if data is None:
         raise InvalidArgument(f"`{name}` is missing; {_ONE_ARRAY}.")
-    if isinstance(data, tf.distribute.DistributedDataset):
+    if is_shared_out(data):
         return None, None, data
     if _is_nest(data) or isinstance(data, str):
         raise InvalidArgument(_not_one_array(data, name))
@@ -132,3 +132,68 @@ def own_errors():
         if found is None:
             raise
         raise InvalidData(found[1]) from None
+
+
+def is_shared_out(data) -> bool:
+    """Whether data lies on several devices already."""
+    return isinstance(data, tf.distribute.DistributedDataset)
+
+
+def share_out(batches: tf.data.Dataset, strategy) -> tf.distribute.DistributedDataset:
+    """Return batches of which replica r of R gets the examples from ⌊B r/R⌋ to below ⌊B (r+1)/R⌋.
+
+    The order of the examples does not depend on how many replicas there are. Batches with the
+    method `of_worker` make a worker's part alone; of others every worker makes the whole and keeps
+    what its replicas take.
+    """
+
+    def of_worker(context):
+        count, workers = context.num_replicas_in_sync, context.num_input_pipelines
+        worker, own = context.input_pipeline_id, count // workers
+        part = batches.of_worker(worker, workers) if hasattr(batches, "of_worker") else None
+        if part is None:
+            return _Parts(batches, own * worker, own, count)
+        return _Parts(part, 0, own, own)
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+class _Parts(tf.data.Dataset):
+    """The parts that the replicas of one worker get of each batch, one after the other."""
+
+    def __init__(self, batches, first, own, count):
+        self._batches = batches
+        spec = tf.nest.flatten(batches.element_spec)[0]
+        even = spec.shape[0] is not None and spec.shape[0] % count == 0
+
+        def part(number, *batch):
+            def of(values):
+                size = tf.shape(values)[0]
+                number_ = tf.cast(number, tf.int32)
+                result = values[size * number_ // count : size * (number_ + 1) // count]
+                if even:
+                    result.set_shape([spec.shape[0] // count, *values.shape[1:]])
+                return result
+
+            parts = tf.nest.map_structure(of, batch)
+            return parts if len(parts) > 1 else parts[0]
+
+        def of_each(*batch):
+            return tf.data.Dataset.range(first, first + own).map(lambda n: part(n, *batch))
+
+        if own == 1:
+            self._inside = batches.map(lambda *batch: part(tf.constant(first), *batch))
+        else:
+            self._inside = batches.flat_map(of_each)
+        super().__init__(self._inside._variant_tensor)
+
+    def cardinality(self):
+        """Return how many steps there are, not parts."""
+        return self._batches.cardinality()
+
+    @property
+    def element_spec(self):
+        return self._inside.element_spec
+
+    def _inputs(self):
+        return [self._inside]

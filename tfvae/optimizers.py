@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfvae import replicas
 from tfvae.checks import whole
 
 
@@ -128,9 +129,7 @@ class ScaleFreeAdam:
 
     def step(self, gradients: list[tf.Tensor]) -> None:
         """Make a step down the gradients, summed over replicas."""
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        gradients = replicas.sums(gradients)
         done = self._done.value + 1.0
         self._done.assign(done)
         for variable, gradient, moments in zip(

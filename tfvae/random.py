@@ -1,8 +1,10 @@
-"""Random numbers as functions of (seed, stream, step, replica): no generator keeps a hidden state.
+"""Random numbers as functions of (seed, stream, step, example): no generator keeps a hidden state.
 
 Training noise is made of the words of TensorFlow's stateless generator, seeded by `stream_seed`.
 These words are the same in a graph and under XLA once a seed has no negative one (XLA extends its
 sign, the kernels of a graph do not); TensorFlow's floats and its integers in a range are not.
+Where replicas share a batch, each draws the noise of all of it and takes that of its own examples:
+an example has the same noise on one device and on several.
 
 Latents that must be the same in Keras, in a SavedModel and on a device come from `normal`, a
 counter-based generator built from integer operations that LiteRT has as builtin operators.
@@ -17,6 +19,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfvae import replicas
 from tfvae.checks import integer
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -68,14 +71,18 @@ def fold_in(seed: tf.Tensor, *data) -> tf.Tensor:
 
 
 def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
-    """Return the `[2]` int32 seed of (seed, stream, replica, data...).
+    """Return the `[2]` int32 seed of (seed, stream, data...), the same on every replica.
 
     What changes from step to step comes last: `fold_in` hashes what came before into one word and
     keeps the last integer as the other, so no two steps of a run can share a seed.
     """
-    context = tf.distribute.get_replica_context()
-    replica = context.replica_id_in_sync_group if context is not None else 0
-    return fold_in(make_seed(seed), int(stream), replica, *data)
+    # The 0 keeps a training of a given seed what it was when replicas had seeds of their own.
+    return fold_in(make_seed(seed), int(stream), 0, *data)
+
+
+def seed_of_replica(seed: tf.Tensor) -> tf.Tensor:
+    """Return another seed on every replica, for draws that know nothing of a batch; see `words`."""
+    return fold_in(seed, replicas.number()) if replicas.are_several() else seed
 
 
 def draw_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
@@ -90,31 +97,53 @@ def draw_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
     return tf.stack(words)
 
 
-def words(shape, seed: tf.Tensor) -> tf.Tensor:
+def words(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
     """Return random int32 words of all 32 bits, the same in a graph and under XLA.
 
     Args:
         shape: of the result.
         seed: `[2]` int32, of which the signs do not count.
+        axis: along which stand the examples of a batch that replicas may share, or as many rows of
+            each; None for what is no batch.
     """
     seed = tf.bitwise.bitwise_and(seed, _NO_SIGN)
-    return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
+    return _own(
+        shape,
+        axis,
+        lambda shape: tf.random.stateless_uniform(
+            shape, seed, minval=None, maxval=None, dtype=tf.int32
+        ),
+    )
 
 
-def stateless_uniform(shape, seed: tf.Tensor) -> tf.Tensor:
+def stateless_uniform(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
     """Return float32 uniforms in (0, 1), both ends left out: odd multiples of 2^-24.
 
     The same in a graph and under XLA, which `tf.random.stateless_uniform` is not; see `words`.
     """
-    return _open_uniform(words(shape, seed))
+    return _open_uniform(words(shape, seed, axis))
 
 
-def stateless_normal(shape, seed: tf.Tensor) -> tf.Tensor:
+def stateless_normal(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
     """Return standard normals in float32, the same in a graph and under XLA to within rounding.
 
     `tf.random.stateless_normal` gives other ones under XLA, and is no faster. |value| < 5.78; see
     `words`.
     """
+    return _own(shape, axis, lambda shape: _normal(shape, seed))
+
+
+def _own(shape, axis, draw):
+    """Return this replica's part of what is drawn for the whole batch along an axis."""
+    if axis is None or not replicas.are_several():
+        return draw(shape)
+    shape = tf.cast(shape, tf.int32)
+    _, whole = replicas.place(shape[axis])
+    drawn = draw(tf.tensor_scatter_nd_update(shape, [[axis]], [whole]))
+    return replicas.own(drawn, shape[axis], axis)
+
+
+def _normal(shape, seed):
     shape = tf.cast(shape, tf.int32)
     count = tf.reduce_prod(shape)
     half = [(count + 1) // 2]

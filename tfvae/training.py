@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import inputs
+from tfvae import distribute, inputs, replicas
 from tfvae.averages import Averages, Refused
 from tfvae.errors import InvalidArgument, InvalidData
 
@@ -82,9 +82,10 @@ class OwnLoss(keras.Model):
             aggregation="only_first_replica",
         )
         self._averages = Averages(averages)
-        self._additional = keras.metrics.Mean("additional_loss")
-        self._regularization = keras.metrics.Mean("regularization")
+        self._additional = Averages(("additional_loss",), name="additional_loss")
+        self._regularization = Averages(("regularization",), name="regularization")
         self.layers_add_losses = False
+        self._asks, self._asked = None, 0.0
         self._refused = Refused()
 
     @property
@@ -162,8 +163,17 @@ class OwnLoss(keras.Model):
                     f"reports {', '.join(self._averages.names)} by itself. {self.instead_of_loss}"
                 )
         self._refuse_unused_overrides()
-        super().compile(optimizer=optimizer, **kwargs)
+        count = self.distribute_strategy.num_replicas_in_sync
+        if count > 1 and kwargs.get("jit_compile") is True:
+            raise InvalidArgument(
+                f"`jit_compile` is True under a strategy of {count} replicas, and XLA compiles no "
+                "step that sums over devices. Leave it out."
+            )
         self._compile_options = {k: kwargs[k] for k in _COMPILE_OPTIONS if k in kwargs}
+        if distribute.is_multi_worker(self.distribute_strategy):
+            # Keras's loop of several steps does not run where it holds sums over workers.
+            kwargs["steps_per_execution"] = 1
+        super().compile(optimizer=optimizer, **kwargs)
 
     def get_compile_config(self):
         """Return what `compile_from_config` needs to compile a loaded model in the same way."""
@@ -201,12 +211,14 @@ class OwnLoss(keras.Model):
         if options.get("class_weight") is not None and y is None and inputs.is_array(x):
             raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
         if options.get("validation_data") is not None:
-            options["validation_data"] = self._validation(options["validation_data"])
+            batch_size = options.get("validation_batch_size") or options.get("batch_size")
+            options["validation_data"] = self._validation(options["validation_data"], batch_size)
         if hasattr(x, "start_at"):
             options.setdefault("shuffle", False)  # it is, and Keras would warn that it cannot
         with contextlib.ExitStack() as stack:
             options["callbacks"] = self._arrange(options.get("callbacks"), x, stack)
             self.start_from_data(x, y)
+            x, y = self._share_out(x, y, options, options.get("shuffle", True))
             return super().fit(x, self._labels(y, options), **options)
 
     @inputs.own_errors()
@@ -214,14 +226,23 @@ class OwnLoss(keras.Model):
         """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""
         options = bound("evaluate", *args, **kwargs)
         if not options.get("_use_cached_eval_dataset"):  # else `fit` has looked at it
-            x = self._look(x, y, "x")
+            x, y = self._share_out(self._look(x, y, "x"), y, options)
         as_dict = options.pop("return_dict", False)
         logs = super().evaluate(x, self._labels(y, options), return_dict=True, **options)
         return logs if as_dict else self._in_order(logs)
 
     @inputs.own_errors()
     def predict(self, x, *args, **kwargs):
-        """Call the model on data, a batch at a time; see `keras.Model.predict`."""
+        """Call the model on data, a batch at a time; see `keras.Model.predict`.
+
+        Raises:
+            InvalidArgument: under several workers, which all would have to take part.
+        """
+        if distribute.is_multi_worker(self.distribute_strategy):
+            raise InvalidArgument(
+                "`predict` would have all workers take part. Call the model itself on x, a batch "
+                "at a time, or `predict` of `model.copy()`, which one worker can do alone."
+            )
         return super().predict(self._look(x, None, "x"), *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
@@ -261,6 +282,7 @@ class OwnLoss(keras.Model):
     def _begin_step(self, data):
         """Return x, y or None, and weights `[B]` or None; forget losses of steps before."""
         x, y, sample_weight = unpack(data)
+        replicas.begin_step(tf.shape(x)[0])
         self._refused.update_state(self.takes(x, y))
         # Losses that layers added when another graph was traced cannot be used in this one.
         self._clear_losses()
@@ -331,10 +353,10 @@ class OwnLoss(keras.Model):
         """Add a batch to the metrics: the loss, and the other values `[B]` that are averaged."""
         self._averages.update_state((loss.total, *others), sample_weight)
         if loss.additional is not None:
-            self._additional.update_state(loss.additional, sample_weight)
+            self._additional.update_state([loss.additional], sample_weight)
         if loss.regularization is not None:
             everywhere = tf.broadcast_to(loss.regularization, tf.shape(loss.per_example))
-            self._regularization.update_state(everywhere, sample_weight)
+            self._regularization.update_state([everywhere], sample_weight)
 
     @property
     def _has_additional_loss(self):
@@ -363,12 +385,16 @@ class OwnLoss(keras.Model):
                 consider(first)
         return x
 
-    def _validation(self, data):
+    def _validation(self, data, batch_size):
         if not isinstance(data, (tuple, list)):
-            return self._look(data, None, "validation_data")
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._look(x, y, "validation_data")
-        return x, self._labels(y, {"sample_weight": sample_weight}), sample_weight
+            x, y, sample_weight = data, None, None
+        else:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        options = {"sample_weight": sample_weight, "batch_size": batch_size}
+        x, y = self._share_out(self._look(x, y, "validation_data"), y, options)
+        if not isinstance(data, (tuple, list)) or not inputs.is_array(x):
+            return x
+        return x, self._labels(y, options), sample_weight
 
     def _arrange(self, callbacks, x, stack):
         """Return the callbacks, with what data asks for, in the order in which Keras calls them.
@@ -389,6 +415,83 @@ class OwnLoss(keras.Model):
             for callback in around:
                 stack.enter_context(callback.around_fit(self, x, callbacks))
         return callbacks
+
+    def _share_out(self, x, y, options, shuffle=False):
+        """Return data of which every replica takes its part, and the labels that go beside it.
+
+        Keras shares out arrays by itself, but among workers each would shuffle in its own way.
+        """
+        strategy = self.distribute_strategy
+        if distribute.is_multi_worker(strategy) and inputs.is_array(x) and not shuffle:
+            weights = options.pop("sample_weight", None)
+            parts = (x,) if y is None and weights is None else (x, y)
+            if weights is not None:
+                y = self._labels(y, {"sample_weight": weights})
+                parts = (x, y, tf.nest.map_structure(lambda _: weights, y))
+            x = tf.data.Dataset.from_tensor_slices(parts).batch(
+                options.pop("batch_size", None) or 32
+            )
+            y = None
+        if strategy.num_replicas_in_sync > 1 and isinstance(x, tf.data.Dataset):
+            if hasattr(x, "start_at"):
+                _check_divisible(x, strategy)
+            return inputs.share_out(x, strategy), y
+        if not distribute.is_multi_worker(strategy) or inputs.is_shared_out(x):
+            return x, y
+        raise InvalidArgument(
+            f"Several workers got {_a(x)}, of which each would take what comes to it. Give them "
+            "batches in an order that all agree on: tfvae.data.shuffled_batches(x, batch_size), or "
+            "another tf.data.Dataset."
+        )
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Build the optimizer, as Keras does for a model under a strategy.
+
+        Keras would also build the model from the mean of the parts of a batch, which are of
+        different sizes where the first batch cannot be shared evenly.
+        """
+        if self._distribute_strategy is None or not self.built:
+            super()._maybe_symbolic_build(iterator, data_batch)
+        elif not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+    def _make_function(self, step_function):
+        """Return Keras's loop over steps, whose logs several workers can take the mean of.
+
+        Among workers Keras takes the mean of each of the logs along its first axis, which a scalar
+        has not. One vector for all is one exchange for all, and takes along who asks to stop.
+        """
+        if not distribute.is_multi_worker(self.distribute_strategy):
+            return super()._make_function(step_function)
+        names = []
+        if self._asks is None:
+            self._asks = tf.Variable(0.0, trainable=False)  # of this process alone
+
+        def step(data):
+            logs = {**step_function(data), "": self._asks}
+            names[:] = logs
+            return tf.stack([tf.cast(value, tf.float32) for value in logs.values()])[tf.newaxis]
+
+        function = super()._make_function(step)
+
+        def with_names(iterator):
+            logs = dict(zip(names, tf.unstack(function(iterator)), strict=True))
+            self._asked = logs.pop("")
+            return logs
+
+        return with_names
+
+    def any_worker_asks(self, asks: bool) -> bool:
+        """Return whether this process asks for something, or of several workers any of them.
+
+        What a worker asks for is known to all, at once, after the next step.
+        """
+        if not distribute.is_multi_worker(self.distribute_strategy):
+            return asks
+        if self._asks is not None:
+            self._asks.assign(float(asks))
+        return bool(self._asked > 0)
 
     def _labels(self, y, options):
         """Keras passes sample weights on only beside labels: let them stand in, marked as such."""
@@ -434,6 +537,21 @@ def bound(method: str, *args, **kwargs) -> dict:
     return {k: v for k, v in arguments.items() if k not in ("self", "x", "y")} | rest
 
 
+def _check_divisible(batches, strategy):
+    """Refuse batches of which replicas would get parts of different sizes in training."""
+    size = tf.nest.flatten(batches.element_spec)[0].shape[0]
+    count = strategy.num_replicas_in_sync
+    if size is not None and size % count:
+        raise InvalidArgument(
+            f"The batch size {size} is not divisible by the {count} replicas that train together. "
+            f"Choose a multiple of {count}, such as {max(1, round(size / count)) * count}."
+        )
+
+
+def _a(x):
+    return "an array that `fit` is to shuffle" if inputs.is_array(x) else f"a {type(x).__name__}"
+
+
 def unpack(data):
     """Return the examples, their labels or None, and their weights `[B]` or None."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -464,9 +582,8 @@ def share_of_mean(values, sample_weight):
     Gradients are summed over the replicas, so that every example of a batch counts alike however
     it was split. A replica may get no examples of the last batch.
     """
-    count = tf.cast(tf.size(values), values.dtype)
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
+    _, count = replicas.place(tf.size(values))
+    count = tf.cast(count, values.dtype)
     if sample_weight is not None:
         values = values * tf.cast(sample_weight, values.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values), count)

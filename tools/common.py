@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import untrusted
+from tfvae import cluster, untrusted
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
 json_option = click.option(
@@ -91,6 +91,26 @@ def load_training_part() -> None:
         ) from error
 
 
+def begin_together(name: str, run_dir) -> bool:
+    """Make the strategy of a training, before anything else; return whether this process writes.
+
+    Raises:
+        InvalidArgument: a single device, TF_CONFIG is missing or malformed, or no folder is named
+            that all workers write to.
+    """
+    if name == "multiworker":
+        cluster.this_worker()
+        if run_dir is None:
+            raise InvalidArgument(
+                "Several workers need --run-dir, the same folder for all, on a file system that "
+                "all of them see."
+            )
+    load_training_part()
+    from tfvae import distribute
+
+    return distribute.is_chief(distribute.strategy(name))
+
+
 def say(message: str) -> None:
     """Print for people, on standard error."""
     click.echo(message, err=True)
@@ -128,11 +148,13 @@ def refuse_changes(assignments: dict, epochs: str, what: str) -> None:
     Raises:
         InvalidArgument: with their names.
     """
-    refused = set(assignments) - {epochs, "data.data_dir", "training.checkpoint_minutes"}
+    allowed = {epochs, "data.data_dir", "training.checkpoint_minutes"}
+    allowed |= {"training.distribute", "code_prior.distribute"}
+    refused = set(assignments) - allowed
     if refused:
         raise InvalidArgument(
             f"{what} that is resumed cannot change {', '.join(sorted(refused))}; only --epochs, "
-            "--data-dir and training.checkpoint_minutes. Start a new one."
+            "--data-dir, --distribute and training.checkpoint_minutes. Start a new one."
         )
 
 

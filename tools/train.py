@@ -8,9 +8,9 @@ from tfvae import config, files, paths, recipes
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,
+    begin_together,
     finish,
     json_option,
-    load_training_part,
     refuse_changes,
     say,
 )
@@ -26,6 +26,7 @@ _FLAGS = {
     "batch_size": ("training.batch_size", int),
     "learning_rate": ("training.learning_rate", float),
     "seed": ("training.seed", int),
+    "distribute": ("training.distribute", str),
 }
 
 
@@ -88,15 +89,19 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         files.read_report(run_dir)
     config.check_names(resolved)
     paths.check_data(resolved.data)
-    load_training_part()
+    writes = begin_together(resolved.training.distribute, run_dir)
     from tfvae.runs import RunDirectory, load_data, train
 
     splits = load_data(resolved)
     run_dir = run_dir or RunDirectory.unused("runs", resolved.name)
-    say(f"{resolved.name}: training on {resolved.data.name}, writing to {run_dir}")
-    say(_sizes(splits))
+    if writes:
+        say(f"{resolved.name}: training on {resolved.data.name}, writing to {run_dir}")
+        say(_sizes(splits))
     run = train(resolved, run_dir, resume=resume, splits=splits)
     values = {"run_dir": str(run.path), "epochs": resolved.training.epochs}
+    if not writes:
+        finish(values, as_json, ["Trained. Worker 0 writes the run."])
+        return
     lines = [f"Trained. Everything is in {run.path}; next: tfvae evaluate {run.path}"]
     finish(values, as_json, lines)
 

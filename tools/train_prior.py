@@ -6,9 +6,9 @@ from tfvae import config, files, paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,
+    begin_together,
     finish,
     json_option,
-    load_training_part,
     refuse_changes,
     run_argument,
     say,
@@ -22,6 +22,7 @@ _FLAGS = {
     "learning_rate": ("code_prior.learning_rate", float),
     "seed": ("code_prior.seed", int),
     "data_dir": ("data.data_dir", str),
+    "distribute": ("code_prior.distribute", str),
 }
 
 
@@ -32,6 +33,7 @@ _FLAGS = {
 @click.option("--batch-size", type=int)
 @click.option("--learning-rate", type=float)
 @click.option("--seed", type=int)
+@click.option("--distribute", help="mirrored or multiworker; see `tfvae train`.")
 @click.option("--data-dir", help="Folder of prepared TFDS data.")
 @click.option("--set", "settings", multiple=True, metavar="code_prior.KEY=VALUE")
 @click.option(
@@ -63,13 +65,20 @@ def train_prior(run, settings, resume, as_json, **flags):
     config.check_names(resolved)
     paths.check_data(resolved.data)
     files.read_report(run)
-    load_training_part()
-    from tfvae.runs import RunDirectory, fit_to_resume, train_prior
+    fit = run / "code-prior"
+    if resume and (fit / "config.toml").is_file():
+        resolved = paths.read_run_config(fit).override(assignments)
+    writes = begin_together(resolved.code_prior.distribute, run)
+    from tfvae.runs import train_prior
 
-    if resume:
-        resolved = fit_to_resume(RunDirectory(run)).read_config().override(assignments)
-    say(f"{resolved.name}: fitting the prior {resolved.code_prior.name!r} to the codes of {run}")
+    if writes:
+        say(
+            f"{resolved.name}: fitting the prior {resolved.code_prior.name!r} to the codes of {run}"
+        )
     values = train_prior(run, resolved, resume)
+    if not writes:
+        finish({"run_dir": str(run)}, as_json, ["Fitted. Worker 0 writes the run."])
+        return
     lines = [
         f"{'prior':<12}{values['val_loss']:.2f} nats per image, {values['bits_per_code']:.3f} bits "
         "per code (validation)",

@@ -40,6 +40,6 @@ class Dropout:
 
 
 def keep_mask(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """Return Booleans of a shape, each True with probability 1 − rate, to within 2^-32."""
+    """Return Booleans `[B, ...]`, each True with probability 1 − rate, to within 2^-32."""
     threshold = min(round(rate * 2**32), 2**32 - 1) - 2**31
-    return random.words(shape, seed) >= threshold
+    return random.words(shape, seed, axis=0) >= threshold

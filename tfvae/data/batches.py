@@ -36,11 +36,25 @@ class Batches(tf.data.Dataset):
         num_batches: how many batches an epoch has.
         identity: what else the batches depend on, such as {"seed": 0, "batch_size": 100}, in
             values of JSON. A training is not resumed on batches of another identity.
+        part: a function of the number of a worker and of how many workers there are, that returns
+            `epoch_from` for the parts of the batches that this worker gets, from ⌊B w/W⌋ to below
+            ⌊B (w + 1)/W⌋ of the B examples. If None, each worker makes whole batches and keeps
+            its part.
+        position: the variables of other batches, to begin where they do; for `of_worker`.
     """
 
-    def __init__(self, epoch_from: Callable, num_batches: int, identity: dict):
+    def __init__(
+        self,
+        epoch_from: Callable,
+        num_batches: int,
+        identity: dict,
+        part: Callable | None = None,
+        position: tuple[tf.Variable, tf.Variable] | None = None,
+    ):
         self.num_batches, self.identity = int(num_batches), dict(identity)
-        self._epoch, self._first = (tf.Variable(0, trainable=False, dtype=tf.int64) for _ in "ab")
+        self._part = part
+        new = (tf.Variable(0, trainable=False, dtype=tf.int64) for _ in "ab")
+        self._epoch, self._first = position or new
 
         def from_here(_):
             return epoch_from(self._epoch.read_value(), self._first.read_value())
@@ -55,6 +69,14 @@ class Batches(tf.data.Dataset):
         """Set where the next iteration begins: the epoch, and a batch of it, both from 0 on."""
         self._epoch.assign(epoch)
         self._first.assign(first)
+
+    def of_worker(self, worker: int, num_workers: int) -> "Batches | None":
+        """Return a worker's parts of these batches, which begin where these do; None if unknown."""
+        if self._part is None:
+            return None
+        position = self._epoch, self._first
+        parts = self._part(worker, num_workers)
+        return Batches(parts, self.num_batches, self.identity, None, position)
 
     def cardinality(self):
         """Return the number of batches in an epoch, an int64 tensor."""
@@ -113,7 +135,6 @@ def shuffled_batches(
             f"`worker` is {worker} of {num_workers} with batches of {batch_size}; expected a "
             "number from 0 on, below that of the workers, which is at most the batch size."
         )
-    begin, end = (n * batch_size // num_workers for n in (worker, worker + 1))
     read, blocks = reader(values), getattr(values, "blocks", None)
     order = IndexOrder(count, seed)
     if blocks is not None:
@@ -125,31 +146,39 @@ def shuffled_batches(
     batch_bytes = 4 * batch_size * math.prod(shape)
     at_once = min(_BATCHES_AT_ONCE, max(1, _BYTES_AT_ONCE // batch_bytes))
 
-    def epoch_from(epoch, first):
-        def some_batches(number):
-            batches = tf.range(number * at_once, tf.minimum((number + 1) * at_once, steps))
-            places = batches[:, tf.newaxis] * batch_size + tf.range(begin, end, dtype=tf.int64)
-            places = tf.reshape(places, [-1])
-            index = tf.ensure_shape(tf.numpy_function(order, [epoch, places], tf.int64), [None])
-            x = read(index)
+    def part(worker, num_workers):
+        begin, end = (n * batch_size // num_workers for n in (worker, worker + 1))
 
-            def uniforms():
-                seed = fold_in(noise_seed, epoch, number)
-                whole = tf.random.stateless_uniform([tf.size(batches), batch_size, *shape], seed)
-                return tf.reshape(whole[:, begin:end], [-1, *shape])
+        def epoch_from(epoch, first):
+            def some_batches(number):
+                batches = tf.range(number * at_once, tf.minimum((number + 1) * at_once, steps))
+                places = batches[:, tf.newaxis] * batch_size + tf.range(begin, end, dtype=tf.int64)
+                places = tf.reshape(places, [-1])
+                index = tf.ensure_shape(tf.numpy_function(order, [epoch, places], tf.int64), [None])
+                x = read(index)
 
-            if prepare is not None:
-                x = prepare(x, uniforms)
-            x = tf.reshape(x, [-1, end - begin, *x.shape[1:]])
-            if conditions is None:
-                return x
-            y = tf.gather(conditions, index)
-            return x, tf.reshape(y, [-1, end - begin, *y.shape[1:]])
+                def uniforms():
+                    seed = fold_in(noise_seed, epoch, number)
+                    whole = tf.random.stateless_uniform(
+                        [tf.size(batches), batch_size, *shape], seed
+                    )
+                    return tf.reshape(whole[:, begin:end], [-1, *shape])
 
-        chunks = tf.data.Dataset.range(first // at_once, -(-steps // at_once))
-        parallel = PARALLEL_READS if isinstance(values, Source) else None
-        made = chunks.map(some_batches, num_parallel_calls=parallel)
-        return made.unbatch().skip(first % at_once)
+                if prepare is not None:
+                    x = prepare(x, uniforms)
+                x = tf.reshape(x, [-1, end - begin, *x.shape[1:]])
+                if conditions is None:
+                    return x
+                y = tf.gather(conditions, index)
+                return x, tf.reshape(y, [-1, end - begin, *y.shape[1:]])
+
+            chunks = tf.data.Dataset.range(first // at_once, -(-steps // at_once))
+            parallel = PARALLEL_READS if isinstance(values, Source) else None
+            made = chunks.map(some_batches, num_parallel_calls=parallel)
+            return made.unbatch().skip(first % at_once)
+
+        return epoch_from
 
     identity = {"examples": count, "batch_size": int(batch_size), "seed": int(seed)}
-    return Batches(epoch_from, steps, identity)
+    own = part(worker, num_workers)
+    return Batches(own, steps, identity, part if num_workers == 1 else None)

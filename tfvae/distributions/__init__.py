@@ -12,6 +12,7 @@ from tfvae.distributions.protocol import (
     draw,
     kl_by_unit,
     log_prob_by_unit,
+    of_whole_batch,
     representative,
     sample_and_log_prob,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "kl_by_unit",
     "log_prob_by_unit",
     "num_states",
+    "of_whole_batch",
     "representative",
     "sample_and_log_prob",
 ]

@@ -19,18 +19,36 @@ tfd = tfp.distributions
 
 
 class NormalLatent(tfd.Normal):
-    """Independent normals, whose draws are the same with and without XLA to within rounding."""
+    """Independent normals, whose draws are the same with and without XLA to within rounding.
+
+    Args:
+        loc: μ, `[batch..., *event]`.
+        scale: σ, of the same shape.
+        batch_ndims: how many axes are the batch, of which the last is the examples.
+    """
+
+    draws_by_example = True
+
+    def __init__(self, loc, scale, batch_ndims: int = 1, name="Normal", **kwargs):
+        parameters = dict(loc=loc, scale=scale, batch_ndims=batch_ndims, name=name, **kwargs)
+        super().__init__(loc, scale, name=name, **kwargs)
+        self._parameters, self._batch_ndims = parameters, batch_ndims
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return super()._parameter_properties(dtype, num_classes)
 
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], self._batch_shape_tensor()], 0)
-        noise = random.stateless_normal(shape, tfp.random.sanitize_seed(seed))
-        return self.loc + self.scale * noise
+        seed = tfp.random.sanitize_seed(seed)
+        return self.loc + self.scale * random.stateless_normal(shape, seed, self._batch_ndims)
 
 
 class DiscreteLatent(tfd.Distribution):
     """Independent discrete variables with logits `[batch..., *event]`."""
 
     kind: str
+    draws_by_example = True
 
     def __init__(self, logits, batch_ndims, name):
         self.logits = logits
@@ -61,7 +79,8 @@ class DiscreteLatent(tfd.Distribution):
     def draw_noise(self, sample_shape, seed) -> tf.Tensor:
         """Return uniforms in (0, 1), `[*sample_shape, batch..., *event]`."""
         shape = tf.concat([tf.cast(sample_shape, tf.int32), tf.shape(self.logits)], 0)
-        return random.stateless_uniform(shape, tfp.random.sanitize_seed(seed))
+        examples = len(sample_shape) + self._batch_ndims - 1 if self._batch_ndims else None
+        return random.stateless_uniform(shape, tfp.random.sanitize_seed(seed), examples)
 
     def perturb(self, noise: tf.Tensor, temperature=1.0) -> tf.Tensor:
         """Return ζ, the logits perturbed by noise; differentiable in the logits.

@@ -9,7 +9,7 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import random
+from tfvae import random, replicas
 from tfvae.distributions.latents import DiscreteLatent
 from tfvae.errors import InvalidArgument
 
@@ -20,11 +20,28 @@ def sample_and_log_prob(distribution, sample_shape, seed) -> tuple[tf.Tensor, tf
     """Return draws `[*sample_shape, batch..., *event]` and their log-density, from the same call.
 
     A flow knows the density of what it has just drawn; of a given z it would have to be inverted.
+
+    An example of a batch that replicas share gets the noise that it would get on a single device,
+    where the distribution's attribute `draws_by_example` says so, as those of this package do.
+    Others get another seed on every replica.
     """
+    if not draws_by_example(distribution):
+        seed = random.seed_of_replica(seed)
     if hasattr(distribution, "sample_and_log_prob"):
         return distribution.sample_and_log_prob(sample_shape, seed=seed)
     z = distribution.sample(sample_shape, seed=seed)
     return z, distribution.log_prob(z)
+
+
+def draws_by_example(distribution) -> bool:
+    """Whether draws are made of `tfvae.random` along the axis of the examples."""
+    while not hasattr(distribution, "draws_by_example"):
+        # Of independent values, or of a flow.
+        inner = getattr(distribution, "distribution", getattr(distribution, "base", None))
+        if inner is None:
+            return False
+        distribution = inner
+    return distribution.draws_by_example
 
 
 def representative(distribution) -> tf.Tensor:
@@ -70,6 +87,20 @@ def log_prob_by_unit(distribution, z) -> tf.Tensor | None:
     by_unit = distribution.distribution.log_prob(z)
     leading = tf.shape(by_unit)[: len(by_unit.shape) - len(distribution.event_shape)]
     return tf.reshape(by_unit, tf.concat([leading, [distribution.event_shape.num_elements()]], 0))
+
+
+def of_whole_batch(distribution):
+    """Return independent normals for the examples of all replicas, of those for this one's.
+
+    Args:
+        distribution: of independent normals, with batch shape `[B]`; anything else comes back as it
+            is.
+    """
+    normal = getattr(distribution, "distribution", None)
+    if not replicas.are_several() or not isinstance(normal, tfd.Normal):
+        return distribution
+    loc, scale = map(replicas.gather, (normal.loc, normal.scale))
+    return tfd.Independent(tfd.Normal(loc, scale), len(distribution.event_shape))
 
 
 def draw(distribution, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfvae import objectives
+from tfvae import objectives, replicas
 from tfvae.bound import Bound
 from tfvae.checks import below_one, whole
 from tfvae.errors import InvalidArgument
@@ -126,7 +126,7 @@ class _RunningMoments:
                 trainable=False,
                 name=name,
                 dtype="float32",
-                aggregation="mean",
+                aggregation="only_first_replica",
             )
 
         self._decay = decay
@@ -143,10 +143,7 @@ class _RunningMoments:
 
     def update(self, statistics):
         """Take in the sum, the sum of squares and the number of the signals of a batch."""
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            statistics = context.all_reduce(tf.distribute.ReduceOp.SUM, statistics)
-        total, squares, count = tf.unstack(statistics)
+        total, squares, count = tf.unstack(replicas.sums([statistics])[0])
         new = (total / count, squares / count, 1.0)
         for variable, value in zip((self._first, self._second, self._weight), new, strict=True):
             variable.assign(self._decay * variable.value + (1.0 - self._decay) * value)

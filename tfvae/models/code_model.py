@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import code_priors, likelihoods, networks
+from tfvae import code_priors, distribute, likelihoods, networks
 from tfvae.checks import whole
 from tfvae.conditions import as_argument
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
@@ -450,6 +450,9 @@ class CodeModel(GenerativeModel):
                 if count >= _VECTORS_FOR_START:
                     break
             quantizer.initialize(np.concatenate(vectors)[:_VECTORS_FOR_START])
+            # Sums of k-means are rounded as the machine at hand rounds them.
+            floats = [v for v in quantizer.variables if v.dtype.startswith("float")]
+            distribute.take_from_chief(self.distribute_strategy, floats)
 
 
 def build_quantizer(quantizer: Quantizer, vectors_shape, role: str) -> None:

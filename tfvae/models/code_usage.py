@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae import replicas
 from tfvae.errors import TfvaeWarning
 
 
@@ -34,9 +35,13 @@ class CodeUsage(keras.metrics.Metric):
     def start(self, sites: list[int], codebook_size: int) -> None:
         """Set how many codes an example has of each codebook, and the codebooks' size."""
         self.sites, self.codebook_size = list(sites), codebook_size
-        # float64 counts exactly up to 2^53, and strategies can sum it.
+        # float64 counts exactly up to 2^53, and strategies can sum it. See `Averages` for the rest.
         self.counts = self.add_variable(
-            (len(sites), codebook_size), "zeros", dtype="float64", name="counts"
+            (len(sites), codebook_size),
+            "zeros",
+            dtype="float64",
+            aggregation="only_first_replica",
+            name="counts",
         )
 
     def update_state(self, codes: list[tf.Tensor], sample_weight=None):
@@ -49,7 +54,7 @@ class CodeUsage(keras.metrics.Metric):
             )
             for part in codes
         ]
-        self.counts.assign_add(tf.stack(counts))
+        self.counts.assign_add(replicas.sums([tf.stack(counts)])[0])
 
     def result(self):
         """Return the three measures; 0 before the first batch."""

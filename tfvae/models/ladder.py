@@ -238,8 +238,9 @@ class LadderVAE(LatentVariableModel):
             return self.posteriors[number](params, batch_ndims)
         loc, raw = tf.split(tf.cast(params, tf.float32), 2, axis=-1)
         combine = residual if self.form == "residual" else precision_weighted
-        normal = combine(loc, softplus_scale(raw), p.distribution)
-        return independent(normal, len(state.shape) - len(self._d_shapes[number]))
+        batch_ndims = len(state.shape) - len(self._d_shapes[number])
+        loc, scale = combine(loc, softplus_scale(raw), p.distribution)
+        return independent(NormalLatent(loc, scale, batch_ndims), batch_ndims)
 
     def _next_state(self, number, z, state, condition, training):
         """Return d_{l−1} = f_l(z_l, d_l); of z_1, the parameters of p(x|z)."""
@@ -263,13 +264,13 @@ class LadderVAE(LatentVariableModel):
         return config | {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
 
 
-def residual(delta, ratio, p: tfd.Normal) -> tfd.Normal:
-    """Return N(μ_p + Δμ, (σ_p ρ)²) (Vahdat and Kautz 2020, sec. 3.2)."""
-    return NormalLatent(p.loc + delta, p.scale * ratio)
+def residual(delta, ratio, p: tfd.Normal) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return μ and σ of N(μ_p + Δμ, (σ_p ρ)²) (Vahdat and Kautz 2020, sec. 3.2)."""
+    return p.loc + delta, p.scale * ratio
 
 
-def precision_weighted(loc, scale, p: tfd.Normal) -> tfd.Normal:
-    """Return the normalized product of N(μ̂, σ̂²) and p (Sønderby et al. 2016, eq. 17 to 19)."""
+def precision_weighted(loc, scale, p: tfd.Normal) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return μ and σ of the product of N(μ̂, σ̂²) and p (Sønderby et al. 2016, eq. 17 to 19)."""
     ours, theirs = scale**-2, p.scale**-2
     variance = 1.0 / (ours + theirs)
-    return NormalLatent((loc * ours + p.loc * theirs) * variance, tf.sqrt(variance))
+    return (loc * ours + p.loc * theirs) * variance, tf.sqrt(variance)

@@ -5,12 +5,12 @@ import numbers
 from collections.abc import Callable
 from typing import ClassVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae import conditions, distributions, estimators, memory, objectives
+from tfvae.averages import Averages
 from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
@@ -83,7 +83,7 @@ class LatentVariableModel(GenerativeModel):
     def __init__(self, num_layers: int = 1, seed: int = 0, condition=None, **kwargs):
         by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
         super().__init__((*METRICS, *by_layer), seed, condition, **kwargs)
-        self._penalty = keras.metrics.Mean("penalty")
+        self._penalty = Averages(("penalty",), name="penalty")
 
     def compile(
         self,
@@ -549,7 +549,7 @@ class LatentVariableModel(GenerativeModel):
         others = (-(reconstruction + kl), reconstruction, kl, *by_layer)
         self._update_averages(loss, others, sample_weight)
         if estimate.penalty is not None:
-            self._penalty.update_state(estimate.penalty, sample_weight)
+            self._penalty.update_state([estimate.penalty], sample_weight)
         return self.get_metrics_result()
 
 

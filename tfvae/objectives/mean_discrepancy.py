@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from tfvae import distributions, replicas
 from tfvae.checks import choice, positive
 from tfvae.objectives.bounds import elbo
 from tfvae.objectives.objective import REGISTRY, Objective
@@ -36,8 +37,8 @@ class InfoVAE(Objective):
     `weight` its α + λ − 1. With `beta=0` nothing is asked of q(z|x) itself: that is the MMD-VAE,
     and the WAE-MMD of Tolstikhin et al. 2018.
 
-    MMD² is estimated without bias from the batch and as many draws from the prior. Under
-    `tf.distribute` the two sets are those of each replica.
+    MMD² is estimated without bias from the batch and as many draws from the prior. Replicas that
+    share a batch share both sets.
 
     Source: Zhao, Song and Ermon 2019, "InfoVAE: balancing learning and inference in variational
     autoencoders", eq. 6 and sec. 3.2.
@@ -58,10 +59,13 @@ class InfoVAE(Objective):
 
     def penalty(self, layer, seed) -> tf.Tensor:
         """Return the share of each example in weight · MMD², `[B]`."""
-        z = layer.z
-        drawn_for_all = 2 - len(layer.p.batch_shape)  # a p with a condition has a batch of its own
-        prior_z = layer.p.sample(tf.shape(z)[:drawn_for_all], seed=seed)
-        return self.weight * squared_discrepancy(z, prior_z, KERNELS[self.kernel])
+        num_samples, size = tf.unstack(tf.shape(layer.z)[:2])
+        if len(layer.p.batch_shape):  # a p with a condition has a batch of its own
+            prior_z, _ = distributions.sample_and_log_prob(layer.p, [num_samples], seed)
+        else:
+            _, whole = replicas.place(size)
+            prior_z = replicas.own(layer.p.sample([num_samples, whole], seed=seed), size, axis=1)
+        return self.weight * squared_discrepancy(layer.z, prior_z, KERNELS[self.kernel])
 
     def get_config(self):  # noqa: D102
         return {"weight": self.weight, "kernel": self.kernel}
@@ -75,25 +79,28 @@ def squared_discrepancy(z: tf.Tensor, other: tf.Tensor, kernel) -> tf.Tensor:
     averaged over the K samples.
 
     Args:
-        z: draws from q(z|x_i), `[K, B, *event]`.
+        z: draws from q(z|x_i), `[K, B, *event]`; of replicas that share a batch, this one's part.
         other: as many from p(z).
         kernel: function of (‖z − z'‖², D).
     """
     shape = tf.shape(z)
     size = math.prod(z.shape[2:])
     flat = [tf.reshape(values, [shape[0], shape[1], size]) for values in (z, other)]
-    count = tf.cast(shape[1], tf.float32)
+    everywhere = [replicas.gather(values, axis=1) for values in flat]
+    first, whole = replicas.place(shape[1])
+    count = tf.cast(whole, tf.float32)
+    itself = tf.one_hot(first + tf.range(shape[1]), whole)  # [B, the whole batch]
 
-    def similarity(a, b):  # [K, B, B]
+    def similarity(a, b):  # [K, B, the whole batch]
         squares = [tf.reduce_sum(values**2, axis=-1) for values in (a, b)]
         products = tf.matmul(a, b, transpose_b=True)
         distance = squares[0][:, :, tf.newaxis] + squares[1][:, tf.newaxis] - 2.0 * products
         return kernel(tf.maximum(distance, 0.0), size)
 
-    def with_others(a):  # [K, B]
-        values = similarity(a, a)
-        total = tf.reduce_sum(values, -1) - tf.linalg.diag_part(values)
+    def with_others(part, all_of_it):  # [K, B]
+        total = tf.reduce_sum(similarity(part, all_of_it) * (1.0 - itself), -1)
         return tf.math.divide_no_nan(total, count - 1.0)
 
-    across = tf.reduce_mean(similarity(*flat), axis=-1)
-    return tf.reduce_mean(with_others(flat[0]) + with_others(flat[1]) - 2.0 * across, axis=0)
+    of_z, of_other = map(with_others, flat, everywhere)
+    across = tf.reduce_mean(similarity(flat[0], everywhere[1]), axis=-1)
+    return tf.reduce_mean(of_z + of_other - 2.0 * across, axis=0)

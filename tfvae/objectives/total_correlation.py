@@ -20,7 +20,7 @@ class BetaTCVAE(Objective):
     q(z) is estimated by the mixture over the batch, (1/B) Σ_j q(z|x_j): the paper's minibatch
     weighted sampling (eq. 5) up to a constant that holds the number of examples in the data, which
     no gradient depends on. The estimate is biased towards 0 in small batches. A step makes
-    `[K, B, B, D]` log-densities. Under `tf.distribute` the mixture is that of each replica.
+    `[K, B, B, D]` log-densities. Replicas that share a batch share its mixture.
 
     Source: Chen, Li, Grosse and Duvenaud 2018, "Isolating sources of disentanglement in VAEs",
     eq. 4 with α = γ = 1.
@@ -53,13 +53,15 @@ def total_correlation(q, z: tf.Tensor) -> tf.Tensor:
     q(z|x_j); the mean over i estimates TC(z) in nats.
 
     Args:
-        q: q(z|x) of the batch, batch shape `[B]`, with independent units.
+        q: q(z|x) of the batch, batch shape `[B]`, with independent units; of replicas that share a
+            batch, this one's part.
         z: drawn from it, `[K, B, *event]`.
 
     Raises:
         InvalidArgument: a q whose units are not independent.
     """
-    by_unit = distributions.log_prob_by_unit(q, z[:, :, tf.newaxis])  # [K, B_i, B_j, D]
+    mixture = distributions.of_whole_batch(q)
+    by_unit = distributions.log_prob_by_unit(mixture, z[:, :, tf.newaxis])  # [K, B_i, B_j, D]
     if by_unit is None:
         raise InvalidArgument(
             f"'beta_tcvae' needs q(z_d|x) of every single latent; of the posterior {q.name} they "

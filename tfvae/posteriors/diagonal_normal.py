@@ -31,7 +31,7 @@ class DiagonalNormal(Posterior):
     def distribution(self, params, batch_ndims):  # noqa: D102
         loc, raw = tf.split(params, 2, axis=-1)
         scale = softplus_scale(raw) if self.scale == "softplus" else tf.exp(0.5 * raw)
-        return independent(NormalLatent(loc, scale), batch_ndims)
+        return independent(NormalLatent(loc, scale, batch_ndims), batch_ndims)
 
     def get_config(self):  # noqa: D102
         return {"scale": self.scale}

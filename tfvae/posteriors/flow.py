@@ -75,7 +75,7 @@ class FlowPosterior(Posterior):
     def distribution(self, params, batch_ndims):  # noqa: D102
         size = (params.shape[-1] - self.context_size) // 2
         loc, raw, context = tf.split(params, [size, size, self.context_size], -1)
-        base = independent(NormalLatent(loc, softplus_scale(raw)), batch_ndims)
+        base = independent(NormalLatent(loc, softplus_scale(raw), batch_ndims), batch_ndims)
         return FlowDistribution(base, self.flow, context if self.context_size else None)
 
     def get_config(self):  # noqa: D102

@@ -59,9 +59,11 @@ class FullCovarianceNormal(tfd.Distribution):
     """N(μ, L Lᵀ), with its KL to independent normals in closed form.
 
     Args:
-        loc: μ, `[..., D]`.
-        lower: L, `[..., D, D]`, lower triangular with a positive diagonal.
+        loc: μ, `[..., B, D]`.
+        lower: L, `[..., B, D, D]`, lower triangular with a positive diagonal.
     """
+
+    draws_by_example = True
 
     def __init__(self, loc, lower):
         self.loc, self.lower = loc, lower
@@ -88,7 +90,8 @@ class FullCovarianceNormal(tfd.Distribution):
 
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], tf.shape(self.loc)], 0)
-        noise = random.stateless_normal(shape, tfp.random.sanitize_seed(seed))
+        examples = len(self.loc.shape) - 1
+        noise = random.stateless_normal(shape, tfp.random.sanitize_seed(seed), examples)
         return self.loc + tf.linalg.matvec(self.lower, noise)
 
     def _log_prob(self, z):

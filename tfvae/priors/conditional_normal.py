@@ -72,7 +72,8 @@ class ConditionalNormal(Prior):
             )
         loc, raw = tf.split(self.network(condition), 2, axis=-1)
         shape = tf.concat([tf.shape(condition)[:-1], self.latent_shape], 0)
-        normal = NormalLatent(tf.reshape(loc, shape), softplus_scale(tf.reshape(raw, shape)))
+        loc, scale = tf.reshape(loc, shape), softplus_scale(tf.reshape(raw, shape))
+        normal = NormalLatent(loc, scale, len(condition.shape) - 1)
         return tfd.Independent(normal, len(self.latent_shape))
 
     def get_config(self):  # noqa: D102

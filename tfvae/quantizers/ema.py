@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
+from tfvae import replicas
 from tfvae.checks import below_one, not_negative
 from tfvae.quantizers import usage
 from tfvae.quantizers.nearest import NearestCode
-from tfvae.quantizers.quantizer import REGISTRY, sum_over_replicas
+from tfvae.quantizers.quantizer import REGISTRY
 
 
 @REGISTRY.register("ema")
@@ -80,7 +81,7 @@ class EMAVectorQuantizer(NearestCode):
 
     def moved(self, vectors, codes):
         """Return the state of the codes after a batch, each vector the mean of its cell."""
-        counts, sums = sum_over_replicas(
+        counts, sums = replicas.sums(
             [
                 usage.count(codes, self.num_embeddings),
                 tf.math.unsorted_segment_sum(vectors, codes, self.num_embeddings),

@@ -36,7 +36,7 @@ class GumbelSoftmaxQuantizer(Codebook):
         kl_weight: w.
         initializer: of the table; see `Codebook`.
         similarity: "euclidean" or "cosine"; see `Codebook`.
-        seed: with the step and the replica, decides the noise.
+        seed: with the step, decides the noise.
 
     Raises:
         InvalidArgument: a value that cannot be used.
@@ -73,7 +73,7 @@ class GumbelSoftmaxQuantizer(Codebook):
         if not training:
             codes = nearest(vectors, table)
             return Quantized(tf.gather(table, codes), codes, loss)
-        noise = random.gumbel(random.stateless_uniform(tf.shape(log_q), self.draw_seed()))
+        noise = random.gumbel(random.stateless_uniform(tf.shape(log_q), self.draw_seed(), 0))
         perturbed = log_q + noise
         codes = tf.argmax(perturbed, axis=-1, output_type=tf.int32)
         relaxed = tf.matmul(tf.nn.softmax(perturbed / self.temperature), table)

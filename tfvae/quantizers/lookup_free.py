@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfvae import replicas
 from tfvae.checks import not_negative, positive, whole
 from tfvae.errors import InvalidArgument
 from tfvae.quantizers import gradients, radix
@@ -26,8 +27,8 @@ class LookupFreeQuantizer(Quantizer):
     bits'. The second is exact for D up to 18; for larger D it is the sum of the entropies of the
     mean bits, an upper bound that ignores their dependence.
 
-    The last term is the only one that depends on the other vectors of the batch, those of the
-    replica, and is the same for each: the mean over vectors of the loss is that of the paper.
+    The last term is the only one that depends on the other vectors of the batch, on all replicas,
+    and is the same for each: the mean over vectors of the loss is that of the paper.
 
     Source: Yu et al. 2023, "Language model beats diffusion: tokenizer is key to visual generation"
     (MAGVIT-v2), sec. 3.1.
@@ -88,8 +89,7 @@ class LookupFreeQuantizer(Quantizer):
         on, off = tf.sigmoid(log_odds), tf.sigmoid(-log_odds)
         if self.embedding_dim <= EXACT_BITS:
             return each, _entropy(_mean_joint(on, off))
-        means = tf.reduce_sum(tf.stack([on, off]), axis=1) / _count(on)
-        return each, _entropy(means)
+        return each, _entropy(_mean(on, tf.reduce_sum(tf.stack([on, off]), axis=1)))
 
     @property
     def _bases(self):
@@ -120,9 +120,10 @@ def _entropy(probabilities):
     return -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities))
 
 
-def _count(values):
-    # A replica may have no vectors of the last batch.
-    return tf.maximum(tf.cast(tf.shape(values)[0], tf.float32), 1.0)
+def _mean(values, total):
+    """Return the mean over the vectors of all replicas, given this one's values and their sum."""
+    total, count = replicas.sums([total, tf.cast(tf.shape(values)[0], tf.float32)])
+    return total / tf.maximum(count, 1.0)
 
 
 def _mean_joint(on, off):
@@ -134,7 +135,7 @@ def _mean_joint(on, off):
     half = on.shape[-1] // 2
     first = _joint(on[:, :half], off[:, :half])
     second = _joint(on[:, half:], off[:, half:])
-    return tf.matmul(first, second, transpose_a=True) / _count(on)
+    return _mean(on, tf.matmul(first, second, transpose_a=True))
 
 
 def _joint(on, off):

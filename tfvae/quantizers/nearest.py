@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
+from tfvae import replicas
 from tfvae.checks import choice, not_negative
 from tfvae.quantizers import gradients, usage
 from tfvae.quantizers.codebook import Codebook
-from tfvae.quantizers.quantizer import Quantized, sum_over_replicas
+from tfvae.quantizers.quantizer import Quantized
 from tfvae.quantizers.search import nearest
 
 
@@ -97,7 +98,7 @@ class NearestCode(Codebook):
 
     def moved(self, vectors: tf.Tensor, codes: tf.Tensor) -> usage.CodeState:
         """Return the state of the codes after a batch."""
-        (counts,) = sum_over_replicas([usage.count(codes, self.num_embeddings)])
+        (counts,) = replicas.sums([usage.count(codes, self.num_embeddings)])
         counts = self.counts + usage.rate(self.decay, self.step) * (counts - self.counts)
         return usage.CodeState(tf.convert_to_tensor(self.table), counts)
 

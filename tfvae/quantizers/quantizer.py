@@ -47,7 +47,7 @@ class Quantizer(keras.layers.Layer):
     Args:
         embedding_dim: D, the size of a vector.
         codebook_size: K, the number of values that one code takes.
-        seed: with the step and the replica, decides all noise; None for a quantizer without.
+        seed: with the step, decides all noise; None for a quantizer without.
 
     Attributes:
         codes_per_vector: `()` for one code a vector, `(Q,)` for Q.
@@ -164,7 +164,7 @@ class Quantizer(keras.layers.Layer):
         )
 
     def draw_seed(self) -> tf.Tensor:
-        """Return the `[2]` int32 seed of this training call on this replica."""
+        """Return the `[2]` int32 seed of this training call, the same on every replica."""
         return random.stream_seed(self.seed, random.Stream.QUANTIZE, self.step)
 
     def ensure_built(self) -> None:
@@ -181,11 +181,3 @@ class Quantizer(keras.layers.Layer):
             f"embedding_dim = {self.embedding_dim}, known statically. Give the encoder "
             f"{self.embedding_dim} output channels, or the quantizer another embedding_dim."
         )
-
-
-def sum_over_replicas(tensors: list) -> list:
-    """Return the sums of tensors over all replicas that train together."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return tensors
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)

@@ -103,8 +103,6 @@ class ResidualQuantizer(Composite):
         """Return which levels count in this call, Q boolean scalars; the same on every replica."""
         depth = self.num_quantizers
         if training and self.dropout:
-            # Not `draw_seed`, in which every replica has a seed of its own: the averages over all
-            # replicas must be of the same levels.
             seed = random.make_seed(self.seed)
             seed = random.fold_in(seed, int(random.Stream.QUANTIZE), self.step)
             drops, share = tf.unstack(random.stateless_uniform([2], seed))

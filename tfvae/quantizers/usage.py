@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfvae import replicas
 from tfvae.random import stateless_uniform
 
 
@@ -51,14 +52,14 @@ def revive(state: CodeState, vectors: tf.Tensor, threshold: float, seed: tf.Tens
     would be replaced again at once, and with its old sum an average would draw it back.
 
     Args:
-        state: of all codes.
-        vectors: the batch, `[N, D]`; if empty, nothing changes.
+        state: of all codes, the same on every replica.
+        vectors: this replica's part of the batch, `[N, D]`; if the batch is empty, nothing changes.
         threshold: in vectors per batch, over all replicas.
-        seed: `[2]` int32.
+        seed: `[2]` int32, the same on every replica.
     """
-    dead = (state.counts < threshold) & (tf.shape(vectors)[0] > 0)
+    rows, found = random_rows(vectors, state.table.shape[0], seed)
+    dead = (state.counts < threshold) & found
     start = tf.maximum(tf.reduce_mean(state.counts), threshold)
-    rows = random_rows(vectors, state.table.shape[0], seed)
     table = tf.where(dead[:, tf.newaxis], rows, state.table)
     counts = tf.where(dead, start, state.counts)
     if state.sums is None:
@@ -66,13 +67,23 @@ def revive(state: CodeState, vectors: tf.Tensor, threshold: float, seed: tf.Tens
     return CodeState(table, counts, tf.where(dead[:, tf.newaxis], start * rows, state.sums))
 
 
-def random_rows(vectors: tf.Tensor, count: int, seed: tf.Tensor) -> tf.Tensor:
-    """Return `count` random rows of `[N, D]`; none twice unless there are fewer than `count`.
+def random_rows(vectors: tf.Tensor, count: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return `count` random rows of the vectors of all replicas, and whether there are any.
 
-    Of no vectors (a replica may have no examples of the last batch), zeros.
+    No row comes twice unless there are fewer than `count`. Of no vectors, the rows are zeros.
+
+    Args:
+        vectors: those of this replica, `[N, D]`.
+        count: how many to choose.
+        seed: `[2]` int32.
     """
     size = tf.shape(vectors)[0]
+    first, whole = replicas.locate(size)
     # One more entry at the end, which only the empty batch reaches.
-    order = tf.pad(tf.argsort(stateless_uniform([size], seed)), [[0, 1]])
-    chosen = tf.gather(order, tf.range(count) % tf.maximum(size, 1))
-    return tf.gather(tf.pad(vectors, [[0, 1], [0, 0]]), chosen)
+    order = tf.pad(tf.argsort(stateless_uniform([whole], seed)), [[0, 1]])
+    chosen = tf.gather(order, tf.range(count) % tf.maximum(whole, 1)) - first
+    # A row is on one replica, and zeros on the others: the sum moves no more than what is chosen.
+    is_here = (chosen >= 0) & (chosen < size)
+    here = tf.gather(tf.pad(vectors, [[0, 1], [0, 0]]), tf.where(is_here, chosen, size))
+    (rows,) = replicas.sums([here])
+    return rows, whole > 0

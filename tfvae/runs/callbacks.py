@@ -6,6 +6,7 @@ import time
 
 import keras
 
+from tfvae import distribute
 from tfvae.callbacks import Resume
 from tfvae.checkpoints import Position
 from tfvae.errors import NonFiniteLoss
@@ -49,6 +50,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
             )
 
     def _remedy(self):
+        if not distribute.is_chief(self.model.distribute_strategy):
+            return "Worker 0 says what is kept."
         kept, position = "There is no checkpoint yet.", self.resume.restore(self.model)
         if position is not None:
             with atomic(self.run.last_good_file) as temporary:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import code_priors, conditions
+from tfvae import code_priors, conditions, distribute
 from tfvae.config import CodePriorConfig, Config
 from tfvae.data import shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile
@@ -47,7 +47,8 @@ def train_prior(
 
     Returns:
         The section "code_prior": nats per example (`loss`, `val_loss`), `uniform`, what the uniform
-        prior takes, `bits_per_code`, all of the validation images, and `epoch`, the one kept.
+        prior takes, `bits_per_code`, all of the validation images, and `epoch`, the one kept. On
+        workers other than number 0, which write nothing, nothing.
 
     Raises:
         TfvaeError: no run of a VQ-VAE, settings or data that cannot be used, a fit that waits to be
@@ -58,6 +59,8 @@ def train_prior(
     start = time.perf_counter()
     run = RunDirectory(run_dir)
     config = config or (fit_to_resume(run).read_config() if resume else run.read_config())
+    strategy = loop.strategy("code_prior", config.code_prior)
+    chief = distribute.is_chief(strategy)
     model = run.load_model()
     if not isinstance(model, CodeModel):
         raise InvalidArgument(
@@ -73,12 +76,17 @@ def train_prior(
     splits = splits or load_data(config)
     parts = (splits.train, splits.validation)
     codes, held_out = (encode_all(model, images) for images in parts)
-    prior = _new_prior(model, options, splits.condition)
-    if not resume:
+    with strategy.scope():
+        prior = _new_prior(model, options, splits.condition)
+    distribute.wait(strategy)  # until all have read what the next lines change
+    if chief and not resume:
         run.forget_code_prior()
-    run.code_prior.write_config(config)
+    if chief:
+        run.code_prior.write_config(config)
     labels = [images.conditions_of(prior) for images in parts]
     fitted = _fit(run, prior, config, (codes, held_out), labels, progress)
+    if not chief:
+        return {}
     clear_strays(run.path)
     rows, best = fitted.rows, callbacks.best_epoch(fitted.rows, "val_loss")
     model.prior = prior
@@ -188,7 +196,8 @@ def _fit(run, prior, config: Config, parts, labels, progress):
     batch_size = min(options.batch_size, len(codes))
     batches = shuffled_batches(codes, batch_size, options.seed, conditions=labels[0])
     steps = options.epochs * batches.num_batches
-    prior.compile(Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)))
+    with prior.distribute_strategy.scope():
+        prior.compile(Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)))
     best = keras.callbacks.EarlyStopping("val_loss", patience=math.inf, restore_best_weights=True)
     return loop.fit(
         prior,

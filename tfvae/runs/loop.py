@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfvae import distribute
 from tfvae.callbacks import Resume
 from tfvae.data import Batches
-from tfvae.errors import DivergedLoss, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.errors import DivergedLoss, InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.files import cannot_write, hindrance
 from tfvae.runs import callbacks
 from tfvae.runs.directory import TrainingDirectory
@@ -20,13 +21,29 @@ class Fitted(NamedTuple):
 
     Attributes:
         start_loss: the validation loss before the first step, in nats per example, or None.
-        rows: the history.
+        rows: the history; empty but for the chief of several workers.
         checkpoints: how many there were, and what they cost, for the report.
     """
 
     start_loss: float | None
     rows: list[dict]
     checkpoints: dict
+
+
+def strategy(section: str, settings) -> tf.distribute.Strategy:
+    """Return the strategy of settings with `distribute` and `batch_size`; see `tfvae.distribute`.
+
+    Raises:
+        InvalidArgument: there are no several devices, or their number does not divide the batch.
+    """
+    chosen = distribute.strategy(settings.distribute)
+    count = chosen.num_replicas_in_sync
+    if settings.batch_size % count:
+        raise InvalidArgument(
+            f"{section}.batch_size is {settings.batch_size}, which {count} devices cannot share "
+            f"evenly. Choose a multiple of {count}."
+        )
+    return chosen
 
 
 def fit(
@@ -61,12 +78,15 @@ def fit(
     """
     resume = Resume(files.checkpoints.path, minutes, how)
     history = callbacks.History(files)
-    hooks = [callbacks.StopAtNonFinite(files, resume), history, *hooks, resume]
+    chief = distribute.is_chief(model.distribute_strategy)
+    writes = [history] if chief else []
+    hooks = [callbacks.StopAtNonFinite(files, resume), *writes, *hooks, resume]
     with contextlib.ExitStack() as stack:
-        if progress:
+        if progress and chief:
             bar = callbacks.Progress(files.checkpoints.last(), epochs)
             hooks.append(stack.enter_context(bar))
         try:
+            stack.enter_context(distribute.watching_workers(model.distribute_strategy, how))
             start = _loss(model, options["validation_data"]) if measure_start else None
             model.fit(batches, epochs=epochs, callbacks=hooks, verbose=0, **options)
         except KeyboardInterrupt as error:

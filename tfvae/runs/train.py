@@ -4,7 +4,7 @@ import time
 
 import keras
 
-from tfvae import data
+from tfvae import data, distribute, paths
 from tfvae.checkpoints import Position
 from tfvae.config import Config
 from tfvae.errors import InvalidArgument, InvalidFile
@@ -24,6 +24,9 @@ def train(
     functions of the seed, the epoch and the step, so a run that is resumed goes on at the very
     batch, and ends with the same weights as one that was not interrupted (`callbacks.Resume`).
 
+    Of several workers (`training.distribute = "multiworker"`) each calls this with the same
+    arguments; worker 0 writes, and the others return once the training has ended.
+
     Args:
         config: the complete configuration.
         run_dir: folder to write to; it may not hold a run unless `resume`.
@@ -41,19 +44,25 @@ def train(
         TfvaeWarning: the loss ended above where it started.
     """
     start = time.perf_counter()
+    strategy = loop.strategy("training", config.training)
+    chief = distribute.is_chief(strategy)
     splits = splits or load_data(config)
     config = with_networks(config, splits.shape)
     run = RunDirectory(run_dir)
     if resume:
         check_epochs("The run", run.path, run.position(), config.training.epochs)
-    model = build_model(config, splits)
+    else:
+        paths.check_new_run(run_dir)
+    with strategy.scope():
+        model = build_model(config, splits)
     _check_splits(model, splits)
     if isinstance(model, LatentVariableModel):
         model.check_memory(config.training.num_samples, config.training.batch_size)
     batches = splits.train.batches(config.training.batch_size, config.training.seed)
-    if resume:
+    distribute.wait(strategy)  # until all have seen that the folder holds no run
+    if chief and resume:
         run.write_config(config)
-    else:
+    elif chief:
         run = RunDirectory.create(run_dir, config)
 
     fitted = loop.fit(
@@ -64,13 +73,17 @@ def train(
         f"Continue with `tfvae train --resume --run-dir {run.path}`.",
         progress,
         config.training.checkpoint_minutes,
-        hooks=_hooks(config, run),
+        hooks=_hooks(config, run, chief),
         measure_start=True,
         validation_data=splits.validation.dataset(config.training.batch_size),
     )
+    if not chief:
+        return run
     _settle_prior(run, model)
     with atomic(run.model_file) as temporary:
         model.save(temporary)
+    if distribute.is_multi_worker(strategy):
+        model = model.copy()  # that needs no other worker: they are gone
     pictures.draw(run, model, splits, fitted.rows)
     update_report(
         run.path,
@@ -78,8 +91,9 @@ def train(
         {
             "seconds": round(time.perf_counter() - start, 1),
             "epochs": config.training.epochs,
-            "steps": int(model.step),
+            "steps": model.steps_made,
             "parameters": model.count_params(),
+            "replicas": strategy.num_replicas_in_sync,
             "checkpoints": fitted.checkpoints,
         },
     )
@@ -87,8 +101,9 @@ def train(
     return run
 
 
-def _hooks(config, run):
-    hooks = [keras.callbacks.TensorBoard(run.tensorboard, write_graph=False)]
+def _hooks(config, run, chief):
+    board = keras.callbacks.TensorBoard(run.tensorboard, write_graph=False)
+    hooks = [board] if chief else []
     if config.training.ema_momentum:
         hooks.append(keras.callbacks.SwapEMAWeights())  # so that validation is of the average
     return hooks

@@ -1,0 +1,72 @@
+"""A short part of `benchmarks/workers.py`: two processes that train together on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfvae.tools.main import main
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "workers.py"
+TWO = ["127.0.0.1:1", "127.0.0.1:2"]
+
+
+def results(tmp_path, *arguments):
+    """Return what the benchmark measured; all of it must be as it should be."""
+    file = tmp_path / "workers.json"
+    command = [sys.executable, str(BENCHMARK), *arguments, "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(file.read_text())
+
+
+def test_two_workers_train_as_one_process(tmp_path):
+    families = ("vae", "nvil", "vqvae-ema", "transformer-prior")
+    rows = results(tmp_path, "--steps", "3", "--families", *families, "--recipes")["families"]
+    assert [row["family"] for row in rows] == list(families)
+    for row in rows:
+        assert row["steps"] == 3
+        assert row["workers_agree"]
+        assert row["loss"] < 1e-5
+        assert row["weights"] < 1e-3  # Adam moves by 1e-3 a step, whatever the gradient
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_other_and_both_go_on_to_the_same_weights(tmp_path):
+    (row,) = results(tmp_path, "--families", "--recipes", "vae-digits")["kills"]
+    assert row["same"]
+    assert row["the_other_ended_after"] < 100
+    assert not row["resumed_from"].endswith("-00000000")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (None, [], "TF_CONFIG, which is not set"),
+        ("{}", [], "TF_CONFIG has no section 'cluster'"),
+        ({"worker": TWO[:1]}, [], "names 1 worker"),
+        ({"worker": TWO}, [], "Several workers need --run-dir"),
+        ({"worker": TWO}, ["--set", "training.jit_compile=true"], "XLA compiles no step"),
+    ],
+)
+def test_what_cannot_train_together_is_refused_at_once(monkeypatch, capsys, text, options, message):
+    if isinstance(text, dict):
+        text = json.dumps({"cluster": text, "task": {"type": "worker", "index": 0}})
+    monkeypatch.setattr(os, "environ", {**os.environ, **({"TF_CONFIG": text} if text else {})})
+    monkeypatch.setattr(
+        sys, "argv", ["tfvae", "train", "vae-digits", "--distribute", "multiworker", *options]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_strategy_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tfvae", "train", "vae-digits", "--distribute", "mirored"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Did you mean 'mirrored'" in capsys.readouterr().err
