@@ -186,6 +186,35 @@ def test_a_picture_in_a_shard_is_sized_before_it_is_decoded(tmp_path, suffix, ki
     assert peak() - before < 50 << 20
 
 
+@pytest.mark.parametrize(("group", "options"), [(1, ""), (8, ",uncompressed")])
+def test_chunks_of_array_records_are_found(tmp_path, rng, monkeypatch, group, options):
+    """Those that lie in one block, and those that go across several."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(tmp_path / "x.array_record"), f"group_size:{group}{options}")
+    sizes = [*rng.integers(0, 70_000, 40), *[0] * 200]
+    for size in sizes:
+        writer.write(rng.bytes(size))
+    writer.close()
+    found = []
+    monkeypatch.setattr(memory, "check_unpacked", lambda _, unpacked, *__: found.append(unpacked))
+    untrusted.check_array_record(tmp_path / "x.array_record")
+    wanted = np.sum(np.reshape(sizes, (-1, group)), 1).tolist()
+    assert found[: len(wanted) + 1] == [0, *wanted], "a signature and the records"
+    assert len(found) == len(wanted) + 5, "and an index of them, padded to a block, twice"
+
+
+def test_a_record_is_sized_before_it_is_unpacked(tmp_path):
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(tmp_path / "x.array_record"), "group_size:1")
+    for record in (b"small", bytes(300 << 20)):
+        writer.write(record)
+    writer.close()
+    with pytest.raises(InvalidData, match=r"x\.array_record has .* would take 314\.6 MB"):
+        data.load(str(tmp_path / "x.array_record"))
+
+
 def test_a_record_that_says_it_is_longer_than_its_file_is_refused(tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         writer.write(bytes(100))

@@ -16,6 +16,8 @@ from tfvae.errors import InvalidData, InvalidFile, TfvaeError
 # What is read as a picture. Pillow knows more formats, some of which call other programs.
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA")
 _WEIGHTS = "model.weights.h5"
+_BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 1 << 16, 24, 40  # of Riegeli, in bytes
+_CHUNKS = (b"s", b"m", b"p", b"r", b"t")  # their kinds
 _ARROW_DICTIONARY, _ARROW_BATCH = 2, 3  # kinds of messages
 
 
@@ -173,6 +175,36 @@ def _unpacked_batch(message):
     body = memoryview(message.body)
     begins = (body[begin : begin + 8] for begin, length in spans.reshape(-1, 2) if length >= 8)
     return sum(max(0, int.from_bytes(begin, "little", signed=True)) for begin in begins)
+
+
+def check_array_record(path: Path) -> None:
+    """Refuse an ArrayRecord file in which a chunk says it unpacks to more than the file may.
+
+    The chunks are walked through from the first, as far as they can be told. The format is
+    Riegeli's: blocks of 64 KiB, each with a header, which chunks go across.
+
+    Raises:
+        InvalidData: one does.
+    """
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            overhead = _BLOCK_HEADER if place % _BLOCK == 0 else 0
+            header = file.read(overhead + _CHUNK_HEADER + _BLOCK_HEADER)[overhead:]
+            left = _BLOCK - (place + overhead) % _BLOCK
+            header = (header[:left] + header[left + _BLOCK_HEADER :])[:_CHUNK_HEADER]
+            if len(header) < _CHUNK_HEADER or header[24:25] not in _CHUNKS:
+                return
+            length, unpacked = (int.from_bytes(header[n : n + 8], "little") for n in (8, 32))
+            memory.check_unpacked(str(path), unpacked, size, InvalidData)
+            least = place + int.from_bytes(header[25:32], "little")  # a byte for each record
+            if 0 < least % _BLOCK < _BLOCK_HEADER:
+                least += _BLOCK_HEADER - least % _BLOCK
+            inside = max(0, place % _BLOCK - _BLOCK_HEADER) + _CHUNK_HEADER + length
+            blocks, rest = divmod(inside, _BLOCK - _BLOCK_HEADER)
+            end = (place // _BLOCK + blocks) * _BLOCK + (rest and _BLOCK_HEADER + rest)
+            place = max(end, least)
 
 
 def check_model_file(path: str | Path) -> None:

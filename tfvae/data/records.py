@@ -232,6 +232,7 @@ class _ArrayRecords:
     def __init__(self, path):
         from array_record.python.array_record_module import ArrayRecordReader
 
+        untrusted.check_array_record(path)
         try:
             self.reader, self.lock = ArrayRecordReader(os.fspath(path)), threading.Lock()
             self.count = self.reader.num_records()
