@@ -3,7 +3,8 @@
     python benchmarks/streaming.py --folder /tmp --figure docs/images/streaming.png
 
 writes ten million random 32×32 images into an `.npy` file in `--folder` (10 GB), trains a small VAE
-on them for one epoch, and on the same steps with images in memory, and deletes the file.
+on them for one epoch, and in pairs on some steps with these images and with images in memory, with
+large and with small batches, and deletes the file.
 """
 
 import argparse
@@ -20,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-BATCH, SHAPE = 1000, (32, 32, 1)
+BATCH, SMALL_BATCH, SHAPE = 1000, 100, (32, 32, 1)
 IN_MEMORY = 100_000
 
 
@@ -79,17 +80,39 @@ def make_model():
 
 
 def rate(model, batches, steps):
-    """Return the images in a second over the steps after the first 20."""
+    """Return the images in a second, and the milliseconds of processor time for 1000 of them.
+
+    They are those of the steps after the first 20.
+    """
     import keras
 
-    times = []
+    times, busy = [], []
 
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             times.append(time.perf_counter())
+            busy.append(time.process_time())
 
     model.fit(batches.take(steps), verbose=0, callbacks=[Clock()])
-    return (steps - 20) * BATCH / (times[-1] - times[0])
+    count = (steps - 20) * batches.identity["batch_size"]
+    return count / (times[-1] - times[0]), 1e6 * (busy[-1] - busy[0]) / count
+
+
+def compare(model, in_memory, streamed, batch_size, rounds):
+    """Return the medians over pairs of an epoch's part in memory and one that is streamed."""
+    held, read = in_memory.batches(batch_size), streamed.batches(batch_size)
+    steps = min(held.num_batches, read.num_batches)
+    model.fit(held.take(20), verbose=0)  # the graph is made
+    pairs = np.array([[rate(model, each, steps) for each in (held, read)] for _ in range(rounds)])
+    rates, busy = np.median(pairs, 0).T
+    return {
+        "images_per_second_in_memory": round(rates[0]),
+        "images_per_second_streamed": round(rates[1]),
+        "ratio_of_pairs": [round(b / a, 3) for a, b in pairs[..., 0]],
+        "ratio_median_of_pairs": round(statistics.median(b / a for a, b in pairs[..., 0]), 3),
+        "processor_ms_per_1000_images_in_memory": round(busy[0], 1),
+        "processor_ms_per_1000_images_streamed": round(busy[1], 1),
+    }
 
 
 def first_batch(batches, first):
@@ -112,16 +135,19 @@ def measure(path, rounds, figure):
     model = make_model()
     in_memory = tfvae.data.Images(
         np.random.default_rng(0).integers(0, 256, (IN_MEMORY, *SHAPE), np.uint8), 255.0
-    ).batches(BATCH)
-    model.fit(in_memory.take(20), verbose=0)  # the graph is made
+    )
+    model.fit(in_memory.batches(BATCH).take(20), verbose=0)
     baseline = memory.now()
 
     start = time.perf_counter()
-    streamed = tfvae.data.load(str(path)).train.batches(BATCH)
+    images = tfvae.data.load(str(path), memory_gb=0).train
     opened = time.perf_counter() - start
 
-    steps = min(IN_MEMORY // BATCH, streamed.num_batches)
-    pairs = [[rate(model, each, steps) for each in (in_memory, streamed)] for _ in range(rounds)]
+    compared = {
+        f"batch_{size}": compare(model, in_memory, images, size, rounds)
+        for size in (BATCH, SMALL_BATCH)
+    }
+    streamed = images.batches(BATCH)
     resumed = first_batch(streamed, int(0.9 * streamed.num_batches))
 
     with Memory() as samples:
@@ -135,9 +161,7 @@ def measure(path, rounds, figure):
         "images": int(np.load(path, mmap_mode="r").shape[0]),
         "file_gb": round(path.stat().st_size / 1e9, 2),
         "seconds_to_open": round(opened, 2),
-        "images_per_second_in_memory": round(statistics.median(a for a, _ in pairs)),
-        "images_per_second_streamed": round(statistics.median(b for _, b in pairs)),
-        "ratio_median_of_pairs": round(statistics.median(b / a for a, b in pairs), 3),
+        **compared,
         "seconds_to_first_batch_at_90_percent": round(resumed, 3),
         "epoch_seconds": round(epoch, 1),
         "epoch_batches": streamed.num_batches,

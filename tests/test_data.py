@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -432,6 +433,24 @@ class TestFolders:
             (tmp_path / folder).mkdir(exist_ok=True)
         with pytest.raises(InvalidData, match=r"holds no images; expected .png"):
             data.load(str(tmp_path))
+
+    def test_a_folder_that_cannot_be_listed_is_refused(self, tmp_path, write_images, monkeypatch):
+        write_images("images/below", 3)
+        scandir = os.scandir
+
+        def denied(path):
+            if str(path).endswith("below"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr("os.scandir", denied)
+        folder = tmp_path / "images"
+        with pytest.raises(InvalidData, match=rf"^{folder}/below cannot be listed: Permission"):
+            data.load(str(folder))
+
+    def test_the_whole_file_system_is_refused(self):
+        with pytest.raises(InvalidData, match=r"^/ is the whole file system; expected the folder"):
+            data.load("/")
 
     def test_a_part_of_the_splits_is_refused(self, tmp_path, write_images):
         write_images("train", 10)

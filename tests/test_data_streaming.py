@@ -12,6 +12,7 @@ from PIL import Image
 
 import tfvae
 from tfvae import data
+from tfvae.data.arrays import npy_source
 from tfvae.data.arrow import ParquetSource
 from tfvae.data.crc32c import crc32c
 from tfvae.data.source import Blocks, Chain, Subset
@@ -368,3 +369,48 @@ def test_a_run_on_a_stream_is_that_in_memory(tmp_path, pixels, labels, kind):
         assert weights[0][1] == weights[1][1]
     else:
         assert abs(weights[0][1] - weights[1][1]) < 20
+
+
+def test_codes_that_start_from_a_stream_start_at_the_centres_of_all_of_it(tmp_path):
+    """Black pictures, then white ones: those that come first in the file would give one centre."""
+    x = np.repeat(np.array([0, 255], np.uint8), 30).reshape(60, 1, 1, 1) * np.ones((1, 4, 4, 1))
+    np.save(tmp_path / "x.npy", x.astype(np.uint8))
+    tables = []
+    for gigabytes in (1.0, 0.0):
+        keras.utils.set_random_seed(0)
+        train = data.load(str(tmp_path / "x.npy"), memory_gb=gigabytes).train
+        model = tfvae.VQVAE(
+            encoder=keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(3, 4)]),
+            decoder=keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Conv2DTranspose(1, 4)]),
+            quantizer=tfvae.quantizers.VectorQuantizer(2, 3, initializer="kmeans"),
+        )
+        model.compile(keras.optimizers.SGD(0.0))
+        model.fit(train.batches(8), verbose=0)
+        tables.append(model.quantizer.table.numpy())
+        vectors = model.encoder(np.float32([x[0], x[-1]]) / 255).numpy()[:, 0, 0]
+        order, wanted = np.argsort(tables[-1][:, 0]), np.argsort(vectors[:, 0])
+        np.testing.assert_allclose(tables[-1][order], vectors[wanted], atol=1e-5)
+    np.testing.assert_array_equal(*tables)
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_named(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((60, 4, 4), np.uint8))
+    train = data.load(str(path), memory_gb=0).train
+    with path.open("r+b") as file:
+        file.truncate(500)
+    with pytest.raises(InvalidData, match=r"x\.npy"):
+        train.numpy()
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "<f8", "?"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_images_of_an_npy_file_by_number(tmp_path, rng, dtype, order):
+    x = (200 * rng.random((20, 3, 2, 1))).astype(dtype)
+    np.save(tmp_path / "x.npy", np.asarray(x, order=order))
+    source = npy_source(tmp_path / "x.npy")
+    for index in ([4, 5, 6, 0, 19, 19, 18, 1, 2], range(20), [7], []):
+        index = np.array(index, np.int64)
+        read = source.read(index)
+        assert read.dtype == source.dtype
+        np.testing.assert_array_equal(read, x[index].astype(source.dtype))

@@ -6,7 +6,10 @@ import resource
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfvae import data, memory, runs, untrusted
@@ -87,6 +90,139 @@ def test_a_file_of_another_format_is_no_picture(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
     with pytest.raises(InvalidData, match=r"a\.png cannot be read as an image"):
         data.read_images(tmp_path)
+
+
+def write_table(path, table, **options):
+    """Write an Arrow stream, an Arrow file or a Parquet file, by the name."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path, **options)
+        return
+    new = pa.ipc.new_file if "file" in path.name else pa.ipc.new_stream
+    with new(str(path), table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "file.arrow", "a.parquet"])
+def test_a_table_is_sized_before_it_is_unpacked(tmp_path, name):
+    table = pa.table({"image": pa.array([bytes(75 << 20)] * 4)})
+    write_table(tmp_path / name, table, compression="zstd")
+    del table
+    pa.default_memory_pool().release_unused()
+    assert (tmp_path / name).stat().st_size < 1 << 20
+    with pytest.raises(
+        InvalidData, match=rf"{name} has .* would take 3\d\d.* TFVAE_MAX_MEMORY=1GB"
+    ):
+        data.load(str(tmp_path / name))
+    assert pa.total_allocated_bytes() < 1 << 20
+
+
+@pytest.mark.parametrize("kind", ["plain", "dictionary"])
+def test_compressed_parts_of_every_kind_are_counted(tmp_path, kind):
+    values = pa.array([bytes(2000)] * 9)
+    if kind == "dictionary":
+        values = values.dictionary_encode()
+    write_table(tmp_path / "a.arrow", pa.table({"x": values}), compression="lz4")
+    stream = pa.py_buffer((tmp_path / "a.arrow").read_bytes())
+    messages = list(pa.ipc.MessageReader.open_stream(pa.BufferReader(stream)))
+    sizes = [untrusted._unpacked_batch(message) for message in messages]
+    if kind == "dictionary":
+        assert [message.type for message in messages] == ["schema", "dictionary", "record batch"]
+        assert (sizes[0], sizes[1] // 1000) == (0, 2)
+    else:
+        assert (sizes[0], sizes[1] // 1000) == (0, 18)
+
+
+def test_a_table_whose_pages_repeat_a_picture_is_sized_as_it_is_read(tmp_path):
+    """The metadata of a dictionary count each picture once."""
+    table = pa.table({"image": pa.array([bytes(1 << 20)] * 400)})
+    write_table(tmp_path / "a.parquet", table, dictionary_pagesize_limit=1 << 24)
+    metadata = pyarrow.parquet.read_metadata(tmp_path / "a.parquet").row_group(0)
+    assert metadata.total_byte_size < 2 << 20
+    with pytest.raises(InvalidData, match=r"a\.parquet has .* would take 2\d\d"):
+        data.load(str(tmp_path / "a.parquet"))
+
+
+def test_rows_that_take_no_room_are_counted(tmp_path):
+    write_table(tmp_path / "a.parquet", pa.table({"image": pa.nulls(40_000_000, pa.binary())}))
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    with pytest.raises(InvalidData, match=r"a\.parquet has .* would take 320\.0 MB"):
+        data.load(str(tmp_path / "a.parquet"))
+
+
+def test_a_list_of_nulls_is_not_made(tmp_path):
+    nulls = pa.list_(pa.list_(pa.null(), 2**30), 1)
+    write_table(tmp_path / "a.arrow", pa.table({"image": pa.nulls(1, nulls)}))
+    with pytest.raises(InvalidData, match="nested lists of numbers"):
+        data.load(str(tmp_path / "a.arrow"))
+
+
+def test_an_offset_that_leads_out_of_an_arrow_file_is_found(tmp_path):
+    write_table(tmp_path / "a.arrow", pa.table({"image": pa.array([b"\x89PNG" * 30] * 3)}))
+    content = (tmp_path / "a.arrow").read_bytes()
+    offsets = np.array([0, 120, 240, 360], "<i4").tobytes()
+    assert content.count(offsets) == 1
+    wrong = np.array([0, 120, 2**30, 360], "<i4").tobytes()
+    (tmp_path / "a.arrow").write_bytes(content.replace(offsets, wrong))
+    with pytest.raises(InvalidData, match=r"column 'image' of .* is damaged"):
+        data.load(str(tmp_path / "a.arrow"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg"])
+@pytest.mark.parametrize("kind", ["arrow", "tfrecord"])
+def test_a_picture_in_a_shard_is_sized_before_it_is_decoded(tmp_path, suffix, kind):
+    content = io.BytesIO()
+    Image.new("RGB", (6000, 6000)).save(content, suffix)
+    path = tmp_path / f"a.{kind}"
+    if kind == "arrow":
+        write_table(path, pa.table({"image": pa.array([content.getvalue()] * 3)}))
+    else:
+        value = tf.train.BytesList(value=[content.getvalue()])
+        features = tf.train.Features(feature={"image": tf.train.Feature(bytes_list=value)})
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    before = peak()
+    with pytest.raises(InvalidData, match=r"0 of .* a picture of 6,000×6,000 pixels.*108\.0 MB"):
+        data.load(str(path), resize=(8, 8))
+    assert peak() - before < 50 << 20
+
+
+@pytest.mark.parametrize(("group", "options"), [(1, ""), (8, ",uncompressed")])
+def test_chunks_of_array_records_are_found(tmp_path, rng, monkeypatch, group, options):
+    """Those that lie in one block, and those that go across several."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(tmp_path / "x.array_record"), f"group_size:{group}{options}")
+    sizes = [*rng.integers(0, 70_000, 40), *[0] * 200]
+    for size in sizes:
+        writer.write(rng.bytes(size))
+    writer.close()
+    found = []
+    monkeypatch.setattr(memory, "check_unpacked", lambda _, unpacked, *__: found.append(unpacked))
+    untrusted.check_array_record(tmp_path / "x.array_record")
+    wanted = np.sum(np.reshape(sizes, (-1, group)), 1).tolist()
+    assert found[: len(wanted) + 1] == [0, *wanted], "a signature and the records"
+    assert len(found) == len(wanted) + 5, "and an index of them, padded to a block, twice"
+
+
+def test_a_record_is_sized_before_it_is_unpacked(tmp_path):
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(tmp_path / "x.array_record"), "group_size:1")
+    for record in (b"small", bytes(300 << 20)):
+        writer.write(record)
+    writer.close()
+    with pytest.raises(InvalidData, match=r"x\.array_record has .* would take 314\.6 MB"):
+        data.load(str(tmp_path / "x.array_record"))
+
+
+def test_a_record_that_says_it_is_longer_than_its_file_is_refused(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        writer.write(bytes(100))
+    content = (tmp_path / "a.tfrecord").read_bytes()
+    for length in (10**12, 2**64 - 1, 2**64 - 16):
+        (tmp_path / "a.tfrecord").write_bytes(length.to_bytes(8, "little") + content[8:])
+        with pytest.raises(InvalidData, match="record 0, at byte 0, does not end within its 116"):
+            data.load(str(tmp_path / "a.tfrecord"))
 
 
 @pytest.fixture

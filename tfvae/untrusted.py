@@ -16,6 +16,9 @@ from tfvae.errors import InvalidData, InvalidFile, TfvaeError
 # What is read as a picture. Pillow knows more formats, some of which call other programs.
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA")
 _WEIGHTS = "model.weights.h5"
+_BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 1 << 16, 24, 40  # of Riegeli, in bytes
+_CHUNKS = (b"s", b"m", b"p", b"r", b"t")  # their kinds
+_ARROW_DICTIONARY, _ARROW_BATCH = 2, 3  # kinds of messages
 
 
 def check_arrays(file, name: str, error: type = InvalidData) -> None:
@@ -117,6 +120,91 @@ def open_picture(file: str | Path | bytes, name: str = ""):
         stored = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
         memory.check_unpacked(name, unpacked, stored, InvalidData, memory.PICTURE_FLOOR)
         yield image
+
+
+def check_arrow(stream, name: str) -> None:
+    """Refuse an Arrow stream whose compressed parts take more memory than one of its size may.
+
+    What is not compressed is used where it lies.
+
+    Args:
+        stream: a `pa.Buffer`.
+        name: what to call it.
+
+    Raises:
+        InvalidData: they would.
+        OSError: it is no such stream (`pa.ArrowException`, ditto).
+    """
+    import pyarrow as pa
+
+    messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(stream))
+    unpacked = sum(_unpacked_batch(message) for message in messages)
+    memory.check_unpacked(name, unpacked, stream.size, InvalidData)
+
+
+def _unpacked_batch(message):
+    """Return what the compressed buffers of a message say they unpack to.
+
+    The format is in Message.fbs of Arrow, and pyarrow has verified the offsets. A buffer begins
+    with the size to which it unpacks, -1 where it is not compressed.
+    """
+    import numpy as np
+    from flatbuffers.number_types import Int16Flags, Uint8Flags
+    from flatbuffers.table import Table
+
+    def number(table, field, flags):
+        offset = table.Offset(4 + 2 * field)
+        return table.Get(flags, offset + table.Pos) if offset else 0
+
+    def child(table, field):
+        return Table(content, table.Indirect(table.Offset(4 + 2 * field) + table.Pos))
+
+    content = message.metadata.to_pybytes()
+    header = Table(content, int.from_bytes(content[:4], "little"))
+    kind = number(header, 1, Uint8Flags)
+    if kind not in (_ARROW_DICTIONARY, _ARROW_BATCH):
+        return 0
+    batch = child(header, 2)
+    batch = child(batch, 1) if kind == _ARROW_DICTIONARY else batch
+    # Before version 5, in metadata of the user.
+    old = number(header, 0, Int16Flags) < 4 and header.Offset(4 + 2 * 4)
+    buffers = batch.Offset(4 + 2 * 2)
+    if not buffers or not (old or batch.Offset(4 + 2 * 3)):
+        return 0
+    spans = np.frombuffer(content, "<i8", 2 * batch.VectorLen(buffers), batch.Vector(buffers))
+    body = memoryview(message.body)
+    begins = (body[begin : begin + 8] for begin, length in spans.reshape(-1, 2) if length >= 8)
+    return sum(max(0, int.from_bytes(begin, "little", signed=True)) for begin in begins)
+
+
+def check_array_record(path: Path) -> None:
+    """Refuse an ArrayRecord file in which a chunk says it unpacks to more than the file may.
+
+    The chunks are walked through from the first, as far as they can be told. The format is
+    Riegeli's: blocks of 64 KiB, each with a header, which chunks go across.
+
+    Raises:
+        InvalidData: one does.
+    """
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            overhead = _BLOCK_HEADER if place % _BLOCK == 0 else 0
+            header = file.read(overhead + _CHUNK_HEADER + _BLOCK_HEADER)[overhead:]
+            left = _BLOCK - (place + overhead) % _BLOCK
+            header = (header[:left] + header[left + _BLOCK_HEADER :])[:_CHUNK_HEADER]
+            if len(header) < _CHUNK_HEADER or header[24:25] not in _CHUNKS:
+                return
+            length, unpacked = (int.from_bytes(header[n : n + 8], "little") for n in (8, 32))
+            memory.check_unpacked(str(path), unpacked, size, InvalidData)
+            least = place + int.from_bytes(header[25:32], "little")  # a byte for each record
+            if 0 < least % _BLOCK < _BLOCK_HEADER:
+                least += _BLOCK_HEADER - least % _BLOCK
+            inside = max(0, place % _BLOCK - _BLOCK_HEADER) + _CHUNK_HEADER + length
+            blocks, rest = divmod(inside, _BLOCK - _BLOCK_HEADER)
+            end = (place // _BLOCK + blocks) * _BLOCK + (rest and _BLOCK_HEADER + rest)
+            place = max(end, least)
 
 
 def check_model_file(path: str | Path) -> None:

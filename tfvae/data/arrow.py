@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae import memory, untrusted
 from tfvae.data.decoding import decoded, looks_encoded, stacked
 from tfvae.data.source import Blocks, Source, stamp
 from tfvae.errors import InvalidData
 
 _USUAL_NAMES = ("image", "img", "picture", "pixels", "x", "png", "jpg")
 _MOST_OF_ROW_GROUP = 2**31
+_ROWS_AT_ONCE = 64
 _KEPT_BYTES = 2**29
 
 
@@ -140,7 +142,15 @@ class TableSource(Source):
 
     def _pixels(self, values, index):
         """Yield pictures of nested lists `[H][W]` or `[H][W][C]`."""
-        feature = self.features.get(self.column, {})
+        import pyarrow as pa
+
+        feature, leaf = self.features.get(self.column, {}), _leaf(values.type)
+        if not pa.types.is_integer(leaf) and not pa.types.is_floating(leaf):
+            # A list of nulls may be of any length, and takes no room in a file.
+            raise InvalidData(
+                f"The column {self.column!r} of {self.path} is of type {values.type}; expected "
+                "encoded pictures, or nested lists of numbers."
+            )
         for place, value in enumerate(values):
             array = np.array(value.as_py())
             if array.dtype.kind not in "uif" or array.ndim not in (2, 3):
@@ -148,7 +158,7 @@ class TableSource(Source):
                     f"{self._name_of(index[place])} holds lists of shape {array.shape}; expected "
                     "numbers of shape [H, W] or [H, W, C]."
                 )
-            dtype = np.dtype(feature.get("dtype") or _plain_type(value.type))
+            dtype = np.dtype(feature.get("dtype") or leaf.to_pandas_dtype())
             small = dtype in (np.uint8, np.uint16)
             array = array.astype(dtype if small else np.float32)
             array = array[..., np.newaxis] if array.ndim == 2 else array
@@ -167,6 +177,11 @@ class ArrowSource(TableSource):
         chunks = table.column(0).chunks if table.num_columns else []
         super().__init__(path, table.schema, [len(chunk) for chunk in chunks], fit)
 
+    def _column(self, schema):
+        column = super()._column(schema)
+        self.whole_column(column)  # is looked at
+        return column
+
     def piece(self, number):  # noqa: D102
         return self.open()[0].column(self.column).chunk(number)
 
@@ -174,7 +189,17 @@ class ArrowSource(TableSource):
         self.open()[1].madvise(mmap.MADV_DONTNEED)  # it stays in the system's cache
 
     def whole_column(self, name):  # noqa: D102
-        return self.open()[0].column(name)
+        import pyarrow as pa
+
+        column = self.open()[0].column(name)
+        try:
+            column.validate(full=True)  # else a wrong offset is followed out of the file
+        except pa.ArrowException as error:
+            raise InvalidData(
+                f"The column {name!r} of {self.path} is damaged: {error}. Write the file anew, or "
+                "remove it."
+            ) from None
+        return column
 
 
 class ParquetSource(TableSource):
@@ -190,6 +215,10 @@ class ParquetSource(TableSource):
                 f"{path} has a row group of {max(sizes):,} bytes, which is read as a whole. Write "
                 "it with smaller ones: dataset.to_parquet(path, batch_size=1000)."
             )
+        self.stored = path.stat().st_size
+        # Every row takes a number in memory, whatever it takes in the file.
+        for unpacked in (*sizes, 8 * sum(counts)):
+            memory.check_unpacked(str(path), unpacked, self.stored, InvalidData)
         super().__init__(path, self.open().schema_arrow, counts, fit)
         starts = np.unique(self.ends - counts)
         self.blocks = Blocks(starts, sum(sizes))
@@ -198,17 +227,29 @@ class ParquetSource(TableSource):
         return _GROUPS.get((self.open.args, self.column, number), self._group)
 
     def whole_column(self, name):  # noqa: D102
-        return self.open().read(columns=[name]).column(name)
+        return self._read(name, range(len(self.ends)))
 
     def _group(self, number):
+        return self._read(self.column, [int(number)]).combine_chunks()
+
+    def _read(self, name, groups):
+        """Return a column of some row groups, of which a small file may hold very much."""
+        import pyarrow as pa
+
+        parts, unpacked, table = [], 0, self.open()
         try:
-            table = self.open().read_row_group(int(number), columns=[self.column])
+            for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=[name]):
+                parts.append(batch.column(0))
+                unpacked += parts[-1].nbytes
+                memory.check_unpacked(str(self.path), unpacked, self.stored, InvalidData)
+            return pa.chunked_array(parts, table.schema_arrow.field(name).type)
+        except InvalidData:
+            raise
         except Exception as error:  # of many kinds
             raise InvalidData(
-                f"Row group {number} of {self.path} cannot be read: {error}. Write the file anew, "
+                f"The column {name!r} of {self.path} cannot be read: {error}. Write the file anew, "
                 "or remove it."
             ) from None
-        return table.column(self.column).combine_chunks()
 
 
 class _Groups:
@@ -240,10 +281,14 @@ def _arrow_table(path, stamp):
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        buffer = pa.py_buffer(mapped)
-        is_file = mapped[:6] == b"ARROW1"
-        open_table = pa.ipc.open_file if is_file else pa.ipc.open_stream
-        return open_table(pa.BufferReader(buffer)).read_all(), mapped
+        stream = pa.py_buffer(mapped)
+        if mapped[:6] == b"ARROW1":  # a stream between a mark and a table of contents
+            pa.ipc.open_file(pa.BufferReader(stream))
+            stream = stream.slice(8)
+        untrusted.check_arrow(stream, str(path))
+        return pa.ipc.open_stream(pa.BufferReader(stream)).read_all(), mapped
+    except InvalidData:
+        raise
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InvalidData(
             f"{path} cannot be read as an Arrow file: {error}. Write it anew, or remove it."
@@ -285,10 +330,10 @@ def _plain(values):
     return getattr(values, "storage", values)
 
 
-def _plain_type(kind):
+def _leaf(kind):
     while hasattr(kind, "value_type"):
         kind = kind.value_type
-    return kind.to_pandas_dtype()
+    return kind
 
 
 def _indices(index):

@@ -121,7 +121,14 @@ def list_files(folder: Path) -> Iterator[str]:
     """Yield the paths below a folder, relative to it, in the order of their names.
 
     What begins with a dot is hidden and left out, and so are folders that are links.
+
+    Raises:
+        InvalidData: it cannot be listed, or is the whole file system.
     """
+    if folder.resolve() == folder.resolve().parent:
+        raise InvalidData(
+            f"{folder} is the whole file system; expected the folder of a dataset. Give its path."
+        )
 
     def below(path, prefix):
         with os.scandir(path) as entries:
@@ -132,4 +139,10 @@ def list_files(folder: Path) -> Iterator[str]:
             elif entry.is_file():
                 yield prefix + entry.name
 
-    yield from below(folder, "")
+    try:
+        yield from below(folder, "")
+    except OSError as error:
+        raise InvalidData(
+            f"{error.filename or folder} cannot be listed: {error.strerror}. Give the path of a "
+            "folder of images that you may read."
+        ) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfvae import untrusted
 from tfvae.data.crc32c import masked
 from tfvae.data.decoding import decoded, looks_encoded, stacked
 from tfvae.data.source import Source, stamp
@@ -150,9 +151,13 @@ class RecordSource(Source):
 
 def _decoded_jpeg(content, name):
     """Return the pixels that TFDS gives for a JPEG: decoders differ in the last bits."""
+    from PIL import UnidentifiedImageError
+
     try:
+        with untrusted.open_picture(content, name):  # is not too large
+            pass
         return tf.io.decode_jpeg(tf.constant(content)).numpy()
-    except tf.errors.InvalidArgumentError:
+    except (tf.errors.InvalidArgumentError, UnidentifiedImageError, OSError):
         raise InvalidData(f"{name} cannot be read as an image. Remove or repair it.") from None
 
 
@@ -227,6 +232,7 @@ class _ArrayRecords:
     def __init__(self, path):
         from array_record.python.array_record_module import ArrayRecordReader
 
+        untrusted.check_array_record(path)
         try:
             self.reader, self.lock = ArrayRecordReader(os.fspath(path)), threading.Lock()
             self.count = self.reader.num_records()
