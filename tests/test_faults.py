@@ -168,7 +168,7 @@ def test_a_training_on_a_disk_that_fills_can_go_on_once_there_is_room(command, d
         whole(disk)
         (disk / "filler").unlink()
     assert len(said) >= 4
-    assert any("No epoch was complete" in err for err in said)
+    assert any("No checkpoint was complete" in err for err in said)
     status, _, err = command(*again)
     assert status == 0, err
     for mine, theirs in zip(RunDirectory(run).load_model().get_weights(), straight, strict=True):

@@ -121,6 +121,9 @@ def list_files(folder: Path) -> Iterator[str]:
     """Yield the paths below a folder, relative to it, in the order of their names.
 
     What begins with a dot is hidden and left out, and so are folders that are links.
+
+    Raises:
+        InvalidData: the folder, or what is in it, cannot be listed.
     """
 
     def below(path, prefix):
@@ -132,4 +135,7 @@ def list_files(folder: Path) -> Iterator[str]:
             elif entry.is_file():
                 yield prefix + entry.name
 
-    yield from below(folder, "")
+    try:
+        yield from below(folder, "")
+    except OSError as error:
+        raise InvalidData(f"Cannot read {folder}: {error.strerror}, {error.filename}.") from None
