@@ -768,7 +768,8 @@ def small_training():
     model = tfvae.VAE(
         networks.dense_encoder(shape, 4, hidden=(8,)), networks.dense_decoder(2, shape, hidden=(8,))
     )
-    model.compile(tfvae.optimizers.Adam(1e-3))
+    # Children make a few steps each: a graph would take longer than all of them.
+    model.compile(tfvae.optimizers.Adam(1e-3), run_eagerly=True)
     x = np.random.default_rng(0).integers(0, 2, (6, *shape)).astype(np.float32)
     return model, tfvae.data.shuffled_batches(x, 2)
 
