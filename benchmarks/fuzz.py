@@ -16,11 +16,13 @@ goes on behind it.
 import argparse
 import collections
 import contextlib
+import hashlib
 import io
 import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -161,6 +163,29 @@ def rezipped(content, rng):
     return file.getvalue()
 
 
+def checkpoint_forged(content, rng):
+    """Return a checkpoint whose tree or one of whose arrays is other, with the right checksum."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+        mark = archive.comment.decode().rpartition(" ")[0]
+    name = "tree.json" if rng.random() < 0.7 else list(members)[rng.integers(len(members))]
+    if rng.random() < 0.05:
+        members["tree.json"] = b"[" * int(rng.integers(1, 10**5))
+    elif rng.random() < 0.1:
+        del members[name]
+    elif name == "tree.json":
+        members[name] = json.dumps(replaced(json.loads(members[name]), rng)).encode()
+    else:
+        members[name] = damaged(members[name] or b"\0", rng)
+    file, digest = io.BytesIO(), hashlib.sha256()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+            digest.update(data)
+        archive.comment = f"{mark} {digest.hexdigest()}".encode()
+    return file.getvalue()
+
+
 def reshaped(content, rng):
     """Return an `.npy` that says it has another shape or type."""
     array = np.load(io.BytesIO(content))
@@ -284,6 +309,46 @@ class Codes(Kind):
         from tfvae import codec
 
         codec.decompress(self.model, path)
+
+
+class CheckpointFiles(Kind):
+    """The newest of two checkpoints is hostile; half of the time its checksum is right.
+
+    A damaged one may change nothing, or be set aside for the one before: nothing else.
+    """
+
+    ending = ".zip"
+
+    def start(self):
+        self.model, self.data = small_training()
+        self.model.fit(self.data, epochs=1, verbose=0)
+        self.before = (self.samples / "before.zip").read_bytes()
+        self.states = [flat_state(self.samples / name) for name in ("before.zip", "sample.zip")]
+
+    def run(self, number):
+        rng, content = self.rng(number), self.sound(number)
+        forged = rng.random() < 0.5
+        content = checkpoint_forged(content, rng) if forged else damaged(content, rng)
+        folder = self.work / f"case{number}"
+        folder.mkdir(parents=True)
+        (folder / "epoch-00001-batch-00000002.zip").write_bytes(self.before)
+        (folder / "epoch-00002-batch-00000000.zip").write_bytes(content)
+        if not forged:
+            self.use(folder)
+        self.train(folder)
+
+    def use(self, path):
+        with tempfile.TemporaryDirectory() as copy:
+            shutil.copytree(path, copy, dirs_exist_ok=True)
+            assert flat_state(copy) in self.states, "another state than those that were kept"
+
+    def train(self, folder):
+        """Go on from it. A checkpoint that was set aside counts as refused."""
+        from tfvae.callbacks import Resume
+
+        self.model.fit(self.data, epochs=2, verbose=0, callbacks=[Resume(folder)])
+        if list(folder.glob("*.damaged")):
+            raise Refused("damaged")
 
 
 class Tflite(Kind):
@@ -543,6 +608,7 @@ FILES = {
     "keras": Keras,
     "npz": Arrays,
     "codes": Codes,
+    "checkpoint": CheckpointFiles,
     "tflite": Tflite,
     "pictures": Pictures,
     "config": ConfigFiles,
@@ -691,6 +757,46 @@ def run_drawn(name, count, seed):
             yield "WRONG", f"the process ended with {rest[0]}", 0.0, 0, "the last one"
 
 
+def small_training():
+    """Return a compiled model, and data of three batches."""
+    import keras
+
+    import tfvae
+
+    keras.utils.set_random_seed(0)
+    shape, networks = (8, 8, 1), tfvae.networks
+    model = tfvae.VAE(
+        networks.dense_encoder(shape, 4, hidden=(8,)), networks.dense_decoder(2, shape, hidden=(8,))
+    )
+    # Children make a few steps each: a graph would take longer than all of them.
+    model.compile(tfvae.optimizers.Adam(1e-3), run_eagerly=True)
+    x = np.random.default_rng(0).integers(0, 2, (6, *shape)).astype(np.float32)
+    return model, tfvae.data.shuffled_batches(x, 2)
+
+
+def make_checkpoints(folder):
+    """Write the last two of a training: within an epoch, and at its end."""
+    from tfvae.callbacks import Resume
+
+    model, data = small_training()
+    model.fit(data, epochs=2, verbose=0, callbacks=[Resume(folder / "kept", minutes=1e-9)])
+    before, newest = sorted((folder / "kept").glob("*.zip"))
+    shutil.move(before, folder / "before.zip")
+    shutil.move(newest, folder / "sample.zip")
+
+
+def flat_state(path):
+    """Return what the newest checkpoint of a folder, or that in a file, holds, as text."""
+    from tfvae.checkpoints import Checkpoints
+
+    with tempfile.TemporaryDirectory() as folder:
+        if Path(path).is_file():
+            shutil.copy(path, Path(folder) / "epoch-00000-batch-00000000.zip")
+        _, tree = Checkpoints(folder if Path(path).is_file() else path).load()
+    arrays = lambda value: [value.dtype.name, value.shape, value.tobytes().hex()]  # noqa: E731
+    return json.dumps(tree, default=arrays)
+
+
 def make_samples(folder):
     """Write a sound file of each kind, with small models; in a child, which may use TensorFlow."""
     from PIL import Image
@@ -721,6 +827,7 @@ def make_samples(folder):
     codec.compress(vqvae, x, folder / "sample.codes.npz")
     np.savez_compressed(folder / "sample.npz", x=(255 * x).astype(np.uint8))
     export.litert(model, folder / "sample.tflite")
+    make_checkpoints(folder)
     for ending in Pictures.endings:
         pixels = rng.integers(0, 256, (20, 16, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"sample{ending}")

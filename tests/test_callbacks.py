@@ -367,6 +367,25 @@ def test_other_data_or_another_model_is_refused_and_nothing_changed(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: tree.pop("callbacks"),
+        lambda tree: tree["variables"].update(model=[1.5] * len(tree["variables"]["model"])),
+        lambda tree: tree.update(callbacks=[{"class": "History", "state": 3}]),
+    ],
+)
+def test_a_whole_checkpoint_of_something_else_is_refused(change, tmp_path):
+    with pytest.raises(Killed):
+        fit("vae", Dies(3), Resume(tmp_path, ALWAYS))
+    resume = Resume(tmp_path)
+    position, tree = resume.checkpoints.load()
+    change(tree)
+    resume.checkpoints.save(position, tree)
+    with pytest.raises(InvalidFile, match=f"in {tmp_path} hold something else"):
+        fit("vae", resume)
+
+
 def test_a_callback_of_ones_own_is_given_back_what_it_knew(tmp_path):
     class Counts(keras.callbacks.Callback):
         batches = 0

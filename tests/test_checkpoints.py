@@ -132,6 +132,24 @@ def test_what_has_a_checksum_and_is_something_else_is_damaged(tmp_path):
         checkpoints.load()
 
 
+def test_what_says_it_is_encrypted_is_damaged(two):
+    newest = max(two.path.iterdir())
+    content = bytearray(newest.read_bytes())
+    for header, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        content[content.index(header) + flags] |= 1
+    newest.write_bytes(content)
+    with pytest.warns(TfvaeWarning, match=r"is damaged .*encrypted.* the one before"):
+        assert two.load()[1]["number"] == 1
+
+
+def test_a_tree_that_is_too_deep_is_damaged(two, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tfvae.checkpoints.json.dumps", lambda _: "[" * 100_000)
+        two.save(Position(4, 0), {})
+    with pytest.warns(TfvaeWarning, match="it holds something else"):
+        assert two.load()[1]["number"] == 2
+
+
 def test_where_all_are_damaged_the_user_is_told_and_can_start_anew(two):
     for file in two.path.iterdir():
         file.write_bytes(file.read_bytes()[:-30])

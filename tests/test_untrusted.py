@@ -272,3 +272,20 @@ def test_layers_of_a_model_are_sized_before_they_are_made(model_file):
     with pytest.raises(InvalidFile, match=r"model\.keras describes a model whose weights take"):
         runs.load_model(model_file)
     assert peak() - before < 200 << 20
+
+
+def test_a_model_whose_parts_do_not_work_together_is_named(model_file, monkeypatch):
+    model = runs.load_model(model_file)
+    assert model.loaded_from == model_file
+
+    def fails(*_, **__):
+        raise ValueError("Dimensions must be equal, but are 2 and 3.\nmore")
+
+    monkeypatch.setattr(model, "generate", fails)
+    expected = r"model.*\.keras holds a model whose parts do not work together: Dim.* 2 and 3\.$"
+    with pytest.raises(InvalidFile, match=expected):
+        model.sample(1)
+    model.loaded_from = None  # a model of one's own
+    with pytest.raises(ValueError, match="Dimensions") as raised:
+        model.sample(1)
+    assert not isinstance(raised.value, InvalidFile)

@@ -13,7 +13,7 @@ import numpy as np
 from tfvae import distribute
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.data import Batches
-from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
 
 _SHARE = 0.005  # of the time, that checkpoints at the ends of short epochs may take
 # What callbacks of Keras know that they could not know anew.
@@ -123,7 +123,8 @@ class Resume(keras.callbacks.Callback):
         self._found = self.checkpoints.load()
         if self._found is None:
             return None
-        self._restore_model(model)
+        with self._blaming_checkpoint():
+            self._restore_model(model)
         return self._found[0]
 
     # What Keras calls, after it has called all the other callbacks.
@@ -147,13 +148,14 @@ class Resume(keras.callbacks.Callback):
         if self._found is None:
             return
         self._position, tree = self._found
-        for name in ("saved", "seconds_saving", "seconds"):
-            setattr(self, name, tree[name])
-        _give_back(self._callbacks, tree["callbacks"])
+        with self._blaming_checkpoint():
+            for name in ("saved", "seconds_saving", "seconds"):
+                setattr(self, name, tree[name])
+            _give_back(self._callbacks, tree["callbacks"])
+            ended = tree["ended_early"]
         if distribute.is_chief(self._strategy):
             self._tell("on_checkpoint")
         # As Keras's own `BackupAndRestore` does. What had ended early does not begin again.
-        ended = tree["ended_early"]
         self.model._initial_epoch = self.params["epochs"] if ended else self._position.epoch
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -293,6 +295,19 @@ class Resume(keras.callbacks.Callback):
         model.layers_add_losses = tree["layers_add_losses"]
         for part, variables in _variables(model).items():
             _assign(variables, tree["variables"][part], self.checkpoints.path)
+
+    @contextlib.contextmanager
+    def _blaming_checkpoint(self):
+        """Name the folder where a checkpoint, whole as it is, holds something else."""
+        try:
+            yield
+        except TfvaeError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidFile(
+                f"The checkpoints in {self.checkpoints.path} hold something else than the state of "
+                f"this training: {type(error).__name__}, {error}. Choose another folder."
+            ) from error
 
     def _tell(self, method):
         for callback in self._callbacks:

@@ -165,7 +165,9 @@ def _read(path):
                 raise _Damaged("it is compressed")
             contents = {name: archive.read(name) for name in archive.namelist()}
             comment = archive.comment.decode(errors="replace")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+    except _Damaged:
+        raise
+    except Exception as error:  # zipfile raises many kinds
         raise _Damaged(str(error) or type(error).__name__) from None
     digest = hashlib.sha256()
     for content in contents.values():
@@ -175,7 +177,7 @@ def _read(path):
     try:
         tree = _unflatten(json.loads(contents[_TREE]), contents)
         return {"format": tree["format"], **tree}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise _Damaged("it holds something else") from None
 
 

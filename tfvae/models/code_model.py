@@ -318,8 +318,9 @@ class CodeModel(GenerativeModel):
         self.check_count(whole("n", n))
         y = self.check_condition(condition, n)
         given = self.condition_of_prior(y)
-        codes = self.prior.sample(n, seed, condition=given, temperature=temperature, **options)
-        return self.decode(codes, y)
+        with self.blaming_file():
+            codes = self.prior.sample(n, seed, condition=given, temperature=temperature, **options)
+            return self.decode(codes, y)
 
     def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0, condition=None):
         """Return draws number `index` of the stream `seed`: codes and images.

@@ -1,14 +1,16 @@
 """What all models share: checked data and conditions, a step counter, averages, saving, copying."""
 
+import contextlib
 import math
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfvae import conditions, memory
-from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.training import OwnLoss, unpack
 
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
@@ -25,7 +27,12 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         averages: names of the per-example values that `metrics` averages, in nats.
         seed: with the step, decides all noise of training and evaluation.
         condition: what y is: a number of classes, the shape `(C,)` of vectors, or None.
+
+    Attributes:
+        loaded_from: the file that `tfvae.runs.load_model` read it from, or None.
     """
+
+    loaded_from: Path | None = None
 
     def __init__(self, averages: tuple[str, ...], seed: int = 0, condition=None, **kwargs):
         super().__init__(averages, "step", seed, **kwargs)
@@ -131,6 +138,28 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         widest = sorted(width for network in self._networks() for width in memory.widths(network))
         numbers = 3 * math.prod(self.x_shape) + sum(widest[-2:])
         memory.check_request(n, 4 * numbers, "images", "Draw at most {most} at once (-n).")
+
+    @contextlib.contextmanager
+    def blaming_file(self):
+        """Turn an error of Keras or TensorFlow into one of the file that the model came from.
+
+        A file may describe parts that load and do not fit together. Errors of tfvae, and of memory,
+        stay what they are, and so do all errors of a model that was not loaded.
+
+        Raises:
+            InvalidFile: it does.
+        """
+        try:
+            yield
+        except (TfvaeError, MemoryError, tf.errors.ResourceExhaustedError):
+            raise
+        except Exception as error:
+            if self.loaded_from is None:
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise InvalidFile(
+                f"{self.loaded_from} holds a model whose parts do not work together: {reason}"
+            ) from error
 
     def _networks(self):
         """Yield the networks that x comes from."""

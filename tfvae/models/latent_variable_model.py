@@ -400,7 +400,8 @@ class LatentVariableModel(GenerativeModel):
         values = [float(value) for value in temperatures]
         temperature = values[0] if len(values) == 1 else values
         index = tf.range(n, dtype=tf.int32)
-        return self.draw(make_seed(seed), index, temperature, condition)[1]
+        with self.blaming_file():
+            return self.draw(make_seed(seed), index, temperature, condition)[1]
 
     def check_memory(self, num_samples: int, batch_size: int) -> None:
         """Refuse a number of samples with which a step of training takes more than memory.

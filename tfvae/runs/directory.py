@@ -136,6 +136,7 @@ def load_model(path: str | Path, kind: type = GenerativeModel):
     if not isinstance(model, kind):
         wanted = "model of tfvae, such as a VAE" if kind is GenerativeModel else kind.__name__
         raise InvalidFile(f"{path} holds a {type(model).__name__}; expected a {wanted}.")
+    model.loaded_from = path
     return model
 
 
