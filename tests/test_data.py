@@ -467,16 +467,6 @@ class TestNames:
         with pytest.raises(InvalidArgument, match=f"Unknown dataset '{name}'.*'{closest}'"):
             data.load(name, data_dir=str(tmp_path))
 
-    def test_a_folder_that_cannot_be_listed_is_refused(self, tmp_path, write_images, monkeypatch):
-        write_images(".", 10)
-
-        def hindered(path):
-            raise PermissionError(13, "Permission denied", path)
-
-        monkeypatch.setattr("tfvae.data.folder.os.scandir", hindered)
-        with pytest.raises(InvalidData, match=r"Cannot read .*: Permission denied, "):
-            data.load(str(tmp_path))
-
     def test_a_missing_folder_is_refused(self, tmp_path):
         with pytest.raises(InvalidData, match=r"There is no file or folder .*/none"):
             data.load(str(tmp_path / "none"))
