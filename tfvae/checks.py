@@ -48,10 +48,12 @@ def integer(name: str, value) -> int:
     return int(value)
 
 
-def whole(name: str, value) -> int:
-    """Return a constructor argument that must be a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")
+def whole(name: str, value, least: int = 1) -> int:
+    """Return an argument that must be a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InvalidArgument(
+            f"`{name}` is {value!r}; expected a whole number of at least {least}."
+        )
     return int(value)
 
 

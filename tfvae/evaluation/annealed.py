@@ -6,9 +6,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
+from tfvae.evaluation.batches import batches, join, sample_size, track
 from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.joint import ancestral
 from tfvae.random import Stream, fold_in, make_seed
@@ -107,9 +108,9 @@ def annealed_importance_sampling(
         InvalidData: data that is empty or does not fit the model.
     """
     refuse(model, "Annealed importance sampling")
-    check_at_least(
-        1, num_chains=num_chains, num_temperatures=num_temperatures, num_leapfrog=num_leapfrog
-    )
+    whole("num_chains", num_chains)
+    whole("num_temperatures", num_temperatures)
+    whole("num_leapfrog", num_leapfrog)
     discrete = sorted(set(model.latent_kinds) - {"continuous"})
     if discrete:
         raise InvalidArgument(

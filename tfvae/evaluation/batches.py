@@ -1,7 +1,6 @@
 """Examples to measure, checked and in batches."""
 
 import math
-import numbers
 from collections.abc import Iterator
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.data import Images
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.errors import InvalidData
 from tfvae.inputs import own_errors
 
 
@@ -121,19 +120,6 @@ def sample_size(model) -> int:
 def join(results) -> list[np.ndarray]:
     """Join what each batch gave, lists of arrays `[B, ...]`, to one list of `[N, ...]`."""
     return [np.concatenate(part) for part in zip(*results, strict=True)]
-
-
-def check_at_least(minimum: int, **values) -> None:
-    """Refuse values that are not whole numbers of at least `minimum`.
-
-    Raises:
-        InvalidArgument: with the name of the value.
-    """
-    for name, value in values.items():
-        if not isinstance(value, numbers.Integral) or value < minimum:
-            raise InvalidArgument(
-                f"`{name}` is {value!r}; expected a whole number of at least {minimum}."
-            )
 
 
 def track(parts, total, description: str, show: bool = True):

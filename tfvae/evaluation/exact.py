@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import exact
+from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, check_at_least, sample_size, track
+from tfvae.evaluation.batches import batches, sample_size, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import Measured
 
@@ -56,7 +57,7 @@ def exact_log_likelihood(
         InvalidArgument: log p(x) has no such form, or the latent has too many states.
         InvalidData: data that is empty or does not fit the model.
     """
-    check_at_least(1, batch_size=batch_size)
+    whole("batch_size", batch_size)
     batch_size = min(batch_size, max(1, _CHUNK_SIZE // sample_size(model)))
     log_p = _log_p(model)
     parts = track(*batches(model, x, batch_size), "log p(x)", progress)

@@ -10,10 +10,11 @@ import tensorflow_probability as tfp
 
 from tfvae import estimators, exact, objectives
 from tfvae.bound import Bound
+from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.distributions import num_states
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, check_at_least, join, sample_size, track
+from tfvae.evaluation.batches import batches, join, sample_size, track
 from tfvae.evaluation.exact import log_joint_table
 from tfvae.evaluation.importance import log_weight_sums
 from tfvae.evaluation.results import error_or_none, standard_error
@@ -135,8 +136,9 @@ def fit_posterior(
         InvalidData: data that is empty or does not fit the model.
     """
     refuse(model, "`fit_posterior`")
-    check_at_least(0, num_steps=num_steps)
-    check_at_least(1, num_samples=num_samples, num_fresh_samples=num_fresh_samples)
+    whole("num_steps", num_steps, least=0)
+    whole("num_samples", num_samples)
+    whole("num_fresh_samples", num_fresh_samples)
     _check(model, learning_rate, init)
     if _num_states(model) <= _MAX_STATES:
         method = _Enumerated(model)

@@ -10,11 +10,11 @@ import tensorflow_probability as tfp
 
 from tfvae import objectives
 from tfvae.bound import Bound, LogWeightTerms
+from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import (
     batches_beside_condition,
-    check_at_least,
     join,
     sample_size,
     track,
@@ -130,7 +130,7 @@ def log_likelihood(
             fit, or the model has no use for an argument.
         InvalidData: data that is empty or does not fit the model.
     """
-    check_at_least(1, num_samples=num_samples)
+    whole("num_samples", num_samples)
     if num_samples > _MOST_SAMPLES:
         raise InvalidArgument(
             f"`num_samples` is {num_samples:,}; expected at most {_MOST_SAMPLES:,}. Published "

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import whole
 from tfvae.conditions import refuse
-from tfvae.evaluation.batches import as_array, batches, check_at_least, track
+from tfvae.evaluation.batches import as_array, batches, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import error_or_none, standard_error
 from tfvae.joint import replay, representatives, sampler
@@ -124,7 +125,7 @@ def mutual_information(
         InvalidData: data that is empty or does not fit the model.
     """
     refuse(model, "`mutual_information`")
-    check_at_least(1, num_samples=num_samples)
+    whole("num_samples", num_samples)
     x = as_array(model, x)
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
     information, sampled_rate = np.zeros(len(x)), np.zeros(len(x))

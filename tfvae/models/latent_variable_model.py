@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfvae import conditions, distributions, estimators, memory, objectives
 from tfvae.averages import Averages
 from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
+from tfvae.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.models.generative_model import GenerativeModel
@@ -132,8 +133,8 @@ class LatentVariableModel(GenerativeModel):
         Raises:
             InvalidArgument: a value that cannot be used, with what was expected.
         """
-        _check_at_least("num_samples", num_samples, 1)
-        _check_at_least("kl_warmup_steps", kl_warmup_steps, 0)
+        whole("num_samples", num_samples)
+        whole("kl_warmup_steps", kl_warmup_steps, least=0)
         if kl not in KL_CHOICES:
             raise InvalidArgument(f"`kl` is {kl!r}; expected one of {', '.join(KL_CHOICES)}.")
         objective = objectives.get(objective)
@@ -564,10 +565,3 @@ def joined_shape(layer_shapes) -> tuple[int, ...]:
     if len(layer_shapes) == 1:
         return layer_shapes[0]
     return (sum(map(math.prod, layer_shapes)),)
-
-
-def _check_at_least(name, value, minimum):
-    if not isinstance(value, numbers.Integral) or value < minimum:
-        raise InvalidArgument(
-            f"`{name}` is {value!r}; expected a whole number of at least {minimum}."
-        )
