@@ -48,7 +48,7 @@ def disk(tmp_path):
     """A disk of 4 MB in the folder "disk"."""
     mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs")
     yield tmp_path / "disk"
-    subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+    subprocess.run(["umount", "--lazy", str(tmp_path / "disk")], check=True)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def read_only(tmp_path):
 
     yield make
     for folder in made:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def leave(disk, free):

@@ -164,7 +164,12 @@ def test_the_report_says_what_was_trained(finished, model):
     assert cost["seconds"] > 0
     assert 0 < cost["percent_of_training"] < 100
     steps = EPOCHS * STEPS
-    assert training == {"epochs": EPOCHS, "steps": steps, "parameters": model.count_params()}
+    assert training == {
+        "epochs": EPOCHS,
+        "steps": steps,
+        "parameters": model.count_params(),
+        "replicas": 1,
+    }
     assert int(model.step) == steps
 
 
@@ -686,7 +691,7 @@ def other_model(path, target):
     ("damage", "message"),
     [
         (cut, "not a .keras file, or is truncated"),
-        (flipped, "cannot be loaded"),
+        (flipped, "is damaged or truncated"),
         (other_zip, "cannot be loaded"),
         (text, "not a .keras file"),
         (other_model, "holds a Sequential; expected a model of tfvae"),
