@@ -7,16 +7,14 @@ import tensorflow_probability as tfp
 
 from tfvae.distributions.factory import independent
 from tfvae.distributions.normal_cdf import log_ndtr, log_normal_density
-from tfvae.likelihoods.bounds import check_bounds
-from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
-from tfvae.likelihoods.scales import WithScale
-from tfvae.likelihoods.support import interval
+from tfvae.likelihoods.bounded_normal import BoundedNormal
+from tfvae.likelihoods.likelihood import REGISTRY
 
 tfd = tfp.distributions
 
 
 @REGISTRY.register("censored_normal")
-class CensoredNormal(WithScale, Likelihood):
+class CensoredNormal(BoundedNormal):
     """x_d = clip(y_d, low, high), y_d ~ N(μ_d, σ²): readings of an instrument that saturates.
 
     Inside (low, high) log p is the density of the normal; at an end it is the log-probability that
@@ -30,28 +28,9 @@ class CensoredNormal(WithScale, Likelihood):
         scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
     """
 
-    def __init__(
-        self,
-        low: float | None = 0.0,
-        high: float | None = None,
-        scale: float | str = "shared",
-        **kwargs,
-    ):
-        super().__init__(scale, **kwargs)
-        self.low, self.high = low, high
-        self._ends = check_bounds(low, high)
-        self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
-
-    @property
-    def support(self):  # noqa: D102
-        return interval(*self._ends)
-
     def distribution(self, params, batch_ndims):  # noqa: D102
         (loc,), scale = self.split(params)
         return independent(_Censored(loc, scale, *self._ends), batch_ndims)
-
-    def get_config(self):  # noqa: D102
-        return {"low": self.low, "high": self.high} | super().get_config()
 
 
 class _Censored(tfd.Normal):

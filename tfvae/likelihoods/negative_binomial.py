@@ -22,6 +22,8 @@ class NegativeBinomial(WithScale, Counts):
         target_sum: the total of what is sampled, with a size factor.
     """
 
+    unbounded_parameters = "log-means"
+
     def __init__(
         self,
         dispersion: float | str = "by_value",
@@ -32,7 +34,8 @@ class NegativeBinomial(WithScale, Counts):
         super().__init__(
             dispersion, "dispersion", size_factor=size_factor, target_sum=target_sum, **kwargs
         )
-        self.unbounded = {"log-means": (0, 1 / self.params_per_channel)}
+        end = self.params_per_value / self.params_per_channel
+        self.unbounded = {self.unbounded_parameters: (0, end)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         (log_mean,), r = self.split(params)

@@ -7,16 +7,14 @@ import tensorflow_probability as tfp
 
 from tfvae.distributions.factory import independent
 from tfvae.distributions.normal_cdf import log_ndtr, log_normal_density
-from tfvae.likelihoods.bounds import check_bounds
-from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
-from tfvae.likelihoods.scales import WithScale
-from tfvae.likelihoods.support import interval
+from tfvae.likelihoods.bounded_normal import BoundedNormal
+from tfvae.likelihoods.likelihood import REGISTRY
 
 tfd = tfp.distributions
 
 
 @REGISTRY.register("truncated_normal")
-class TruncatedNormal(WithScale, Likelihood):
+class TruncatedNormal(BoundedNormal):
     """x_d ~ N(μ_d, σ²) given that it lies in [low, high]: values that cannot lie outside.
 
     Args:
@@ -25,30 +23,11 @@ class TruncatedNormal(WithScale, Likelihood):
         scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
     """
 
-    def __init__(
-        self,
-        low: float | None = 0.0,
-        high: float | None = None,
-        scale: float | str = "shared",
-        **kwargs,
-    ):
-        super().__init__(scale, **kwargs)
-        self.low, self.high = low, high
-        self._ends = check_bounds(low, high)
-        self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
-
-    @property
-    def support(self):  # noqa: D102
-        return interval(*self._ends)
-
     def distribution(self, params, batch_ndims):  # noqa: D102
         (loc,), scale = self.split(params)
         return independent(
             _TruncatedNormal(loc, scale + tf.zeros_like(loc), *self._ends), batch_ndims
         )
-
-    def get_config(self):  # noqa: D102
-        return {"low": self.low, "high": self.high} | super().get_config()
 
 
 class _TruncatedNormal(tfd.TruncatedNormal):

@@ -3,16 +3,14 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae.likelihoods.counts import Counts
 from tfvae.likelihoods.likelihood import REGISTRY
-from tfvae.likelihoods.negative_binomial import counts_about
-from tfvae.likelihoods.scales import WithScale
+from tfvae.likelihoods.negative_binomial import NegativeBinomial, counts_about
 
 tfd = tfp.distributions
 
 
 @REGISTRY.register("zero_inflated_negative_binomial")
-class ZeroInflatedNegativeBinomial(WithScale, Counts):
+class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """A count is 0 with probability π_d, and negative binomial otherwise.
 
     p(0) = π + (1 − π) NB(0), p(x) = (1 − π) NB(x) for x > 0. Parameters: log μ, then logit π, on
@@ -25,27 +23,13 @@ class ZeroInflatedNegativeBinomial(WithScale, Counts):
     """
 
     params_per_value = 2
-
-    def __init__(
-        self,
-        dispersion: float | str = "by_value",
-        size_factor: str | None = None,
-        target_sum: float = 1e4,
-        **kwargs,
-    ):
-        super().__init__(
-            dispersion, "dispersion", size_factor=size_factor, target_sum=target_sum, **kwargs
-        )
-        self.unbounded = {"log-means and logits": (0, 2 / self.params_per_channel)}
+    unbounded_parameters = "log-means and logits"
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         (log_mean, logit), r = self.split(params)
         return self.of_means(
             log_mean, batch_ndims, lambda value: _ZeroInflated(counts_about(value, r), logit)
         )
-
-    def get_config(self):  # noqa: D102
-        return WithScale.get_config(self) | Counts.get_config(self)
 
 
 class _ZeroInflated(tfd.Distribution):
