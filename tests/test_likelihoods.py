@@ -6,9 +6,10 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfvae
-from tfvae import likelihoods, networks
+from tfvae import distributions, likelihoods, networks
 from tfvae.distributions.normal_cdf import log_ndtr
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.ondevice import Decoder
@@ -108,6 +109,48 @@ def test_extreme_parameters_have_finite_densities_and_gradients(name, value):
         log_p = likelihood(params).log_prob(x.reshape(2, 1, 1))
     assert np.all(np.isfinite(log_p)), log_p
     assert np.all(np.isfinite(tape.gradient(log_p, params)))
+
+
+@pytest.fixture(params=likelihoods.REGISTRY.names())
+def of_two_columns(request):
+    """Every likelihood, for values of two columns that may depend on each other."""
+    options = {
+        "columns": {"blocks": [("normal", 1), ("categorical", 1, {"num_levels": 4})]},
+        "poisson": {"size_factor": "total"},
+    }
+    return likelihoods.get(request.param, **options.get(request.param, {}))
+
+
+class TestByValue:
+    def test_log_p_of_a_value_sums_to_log_p(self, of_two_columns, rng):
+        likelihood = of_two_columns
+        params = tf.constant(rng.normal(size=(3, 4, 5, likelihood.params_size(2))), tf.float32)
+        x = likelihood(params[0], 1).sample(seed=make_seed(0))  # [4, 5, 2] for [3, 4] of params
+
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(params)
+            distribution = likelihood(params, 2)
+            by_value = distributions.log_prob_by_value(distribution, x)
+            total, sums = distribution.log_prob(x), tf.reduce_sum(by_value, [-2, -1])
+        assert by_value.shape == (3, 4, 5, 2)
+        np.testing.assert_allclose(sums, total, rtol=1e-5, atol=1e-4)
+        expected, actual = (tape.gradient(value, params) for value in (total, sums))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+    def test_a_value_does_not_depend_on_those_behind_it(self, of_two_columns, rng):
+        likelihood = of_two_columns
+        if getattr(likelihood, "size_factor", None):
+            return  # each is given the total
+        params = rng.normal(size=(2, likelihood.params_size(2))).astype(np.float32)
+        x, other = (likelihood(params).sample(seed=make_seed(s)).numpy() for s in (0, 1))
+        other[:, 0] = x[:, 0]
+        a, b = (distributions.log_prob_by_value(likelihood(params), x)[:, 0] for x in (x, other))
+        np.testing.assert_array_equal(a, b)
+
+    def test_a_distribution_that_knows_only_the_sum_is_refused(self):
+        joint = tfp.distributions.MultivariateNormalDiag(tf.zeros([2]))
+        with pytest.raises(InvalidArgument, match="not known for MultivariateNormalDiag"):
+            distributions.log_prob_by_value(joint, tf.zeros([2]))
 
 
 def softplus_of_raw(raw):

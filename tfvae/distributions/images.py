@@ -15,7 +15,10 @@ tfd = tfp.distributions
 
 
 class ImageDistribution(tfd.Distribution):
-    """What these distributions share: parameters `[batch..., sites..., params]`."""
+    """What these distributions share: parameters `[batch..., sites..., params]`.
+
+    Subclasses implement `log_prob_by_value`, see `tfvae.distributions`.
+    """
 
     def __init__(self, params, batch_ndims, event_shape, name):
         self._params = params
@@ -41,8 +44,13 @@ class ImageDistribution(tfd.Distribution):
     def _event_shape_tensor(self):
         return tf.constant(self._event, tf.int32)
 
-    def _sum_event(self, values):
+    def log_prob_by_value(self, x):
+        """Return log p of each value, `[..., *event]`."""
+        raise NotImplementedError
+
+    def _log_prob(self, x):
         """Sum over the axes of the event, keeping sample and batch axes."""
+        values = self.log_prob_by_value(x)
         return tf.reduce_sum(values, axis=list(range(-len(self._event), 0)))
 
     def _with_samples(self, n):
@@ -64,6 +72,9 @@ class BernoulliImage(ImageDistribution):
         logits = tf.reshape(self._params, tf.concat([self._batch_shape_tensor(), [flat]], 0))
         x = tf.reshape(x, tf.concat([tf.shape(x)[: -len(self._event)], [flat]], 0))
         return _bernoulli_log_prob(x, logits)
+
+    def log_prob_by_value(self, x):  # noqa: D102
+        return x * self._params - tf.nn.softplus(self._params)
 
     def _pairwise_log_prob(self, x):
         """Return `[S, B]` for parameters `[S, 1, ...]` and x `[B, ...]`, by a matrix product."""
@@ -136,14 +147,12 @@ class CategoricalImage(ImageDistribution):
         self._num_levels = num_levels
         super().__init__(params, batch_ndims, (*sites, channels), "CategoricalImage")
 
-    def _log_prob(self, x):
+    def log_prob_by_value(self, x):  # noqa: D102
         labels = _to_levels(x, self._num_levels)
         shape = tf.broadcast_dynamic_shape(tf.shape(labels), tf.shape(self._logits)[:-1])
         logits = tf.broadcast_to(self._logits, tf.concat([shape, [self._num_levels]], 0))
         labels = tf.broadcast_to(labels, shape)
-        return self._sum_event(
-            -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        )
+        return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
     def _sample_n(self, n, seed=None):
         flat = tf.reshape(self._logits, [-1, self._num_levels])
@@ -187,10 +196,22 @@ class LogisticMixtureImage(ImageDistribution):
         return logits, locs, log_scales, coefficients
 
     def _log_prob(self, x):
+        per_pixel = tf.reduce_logsumexp(self._log_joints(x)[-1], axis=-1)
+        sites = len(self._event) - 1
+        return tf.reduce_sum(per_pixel, axis=list(range(-sites, 0))) if sites else per_pixel
+
+    def log_prob_by_value(self, x):
+        """Return log p of each channel given those before it, `[..., sites..., C]`."""
+        marginals = [tf.reduce_logsumexp(joint, axis=-1) for joint in self._log_joints(x)]
+        pairs = zip(marginals, [0.0, *marginals[:-1]], strict=True)
+        return tf.stack([marginal - before for marginal, before in pairs], axis=-1)
+
+    def _log_joints(self, x):
+        """Return log p(k, x_1, …, x_c) for each channel c and component k, `[..., sites..., K]`."""
         logits, locs, log_scales, coefficients = self._split(self._params)
         levels = _to_levels(x, self._num_levels)
         values = 2.0 * _from_levels(levels, self._num_levels) - 1.0
-        total = tf.nn.log_softmax(logits)
+        joints, total = [], tf.nn.log_softmax(logits)
         for channel in range(self._channels):
             loc = locs[channel]
             for previous, coefficient in enumerate(coefficients[channel]):
@@ -200,9 +221,8 @@ class LogisticMixtureImage(ImageDistribution):
                 values[..., channel, tf.newaxis] - loc,
                 log_scales[channel],
             )
-        per_pixel = tf.reduce_logsumexp(total, axis=-1)
-        sites = len(self._event) - 1
-        return tf.reduce_sum(per_pixel, axis=list(range(-sites, 0))) if sites else per_pixel
+            joints.append(total)
+        return joints
 
     def _log_mass(self, level, centered, log_scale):
         """Return log(σ(a) − σ(b)) for the bin's upper and lower edges a and b.

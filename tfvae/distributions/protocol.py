@@ -1,4 +1,4 @@
-"""What tfvae asks of a distribution beside `sample` and `log_prob`: five verbs, in one place.
+"""What tfvae asks of a distribution beside `sample` and `log_prob`: six verbs, in one place.
 
 Every verb knows TFP's independent normals and the discrete latents of this package; a distribution
 with a method of the verb's name answers for itself.
@@ -87,6 +87,33 @@ def log_prob_by_unit(distribution, z) -> tf.Tensor | None:
     by_unit = distribution.distribution.log_prob(z)
     leading = tf.shape(by_unit)[: len(by_unit.shape) - len(distribution.event_shape)]
     return tf.reshape(by_unit, tf.concat([leading, [distribution.event_shape.num_elements()]], 0))
+
+
+def log_prob_by_value(distribution, x) -> tf.Tensor:
+    """Return log p of each value of x (pixel, column, token), `[..., *event]`; log p(x) is its sum.
+
+    Where the values on the last axis depend on each other, as the channels of a pixel under a
+    mixture of logistics do, each is given those before it: log p(x_c | x_1, …, x_(c−1)). Any other
+    values are independent.
+
+    Args:
+        distribution: independent values, or one with a method `log_prob_by_value`.
+        x: `[..., *event]`, whose leading axes are broadcast against the batch.
+
+    Raises:
+        InvalidArgument: a distribution of another kind.
+    """
+    if hasattr(distribution, "log_prob_by_value"):
+        return distribution.log_prob_by_value(tf.convert_to_tensor(x, tf.float32))
+    # Not an instance of tfd.Independent where what it holds is of a class of our own.
+    is_independent = hasattr(distribution, "reinterpreted_batch_ndims")
+    if is_independent and distribution.distribution.event_shape.rank == 0:
+        return distribution.distribution.log_prob(x)
+    raise InvalidArgument(
+        f"The log-density of each value is not known for {distribution.name}, only their sum; "
+        "expected a tfd.Independent of single values, or a distribution with a method "
+        "`log_prob_by_value(x)` that gives it, of the shape of x."
+    )
 
 
 def of_whole_batch(distribution):

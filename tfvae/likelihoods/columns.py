@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfvae import distributions
 from tfvae.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, get
@@ -164,6 +165,12 @@ class _Product(tfd.Distribution):
     def _log_prob(self, x):
         parts = tf.split(x, self._sizes, axis=-1)
         return tf.add_n([p.log_prob(part) for p, part in zip(self._parts, parts, strict=True)])
+
+    def log_prob_by_value(self, x):
+        """Return log p of each column, `[..., *event]`."""
+        parts = tf.split(x, self._sizes, axis=-1)
+        pairs = zip(self._parts, parts, strict=True)
+        return tf.concat([distributions.log_prob_by_value(p, part) for p, part in pairs], -1)
 
     def _sample_n(self, n, seed=None):
         seeds = tfp.random.split_seed(seed, n=len(self._parts))

@@ -95,10 +95,15 @@ class _OfTotal(tfd.Distribution):
     def _given(self, total):
         return self._make(self._log_shares + tf.math.log(total))
 
-    def _log_prob(self, x):
+    def log_prob_by_value(self, x):
+        """Return log p of each count given the total of x, `[..., *event]`."""
         axes = list(range(-len(self.event_shape), 0))
         total = tf.maximum(tf.reduce_sum(x, axis=axes, keepdims=True), 1.0)  # of an empty example
-        return tf.reduce_sum(self._given(total).log_prob(x), axis=axes)
+        return self._given(total).log_prob(x)
+
+    def _log_prob(self, x):
+        axes = list(range(-len(self.event_shape), 0))
+        return tf.reduce_sum(self.log_prob_by_value(x), axis=axes)
 
     def _sample_n(self, n, seed=None):
         return self._given(self._target_sum).sample(n, seed=seed)

@@ -76,10 +76,10 @@ class _Ordinal(ImageDistribution):
     def _num_levels(self):
         return self._thresholds.shape[-1] + 1
 
-    def _log_prob(self, x):
+    def log_prob_by_value(self, x):
         level = tf.cast(tf.round(x * (self._num_levels() - 1)), tf.int32)
         chosen = tf.one_hot(level, self._num_levels())
-        return self._sum_event(tf.reduce_sum(chosen * self._log_masses(), axis=-1))
+        return tf.reduce_sum(chosen * self._log_masses(), axis=-1)
 
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], tf.shape(self._params)], 0)
