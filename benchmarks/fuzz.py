@@ -388,7 +388,7 @@ class Pictures(Kind):
     def use(self, path):
         from tfvae import data
 
-        data.read_images(path, resize=(8, 8))
+        data.read_examples(path, resize=(8, 8))
 
 
 class ConfigFiles(Kind):

@@ -133,7 +133,7 @@ def measure(path, rounds, figure):
     warnings.simplefilter("ignore")
     memory = Memory()
     model = make_model()
-    in_memory = tfvae.data.Images(
+    in_memory = tfvae.data.Examples(
         np.random.default_rng(0).integers(0, 256, (IN_MEMORY, *SHAPE), np.uint8), 255.0
     )
     model.fit(in_memory.batches(BATCH).take(20), verbose=0)

@@ -37,7 +37,7 @@ def time_tfvae(k, epochs):
     from tfvae.config import TrainingConfig
 
     batch_size = SETTINGS[k]
-    images = tfvae.data.Images(make_images())
+    images = tfvae.data.Examples(make_images())
     model = tfvae.VAE(
         tfvae.networks.dense_encoder((28, 28, 1), 100),
         tfvae.networks.dense_decoder(50, (28, 28, 1)),

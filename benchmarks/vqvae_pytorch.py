@@ -95,10 +95,10 @@ def tfvae_model(splits, batch_size):
 
 
 def random_splits():
-    from tfvae.data import Images, Splits
+    from tfvae.data import Examples, Splits
 
     pixels = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 32, 32, 3), np.uint8)
-    images = Images(pixels, 255.0)
+    images = Examples(pixels, 255.0)
     return Splits("random", images, images, images)
 
 
@@ -124,7 +124,7 @@ def step_tfvae(options):
 def step_torch(options, compiled):
     import torch
 
-    x = torch.tensor(random_splits().train.pixels).permute(0, 3, 1, 2).contiguous()
+    x = torch.tensor(random_splits().train.values).permute(0, 3, 1, 2).contiguous()
     model = torch_model(0.06)
     step = torch.compile(model) if compiled else model
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
@@ -183,7 +183,7 @@ def train_torch(options):
 
     splits = load_data(options)
     data = {
-        name: torch.tensor(getattr(splits, name).pixels).permute(0, 3, 1, 2)
+        name: torch.tensor(getattr(splits, name).values).permute(0, 3, 1, 2)
         for name in ("train", "test")
     }
     # Eager: PyTorch 2.13 does not compile the quantizer with these options.

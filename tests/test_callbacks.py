@@ -10,7 +10,7 @@ import pytest
 
 import tfvae
 from tfvae.callbacks import Resume
-from tfvae.data import Images, shuffled_batches
+from tfvae.data import Examples, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
 
 BATCHES, EPOCHS = 7, 3
@@ -77,7 +77,7 @@ def make_prior(steps=1):
 
 
 def images():
-    return Images(X, resample=True).batches(4, seed=2)
+    return Examples(X, resample=True).batches(4, seed=2)
 
 
 def codes():
@@ -361,7 +361,7 @@ def test_other_data_or_another_model_is_refused_and_nothing_changed(tmp_path):
         fit("vae", Dies(5), Resume(tmp_path, ALWAYS))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InvalidArgument, match=r"batch_size 4, seed 2; .*batch_size 5, seed 2"):
-        fit("vae", Resume(tmp_path), data=Images(X, resample=True).batches(5, seed=2))
+        fit("vae", Resume(tmp_path), data=Examples(X, resample=True).batches(5, seed=2))
     with pytest.raises(InvalidFile, match="of another model"):
         fit("vqvae", Resume(tmp_path))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tfvae import recipes, runs
 from tfvae.code_priors import CategoricalCodePrior
-from tfvae.data import Images, Splits
+from tfvae.data import Examples, Splits
 from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError
 from tfvae.models import VQVAE, HierarchicalVQVAE
 from tfvae.runs import RunDirectory
@@ -218,7 +218,7 @@ def test_a_fit_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
 def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
     # Codes of the few training images there are: more epochs fit them better and others worse.
     few = dataclasses.replace(
-        splits, train=Images(splits.train.pixels[:20], splits.train.max_value)
+        splits, train=Examples(splits.train.values[:20], splits.train.max_value)
     )
     options = {"code_prior.learning_rate": 1.0, "code_prior.epochs": 12}
     config, splits = CONFIG.override(options), few
@@ -322,7 +322,7 @@ def test_settings_that_do_not_fit_are_refused(splits, settings, message):
 
 def test_images_of_another_kind_than_a_picture_are_trained_on_all_the_same(tmp_path):
     pixels = np.random.default_rng(0).random((40, 8, 8, 2)).astype(np.float32)
-    parts = [Images(pixels[i : i + 20]) for i in (0, 10, 20)]
+    parts = [Examples(pixels[i : i + 20]) for i in (0, 10, 20)]
     settings = {
         "model.likelihood": "normal",
         "model.likelihood_options": {},

@@ -30,7 +30,7 @@ def epoch_of(images, number, seed=0, batch_size=10):
 def numbered():
     """Thirty-seven images, image n with all pixels n."""
     pixels = np.broadcast_to(np.arange(37, dtype=np.uint8)[:, None, None, None], (37, 2, 2, 1))
-    return data.Images(np.ascontiguousarray(pixels), max_value=255.0)
+    return data.Examples(np.ascontiguousarray(pixels), max_value=255.0)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ class TestDigits:
         splits = data.load("digits")
         assert [len(getattr(splits, split)) for split in SPLITS] == [1437, 180, 180]
         assert (splits.name, splits.shape, splits.num_values) == ("digits", (8, 8, 1), 64)
-        together = np.concatenate([getattr(splits, split).pixels for split in SPLITS])
+        together = np.concatenate([getattr(splits, split).values for split in SPLITS])
         every = load_digits().images.astype(np.uint8)
         assert sorted(i.tobytes() for i in together) == sorted(i.tobytes() for i in every)
         x = splits.train.numpy()
@@ -64,8 +64,8 @@ class TestDigits:
 
     def test_the_splits_are_a_function_of_the_seed(self):
         first, again, other = (data.load("digits", seed=seed) for seed in (3, 3, 4))
-        np.testing.assert_array_equal(first.test.pixels, again.test.pixels)
-        assert content(first.test.pixels) != content(other.test.pixels)
+        np.testing.assert_array_equal(first.test.values, again.test.values)
+        assert content(first.test.values) != content(other.test.values)
 
 
 class TestBinarization:
@@ -77,7 +77,7 @@ class TestBinarization:
             x = getattr(first, split).numpy()
             assert set(np.unique(x)) == {0, 1}
             np.testing.assert_array_equal(x, getattr(again, split).numpy())
-        assert not np.array_equal(first.train.pixels, other.train.pixels)
+        assert not np.array_equal(first.train.values, other.train.values)
         epochs = [content(epoch_of(first.train, n, batch_size=1437)[0]) for n in (0, 1)]
         assert epochs[0] == epochs[1] == content(first.train.numpy())
 
@@ -88,7 +88,7 @@ class TestBinarization:
             assert_mean(binary[grey == level], level)
 
     def test_dynamic_training_pixels_are_drawn_anew_every_epoch(self, assert_mean):
-        level = data.Images(np.full((40, 8, 8, 1), 0.3, np.float32), resample=True)
+        level = data.Examples(np.full((40, 8, 8, 1), 0.3, np.float32), resample=True)
         first, again, other = (epoch_of(level, n) for n in (5, 5, 6))
         assert set(np.unique(first)) == {0, 1}
         np.testing.assert_array_equal(first, again)
@@ -101,8 +101,8 @@ class TestBinarization:
         static, dynamic = (
             data.load("digits", binarization=binarization) for binarization in ("static", "dynamic")
         )
-        np.testing.assert_array_equal(dynamic.test.pixels, static.test.pixels)
-        np.testing.assert_array_equal(dynamic.validation.pixels, static.validation.pixels)
+        np.testing.assert_array_equal(dynamic.test.values, static.test.values)
+        np.testing.assert_array_equal(dynamic.validation.values, static.validation.values)
         assert dynamic.train.resample
         assert len(np.unique(dynamic.train.numpy())) == 17
 
@@ -148,7 +148,7 @@ class TestBatches:
     @pytest.mark.parametrize("resample", [False, True])
     @pytest.mark.parametrize("first", [0, 1, 19, 20, 33, 36, 37])
     def test_an_epoch_can_begin_at_any_batch(self, rng, resample, first):
-        images = data.Images(rng.random((37, 2, 2, 1), np.float32), resample=resample)
+        images = data.Examples(rng.random((37, 2, 2, 1), np.float32), resample=resample)
         batches = images.batches(1, seed=5)
         for epoch in (0, 4):
             batches.start_at(epoch, first)
@@ -193,7 +193,7 @@ class TestBatches:
         np.testing.assert_array_equal(batches[..., 0], images[..., 0, 0, 0])
 
     def test_fewer_images_than_a_batch_are_refused(self, numbered):
-        with pytest.raises(InvalidData, match="37 images, fewer than the batch size 38"):
+        with pytest.raises(InvalidData, match="37 examples, fewer than the batch size 38"):
             numbered.batches(38)
 
     def test_dataset_is_complete_and_in_order(self, numbered):
@@ -234,14 +234,15 @@ class TestArrayFiles:
     def test_three_axes_that_may_be_series_are_not_taken_for_pictures(self, tmp_path, dtype, sizes):
         path = str(tmp_path / "x.npy")
         np.save(path, np.zeros((20, *sizes), dtype))
-        with pytest.raises(InvalidData, match=r"20 series of .* --set data.layout=NHW"):
+        with pytest.raises(InvalidData, match=r"20 series of .* --set data.kind=series"):
             data.load(path)
+        assert data.load(path, kind="series").shape == sizes
         with pytest.raises(InvalidData, match="expected numbers of shape \\[N, H, W, C\\]"):
             data.load(path, layout="NHWC")
         assert data.load(path, layout="NHW").shape == (*sizes, 1)
         with pytest.raises(InvalidData, match="20 series of"):
-            data.read_images(path)
-        assert data.read_images(path, layout="NHW").shape == (*sizes, 1)
+            data.read_examples(path)
+        assert data.read_examples(path, layout="NHW").shape == (*sizes, 1)
 
     @pytest.mark.parametrize(
         ("dtype", "sizes"), [("f8", (28, 28)), ("u1", (28, 20)), ("?", (16, 64)), ("u2", (5, 9))]
@@ -256,7 +257,7 @@ class TestArrayFiles:
         np.save(path, x)
         with pytest.raises(InvalidData, match=r"3×8 pixels with 8 channels.*data.layout=NCHW"):
             data.load(path)
-        images = data.read_images(path, layout="NCHW").numpy()
+        images = data.read_examples(path, layout="NCHW").numpy()
         np.testing.assert_array_equal(images, x.transpose(0, 2, 3, 1))
         assert data.load(path, layout="NHWC").shape == (3, 8, 8)
 
@@ -271,7 +272,7 @@ class TestArrayFiles:
     )
     def test_an_option_that_is_none_is_refused(self, tmp_path, options, message):
         np.save(tmp_path / "x.npy", np.zeros((20, 4, 4)))
-        for read in (data.load, data.read_images):
+        for read in (data.load, data.read_examples):
             with pytest.raises(InvalidArgument, match=message):
                 read(str(tmp_path / "x.npy"), **options)
 
@@ -297,7 +298,7 @@ class TestArrayFiles:
             ({"x": np.full((20, 2, 2), np.nan)}, "80 values that are infinite or not a number"),
             ({"x": np.zeros(20)}, r"shape \(20,\); expected numbers of shape \[N, H, W\]"),
             ({"x": np.full((20, 2, 2), "a")}, "an array of <U1"),
-            ({"x": np.zeros((9, 2, 2))}, "9 images; at least 10 are needed"),
+            ({"x": np.zeros((9, 2, 2))}, "9 examples; at least 10 are needed"),
             ({"a": np.zeros((9, 2, 2)), "b": np.zeros((9, 2, 2))}, "holds a, b; expected 'train'"),
             ({}, "holds nothing; expected 'train'"),
             (
@@ -355,9 +356,9 @@ class TestFolders:
         assert splits.shape == (4, 3, channels)
         parts = [getattr(splits, split) for split in SPLITS]
         assert [len(part) for part in parts] == [16, 2, 2]
-        assert content(np.concatenate([part.pixels for part in parts])) == content(pixels)
+        assert content(np.concatenate([part.values for part in parts])) == content(pixels)
         np.testing.assert_array_equal(
-            parts[0].numpy(), parts[0].pixels.astype(np.float32) / np.float32(255)
+            parts[0].numpy(), parts[0].values.astype(np.float32) / np.float32(255)
         )
 
     def test_folders_named_after_splits_are_kept_in_the_order_of_their_files(
@@ -368,13 +369,13 @@ class TestFolders:
         }
         splits = data.load(str(tmp_path))
         for split, pixels in written.items():
-            np.testing.assert_array_equal(getattr(splits, split).pixels[..., 0], pixels)
+            np.testing.assert_array_equal(getattr(splits, split).values[..., 0], pixels)
 
     def test_folders_below_are_read_and_hidden_files_are_not(self, tmp_path, write_images):
         pixels = [write_images(f"class {label}", 10) for label in "ab"]
         (tmp_path / ".DS_Store").write_bytes(b"no image")
         splits = data.load(str(tmp_path))
-        parts = np.concatenate([getattr(splits, split).pixels for split in SPLITS])
+        parts = np.concatenate([getattr(splits, split).values for split in SPLITS])
         assert content(parts) == content(np.concatenate(pixels))
 
     def test_images_of_16_bits_keep_their_intensities(self, tmp_path):
@@ -496,4 +497,4 @@ class TestNames:
         assert (splits.shape, splits.num_values) == ((28, 28, 1), 784)
         for split in SPLITS:
             assert set(np.unique(getattr(splits, split).numpy(0, 1000))) == {0, 1}
-            assert set(np.unique(getattr(splits, split).pixels)) == {0, 1}
+            assert set(np.unique(getattr(splits, split).values)) == {0, 1}

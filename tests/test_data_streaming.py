@@ -208,7 +208,7 @@ class TestOrder:
                 read.extend(index)
                 return np.zeros((len(index), 2, 2, 1), np.uint8)
 
-        batches = data.Images(Counted()).batches(10)
+        batches = data.Examples(Counted()).batches(10)
         batches.start_at(0, 90)
         assert len(list(batches)) == 10
         assert len(read) == len(set(read)) == 200, "of five times twenty batches, the last twenty"
@@ -282,7 +282,7 @@ class TestRefusals:
     ):
         folder = write(tmp_path / "x", "folder", pixels, labels)
         splits = data.load(str(folder), memory_gb=0)
-        bad = splits.train.pixels.source.path(splits.train.pixels.index[30])
+        bad = splits.train.values.source.path(splits.train.values.index[30])
         bad.write_bytes(bad.read_bytes()[:60])
         model = make_vae(x_shape=(5, 4, 3))
         model.compile("adam")

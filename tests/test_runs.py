@@ -17,7 +17,7 @@ from PIL import Image
 
 from tfvae import estimators, recipes, runs
 from tfvae.config import load_config
-from tfvae.data import Images, Splits
+from tfvae.data import Examples, Splits
 from tfvae.errors import (
     DivergedLoss,
     InvalidArgument,
@@ -347,11 +347,13 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_data_outside_0_and_1_is_refused_before_anything_is_written(tmp_path, splits, split):
-    parts = {name: Images(getattr(splits, name).pixels) for name in ("train", "validation", "test")}
+    parts = {
+        name: Examples(getattr(splits, name).values) for name in ("train", "validation", "test")
+    }
     pixels = parts[split].numpy()
     pixels[-1, 0, 0, 0] = 1.5
-    parts |= {name: Images(np.clip(parts[name].numpy(), 0, 1)) for name in parts if name != split}
-    bad = Splits("bad", **{**parts, split: Images(np.clip(pixels, 0, 1.5))})
+    parts |= {name: Examples(np.clip(parts[name].numpy(), 0, 1)) for name in parts if name != split}
+    bad = Splits("bad", **{**parts, split: Examples(np.clip(pixels, 0, 1.5))})
     config = CONFIG.override({"data.binarization": "none"})
     with pytest.raises(InvalidData, match=rf"`{split}` has values from 0 to 1\.5.*\[0, 1\]"):
         train(config, tmp_path / "run", splits=bad)
@@ -477,7 +479,7 @@ def test_every_recipe_makes_a_model(name):
     config = recipes.load(name)
     shapes = {"digits": (8, 8, 1), "cifar10_jpeg": (32, 32, 3), "": (25, 18, 3)}
     shape = shapes.get(config.data.name, (28, 28, 1))
-    images = Images(np.zeros((1000, *shape), np.uint8))
+    images = Examples(np.zeros((1000, *shape), np.uint8))
     model = runs.build_model(config, Splits(config.data.name, images, images, images))
     if config.model.family == "vae":
         sizes = (config.model.latent_size, *config.model.upper_latent_sizes)
@@ -507,7 +509,7 @@ def test_networks_are_chosen_by_the_shape_of_the_images(shape, network, hidden, 
     assert (chosen.network, chosen.hidden) == (network, hidden)
     small = {"filters": 8, "block_filters": 4, "num_blocks": 1}
     config = recipes.load("vqvae-images").override({"model.network_options": small})
-    images = Images(np.zeros((300, *shape), np.uint8))
+    images = Examples(np.zeros((300, *shape), np.uint8))
     model = runs.build_model(config, Splits("", images, images, images))
     assert (model.x_shape, model.code_shape) == (shape, grid)
     given = config.override({"model.network_options": {**small, "num_downsamplings": 3}})
@@ -516,7 +518,7 @@ def test_networks_are_chosen_by_the_shape_of_the_images(shape, network, hidden, 
 
 def test_the_networks_of_the_iwae_paper():
     """784-200-200-100-100-100-50 both ways, and one affine map each way for the linear SBN."""
-    images = Images(np.zeros((1000, 28, 28, 1), np.uint8))
+    images = Examples(np.zeros((1000, 28, 28, 1), np.uint8))
 
     def widths(name):
         model = runs.build_model(recipes.load(name), Splits(name, images, images, images))
@@ -639,7 +641,7 @@ def test_a_run_is_found_again_with_its_data(finished, model, splits):
     loaded, config, data = runs.load_run(finished.path, {})
     assert config == CONFIG
     assert_same_model(loaded, model)
-    np.testing.assert_array_equal(data.test.pixels, splits.test.pixels)
+    np.testing.assert_array_equal(data.test.values, splits.test.values)
 
 
 def test_a_file_without_a_run_needs_a_dataset(finished):

@@ -76,20 +76,20 @@ def test_a_picture_is_sized_before_it_is_decoded(tmp_path):
     for number in range(3):
         Image.new("RGB", (4000, 3000)).save(tmp_path / f"{number}.png")
     with pytest.raises(InvalidData, match=r"0\.png, a picture of 3,000×4,000 pixels.*36\.0 MB"):
-        data.read_images(tmp_path, resize=(8, 8))
+        data.read_examples(tmp_path, resize=(8, 8))
 
 
 def test_a_large_picture_that_is_no_bomb_is_read(tmp_path, rng):
     pixels = rng.integers(0, 256, (3000, 4000, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "0.jpg")
-    assert data.read_images(tmp_path, resize=(8, 8)).shape == (8, 8, 3)
+    assert data.read_examples(tmp_path, resize=(8, 8)).shape == (8, 8, 3)
 
 
 def test_a_file_of_another_format_is_no_picture(tmp_path):
     """Pillow would have Ghostscript run this one."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
     with pytest.raises(InvalidData, match=r"a\.png cannot be read as an image"):
-        data.read_images(tmp_path)
+        data.read_examples(tmp_path)
 
 
 def write_table(path, table, **options):

@@ -26,6 +26,7 @@ class DataConfig:
     binarization: str = "none"
     download: bool = False
     layout: str = "auto"
+    kind: str = "auto"
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
     condition: str = ""
@@ -227,6 +228,7 @@ class Config:
         choices = {
             "data.binarization": (self.data.binarization, ("none", "static", "dynamic")),
             "data.layout": (self.data.layout, ("auto", "NHW", "NHWC", "NCHW")),
+            "data.kind": (self.data.kind, ("auto", "image", "vector", "series", "tokens")),
             "model.family": (self.model.family, ("vae", "ladder", "vqvae", "vqvae2")),
             "model.network": (self.model.network, ("dense", "conv", "residual", "auto")),
             "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),

@@ -52,7 +52,9 @@ def encode(run, images, num, condition, output, as_json):
         split = load_data(config).test
     else:  # read as the run read its own
         own = DataConfig() if config is None else config.data
-        split = data.read_images(images, own.layout, own.resize, own.crop, own.memory_gb)
+        split = data.read_examples(
+            images, own.layout, own.resize, own.crop, own.memory_gb, own.kind
+        )
     x = split.numpy(0, num)
     if condition is None:
         condition = split.conditions_of(model, 0, num)

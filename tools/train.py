@@ -130,10 +130,22 @@ def _chosen(source, recipe, config_file):
 
 def _sizes(splits):
     """Return what was read, for a user to see that it was taken for what it is."""
-    height, width, channels = splits.shape
     parts = [f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test")]
+    return f"{_PLURALS[splits.kind]}: {', '.join(parts)}; {_SHAPES[splits.kind](*splits.shape)}"
+
+
+def _picture(height, width, channels):
     colour = {1: "grey", 3: "in colour"}.get(channels, f"with {channels} channels")
-    return f"images: {', '.join(parts)}; {height}×{width} pixels, {colour}"
+    return f"{height}×{width} pixels, {colour}"
+
+
+_PLURALS = {"image": "images", "vector": "vectors", "series": "series", "tokens": "lines of tokens"}
+_SHAPES = {
+    "image": _picture,
+    "vector": lambda *sizes: f"{'×'.join(map(str, sizes))} values",
+    "series": lambda steps, values: f"{steps} steps, {values} values each",
+    "tokens": lambda length: f"{length} tokens each",
+}
 
 
 def _resumed(run_dir, other_source, assignments):

@@ -1,29 +1,30 @@
-"""Image data, in memory or read as it is needed: arrays, folders, shards, TFDS, Hugging Face.
+"""Data, in memory or read as it is needed: arrays, folders, shards, TFDS, Hugging Face.
 
-`load` returns `Splits`; training, validation and test images are never mixed. Small data is held in
-memory as it is stored, 8-bit where it is 8-bit; larger data stays where it is, a `Source` that
-reads images as they are indexed. Batches are converted to floats in [0, 1] as they are made.
+`load` returns `Splits`; training, validation and test examples are never mixed. Small data is held
+in memory as it is stored, 8-bit where it is 8-bit; larger data stays where it is, a `Source` that
+reads examples as they are indexed. Pixels become floats in [0, 1] as batches are made.
 The order of the data and the noise of a dynamic binarization are functions of (seed, epoch), and an
 epoch can begin at any of its batches (`Batches`), so a run that is resumed sees what it would have
 seen.
 """
 
-from tfvae.data.arrays import LAYOUTS
+from tfvae.data.axes import LAYOUTS
 from tfvae.data.batches import Batches, shuffled_batches
-from tfvae.data.images import Images
-from tfvae.data.loading import BINARIZATIONS, load, read_images
-from tfvae.data.source import Blocks, Source
+from tfvae.data.examples import Examples
+from tfvae.data.loading import BINARIZATIONS, load, read_examples
+from tfvae.data.source import KINDS, Blocks, Source
 from tfvae.data.splits import Splits
 
 __all__ = [
     "BINARIZATIONS",
+    "KINDS",
     "LAYOUTS",
     "Batches",
     "Blocks",
-    "Images",
+    "Examples",
     "Source",
     "Splits",
     "load",
-    "read_images",
+    "read_examples",
     "shuffled_batches",
 ]

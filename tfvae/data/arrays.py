@@ -9,37 +9,46 @@ from pathlib import Path
 import numpy as np
 
 from tfvae import untrusted
+from tfvae.data import axes
 from tfvae.data.source import Source, in_parts, stamp
-from tfvae.errors import InvalidData, unknown_name
-
-# How the axes of an array are read: N images, height H, width W, C channels.
-LAYOUTS = ("auto", "NHW", "NHWC", "NCHW")
+from tfvae.errors import InvalidData
 
 
 class ArraySource(Source):
-    """The images in an array of any layout, which may be one of a file.
+    """The examples in an array of any layout, which may be one of a file.
 
-    8 and 16 bits stay as they are, all else becomes float32.
+    8 and 16 bits stay as they are, tokens become int32, all else float32.
 
     Args:
         open_array: a function that returns the array, `[N, ...]`; it may open its file anew.
         name: what messages call it.
         layout: one of `LAYOUTS`; see `tfvae.data.load`.
         fit: what to do with each image; nothing if None.
+        kind: what an example is, one of `KINDS`, or "auto".
 
     Raises:
-        InvalidData: it does not hold images, or its axes may mean something else.
+        InvalidData: it does not hold such examples, or its axes may mean something else.
     """
 
     def __init__(
-        self, open_array: Callable, name: str, layout: str = "auto", fit: Callable | None = None
+        self,
+        open_array: Callable,
+        name: str,
+        layout: str = "auto",
+        fit: Callable | None = None,
+        kind: str = "auto",
     ):
         array = open_array()
-        _check_axes(array, name, layout)
+        self.kind = axes.kind_of(array, name, layout, kind)
         self.open_array, self.name, self.layout, self.fit = open_array, name, layout, fit
-        self.dtype = array.dtype if array.dtype in (np.uint8, np.uint16) else np.dtype(np.float32)
-        sizes = array.shape[1:] if array.ndim == 4 else (*array.shape[1:], 1)
-        if array.ndim == 4 and layout == "NCHW":
+        other = np.int32 if self.kind == "tokens" else np.float32
+        self.dtype = array.dtype if array.dtype in (np.uint8, np.uint16) else np.dtype(other)
+        # Grey pictures may lack the axis of their channel, and series that of their values.
+        self.without_channel = array.ndim == {"image": 3, "series": 2}.get(self.kind)
+        sizes = array.shape[1:]
+        if self.without_channel:
+            sizes = (*sizes, 1)
+        elif layout == "NCHW":
             sizes = (*sizes[1:], sizes[0])
         self.shape = (len(array), *sizes)
         if len(array) and fit is not None:
@@ -47,39 +56,54 @@ class ArraySource(Source):
 
     def read(self, index):  # noqa: D102
         array = self.open_array()
-        images = array.take(index, axis=0)
+        values = array.take(index, axis=0)
         if isinstance(array, np.memmap):  # what was read need not count as memory of ours
             array.base.madvise(mmap.MADV_DONTNEED)
-        if images.ndim == 3:
-            images = images[..., np.newaxis]
+        if self.without_channel:
+            values = values[..., np.newaxis]
         elif self.layout == "NCHW":
-            images = np.moveaxis(images, 1, -1)
-        images = np.ascontiguousarray(images, self.dtype)
-        return images if self.fit is None else fit_all(images, self.fit)
+            values = np.moveaxis(values, 1, -1)
+        values = np.ascontiguousarray(values, self.dtype)
+        return values if self.fit is None else fit_all(values, self.fit)
 
     def check(self):
-        """Refuse values that are not finite, in one pass over all images, a part at a time.
+        """Refuse values that are not finite, in one pass over all examples, a part at a time.
 
         Raises:
-            InvalidData: with their number.
+            InvalidData: with their number, and the place of the first.
         """
+        if self.kind == "tokens" and len(self):
+            lowest = min(part.min() for part in in_parts(self))
+            if lowest < 0:
+                raise InvalidData(
+                    f"{self.name} holds tokens from {lowest}; expected whole numbers from 0 on."
+                )
         if self.dtype.kind != "f":
             return
-        bad = sum(np.count_nonzero(~np.isfinite(part)) for part in in_parts(self))
+        bad, first, start = 0, None, 0
+        for part in in_parts(self):
+            wrong = ~np.isfinite(part)
+            if first is None and wrong.any():
+                first = np.unravel_index(np.argmax(wrong), part.shape)
+                first = (int(first[0]) + start, *map(int, first[1:]))
+            bad, start = bad + np.count_nonzero(wrong), start + len(part)
         if bad:
+            what = "pixels" if self.kind == "image" else "values"
             raise InvalidData(
-                f"{self.name} holds {bad} values that are infinite or not a number; expected "
-                "finite pixels. Clean the data first."
+                f"{self.name} holds {bad} values that are infinite or not a number, the first at "
+                f"{list(first)}; expected finite {what}. Clean the data first."
             )
 
 
-def npy_source(path: Path, layout: str = "auto", fit: Callable | None = None) -> ArraySource:
-    """Return the images of an `.npy` file.
+def npy_source(
+    path: Path, layout: str = "auto", fit: Callable | None = None, kind: str = "auto"
+) -> ArraySource:
+    """Return the examples of an `.npy` file.
 
     Raises:
-        InvalidData: the file is missing or damaged, or holds something else than images.
+        InvalidData: the file is missing or damaged, or holds something else.
     """
-    return ArraySource(functools.partial(_npy, path, stamp(path)), f"{path}", layout, fit)
+    return ArraySource(functools.partial(_npy, path, stamp(path)), f"{path}", layout, fit, kind)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -171,55 +195,6 @@ class _readable:
             raise InvalidData(f"{self.path} cannot be read as an array: {error}") from None
 
 
-def check_layout(layout: str) -> None:
-    """Refuse a layout that does not exist."""
-    if layout not in LAYOUTS:
-        raise unknown_name("layout", layout, LAYOUTS)
-
-
 def fit_all(array: np.ndarray, fit: Callable | None) -> np.ndarray:
     """Return `fit` of every image."""
     return array if fit is None or not len(array) else np.stack([fit(image) for image in array])
-
-
-def _check_axes(array, name, layout):
-    expected = {"auto": (3, 4), "NHW": (3,), "NHWC": (4,), "NCHW": (4,)}[layout]
-    if array.ndim not in expected or array.dtype.kind not in "buif":
-        shapes = {3: "[N, H, W]", 4: "[N, C, H, W]" if layout == "NCHW" else "[N, H, W, C]"}
-        raise InvalidData(
-            f"{name} is an array of {array.dtype} of shape {array.shape}; expected numbers of "
-            f"shape {' or '.join(shapes[n] for n in expected)}."
-        )
-    if layout == "auto":
-        _check_clear(array, name)
-
-
-def _check_clear(array, name):
-    """Refuse an array whose axes may mean something else than they would be taken for."""
-    count, *sizes = array.shape
-    say = "Say so with layout={0!r} in Python, --set data.layout={0} on the command line"
-    if array.ndim == 3 and not _is_grey(array):
-        steps, values = sizes
-        raise InvalidData(
-            f"{name} is an array of {array.dtype} of shape {array.shape}. It may hold {count} grey "
-            f"pictures of {steps}×{values} pixels, or {count} series of {steps} steps with "
-            f"{values} values each, which are no pictures. Are they pictures? "
-            f"{say.format('NHW')}, or give the array a last axis for the channel."
-        )
-    if array.ndim == 4 and sizes[0] in (1, 3) and sizes[2] > 4:
-        raise InvalidData(
-            f"{name} is an array of shape {array.shape}: by the usual order [N, H, W, C], pictures "
-            f"of {sizes[0]}×{sizes[1]} pixels with {sizes[2]} channels. Do the channels come "
-            f"first, [N, C, H, W]? {say.format('NCHW')}. If not, give 'NHWC'."
-        )
-
-
-def _is_grey(array):
-    """Whether an array `[N, ·, ·]` is clearly one of grey pictures.
-
-    That is what squares are, and the types in which pixels are stored, unless one side is more than
-    four times the other.
-    """
-    short, long = sorted(array.shape[1:])
-    stored_as_pixels = array.dtype in (np.uint8, np.uint16, np.bool_)
-    return short == long or (stored_as_pixels and long <= 4 * short)

@@ -127,7 +127,7 @@ def shuffled_batches(
     count = len(values)
     if count < batch_size:
         raise InvalidData(
-            f"The training split has {count} images, fewer than the batch size {batch_size}. "
+            f"The training split has {count} examples, fewer than the batch size {batch_size}. "
             f"Choose a batch size of at most {count}."
         )
     if not 0 <= worker < num_workers <= batch_size:

@@ -13,19 +13,19 @@ class Binarized(Source):
     order of the images, of which any part is drawn by itself.
 
     Args:
-        images: the `Images` whose intensities are drawn with.
+        images: the `Examples` whose intensities are drawn with.
         seed: decides the noise, together with `split`.
         split: the number of the split.
     """
 
     def __init__(self, images, seed: int, split: int):
         self.images, self.key = images, [seed, int(Stream.BINARIZE), split]
-        self.name = getattr(images.pixels, "name", "the images")
-        self.shape, self.dtype = images.pixels.shape, np.dtype(np.uint8)
-        self.blocks = getattr(images.pixels, "blocks", None)
+        self.name = getattr(images.values, "name", "the images")
+        self.shape, self.dtype = images.values.shape, np.dtype(np.uint8)
+        self.blocks = getattr(images.values, "blocks", None)
 
     def read(self, index):  # noqa: D102
-        intensities = self.images.scaled(self.images.pixels[index])
+        intensities = self.images.scaled(self.images.values[index])
         drawn = np.empty(intensities.shape, np.uint8)
         size = intensities[0].size if len(index) else 0
         generator = np.random.PCG64(self.key)
@@ -45,6 +45,6 @@ class Binarized(Source):
 
 
 def binarized(images, seed: int, split: int) -> np.ndarray | Source:
-    """Return the drawn pixels of `Images`, in memory where they are."""
+    """Return the drawn pixels of `Examples`, in memory where they are."""
     drawn = Binarized(images, seed, split)
     return in_memory(drawn) if images.in_memory else drawn

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae.data.arrays import ArraySource, check_layout, fit_all, npy_source, read_npz
+from tfvae.data.arrays import ArraySource, fit_all, npy_source, read_npz
+from tfvae.data.axes import check_options
 from tfvae.data.binarized import binarized
 from tfvae.data.conditions import as_conditions
 from tfvae.data.decoding import fitting
+from tfvae.data.examples import Examples
 from tfvae.data.folder import FolderSource, list_files
-from tfvae.data.images import Images, stored_maximum
 from tfvae.data.shards import open_folder, open_shards
-from tfvae.data.source import Source, in_memory
+from tfvae.data.source import Source, in_memory, plural
 from tfvae.data.splits import NAMES, Part, Splits, by_shuffle, join
 from tfvae.data.tfds import open_tfds
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
@@ -33,6 +34,7 @@ def load(
     crop: tuple[int, int] | None = None,
     condition: str = "",
     memory_gb: float = 1.0,
+    kind: str = "auto",
 ) -> Splits:
     """Load a dataset.
 
@@ -66,6 +68,9 @@ def load(
             feature of shards. "" for none.
         memory_gb: data that takes at most so many 10⁹ bytes, as 8-bit pixels where they have 8
             bits, is held in memory. Larger data is read as it is needed.
+        kind: what the examples of an array file are: "image", "vector" (`[N, D]`), "series"
+            (`[N, T, C]` or `[N, T]`) or "tokens" (`[N, T]` whole numbers from 0 on). "auto" takes
+            floats of two axes for vectors, and what `layout` says for pictures.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
@@ -73,11 +78,11 @@ def load(
     """
     if binarization not in BINARIZATIONS:
         raise unknown_name("binarization", binarization, BINARIZATIONS)
-    check_layout(layout)
     fit = fitting(resize, crop)
+    check_options(layout, kind, fit is not None)
     if not isinstance(memory_gb, numbers.Real) or not memory_gb >= 0:
         raise InvalidArgument(f"`memory_gb` is {memory_gb!r}; expected a number of at least 0.")
-    parts, fill = _open(str(name), data_dir, download, layout, fit, condition)
+    parts, fill = _open(str(name), data_dir, download, layout, fit, condition, kind)
     parts = _settled(parts, memory_gb)
     if name == "digits":
         splits = by_shuffle(name, parts["x"], 16.0, seed)
@@ -86,19 +91,26 @@ def load(
     for split in NAMES:
         images = getattr(splits, split)
         if len(images) == 0:
-            raise InvalidData(f"The {split} split of {name!r} is empty; expected images.")
+            raise InvalidData(
+                f"The {split} split of {name!r} is empty; expected {plural(splits.kind)}."
+            )
         if images.shape != splits.shape:
             raise InvalidData(
-                f"The {split} split of {name!r} has images of shape {images.shape}, the training "
-                f"split of {splits.shape}; expected one shape."
+                f"The {split} split of {name!r} has {plural(images.kind)} of shape {images.shape}, "
+                f"the training split of {splits.shape}; expected one shape."
             )
     return splits if binarization == "none" else _binarize(splits, binarization, seed)
 
 
-def read_images(
-    path: str | Path, layout: str = "auto", resize=(), crop=(), memory_gb: float = 1.0
-) -> Images:
-    """Read all images of a folder, or of an `.npy` or `.npz` file of one array, without splitting.
+def read_examples(
+    path: str | Path,
+    layout: str = "auto",
+    resize=(),
+    crop=(),
+    memory_gb: float = 1.0,
+    kind: str = "auto",
+) -> Examples:
+    """Read all images of a folder, or an `.npy` or `.npz` file of one array, without splitting.
 
     Those of a folder come in the order of their names. The options are those of `load`.
 
@@ -107,54 +119,57 @@ def read_images(
         InvalidData: there is no such path, or it holds something else.
     """
     path = Path(path)
-    check_layout(layout)
     fit = fitting(resize, crop)
+    check_options(layout, kind, fit is not None)
     if path.is_dir():
         parts = {"x": Part(FolderSource(path, list(list_files(path)), fit))}
     else:
-        parts = _open_arrays(path, layout, fit, "")
+        parts = _open_arrays(path, layout, fit, "", kind)
         if len(parts) != 1:
             names = ", ".join(sorted(parts)) or "nothing"
-            raise InvalidData(f"{path} holds {names}; expected one array of images.")
+            raise InvalidData(f"{path} holds {names}; expected one array of examples.")
     (part,) = _settled(parts, memory_gb).values()
-    return Images(part.pixels, stored_maximum(part.pixels))
+    return Examples(part.values, part.maximum, kind=part.kind)
 
 
-def _open(name, data_dir, download, layout, fit, condition):
-    """Return the parts of a dataset, and whether "train" gives up images for missing ones."""
-    kind, path = dataset_kind(name), Path(name)
-    if kind == "digits":
+def _open(name, data_dir, download, layout, fit, condition, kind):
+    """Return the parts of a dataset, and whether "train" gives up examples for missing ones."""
+    source, path = dataset_kind(name), Path(name)
+    if source == "digits":
         return {"x": _digits(fit, condition)}, False
-    if kind == "arrays":
-        return _open_arrays(path, layout, fit, condition), False
-    if kind == "folder":
-        return open_folder(path, layout, fit, condition)
-    if kind == "shard":
-        return open_shards(path.parent, [path.name], layout, fit, condition), False
+    if source == "arrays":
+        return _open_arrays(path, layout, fit, condition, kind), False
+    if source == "folder":
+        return open_folder(path, layout, fit, condition, kind)
+    if source == "shard":
+        return open_shards(path.parent, [path.name], layout, fit, condition, kind), False
     return open_tfds(name, data_dir, download, fit, condition), True
 
 
 def _settled(parts, memory_gb):
-    """Return the parts, with their images in memory if they are small."""
-    total = sum(part.pixels.nbytes for part in parts.values())
+    """Return the parts, with their values in memory if they are small."""
+    total = sum(part.values.nbytes for part in parts.values())
     streamed = total > memory_gb * 1e9
     settled = {}
     for key, part in parts.items():
-        if isinstance(part.pixels, Source) and (streamed or part.pixels.dtype.kind == "f"):
-            part.pixels.check()
-        settled[key] = part if streamed else Part(in_memory(part.pixels), part.conditions)
+        if isinstance(part.values, Source) and (streamed or part.values.dtype.kind in "if"):
+            part.values.check()
+        settled[key] = part
+        if not streamed:
+            settled[key] = dataclasses.replace(part, values=in_memory(part.values))
     return settled
 
 
-def _open_arrays(path, layout, fit, condition):
-    """Return the images in an `.npy` or `.npz` file by name, with their conditions."""
+def _open_arrays(path, layout, fit, condition, kind):
+    """Return the examples in an `.npy` or `.npz` file by name, with their conditions."""
     if path.suffix == ".npy":
         if condition:
             raise InvalidData(
-                f"data.condition is {condition!r}, but {path} holds one array of images alone. "
-                "Put images and labels into an .npz file."
+                f"data.condition is {condition!r}, but {path} holds one array alone. Put examples "
+                "and labels into an .npz file."
             )
-        return {"x": Part(npy_source(path, layout, fit))}
+        values = npy_source(path, layout, fit, kind)
+        return {"x": Part(values, kind=values.kind)}
     arrays = read_npz(path)
     beside = {key: _name_of_conditions(key, condition) for key in arrays} if condition else {}
     found = {key: arrays[name] for key, name in beside.items() if name in arrays and name != key}
@@ -163,16 +178,16 @@ def _open_arrays(path, layout, fit, condition):
         missing = sorted({beside[key] for key in arrays if key not in found})
         if missing or not arrays:
             raise InvalidData(
-                f"{path} has no array {' and no '.join(missing) or 'of images'}, which "
+                f"{path} has no array {' and no '.join(missing) or 'of examples'}, which "
                 f"data.condition={condition!r} names; it holds {', '.join(sorted(beside))}."
             )
     parts = {}
     for key, array in arrays.items():
-        pixels = ArraySource(lambda array=array: array, f"{path}[{key}]", layout, fit)
+        values = ArraySource(lambda array=array: array, f"{path}[{key}]", layout, fit, kind)
         y = None
         if key in found:
-            y = as_conditions(found[key], len(pixels), f"{path}[{beside[key]}]")
-        parts[key] = Part(pixels, y)
+            y = as_conditions(found[key], len(values), f"{path}[{beside[key]}]")
+        parts[key] = Part(values, y, values.kind)
     return parts
 
 
@@ -182,8 +197,14 @@ def _name_of_conditions(key, condition):
 
 def _binarize(splits, binarization, seed):
     def draw(images, split):
-        return Images(binarized(images, seed, split), conditions=images.conditions)
+        drawn = binarized(images, seed, split)
+        return Examples(drawn, conditions=images.conditions, kind=images.kind)
 
+    if splits.kind not in ("image", "vector"):
+        raise InvalidArgument(
+            f"{splits.name!r} holds {plural(splits.kind)}, and binarization is for intensities in "
+            "[0, 1]. Use binarization 'none'."
+        )
     _check_unit_range(splits)
     dynamic = dataclasses.replace(splits.train, resample=True)
     train = dynamic if binarization == "dynamic" else draw(splits.train, 0)
@@ -195,7 +216,7 @@ def _check_unit_range(splits):
         low, high = images.extent()
         if not (low >= 0 and high <= images.max_value):
             raise InvalidData(
-                f"{splits.name!r} has pixels from {low:g} to {high:g}; binarization expects "
+                f"{splits.name!r} has values from {low:g} to {high:g}; binarization expects "
                 "intensities in [0, 1]. Rescale the data, or use binarization 'none'."
             )
 

@@ -30,7 +30,11 @@ _SPLITS = {
 
 
 def open_folder(
-    folder: Path, layout: str = "auto", fit: Callable | None = None, condition: str = ""
+    folder: Path,
+    layout: str = "auto",
+    fit: Callable | None = None,
+    condition: str = "",
+    kind: str = "auto",
 ) -> tuple[dict[str, Part], bool]:
     """Return the parts of a folder by split, and whether it holds shards, not image files.
 
@@ -55,7 +59,7 @@ def open_folder(
             f"{folder} holds files of several kinds, such as {' and '.join(named)}; "
             "expected one kind. Give the path of a folder of one of them."
         )
-    return open_shards(folder, shards, layout, fit, condition), True
+    return open_shards(folder, shards, layout, fit, condition, kind), True
 
 
 def open_shards(
@@ -64,6 +68,7 @@ def open_shards(
     layout: str = "auto",
     fit: Callable | None = None,
     condition: str = "",
+    kind: str = "auto",
     **record,
 ) -> dict[str, Part]:
     """Return the parts of shards by split.
@@ -74,14 +79,16 @@ def open_shards(
         layout: of `.npy` files.
         fit: what to do with each image; nothing if None.
         condition: the column or feature of the conditions; "" for none.
+        kind: of the examples in `.npy` files.
         record: more arguments of `RecordSource`.
     """
     by_split = _by_split(folder, paths)
     parts = {}
     for split, mine in by_split.items():
-        sources = [_open(folder / path, layout, fit, record) for path in mine]
+        sources = [_open(folder / path, layout, fit, kind, record) for path in mine]
         y = _conditions(sources, condition, f"{folder}[{condition}]") if condition else None
-        parts[split] = Part(chained(f"{folder}", sources), y)
+        values = chained(f"{folder}", sources)
+        parts[split] = Part(values, y, values.kind)
     return parts
 
 
@@ -130,13 +137,13 @@ def _split_of(path):
     return next((_SPLITS[word] for word in words if word in _SPLITS), None)
 
 
-def _open(path, layout, fit, record):
-    kind = shard_kind(path.name)
-    if kind == "npy":
-        return npy_source(path, layout, fit)
-    if kind == "records":
+def _open(path, layout, fit, kind, record):
+    file = shard_kind(path.name)
+    if file == "npy":
+        return npy_source(path, layout, fit, kind)
+    if file == "records":
         return RecordSource(path, fit=fit, **record)
-    return (ArrowSource if kind == "arrow" else ParquetSource)(path, fit)
+    return (ArrowSource if file == "arrow" else ParquetSource)(path, fit)
 
 
 def _conditions(sources, condition, name):

@@ -1,4 +1,4 @@
-"""Images that are read as they are indexed: what an array of them offers, without holding it."""
+"""Examples that are read as they are indexed: what an array of them offers, without holding it."""
 
 import abc
 import dataclasses
@@ -12,19 +12,28 @@ import numpy as np
 
 from tfvae.errors import InvalidData
 
-# A window of a block shuffle holds at least so many images, unless they take more than the bytes.
-_IMAGES_IN_WINDOW = 16_384
+# A window of a block shuffle holds at least so many examples, unless they take more than the bytes.
+_EXAMPLES_IN_WINDOW = 16_384
 _BYTES_IN_WINDOW = 2**28
 _BYTES_AT_ONCE = 2**25
-_IMAGES_AT_ONCE = 1000
+_EXAMPLES_AT_ONCE = 1000
+
+
+KINDS = ("image", "vector", "series", "tokens")
+_PLURALS = {"image": "images", "vector": "vectors", "tokens": "lines of tokens"}
+
+
+def plural(kind: str) -> str:
+    """Return what several examples of a kind are called in a message."""
+    return _PLURALS.get(kind, kind)
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """Runs of images that are read as a whole, so that one alone costs as much as all of its run.
+    """Runs of examples that are read as a whole, so that one alone costs as much as all of its run.
 
     Attributes:
-        starts: the first image of every block, `[M]`, ascending from 0.
+        starts: the first example of every block, `[M]`, ascending from 0.
         nbytes: what all of them take in memory once read.
     """
 
@@ -32,43 +41,45 @@ class Blocks:
     nbytes: int
 
     def in_window(self, count: int) -> int:
-        """Return how many blocks a window of a shuffle has, for `count` images in all."""
+        """Return how many blocks a window of a shuffle has, for `count` examples in all."""
         number = len(self.starts)
-        wanted = math.ceil(_IMAGES_IN_WINDOW * number / max(count, 1))
+        wanted = math.ceil(_EXAMPLES_IN_WINDOW * number / max(count, 1))
         most = math.floor(_BYTES_IN_WINDOW * number / max(self.nbytes, 1))
         return max(1, min(wanted, most, number))
 
 
 class Source(abc.ABC):
-    """Images `[N, H, W, C]` that stay where they are until they are indexed.
+    """Examples `[N, *shape]` that stay where they are until they are indexed.
 
     A subclass sets the attributes and implements `read`. It is indexed as an array is along its
     first axis: by a number, a slice, or an array of numbers.
 
     Attributes:
         name: what messages call it, the path of a file for instance.
-        shape: (N, H, W, C).
-        dtype: of the pixels.
-        blocks: `Blocks`, or None where any image is read alone.
+        shape: (N, *shape); of images, (N, H, W, C).
+        dtype: of the values.
+        kind: what an example is, see `Examples`.
+        blocks: `Blocks`, or None where any example is read alone.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    kind: str = "image"
     blocks: Blocks | None = None
 
     @abc.abstractmethod
     def read(self, index: np.ndarray) -> np.ndarray:
-        """Return the images of these numbers, `[n]` integers in any order, as `[n, H, W, C]`.
+        """Return the examples of these numbers, `[n]` integers in any order, as `[n, *shape]`.
 
         Several threads may call it at once.
 
         Raises:
-            InvalidData: an image cannot be read; it is named.
+            InvalidData: one cannot be read; it is named.
         """
 
     def check(self) -> None:  # noqa: B027
-        """Refuse what can be seen to be no images before they are read one by one.
+        """Refuse what can be seen to be no examples before they are read one by one.
 
         Raises:
             InvalidData: with the name of what is wrong.
@@ -85,12 +96,12 @@ class Source(abc.ABC):
 
     @property
     def nbytes(self) -> int:
-        """What all images would take in memory."""
+        """What all examples would take in memory."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class Subset(Source):
-    """Some images of a source, in ascending order.
+    """Some examples of a source, in ascending order.
 
     Args:
         source: all of them.
@@ -100,7 +111,7 @@ class Subset(Source):
     def __init__(self, source: Source, index: np.ndarray):
         small = len(source) <= np.iinfo(np.uint32).max
         self.source, self.index = source, index.astype(np.uint32 if small else np.int64)
-        self.name, self.dtype = source.name, source.dtype
+        self.name, self.dtype, self.kind = source.name, source.dtype, source.kind
         self.shape = (len(index), *source.shape[1:])
         if source.blocks is not None and len(index):
             starts = np.unique(np.searchsorted(self.index, source.blocks.starts))
@@ -117,19 +128,21 @@ class Chain(Source):
     """Sources one after the other, such as the files of a dataset.
 
     Raises:
-        InvalidData: their images differ in shape or type.
+        InvalidData: their examples differ in shape or type.
     """
 
     def __init__(self, name: str, parts: list[Source]):
         self.name, self.parts = name, parts
         first = parts[0]
+        self.kind = first.kind
         for part in parts:
             if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
+                resize = "Resize them as they are read (data.resize), or leave"
                 raise InvalidData(
-                    f"{first.name} holds images of shape {first.shape[1:]} as {first.dtype}, "
-                    f"{part.name} of shape {part.shape[1:]} as {part.dtype}; expected one shape "
-                    "and type in all files. Resize them as they are read (data.resize), or leave "
-                    "one of the files out."
+                    f"{first.name} holds {plural(first.kind)} of shape {first.shape[1:]} as "
+                    f"{first.dtype}, {part.name} of shape {part.shape[1:]} as {part.dtype}; "
+                    "expected one shape and type in all files. "
+                    f"{resize if first.kind == 'image' else 'Leave'} one of the files out."
                 )
         self.ends = np.cumsum([len(part) for part in parts])
         self.shape, self.dtype = (int(self.ends[-1]), *first.shape[1:]), first.dtype
@@ -159,30 +172,30 @@ def chained(name: str, parts: list[Source]) -> Source:
     return parts[0] if len(parts) == 1 else Chain(name, parts)
 
 
-def select(pixels, index: np.ndarray):
-    """Return some images of an array or a source, by ascending numbers."""
-    return pixels[index] if isinstance(pixels, np.ndarray) else Subset(pixels, index)
+def select(values, index: np.ndarray):
+    """Return some examples of an array or a source, by ascending numbers."""
+    return values[index] if isinstance(values, np.ndarray) else Subset(values, index)
 
 
-def in_parts(pixels) -> Iterator[np.ndarray]:
-    """Yield all images of an array or a source in order, a bounded number of bytes at a time."""
-    images = math.prod(pixels.shape[1:]) * np.dtype(pixels.dtype).itemsize
-    at_once = max(1, _BYTES_AT_ONCE // max(images, 1))
-    for start in range(0, len(pixels), at_once):
-        yield pixels[start : start + at_once]
+def in_parts(values) -> Iterator[np.ndarray]:
+    """Yield all examples of an array or a source in order, a bounded number of bytes at a time."""
+    nbytes = math.prod(values.shape[1:]) * np.dtype(values.dtype).itemsize
+    at_once = max(1, _BYTES_AT_ONCE // max(nbytes, 1))
+    for start in range(0, len(values), at_once):
+        yield values[start : start + at_once]
 
 
-def in_memory(pixels) -> np.ndarray:
-    """Return all images of an array or a source as an array, read by several threads."""
-    if isinstance(pixels, np.ndarray):
-        return pixels
-    array = np.empty(pixels.shape, pixels.dtype)
+def in_memory(values) -> np.ndarray:
+    """Return all examples of an array or a source as an array, read by several threads."""
+    if isinstance(values, np.ndarray):
+        return values
+    array = np.empty(values.shape, values.dtype)
 
     def fill(start):
-        array[start : start + _IMAGES_AT_ONCE] = pixels[start : start + _IMAGES_AT_ONCE]
+        array[start : start + _EXAMPLES_AT_ONCE] = values[start : start + _EXAMPLES_AT_ONCE]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(fill, range(0, len(pixels), _IMAGES_AT_ONCE)):
+        for _ in pool.map(fill, range(0, len(values), _EXAMPLES_AT_ONCE)):
             pass
     return array
 

@@ -1,11 +1,11 @@
-"""Training, validation and test images, and how data without these parts is split."""
+"""Training, validation and test examples, and how data without these parts is split."""
 
 import dataclasses
 import math
 
 import numpy as np
 
-from tfvae.data.images import Images, stored_maximum
+from tfvae.data.examples import Examples, stored_maximum
 from tfvae.data.source import Source, select
 from tfvae.errors import InvalidData
 from tfvae.random import Stream
@@ -19,14 +19,19 @@ class Splits:
     """The three splits of a dataset, and its name."""
 
     name: str
-    train: Images
-    validation: Images
-    test: Images
+    train: Examples
+    validation: Examples
+    test: Examples
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one image, (H, W, C)."""
+        """The shape of one example; of an image, (H, W, C)."""
         return self.train.shape
+
+    @property
+    def kind(self) -> str:
+        """What an example is: "image", "vector", "series" or "tokens"."""
+        return self.train.kind
 
     @property
     def condition(self) -> int | tuple[int] | None:
@@ -40,25 +45,34 @@ class Splits:
 
     @property
     def num_values(self) -> int:
-        """H·W·C, the number of dimensions in "bits per dimension"."""
+        """How many values an example has, the number of dimensions in "bits per dimension"."""
         return math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Images as they are stored, and their conditions or None: a split, or what is to be split."""
+    """Examples as they are stored, their conditions or None, and their kind.
 
-    pixels: np.ndarray | Source
+    That is a split, or what is to be split.
+    """
+
+    values: np.ndarray | Source
     conditions: np.ndarray | None = None
+    kind: str = "image"
+
+    @property
+    def maximum(self) -> float:
+        """The stored value that stands for 1."""
+        return stored_maximum(self.values, self.kind)
 
     def select(self, index: np.ndarray) -> "Part":
         """Return some of it, by ascending numbers."""
         y = None if self.conditions is None else self.conditions[index]
-        return Part(select(self.pixels, index), y)
+        return dataclasses.replace(self, values=select(self.values, index), conditions=y)
 
     def hold_out(self, count: int) -> tuple["Part", "Part"]:
-        """Return all but the last images, and these last ones."""
-        index = np.arange(len(self.pixels))
+        """Return all but the last examples, and these last ones."""
+        index = np.arange(len(self.values))
         return self.select(index[:-count]), self.select(index[-count:])
 
 
@@ -69,39 +83,39 @@ def join(name: str, parts: dict[str, Part], seed: int, fill: bool = False) -> Sp
         name: of the dataset.
         parts: by name.
         seed: decides the splits of one part.
-        fill: whether "train" gives up images for what is missing beside it: its last tenth, at most
-            10,000 images, for "validation", and the last tenth for "test".
+        fill: whether "train" gives up examples for what is missing beside it: its last tenth, at
+            most 10,000, for "validation", and the last tenth for "test".
 
     Raises:
-        InvalidData: other parts, or too few images.
+        InvalidData: other parts, or too few examples.
     """
     if fill and "train" in parts and set(parts) < set(NAMES) and len(parts) > 1:
         parts = _filled(parts)
     if set(parts) == set(NAMES):
         # Floats are in [0, 1] already; integer parts share the largest of their ranges.
         given = [parts[key] for key in NAMES]
-        largest = max(stored_maximum(part.pixels) for part in given)
-        images = (_images(p, 1.0 if p.pixels.dtype.kind == "f" else largest) for p in given)
-        return Splits(name, *images)
+        largest = max(part.maximum for part in given)
+        examples = (_examples(p, 1.0 if p.values.dtype.kind == "f" else largest) for p in given)
+        return Splits(name, *examples)
     if len(parts) == 1:
         (part,) = parts.values()
-        return by_shuffle(name, part, stored_maximum(part.pixels), seed)
+        return by_shuffle(name, part, part.maximum, seed)
     raise InvalidData(
         f"{name} holds {', '.join(sorted(parts)) or 'nothing'}; expected 'train', 'validation' "
-        "and 'test', or one set of images that is then split."
+        "and 'test', or one set of examples that is then split."
     )
 
 
 def by_shuffle(name: str, part: Part, max_value: float, seed: int) -> Splits:
-    """Split into 80% training, 10% validation and 10% test images, and their conditions.
+    """Split into 80% training, 10% validation and 10% test examples, and their conditions.
 
     Raises:
-        InvalidData: there are too few images to split.
+        InvalidData: there are too few examples to split.
     """
-    count = len(part.pixels)
+    count = len(part.values)
     if count < 10:
         raise InvalidData(
-            f"{name!r} has {count} images; at least 10 are needed to split them into training, "
+            f"{name!r} has {count} examples; at least 10 are needed to split them into training, "
             "validation and test. Give the splits yourself (train/, validation/, test/)."
         )
     order = np.random.default_rng([seed, int(Stream.SHUFFLE)]).permutation(count)
@@ -109,23 +123,23 @@ def by_shuffle(name: str, part: Part, max_value: float, seed: int) -> Splits:
     test, validation, train = np.split(order, [held_out, 2 * held_out])
     # Sorted, so that the content of a split is all that the shuffle decides.
     indices = (np.sort(index) for index in (train, validation, test))
-    return Splits(name, *(_images(part.select(index), max_value) for index in indices))
+    return Splits(name, *(_examples(part.select(index), max_value) for index in indices))
 
 
 def _filled(parts):
     train, found = parts["train"], dict(parts)
-    sizes = {"validation": min(_MOST_HELD_OUT, len(train.pixels) // 10)}
-    sizes["test"] = max(1, len(train.pixels) // 10)
+    sizes = {"validation": min(_MOST_HELD_OUT, len(train.values) // 10)}
+    sizes["test"] = max(1, len(train.values) // 10)
     for key in ("validation", "test"):
         if key not in found:
-            if not 0 < sizes[key] < len(train.pixels):
+            if not 0 < sizes[key] < len(train.values):
                 raise InvalidData(
-                    f"There are {len(train.pixels)} training images and no {key} split; expected "
+                    f"There are {len(train.values)} training examples and no {key} split; expected "
                     "at least 10, to hold a tenth of them out."
                 )
             train, found[key] = train.hold_out(sizes[key])
     return {**found, "train": train}
 
 
-def _images(part, max_value):
-    return Images(part.pixels, max_value, conditions=part.conditions)
+def _examples(part, max_value):
+    return Examples(part.values, max_value, conditions=part.conditions, kind=part.kind)

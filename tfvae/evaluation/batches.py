@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.data import Images
+from tfvae.data import Examples
 from tfvae.errors import InvalidData
 from tfvae.inputs import own_errors
 
@@ -17,10 +17,10 @@ def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
 
     Args:
         model: what they are checked for.
-        x: an array, the `tfvae.data.Images` of a split, or a batched `tf.data.Dataset`.
+        x: an array, the `tfvae.data.Examples` of a split, or a batched `tf.data.Dataset`.
         batch_size: examples in a batch.
     """
-    if isinstance(x, Images):
+    if isinstance(x, Examples):
         starts = range(0, len(x), batch_size)
         parts, count = (x.numpy(start, start + batch_size) for start in starts), len(starts)
     elif isinstance(x, tf.data.Dataset):
@@ -56,7 +56,7 @@ def batches_beside_condition(model, x, condition, batch_size, needed: bool = Tru
     Args:
         model: without a condition, every batch has None beside it.
         x: examples, as in `batches`.
-        condition: of each example or one for all; None where x, a dataset or `Images`, has it.
+        condition: of each example or one for all; None where x, a dataset or `Examples`, has it.
         batch_size: examples in a batch.
         needed: whether there has to be a condition where the model has one.
 
@@ -64,12 +64,12 @@ def batches_beside_condition(model, x, condition, batch_size, needed: bool = Tru
         InvalidArgument: a condition that is missing, or that is not wanted.
         InvalidData: data or conditions that do not fit, or not as many of one as of the other.
     """
-    if isinstance(x, Images) and model.condition is not None and condition is None:
+    if isinstance(x, Examples) and model.condition is not None and condition is None:
         condition = x.conditions
     of_data = isinstance(x, tf.data.Dataset) and condition is None
     if model.condition is not None and of_data and isinstance(x.element_spec, tuple):
         return _pairs(model, x, batch_size), None
-    x = x if isinstance(x, (tf.data.Dataset, Images)) else np.asarray(x)
+    x = x if isinstance(x, (tf.data.Dataset, Examples)) else np.asarray(x)
     parts, count = batches(model, x, batch_size)
     y = None
     if needed or condition is not None:

@@ -57,13 +57,24 @@ def build_model(config: Config, splits: data.Splits) -> GenerativeModel:
 
 
 def with_networks(config: Config, shape: tuple[int, ...]) -> Config:
-    """Return the configuration with the networks chosen that are "auto", for images of a shape.
+    """Return the configuration with the networks chosen that are "auto", for examples of a shape.
 
     In a VAE, images of up to 16×16 pixels get dense networks; larger ones are halved by
-    convolutions until they are at most 8×8, with 32 filters, then 64, 128, 256. A VQ-VAE halves
-    them to a grid of at most 16×16 codes, at least once.
+    convolutions until they are at most 8×8, with 32 filters, then 64, 128, 256; what is no image
+    gets dense networks. A VQ-VAE halves images to a grid of at most 16×16 codes, at least once.
+
+    Raises:
+        InvalidArgument: a VQ-VAE of what is no image.
     """
     model = config.model
+    if len(shape) != 3 and model.network != "dense":
+        if model.network != "auto" or model.family != "vae":
+            raise InvalidArgument(
+                f"The examples have the shape {shape}, and model.network = {model.network!r} of "
+                f"family = {model.family!r} is for images, [H, W, C]. Use "
+                '--set model.network=dense with the family "vae" or "ladder".'
+            )
+        return config.override({"model.network": "dense", "model.hidden": [256, 256]})
     if model.network != "auto":
         return config
     side = max(shape[:2])

@@ -25,8 +25,8 @@ def draw(run, model, splits, history) -> None:
     """Write curves.png, reconstructions.png, samples.png and a picture of the latents.
 
     That is latent.png, or of a model of codes usage.png; there is no latent.png of a model with a
-    condition, whose samples are of one condition after the other. Of data that is not grey or RGB,
-    images cannot be shown.
+    condition, whose samples are of one condition after the other. What is no picture, grey or RGB,
+    cannot be shown.
     """
     codes = isinstance(model, CodeModel)
     needs_y = model.trains_on_condition
@@ -34,7 +34,7 @@ def draw(run, model, splits, history) -> None:
     if codes:
         y = splits.test.conditions_of(model, 0, 1000) if needs_y else None
         usage(model, splits.test.numpy(0, 1000), run.path / "usage.png", y)
-    if splits.shape[-1] not in (1, 3):
+    if splits.kind != "image" or splits.shape[-1] not in (1, 3):
         return
     y = splits.test.conditions_of(model, 0, 32) if needs_y else None
     reconstructions(model, splits.test.numpy(0, 32), run.path / "reconstructions.png", y)

@@ -152,6 +152,7 @@ def load_data(config: Config) -> data.Splits:
         options.crop,
         options.condition,
         options.memory_gb,
+        options.kind,
     )
 
 
