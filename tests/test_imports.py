@@ -26,7 +26,7 @@ LAYERS = [
     ["estimators"],
     ["models"],
     ["config", "paths", "evaluation", "codec", "data", "export", "ondevice", "images", "diagnosis"],
-    ["callbacks"],
+    ["callbacks", "sklearn"],
     ["recipes", "runs", "explore"],
     ["tools"],
 ]

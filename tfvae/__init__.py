@@ -30,6 +30,7 @@ _PUBLIC = {
     "amortization_gap": "tfvae.evaluation",
     "mutual_information": "tfvae.evaluation",
     "active_units": "tfvae.evaluation",
+    "score": "tfvae.evaluation",
     "diagnose": "tfvae.diagnosis",
     "fit_jointly": "tfvae.models",
     "bound": None,
@@ -63,6 +64,7 @@ _PUBLIC = {
     "recipes": None,
     "runs": None,
     "schedules": None,
+    "sklearn": None,
 }
 __all__ = [*_PUBLIC, "__version__"]
 

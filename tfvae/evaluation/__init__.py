@@ -12,6 +12,7 @@ from tfvae.evaluation.information import (
     mutual_information,
     posterior_means,
 )
+from tfvae.evaluation.scores import Scores, score, threshold
 
 __all__ = [
     "AmortizationGap",
@@ -21,6 +22,7 @@ __all__ = [
     "FreePosterior",
     "LogLikelihood",
     "MutualInformation",
+    "Scores",
     "active_units",
     "amortization_gap",
     "annealed_importance_sampling",
@@ -31,4 +33,6 @@ __all__ = [
     "log_likelihood",
     "mutual_information",
     "posterior_means",
+    "score",
+    "threshold",
 ]

@@ -1,0 +1,153 @@
+"""The estimator in scikit-learn's manner: scikit-learn's own checks, and answers known exactly."""
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.base import clone
+from sklearn.datasets import load_wine
+from sklearn.decomposition import FactorAnalysis
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import tfvae
+from tfvae.errors import InvalidArgument
+from tfvae.sklearn import VAETransformer
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_func")
+TINY = {"hidden": (4,), "num_steps": 1, "num_score_samples": 3, "random_state": 0}
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Train without a graph, whose tracing is what takes the time of a few steps; score in one."""
+    score = tfvae.sklearn.score
+
+    def in_graph(*args, **options):
+        tf.config.run_functions_eagerly(False)
+        try:
+            return score(*args, **options)
+        finally:
+            tf.config.run_functions_eagerly(True)
+
+    monkeypatch.setattr(tfvae.sklearn, "score", in_graph)
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return load_wine().data
+
+
+@pytest.fixture(scope="module")
+def factors(wine):
+    """A VAE with affine networks, which is factor analysis, and whose log p(x) is known."""
+    return VAETransformer(
+        2, hidden=(), num_steps=1000, learning_rate=0.02, num_score_samples=300, random_state=0
+    ).fit(wine)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([VAETransformer(**TINY)])  # none is expected to fail
+def test_scikit_learn_checks(estimator, check, eager):
+    check(estimator)
+
+
+def test_an_affine_vae_is_factor_analysis(wine, factors):
+    standardized = StandardScaler().fit(wine)
+    closest = FactorAnalysis(2).fit(standardized.transform(wine))
+    best = closest.score(standardized.transform(wine)) - np.log(standardized.scale_).sum()
+    assert best - 0.1 < factors.score(wine) < best + 0.02
+
+
+def test_score_samples_is_log_p_in_the_units_of_the_table(wine, factors):
+    x = ((wine - factors.mean_) / factors.scale_).astype("f4")
+    exact = tfvae.exact_log_likelihood(factors.model_, x).per_example
+    errors = tfvae.score(factors.model_, x, 300, progress=False).standard_error
+    expected = exact - np.log(wine.std(axis=0)).sum()
+    scores = factors.score_samples(wine)
+    assert np.all(np.abs(scores - expected) < 5 * errors + 1e-3)
+    assert factors.score(wine) == pytest.approx(scores.mean())
+
+
+def test_latents_and_rows_are_the_means_of_q_and_p(wine, factors):
+    x = ((wine - factors.mean_) / factors.scale_).astype("f4")
+    z = factors.transform(wine)
+    np.testing.assert_allclose(z, factors.model_.encode(x), atol=1e-5)
+    back = np.asarray(factors.model_.decode(z)) * wine.std(axis=0) + wine.mean(axis=0)
+    np.testing.assert_allclose(factors.inverse_transform(z), back, rtol=1e-4)
+    with pytest.raises(InvalidArgument, match="X has 3 columns; expected the 2 latents"):
+        factors.inverse_transform(np.zeros((1, 3)))
+
+
+def test_a_fit_is_a_function_of_the_random_state_and_leaves_that_of_python_alone(wine, eager):
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    state, numpy_state = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = (VAETransformer(**TINY).fit(wine).transform(wine) for _ in range(2))
+    other = VAETransformer(**TINY | {"random_state": 1}).fit(wine).transform(wine)
+    np.testing.assert_array_equal(first, second)
+    assert not np.allclose(first, other)
+    assert random.getstate() == state
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+def test_it_stands_in_a_pipeline_and_a_grid_search(wine, eager):
+    pipeline = make_pipeline(StandardScaler(), VAETransformer(**TINY))
+    grid = {"vaetransformer__latent_size": [1, 2]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(wine[:40])
+    assert search.best_estimator_.transform(wine[:3]).shape[1] in (1, 2)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    names = search.best_estimator_.get_feature_names_out()
+    assert list(names[:1]) == ["vaetransformer0"]
+
+
+def test_a_pickle_and_a_clone_are_the_same(wine, factors):
+    twin = pickle.loads(pickle.dumps(factors))
+    np.testing.assert_array_equal(twin.score_samples(wine[:5]), factors.score_samples(wine[:5]))
+    assert clone(factors).get_params() == factors.get_params()
+    assert not hasattr(clone(factors), "model_")
+
+
+def test_columns_that_are_no_real_numbers_are_left_as_they_are(rng, eager):
+    table = np.column_stack([rng.normal(5.0, 3.0, (20, 2)), rng.integers(0, 2, 20)])
+    blocks = [("normal", 2), ("bernoulli", 1)]
+    mixed = VAETransformer(**TINY, likelihood="columns", likelihood_options={"blocks": blocks})
+    mixed.fit(table)
+    np.testing.assert_allclose(mixed.mean_, [*table[:, :2].mean(axis=0), 0.0])
+    assert mixed.scale_[2] == 1.0
+    probabilities = mixed.inverse_transform(mixed.transform(table))[:, 2]
+    assert np.all((probabilities > 0) & (probabilities < 1))
+
+
+def test_a_constant_column_is_not_divided_by_zero(rng, eager):
+    table = np.column_stack([rng.normal(size=20), np.full(20, 0.1)])
+    fitted = VAETransformer(**TINY).fit(table)
+    assert fitted.scale_[1] == 1.0
+    assert np.isfinite(fitted.score_samples(table)).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"latent_size": 0}, "`latent_size` is 0"),
+        ({"hidden": (4, 0.5)}, "`hidden` is 0.5"),
+        ({"likelihood": "gauss"}, "Unknown likelihood 'gauss'"),
+        ({"likelihood": "bernoulli"}, "the Bernoulli likelihood expects pixels"),
+        ({"prior": "normal"}, "Unknown prior 'normal'"),
+        ({"objective": "vae"}, "Unknown objective 'vae'"),
+        ({"num_steps": 0}, "`num_steps` is 0"),
+        ({"batch_size": 1.5}, "`batch_size` is 1.5"),
+        ({"learning_rate": 0}, "`learning_rate` is 0"),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_fit(wine, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        VAETransformer(**wrong).fit(wine)

@@ -1,0 +1,223 @@
+"""Scores of examples: log p(x) of each with its standard error, and what it is made of."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae import objectives
+from tfvae.bound import Bound
+from tfvae.checks import probability, whole
+from tfvae.errors import InvalidData
+from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
+from tfvae.evaluation.importance import log_add_exp
+from tfvae.evaluation.results import sampling_error
+from tfvae.joint import sampler
+from tfvae.models import CodeModel
+from tfvae.random import Stream, fold_in, make_seed
+
+_CHUNK_SIZE = 2**20  # numbers in one tensor of decoder outputs
+_BATCH_SIZE = 500  # examples for which a graph is called once; they are gone over one by one
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What a model says of each example; all values in nats, arrays of shape `[N]`.
+
+    Attributes:
+        log_likelihood: log (1/K) Σ_k w_k, an estimate of log p(x); of a model of codes, its lower
+            bound log p(x|codes of x) + log p(codes of x).
+        reconstruction: −E_q[log p(x|z)].
+        kl: E_q[log q(z|x) − log p(z)]; of a model of codes, −log p(codes of x).
+        reconstruction_by_value: −E_q[log p(x_d|z)] of each value, `[N, *x_shape]`, which sum to
+            `reconstruction`; None where the values of an example do not have shares of their own.
+        effective_sample_size: (Σ w)² / Σ w², between 1 and K; None of a model of codes, which
+            samples nothing.
+        num_samples: K.
+    """
+
+    log_likelihood: np.ndarray
+    reconstruction: np.ndarray
+    kl: np.ndarray
+    reconstruction_by_value: np.ndarray | None = None
+    effective_sample_size: np.ndarray | None = None
+    num_samples: int | None = None
+
+    def __len__(self):
+        return len(self.log_likelihood)
+
+    @property
+    def elbo(self) -> np.ndarray:
+        """The variational lower bound, −(reconstruction + kl)."""
+        return -(self.reconstruction + self.kl)
+
+    @property
+    def standard_error(self) -> np.ndarray | None:
+        """Standard error of each `log_likelihood` over the samples drawn; None of codes.
+
+        By the delta method, see `tfvae.evaluation.results.sampling_error`.
+        """
+        if self.effective_sample_size is None:
+            return None
+        return sampling_error(self.effective_sample_size, self.num_samples)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return what there is of each example by name, in the order of a table."""
+        names = (
+            "log_likelihood",
+            "standard_error",
+            "elbo",
+            "reconstruction",
+            "kl",
+            "effective_sample_size",
+        )
+        found = {name: getattr(self, name) for name in names}
+        return {name: values for name, values in found.items() if values is not None}
+
+
+def score(
+    model,
+    x,
+    num_samples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+    condition=None,
+) -> Scores:
+    """Score examples: log p(x) of each by importance sampling, and what it is made of.
+
+    log p̂(x) = log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
+
+    The scores of an example are functions of the model, the example and the seed alone: all
+    examples share their noise, so that an example has the same ones beside any others. For the mean
+    over a test set use `tfvae.log_likelihood`, whose noise differs from example to example, and
+    averages out.
+
+    Args:
+        model: a `LatentVariableModel`, or a `CodeModel`, of which `num_samples` and `seed` have no
+            effect.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        num_samples: K, samples for each example.
+        seed: decides the samples.
+        progress: whether to show a progress bar on standard error.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
+            with a condition.
+
+    Returns:
+        `Scores`.
+
+    Raises:
+        InvalidArgument: `num_samples` is below 1, or a condition is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model.
+    """
+    whole("num_samples", num_samples)
+    parts = track(*batches_beside_condition(model, x, condition, _BATCH_SIZE), "scores", progress)
+    if isinstance(model, CodeModel):
+        # The prior is an argument: it can be replaced, and a graph keeps the one it was traced for.
+        return Scores(*join([_numpy(_score_codes(model, model.prior, *part)) for part in parts]))
+    seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
+    chunk = min(num_samples, max(1, _CHUNK_SIZE // sample_size(model)))
+    sizes = tf.constant(num_samples), tf.constant(chunk)
+    results = [
+        _numpy(_score(model, batch, _one_for_each(model, y, len(batch)), seed, *sizes))
+        for batch, y in parts
+    ]
+    log_p, reconstruction, kl, effective = join(results)
+    return Scores(log_p, reconstruction, kl, None, effective, num_samples)
+
+
+def threshold(log_likelihood, false_alarm_rate: float) -> float:
+    """Return the score below which an example is called an anomaly.
+
+    It is the k-th smallest of n scores of held-out examples, k = ⌊rate · (n + 1)⌋. An example that
+    comes from where these come from then scores lower with a probability of at most `rate`,
+    whatever the distribution of scores.
+
+    Source: Vovk, Gammerman and Shafer 2005, "Algorithmic learning in a random world", sec. 2.2.
+
+    Args:
+        log_likelihood: scores of examples that the model was not trained on, `[n]`.
+        false_alarm_rate: the share of ordinary examples that may be called anomalies.
+
+    Raises:
+        InvalidArgument: a rate that is no probability.
+        InvalidData: too few examples for the rate.
+    """
+    rate = probability("false_alarm_rate", false_alarm_rate)
+    values = np.sort(np.ravel(log_likelihood))
+    k = math.floor(rate * (len(values) + 1) + 1e-9)
+    if k < 1:
+        raise InvalidData(
+            f"A threshold for a false-alarm rate of {rate:g} takes at least "
+            f"{math.ceil(1 / rate) - 1 if rate else 'infinitely many'} examples that the model was "
+            f"not trained on; there are {len(values)}. Use a higher rate, or more examples."
+        )
+    return float(values[min(k, len(values)) - 1])
+
+
+def _numpy(tensors):
+    return [tensor.numpy() for tensor in tensors]
+
+
+def _one_for_each(model, y, count):
+    """Return the conditions of a batch, `[B, ...]`; None of a model without."""
+    return None if y is None else tf.broadcast_to(y, [count, *model.condition.spec.shape[1:]])
+
+
+@tf.function(reduce_retracing=True)
+def _score(model, x, y, seed, num_samples, chunk):
+    """Return the tensors that `Scores` holds for a batch, `[B, ...]` each.
+
+    One example after the other, each with the noise of `seed`: what stands beside an example has
+    no part in its scores, not even in their rounding. A batch of one with its K samples keeps the
+    products as large as K examples would.
+    """
+
+    def of_one(number):
+        given = None if y is None else y[number : number + 1]
+        sums = _sums(model, x[number : number + 1], given, seed, num_samples, chunk)
+        return tuple(part[0] for part in sums)
+
+    numbers = tf.range(tf.shape(x)[0])
+    signature = (tf.float32,) * 4
+    return tf.map_fn(of_one, numbers, fn_output_signature=signature, parallel_iterations=2)
+
+
+def _sums(model, x, condition, seed, num_samples, chunk):
+    """Return what `_score` does, of a batch whose examples have their own noise each."""
+    infer = model.inference(x, condition=condition)
+    zeros = tf.zeros(tf.shape(x)[:1])
+    empty = zeros - np.inf
+
+    def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl):
+        size = tf.minimum(chunk, num_samples - done)
+        terms = Bound(objectives.iwae).terms(infer(sampler(size, fold_in(seed, done))))
+        log_w = terms.log_weights()
+        return (
+            done + size,
+            log_add_exp(log_sum, tf.reduce_logsumexp(log_w, axis=0)),
+            log_add_exp(log_sum_squares, tf.reduce_logsumexp(2.0 * log_w, axis=0)),
+            reconstruction - tf.reduce_sum(terms.log_likelihood, axis=0),
+            kl + tf.reduce_sum(terms.kl, axis=0),
+        )
+
+    start = (0, empty, empty, zeros, zeros)
+    _, log_sum, log_sum_squares, reconstruction, kl = tf.while_loop(
+        lambda done, *_: done < num_samples, add_chunk, start, parallel_iterations=1
+    )
+    count = tf.cast(num_samples, tf.float32)
+    return (
+        log_sum - tf.math.log(count),
+        reconstruction / count,
+        kl / count,
+        tf.exp(2.0 * log_sum - log_sum_squares),
+    )
+
+
+@tf.function(reduce_retracing=True)
+def _score_codes(model, prior, x, condition):
+    """Return −log p(x|z_q(x)) and −log p(codes), `[B]` each, and their sum."""
+    quantized, p_x = model.autoencode(x, condition=condition)
+    given = None if prior.condition is None else condition
+    reconstruction, rate = -p_x.log_prob(x), -prior.log_prob(quantized.codes, given)
+    return -(reconstruction + rate), reconstruction, rate

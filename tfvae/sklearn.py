@@ -1,0 +1,251 @@
+"""A VAE as an estimator of scikit-learn, for a `Pipeline`, a grid search and all else it has.
+
+Scikit-learn's rules hold: the constructor takes names and numbers and looks at none of them, what
+`fit` learns ends in an underscore, X is a table `[N, D]`.
+"""
+
+import contextlib
+import inspect
+import random
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from tfvae import likelihoods, networks
+from tfvae.checks import positive, whole
+from tfvae.errors import InvalidArgument
+from tfvae.evaluation import score
+from tfvae.likelihoods.support import REALS
+from tfvae.models import VAE
+from tfvae.optimizers import Adam
+
+_STEPS_AT_ONCE = 100
+_ROWS_AT_ONCE = 256  # of a network; each call has so many, so that a row has the same result in any
+
+
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A VAE of the rows of a table: latents, log p(x), and rows from latents.
+
+    Columns of real numbers are standardized with the mean and the standard deviation of the
+    training rows; it is undone in all that is returned, log p(x) included, which is that of X as it
+    is given.
+
+    Args:
+        latent_size: how many latents each row has.
+        hidden: widths of the hidden layers of the encoder; the decoder has them in reverse order.
+        likelihood: one of `tfvae.likelihoods.REGISTRY.names()`.
+        likelihood_options: its constructor arguments, a dictionary, such as
+            `{"blocks": [("normal", 3), ("bernoulli", 2)]}` for "columns". By default those of the
+            likelihood itself, but for a `scale`, which is "by_value": trained, one for each column.
+        prior: one of `tfvae.priors.REGISTRY.names()` over continuous latents.
+        objective: one of `tfvae.objectives.REGISTRY.names()`.
+        num_samples: K of the objective, samples of z for each row in a training step.
+        beta: weight of the KL in the objective; at 1 it bounds log p(x).
+        num_steps: training steps, above 100 rounded up to a multiple of it. The number of passes
+            over the data follows from it, so that small tables are trained as long as large ones.
+        batch_size: rows in a training step; of a smaller table, all.
+        learning_rate: of Adam in the first step; it falls to 0 along a cosine.
+        num_score_samples: importance samples for each row, of `score_samples` and `score`.
+        random_state: an integer for results that are the same in every call, a NumPy
+            `RandomState`, or None for NumPy's own.
+
+    Attributes:
+        model_: the `tfvae.VAE`, for all that this library does: measures, export, imputation. Its
+            x are the standardized rows.
+        mean_: what was subtracted of each column, `[D]`; 0 where a column was left as it is.
+        scale_: what each was then divided by, `[D]`; 1 where a column was left as it is.
+        loss_curve_: the loss, in nats per row, averaged over each 100 steps.
+        n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+
+    Source: Kingma and Welling 2014, "Auto-encoding variational Bayes".
+    """
+
+    def __init__(
+        self,
+        latent_size=2,
+        *,
+        hidden=(64,),
+        likelihood="normal",
+        likelihood_options=None,
+        prior="standard_normal",
+        objective="elbo",
+        num_samples=1,
+        beta=1.0,
+        num_steps=2000,
+        batch_size=50,
+        learning_rate=3e-3,
+        num_score_samples=200,
+        random_state=None,
+    ):
+        self.latent_size = latent_size
+        self.hidden = hidden
+        self.likelihood = likelihood
+        self.likelihood_options = likelihood_options
+        self.prior = prior
+        self.objective = objective
+        self.num_samples = num_samples
+        self.beta = beta
+        self.num_steps = num_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.num_score_samples = num_score_samples
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Train on the rows of X, `[N, D]`; y is ignored.
+
+        Raises:
+            ValueError: an argument of the constructor that cannot be used, or data that the
+                likelihood gives no meaning to.
+        """
+        X = self._rows(X, reset=True)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        likelihood = self._likelihood()
+        self.mean_, self.scale_ = _statistics(X, likelihood)
+        x = self._standardized(X)
+        likelihood.check(x, "X")
+        with _seeded(seed):
+            self.model_ = self._model(likelihood, X.shape[1], seed)
+        steps = whole("num_steps", self.num_steps)
+        at_once = min(steps, _STEPS_AT_ONCE)
+        epochs = -(-steps // at_once)
+        batch_size = min(whole("batch_size", self.batch_size), len(x))
+        rate = keras.optimizers.schedules.CosineDecay(
+            positive("learning_rate", self.learning_rate), epochs * at_once
+        )
+        self.model_.compile(
+            Adam(rate), objective=self.objective, num_samples=self.num_samples, beta=self.beta
+        )
+        self.model_.start_from_data(x, None)
+        history = self.model_.fit(
+            _batches(x, batch_size, epochs * at_once, seed),
+            epochs=epochs,
+            steps_per_epoch=at_once,
+            shuffle=False,  # they are
+            verbose=0,
+        )
+        self.loss_curve_ = np.array(history.history["loss"])
+        return self
+
+    def transform(self, X):
+        """Return what stands for q(z|x) of each row, its mean: `[N, latent_size]`."""
+        X = self._rows(X)
+        return _row_by_row(self.model_.encode, self._standardized(X)).astype(X.dtype)
+
+    def inverse_transform(self, X):
+        """Return the rows that latents `[N, latent_size]` stand for, the means of p(x|z)."""
+        check_is_fitted(self)
+        X = check_array(X, dtype=[np.float64, np.float32])
+        if X.shape[1] != self._n_features_out:
+            raise InvalidArgument(
+                f"X has {X.shape[1]} columns; expected the {self._n_features_out} latents that "
+                "`transform` gives."
+            )
+        x = _row_by_row(self.model_.decode, X.astype(np.float32))
+        return (x * self.scale_ + self.mean_).astype(X.dtype)
+
+    def score_samples(self, X):
+        """Return an estimate of log p(x) of each row, in nats, `[N]`; see `tfvae.score`.
+
+        Of columns of real numbers it is a density, in the units of X.
+        """
+        x = self._standardized(self._rows(X))
+        # The same noise for every call: what differs from row to row is the row.
+        scores = score(self.model_, x, self.num_score_samples, self.model_.seed, progress=False)
+        return scores.log_likelihood - np.log(self.scale_).sum()
+
+    def score(self, X, y=None):
+        """Return the mean of `score_samples`; y is ignored. A grid search maximizes it."""
+        return float(np.mean(self.score_samples(X)))
+
+    @property
+    def _n_features_out(self):
+        return self.model_.latent_shape[0]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _rows(self, X, reset=False):
+        """Return a checked table of floats."""
+        if not reset:
+            check_is_fitted(self)
+        return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+
+    def _standardized(self, X):
+        return ((X - self.mean_) / self.scale_).astype(np.float32)
+
+    def _likelihood(self):
+        options = self.likelihood_options
+        if options is None:
+            registry = likelihoods.REGISTRY
+            known = (
+                registry.part(self.likelihood) if self.likelihood in registry.names() else object
+            )
+            scaled = "scale" in inspect.signature(known).parameters
+            options = {"scale": "by_value"} if scaled else {}
+        return likelihoods.get(self.likelihood, **options)
+
+    def _model(self, likelihood, width, seed):
+        latent_size = whole("latent_size", self.latent_size)
+        widths = self.hidden if np.ndim(self.hidden) else [self.hidden]
+        hidden = [whole("hidden", units) for units in widths]
+        encoder = networks.dense_encoder((width,), 2 * latent_size, hidden)
+        params_size = likelihood.params_size(width)
+        decoder = networks.dense_decoder(latent_size, (params_size,), hidden[::-1])
+        return VAE(encoder, decoder, self.prior, likelihood=likelihood, seed=seed)
+
+
+def _statistics(X, likelihood):
+    """Return what to subtract from each column and to divide it by, `[D]` float64 each."""
+    real = _real_columns(likelihood, X.shape[1])
+    mean = np.where(real, X.mean(axis=0, dtype=np.float64), 0.0)
+    scale = np.where(real, X.std(axis=0, dtype=np.float64), 1.0)
+    # A constant column has a deviation of 0, or of what rounding made of it.
+    least = 10 * np.finfo(X.dtype).eps * np.abs(mean)
+    return mean, np.where(scale > least, scale, 1.0)
+
+
+def _real_columns(likelihood, width):
+    """Return for each column whether its likelihood is over all real numbers, `[D]`."""
+    if isinstance(likelihood, likelihoods.Columns):
+        pairs = zip(likelihood.likelihoods, likelihood.sizes, strict=True)
+        return np.concatenate([_real_columns(part, size) for part, size in pairs])
+    return np.full(width, likelihood.is_density and likelihood.support == REALS)
+
+
+def _batches(x, batch_size, num_steps, seed):
+    """Return batches to train on: one pass over all rows after the other, each in its own order."""
+    rng = np.random.default_rng(seed)
+    passes = -(-num_steps * batch_size // len(x))
+    order = np.concatenate([rng.permutation(len(x)) for _ in range(passes)])
+    order = order[: num_steps * batch_size].reshape(num_steps, batch_size)
+    batches = tf.data.Dataset.from_tensor_slices(order)
+    return batches.map(lambda rows: tf.gather(x, rows)).prefetch(2)
+
+
+def _row_by_row(function, rows):
+    """Return what a network gives for rows, whatever rows stand beside each."""
+    results = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        filled = np.zeros((_ROWS_AT_ONCE, *rows.shape[1:]), np.float32)
+        filled[: len(part)] = part
+        results.append(np.asarray(function(tf.constant(filled)))[: len(part)])
+    return np.concatenate(results)
+
+
+@contextlib.contextmanager
+def _seeded(seed):
+    """Have Keras draw its weights from a seed, and leave the state of Python's generator alone."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
