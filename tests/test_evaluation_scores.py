@@ -1,11 +1,15 @@
 """`tfvae.score`: the scores of each example against answers that are known exactly."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow_probability as tfp
 
 import tfvae
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import threshold
+
+tfd = tfp.distributions
 
 
 def scores_of(model, x, num_samples=200, **options):
@@ -41,6 +45,36 @@ def test_log_p_and_its_parts_of_the_linear_gaussian_model(linear_gaussian, arbit
     np.testing.assert_allclose(scores.kl, linear_gaussian.kl(mean, sigma), atol=0.08)
     np.testing.assert_allclose(scores.elbo, -scores.reconstruction - scores.kl)
     assert np.all(scores.elbo < linear_gaussian.log_p(x))
+
+
+def test_each_column_has_its_share_of_the_reconstruction(linear_gaussian, arbitrary, x):
+    scores = scores_of(arbitrary, x, 20_000)
+    mean, sigma = linear_gaussian.q(arbitrary, x)
+    w, variance = linear_gaussian.w, linear_gaussian.scale**2
+    squares = (x - linear_gaussian.b - mean @ w.T) ** 2 + sigma**2 @ (w**2).T
+    shares = 0.5 * squares / variance + 0.5 * np.log(2 * np.pi * variance)
+    np.testing.assert_allclose(scores.reconstruction_by_value, shares, rtol=0.03, atol=0.02)
+    total = scores.reconstruction_by_value.sum(axis=-1)
+    np.testing.assert_allclose(total, scores.reconstruction, rtol=1e-5)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Whole(tfvae.likelihoods.Likelihood):
+    """A likelihood of the user's own that gives log p(x|z) of an example as a whole."""
+
+    def distribution(self, params, batch_ndims):
+        return tfd.MultivariateNormalDiag(params)
+
+
+def test_values_have_no_shares_where_their_likelihood_gives_none():
+    encoder = tfvae.networks.dense_encoder((3,), 2, hidden=())
+    decoder = tfvae.networks.dense_decoder(1, (3,), hidden=())
+    model = tfvae.VAE(encoder, decoder, likelihood=Whole())
+    x = np.ones((2, 3), np.float32)
+    scores = scores_of(model, x)
+    assert scores.reconstruction_by_value is None
+    by_value = scores_of(tfvae.VAE(encoder, decoder, likelihood="normal"), x)
+    np.testing.assert_allclose(scores.log_likelihood, by_value.log_likelihood, rtol=1e-5)
 
 
 def test_with_the_true_posterior_every_weight_is_equal(linear_gaussian, x):
@@ -112,6 +146,8 @@ def test_codes_have_a_bound_and_no_samples(images):
     bound = tfvae.log_likelihood(model, images, progress=False)
     np.testing.assert_allclose(scores.log_likelihood, bound.per_example, rtol=1e-6)
     np.testing.assert_allclose(scores.kl, 2 * np.log(4), rtol=1e-6)
+    shares = scores.reconstruction_by_value
+    np.testing.assert_allclose(shares.sum(axis=(1, 2, 3)), scores.reconstruction, rtol=1e-5)
     assert scores.standard_error is None
     assert list(scores.columns()) == ["log_likelihood", "elbo", "reconstruction", "kl"]
 

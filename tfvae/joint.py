@@ -57,10 +57,12 @@ class Joint(NamedTuple):
     Attributes:
         layers: the stochastic layers, z_1 first.
         log_likelihood: log p(x|z), `[K, B]`.
+        p_x: p(x|z) itself, batch shape `[K, B]`.
     """
 
     layers: tuple[StochasticLayer, ...]
     log_likelihood: tf.Tensor
+    p_x: tfd.Distribution | None = None
 
     @property
     def z(self) -> list[tf.Tensor]:

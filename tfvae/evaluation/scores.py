@@ -6,10 +6,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfvae import objectives
+from tfvae import distributions, objectives
 from tfvae.bound import Bound
 from tfvae.checks import probability, whole
-from tfvae.errors import InvalidData
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import sampling_error
@@ -114,7 +114,9 @@ def score(
     parts = track(*batches_beside_condition(model, x, condition, _BATCH_SIZE), "scores", progress)
     if isinstance(model, CodeModel):
         # The prior is an argument: it can be replaced, and a graph keeps the one it was traced for.
-        return Scores(*join([_numpy(_score_codes(model, model.prior, *part)) for part in parts]))
+        results = [_numpy(_score_codes(model, model.prior, *part)) for part in parts]
+        log_p, reconstruction, kl, shares = join(results)
+        return Scores(log_p, reconstruction, kl, _known(shares))
     seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
     chunk = min(num_samples, max(1, _CHUNK_SIZE // sample_size(model)))
     sizes = tf.constant(num_samples), tf.constant(chunk)
@@ -122,8 +124,8 @@ def score(
         _numpy(_score(model, batch, _one_for_each(model, y, len(batch)), seed, *sizes))
         for batch, y in parts
     ]
-    log_p, reconstruction, kl, effective = join(results)
-    return Scores(log_p, reconstruction, kl, None, effective, num_samples)
+    log_p, reconstruction, kl, shares, effective = join(results)
+    return Scores(log_p, reconstruction, kl, _known(shares), effective, num_samples)
 
 
 def threshold(log_likelihood, false_alarm_rate: float) -> float:
@@ -176,10 +178,10 @@ def _score(model, x, y, seed, num_samples, chunk):
     def of_one(number):
         given = None if y is None else y[number : number + 1]
         sums = _sums(model, x[number : number + 1], given, seed, num_samples, chunk)
-        return tuple(part[0] for part in sums)
+        return [part[0] for part in sums]
 
     numbers = tf.range(tf.shape(x)[0])
-    signature = (tf.float32,) * 4
+    signature = [tf.TensorSpec(None)] * 5
     return tf.map_fn(of_one, numbers, fn_output_signature=signature, parallel_iterations=2)
 
 
@@ -189,9 +191,15 @@ def _sums(model, x, condition, seed, num_samples, chunk):
     zeros = tf.zeros(tf.shape(x)[:1])
     empty = zeros - np.inf
 
-    def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl):
+    def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl, shares):
         size = tf.minimum(chunk, num_samples - done)
-        terms = Bound(objectives.iwae).terms(infer(sampler(size, fold_in(seed, done))))
+        joint = infer(sampler(size, fold_in(seed, done)))
+        by_value = _by_value(joint.p_x, x)
+        if by_value is not None:  # log p(x|z) need not be computed a second time
+            axes = list(range(2, by_value.shape.rank))
+            joint = joint._replace(log_likelihood=tf.reduce_sum(by_value, axes))
+            shares -= tf.reduce_sum(by_value, axis=0)
+        terms = Bound(objectives.iwae).terms(joint)
         log_w = terms.log_weights()
         return (
             done + size,
@@ -199,10 +207,12 @@ def _sums(model, x, condition, seed, num_samples, chunk):
             log_add_exp(log_sum_squares, tf.reduce_logsumexp(2.0 * log_w, axis=0)),
             reconstruction - tf.reduce_sum(terms.log_likelihood, axis=0),
             kl + tf.reduce_sum(terms.kl, axis=0),
+            shares,
         )
 
-    start = (0, empty, empty, zeros, zeros)
-    _, log_sum, log_sum_squares, reconstruction, kl = tf.while_loop(
+    first = _by_value(infer(sampler(1, seed)).p_x, x)  # for its shape alone
+    start = (0, empty, empty, zeros, zeros, _zeros(x, first, 2))
+    _, log_sum, log_sum_squares, reconstruction, kl, shares = tf.while_loop(
         lambda done, *_: done < num_samples, add_chunk, start, parallel_iterations=1
     )
     count = tf.cast(num_samples, tf.float32)
@@ -210,14 +220,35 @@ def _sums(model, x, condition, seed, num_samples, chunk):
         log_sum - tf.math.log(count),
         reconstruction / count,
         kl / count,
+        shares / count,
         tf.exp(2.0 * log_sum - log_sum_squares),
     )
 
 
 @tf.function(reduce_retracing=True)
 def _score_codes(model, prior, x, condition):
-    """Return −log p(x|z_q(x)) and −log p(codes), `[B]` each, and their sum."""
+    """Return the tensors that `Scores` holds for a batch, but for what samples have."""
     quantized, p_x = model.autoencode(x, condition=condition)
     given = None if prior.condition is None else condition
     reconstruction, rate = -p_x.log_prob(x), -prior.log_prob(quantized.codes, given)
-    return -(reconstruction + rate), reconstruction, rate
+    by_value = _by_value(p_x, x)
+    shares = _zeros(x, by_value, 1) if by_value is None else -by_value
+    return -(reconstruction + rate), reconstruction, rate, shares
+
+
+def _by_value(p_x, x):
+    """Return log p of each value, `[..., B, *x_shape]`; None if it is not known."""
+    try:
+        return distributions.log_prob_by_value(p_x, x)
+    except InvalidArgument:  # a likelihood of the user's own
+        return None
+
+
+def _zeros(x, by_value, batch_ndims):
+    """Return zeros, `[B, *x_shape]`; where values have no shares, none of them, `[B, 0]`."""
+    shape = [0] if by_value is None else by_value.shape[batch_ndims:]
+    return tf.zeros([tf.shape(x)[0], *shape])
+
+
+def _known(shares):
+    return shares if shares.size else None

@@ -235,7 +235,8 @@ class LatentVariableModel(GenerativeModel):
 
         def infer(draw):
             layers, x_params = self.infer(h, draw, training, **conditions.as_argument(c))
-            return Joint(layers, self._p_x(x_params).log_prob(x))
+            p_x = self._p_x(x_params)
+            return Joint(layers, p_x.log_prob(x), p_x)
 
         return infer
 
