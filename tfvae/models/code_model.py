@@ -147,7 +147,7 @@ class CodeModel(GenerativeModel):
 
     @property
     def prior(self) -> code_priors.CodePrior:
-        """p(codes): set it to one that was fitted on codes of this model."""
+        """The prior p(codes). Set it to one that was fitted to codes of this model."""
         return self._attached.prior
 
     @prior.setter

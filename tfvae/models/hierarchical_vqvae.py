@@ -15,10 +15,11 @@ from tfvae.quantizers import Quantized
 class HierarchicalVQVAE(CodeModel):
     """A VQ-VAE of L grids of codes, from fine (1) to coarse (L).
 
-    Up:    h_1 = encoder_1(x),  h_l = encoder_l(h_{l−1}).
-    Down:  z_L = quantize_L(W_L h_L),  d_L = decoder_L(z_L),
-           z_l = quantize_l(W_l [h_l, d_{l+1}]),  d_l = decoder_l([z_l, d_{l+1}]),
-    and d_1 holds the parameters of p(x|z_1, …, z_L). The W_l are learned affine maps to the
+    - Up: h_1 = encoder_1(x),  h_l = encoder_l(h_{l−1}).
+    - Down: z_L = quantize_L(W_L h_L),  d_L = decoder_L(z_L),
+      z_l = quantize_l(W_l [h_l, d_{l+1}]),  d_l = decoder_l([z_l, d_{l+1}]).
+
+    d_1 holds the parameters of p(x|z_1, …, z_L). The W_l are learned affine maps to the
     quantizers' `embedding_dim`; every d_{l+1} has the height and width of h_l.
 
     An example's codes are one list, those of the coarsest grid first, each grid in raster order:

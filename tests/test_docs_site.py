@@ -1,0 +1,100 @@
+"""The documentation site, as far as it can be checked without building it.
+
+`.ci/run` builds it, which executes the notebooks of the course and fails on any warning.
+"""
+
+import ast
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import tfvae
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [
+        *sorted(ROOT.glob("*.md")),
+        *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts),
+    ]
+}
+NOTEBOOKS = [page for page, text in PAGES.items() if text.startswith("---\n")]
+LINK = re.compile(r"\]\(([^)\s:]+)\)")
+CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def reference():
+    """Import docs/reference.py, which writes the API reference."""
+    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+NAMES = reference().public_names()
+
+
+def anchors(text):
+    """Return the fragments that lead to the headings of a page."""
+    headings = re.findall(r"^#+ +(.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M), re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_a_page_and_a_heading_that_exist(page):
+    text = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.S | re.M)
+    for link in LINK.findall(text):
+        target, _, fragment = link.partition("#")
+        path = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+        assert path.exists(), f"{page} links to {link}"
+        if fragment:
+            assert fragment in anchors(path.read_text()), f"{page} links to {link}"
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = set()
+    for index in ("docs/index.md", "docs/course/index.md"):
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", PAGES[index], re.S | re.M):
+            listed |= {f"{Path(index).parent}/{line}.md" for line in block.splitlines()}
+    left_out = [page for page in PAGES if page.startswith("docs/") and page not in listed]
+    left_out = [page for page in left_out if not page.startswith("docs/reports/")]
+    assert left_out == ["docs/index.md"], "name the page in a toctree of docs/index.md"
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_every_public_name_is_in_the_reference_and_described(module):
+    page = reference().pages()[module]
+    home = tfvae if module == "tfvae" else getattr(tfvae, module.removeprefix("tfvae."))
+    assert inspect.getdoc(home)
+    for name in NAMES[module]:
+        assert re.search(rf"\b{name}\b", page), f"{module}.{name} is not in the reference"
+        part = getattr(home, name)
+        if callable(part) and not hasattr(part, "names"):
+            assert part.__doc__, f"{module}.{name} has no docstring"
+
+
+def test_every_public_module_has_a_page():
+    modules = {f"tfvae.{name}" for name, home in tfvae._PUBLIC.items() if home is None}
+    assert modules | {"tfvae", "index"} == set(reference().pages())
+
+
+def test_writing_the_reference_leaves_nothing_of_an_older_one(tmp_path):
+    (tmp_path / "tfvae.gone.rst").touch()
+    reference().write(tmp_path)
+    assert {path.stem for path in tmp_path.glob("*.rst")} == set(reference().pages())
+
+
+@pytest.mark.parametrize("page", [page for page in NOTEBOOKS if "/course/" in page])
+def test_a_page_of_the_course_computes_and_asks(page):
+    cells = [re.sub(r"^[:%].*$", "", cell, flags=re.M) for cell in CELL.findall(PAGES[page])]
+    for cell in cells:
+        ast.parse(cell)
+    assert any("assert" in cell for cell in cells), "a claim is checked by a cell"
+    exercises = PAGES[page].split("\n## Exercises\n")[1]
+    solutions = exercises.count("{dropdown} Solution")
+    assert solutions == len(re.findall(r"^\*\*\d+\.\*\*", exercises, re.M)) >= 3
