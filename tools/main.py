@@ -22,6 +22,7 @@ from tfvae.tools.inspect import inspect
 from tfvae.tools.recipes import recipes
 from tfvae.tools.reconstruct import reconstruct
 from tfvae.tools.sample import sample
+from tfvae.tools.score import score
 from tfvae.tools.train import train
 from tfvae.tools.train_prior import train_prior
 
@@ -44,6 +45,7 @@ for _verb in (
     train,
     train_prior,
     evaluate,
+    score,
     diagnose,
     sample,
     reconstruct,

@@ -12,7 +12,7 @@ from tfvae.evaluation.information import (
     mutual_information,
     posterior_means,
 )
-from tfvae.evaluation.scores import Scores, score, threshold
+from tfvae.evaluation.scores import Scores, check_rate, score, threshold
 
 __all__ = [
     "AmortizationGap",
@@ -26,6 +26,7 @@ __all__ = [
     "active_units",
     "amortization_gap",
     "annealed_importance_sampling",
+    "check_rate",
     "code_log_likelihood",
     "code_measures",
     "exact_log_likelihood",

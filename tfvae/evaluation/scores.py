@@ -75,6 +75,24 @@ class Scores:
         found = {name: getattr(self, name) for name in names}
         return {name: values for name, values in found.items() if values is not None}
 
+    def summary(self) -> dict:
+        """Return means, and the lowest and the highest score, as plain numbers, for JSON."""
+        log_p, error = self.log_likelihood, self.standard_error
+        values = {
+            "num_examples": len(self),
+            "log_likelihood": float(log_p.mean()),
+            "lowest": float(log_p.min()),
+            "highest": float(log_p.max()),
+            "elbo": float(self.elbo.mean()),
+            "reconstruction": float(self.reconstruction.mean()),
+            "kl": float(self.kl.mean()),
+        }
+        if error is not None:
+            values["num_samples"] = self.num_samples
+            # One sample says nothing of how far others would lie from it.
+            values["mean_standard_error"] = float(error.mean()) if self.num_samples > 1 else None
+        return values
+
 
 def score(
     model,
@@ -145,16 +163,26 @@ def threshold(log_likelihood, false_alarm_rate: float) -> float:
         InvalidArgument: a rate that is no probability.
         InvalidData: too few examples for the rate.
     """
-    rate = probability("false_alarm_rate", false_alarm_rate)
     values = np.sort(np.ravel(log_likelihood))
-    k = math.floor(rate * (len(values) + 1) + 1e-9)
+    return float(values[check_rate(false_alarm_rate, len(values)) - 1])
+
+
+def check_rate(false_alarm_rate: float, count: int) -> int:
+    """Return ⌊rate · (n + 1)⌋ for n examples, of which `threshold` makes a threshold.
+
+    Raises:
+        InvalidArgument: a rate that is no probability.
+        InvalidData: too few examples for the rate.
+    """
+    rate = probability("false_alarm_rate", false_alarm_rate)
+    k = math.floor(rate * (count + 1) + 1e-9)
     if k < 1:
+        least = f"at least {math.ceil(1 / rate - 1e-9) - 1}" if rate else "infinitely many"
         raise InvalidData(
-            f"A threshold for a false-alarm rate of {rate:g} takes at least "
-            f"{math.ceil(1 / rate) - 1 if rate else 'infinitely many'} examples that the model was "
-            f"not trained on; there are {len(values)}. Use a higher rate, or more examples."
+            f"A threshold for a false-alarm rate of {rate:g} takes {least} examples that the model "
+            f"was not trained on; there are {count}. Use a higher rate, or more examples."
         )
-    return float(values[min(k, len(values)) - 1])
+    return min(k, count)
 
 
 def _numpy(tensors):

@@ -1,0 +1,122 @@
+"""`tfvae score`: the scores of a file, the threshold of a rate, and what is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import tfvae
+from tfvae import recipes, runs
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.tools.main import cli
+
+TINY = {"model.hidden": (4,), "model.latent_size": 2, "data.binarization": "static"}
+SAMPLES = 20
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run on binarized digits, with a model that was never trained."""
+    config = recipes.load("vae-digits").override(TINY)
+    run = runs.RunDirectory.create(tmp_path_factory.mktemp("score") / "run", config)
+    model = runs.build_model(config, runs.load_data(config))
+    model.optimizer.build(model.trainable_variables)
+    model.save(run.model_file)
+    return run.path
+
+
+@pytest.fixture(scope="module")
+def measured(run, tmp_path_factory):
+    """Pictures of noise and their CSV, with a threshold; and what the command printed."""
+    folder = tmp_path_factory.mktemp("measured")
+    pictures = np.random.default_rng(0).random((6, 8, 8, 1)).astype("f4")
+    np.save(folder / "noise.npy", pictures)
+    printed = score(
+        run,
+        folder / "noise.npy",
+        "--false-alarm-rate=0.05",
+        f"--by-value={folder / 'shares.npy'}",
+        f"--output={folder / 'scores.csv'}",
+    )
+    return folder, printed
+
+
+def score(run, *arguments):
+    """Run the command, and return its JSON; its errors are raised."""
+    arguments = ["score", run, *arguments, "--num-samples", SAMPLES, "--json"]
+    done = CliRunner().invoke(cli, [*map(str, arguments)], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return json.loads(done.stdout)
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_holds_the_scores_of_an_example(run, measured):
+    folder, printed = measured
+    model, config = runs.open_model(run)
+    x = runs.scores.read_as_run(folder / "noise.npy", config).numpy()
+    assert set(np.unique(x)) == {0.0, 1.0}, "the file is binarized as the run's data was"
+    scores = tfvae.score(model, x, SAMPLES, progress=False)
+    rows = rows_of(folder / "scores.csv")
+    assert [int(row["example"]) for row in rows] == list(range(6))
+    for name, values in scores.columns().items():
+        np.testing.assert_allclose([float(row[name]) for row in rows], values, rtol=1e-6)
+    shares = np.load(folder / "shares.npy")
+    np.testing.assert_allclose(shares.sum((1, 2, 3)), scores.reconstruction, rtol=1e-5)
+    assert printed["num_examples"] == 6
+    assert printed["log_likelihood"] == pytest.approx(scores.log_likelihood.mean())
+
+
+def test_a_threshold_is_that_of_the_validation_data(run, measured):
+    folder, printed = measured
+    model, config = runs.open_model(run)
+    validation = runs.load_data(config).validation
+    ordinary = tfvae.score(model, validation, SAMPLES, progress=False).log_likelihood
+    assert printed["threshold"] == pytest.approx(np.sort(ordinary)[8])  # ⌊0.05 · 181⌋ = 9
+    assert printed["num_validation"] == len(validation) == 180
+    rows = rows_of(folder / "scores.csv")
+    low = [float(row["log_likelihood"]) < printed["threshold"] for row in rows]
+    assert [row["anomaly"] == "1" for row in rows] == low
+    assert printed["num_anomalies"] == sum(low)
+
+
+def test_a_folder_gives_its_names_and_vectors_their_columns(tmp_path):
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "a.png").write_bytes(b"")
+    assert runs.scores.names_of(tmp_path, 2) == ["a.png", "b.png"]
+    values = np.zeros(2, np.float32)
+    scores = tfvae.evaluation.Scores(values, values, values, np.ones((2, 2)))
+    runs.scores.write_table(tmp_path / "scores.csv", scores, ["a.png", "b.png"])
+    names = "example,log_likelihood,elbo,reconstruction,kl,reconstruction_0,reconstruction_1"
+    first, row, _ = (tmp_path / "scores.csv").read_text().splitlines()
+    assert first == names
+    assert row == "a.png,0,-0,0,0,1,1"
+
+
+def test_without_a_file_it_scores_the_test_split(run):
+    printed = score(run, "-n", 3)
+    assert printed["num_examples"] == len(rows_of(run / "scores.csv")) == 3
+    assert "threshold" not in printed
+
+
+def test_what_cannot_be_scored_is_refused(run, tmp_path):
+    with pytest.raises(InvalidData, match="There is no file or folder"):
+        score(run, tmp_path / "none.npy")
+    with pytest.raises(InvalidData, match=r"at least 999 examples .* there are 180"):
+        score(run, "--false-alarm-rate", 0.001)
+    model = run / "model.keras"
+    with pytest.raises(InvalidArgument, match="a model without a run, hence without its test"):
+        score(model)
+    np.save(tmp_path / "other.npy", np.zeros((2, 5, 5, 1), "f4"))
+    with pytest.raises(InvalidData, match="shape"):
+        score(model, tmp_path / "other.npy", "--output", tmp_path / "scores.csv")
+    none = np.zeros(2)
+    with pytest.raises(InvalidArgument, match="without a share for each value"):
+        runs.scores.write_shares(tmp_path / "a.npy", tfvae.evaluation.Scores(none, none, none))
+    assert not (tmp_path / "scores.csv").exists()

@@ -1,0 +1,90 @@
+"""Scores of the examples of a file, by the model of a run: a table, and which are anomalies."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfvae import data
+from tfvae.config import Config, DataConfig
+from tfvae.data.binarized import binarized
+from tfvae.data.folder import list_files
+from tfvae.errors import InvalidArgument
+from tfvae.evaluation import Scores
+from tfvae.files import atomic
+
+_OF_A_FILE = 3  # the number of a split, for noise other than that of training, validation and test
+
+
+def read_as_run(path: Path, config: Config | None) -> data.Examples:
+    """Return the examples of a file or a folder, read as a run read its own.
+
+    Args:
+        path: a folder of images, or an `.npy` or `.npz` file of one array.
+        config: the run's; None for the defaults.
+
+    Raises:
+        InvalidArgument: an option of the run that its examples do not take.
+        InvalidData: there is no such path, or it holds something else.
+    """
+    own = DataConfig() if config is None else config.data
+    examples = data.read_examples(path, own.layout, own.resize, own.crop, own.memory_gb, own.kind)
+    if own.binarization == "none":
+        return examples
+    drawn = binarized(examples, config.training.seed, _OF_A_FILE)
+    return dataclasses.replace(examples, values=drawn, max_value=1.0)
+
+
+def names_of(path: Path | None, count: int) -> list:
+    """Return what the first examples of a file are called: files of a folder, else numbers."""
+    if path is not None and path.is_dir():
+        return list(list_files(path))[:count]
+    return list(range(count))
+
+
+def write_table(path: Path, scores: Scores, names: list, limit: float | None = None) -> None:
+    """Write scores as a CSV: a row for each example, a column for each of `Scores.columns`.
+
+    Vectors have a column more for the share that each of their values has in the reconstruction.
+
+    Args:
+        path: of the CSV.
+        scores: of the examples.
+        names: of the examples, the first column.
+        limit: the score below which an example is an anomaly, for a last column of 0 and 1; None
+            for no such column.
+    """
+    columns = {"example": names, **scores.columns()}
+    shares = scores.reconstruction_by_value
+    if shares is not None and shares.ndim == 2:
+        columns |= {f"reconstruction_{number}": of for number, of in enumerate(shares.T)}
+    if limit is not None:
+        columns["anomaly"] = (scores.log_likelihood < limit).astype(int)
+    texts = [_texts(values) for values in columns.values()]
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*texts, strict=True))
+
+
+def write_shares(path: Path, scores: Scores) -> None:
+    """Write the share of each value in the reconstruction as an `.npy`, `[N, *x_shape]`.
+
+    Raises:
+        InvalidArgument: the likelihood gives values no shares of their own.
+    """
+    if scores.reconstruction_by_value is None:
+        raise InvalidArgument(
+            f"Nothing is written to {path}: the likelihood of the model gives log p(x|z) of an "
+            "example as a whole, without a share for each value. Leave out --by-value."
+        )
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, scores.reconstruction_by_value)
+
+
+def _texts(values):
+    """Return values as a CSV has them; floats with the digits that float32 has."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        return [f"{value:.9g}" for value in values]
+    return values
