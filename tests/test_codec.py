@@ -332,7 +332,7 @@ class TestQuality:
 
     def test_it_goes_in_batches(self, x, monkeypatch):
         whole = codec.quality(x[1:], x[:-1])
-        monkeypatch.setattr(codec, "_BATCH_SIZE", 5)
+        monkeypatch.setattr(codec.interface, "_BATCH_SIZE", 5)
         assert codec.quality(x[1:], x[:-1]) == pytest.approx(whole, rel=1e-5)
 
     def test_what_are_no_images_is_refused(self, x):
@@ -448,7 +448,7 @@ BAD_USE = {
     "missing images": (1, ["no file or folder a.npy"], ["encode", "run", "a.npy"]),
     "other images": (1, ["(4, 4, 1)", "(8, 8, 1)"], ["encode", "run", "small.npy"]),
     "no images": (1, ["holds no images"], ["encode", "run", "empty"]),
-    "several arrays": (1, ["one array of images"], ["encode", "run", "several.npz"]),
+    "several arrays": (1, ["one array of examples"], ["encode", "run", "several.npz"]),
     "damaged images": (1, ["cannot be read as an array"], ["encode", "run", "junk.npz"]),
     "not numbers": (1, ["expected numbers"], ["encode", "run", "text.npy"]),
     "an ending": (2, [".npz"], ["encode", "run", "-o", "codes.bin"]),

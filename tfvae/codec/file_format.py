@@ -1,0 +1,159 @@
+"""The file of codes: an `.npz` of a header, a stream, and the conditions of the images.
+
+The header names the model by its fingerprint, and has a checksum of the codes: a file of another
+model, or one that another machine decodes to other codes, is an error and never a wrong image.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from tfvae import memory, untrusted
+from tfvae.checks import whole
+from tfvae.errors import InvalidFile
+
+FORMAT = 1
+
+
+def fingerprint(model) -> str:
+    """Return 16 hexadecimal digits that are the same for models of equal weights.
+
+    Of all weights, prior and decoder among them: codes mean what they do to this model alone.
+    """
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        value = np.asarray(weight)
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file says of itself, as JSON."""
+
+    format: int
+    num_images: int
+    code_shape: list[int]
+    codebook_size: int
+    batch_size: int
+    crc32: int
+    model: str
+
+
+def pack(header, stream, condition) -> bytes:
+    """Return an .npz of the header, the stream, and the labels or vectors y if there are."""
+    text = json.dumps(dataclasses.asdict(header), separators=(",", ":"))
+    arrays = {"header": np.frombuffer(text.encode(), np.uint8), "stream": stream}
+    if condition is not None:
+        labels = np.issubdtype(condition.dtype, np.integer)
+        dtype = np.min_scalar_type(int(condition.max())) if labels else np.float32
+        arrays["labels"] = condition.astype(dtype)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def unpack(content, name):
+    """Return the header, the stream, and the labels or vectors y or None.
+
+    Raises:
+        InvalidFile: the content is not what `pack` returns, or of another format.
+    """
+    untrusted.check_arrays(io.BytesIO(content), name, InvalidFile)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        fields = json.loads(arrays["header"].tobytes())
+        written_as = fields["format"]
+        parts = _parts(fields, arrays) if written_as == FORMAT else None
+    except Exception:  # NumPy, zipfile and zlib raise many kinds on a damaged file
+        raise InvalidFile(
+            f"{name} holds no codes, or is damaged or truncated. Expected an .npz that `tfvae "
+            "encode` or tfvae.codec.compress wrote. Copy or write it again."
+        ) from None
+    if parts is None:
+        raise InvalidFile(
+            f"{name} is a file of codes of format {written_as}; this tfvae reads format {FORMAT}. "
+            "Install a version that reads it."
+        )
+    return parts
+
+
+def _parts(fields, arrays):
+    """Return what `unpack` does, or raise an error of any kind."""
+    header = Header(**fields)
+    whole("num_images", header.num_images)
+    whole("batch_size", header.batch_size)
+    if header.batch_size > header.num_images:
+        raise ValueError("a batch of more images than there are")
+    stream, labels = arrays["stream"].astype(np.uint32, casting="safe"), arrays.get("labels")
+    if stream.ndim != 1 or (labels is not None and labels.shape[:1] != (header.num_images,)):
+        raise ValueError("arrays of other shapes")
+    return header, stream, labels
+
+
+def check_belongs(header, model, name):
+    """Refuse a file of another model; only this one gives its codes their meaning.
+
+    Raises:
+        InvalidFile: with both fingerprints.
+    """
+    theirs = header.code_shape, header.codebook_size, header.model
+    mine = list(model.code_shape), model.codebook_size, fingerprint(model)
+    if theirs != mine:
+        raise InvalidFile(
+            f"{name} was written with another model, or with this one before its weights or its "
+            f"prior changed: it has codes of shape {theirs[0]} from a codebook of {theirs[1]} and "
+            f"the fingerprint {theirs[2]}, this model {mine[0]}, {mine[1]} and {mine[2]}. Use the "
+            "run that it was written with."
+        )
+
+
+def check_size(header, model, name):
+    """Refuse a file whose images would not fit into memory, at once or a batch at a time.
+
+    Raises:
+        InvalidFile: they would not.
+    """
+    positions = math.prod(model.code_shape)
+    images = 4 * header.num_images * (positions + math.prod(model.x_shape))
+    batch = 8 * 4 * header.batch_size * max(positions, model.codebook_size)
+    if max(images, batch) > memory.limit():
+        raise InvalidFile(
+            f"{name} says it holds {header.num_images:,} images in batches of "
+            f"{header.batch_size:,}, which take {memory.text(max(images, batch))} of memory; "
+            f"{memory.text(memory.limit())} can be had. It is damaged, or needs a larger machine; "
+            f"{memory.VARIABLE} sets the limit."
+        )
+
+
+def wrong_codes(name) -> InvalidFile:
+    """Return the error for a file whose codes are not those that were written."""
+    return InvalidFile(
+        f"{name} cannot be decoded: its codes have another checksum. Either it is damaged, or the "
+        "prior's arithmetic differs on this machine from that where it was written (processor, "
+        "version or settings of TensorFlow); expected one that rounds alike. Decode it there, or "
+        "write it again here."
+    )
+
+
+def checksum(codes) -> int:
+    """Return the CRC-32 of codes."""
+    return zlib.crc32(np.ascontiguousarray(codes, "<i4"))
+
+
+def read(file) -> tuple[str, bytes]:
+    """Return what to call a file in messages, and its content."""
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return "The file", bytes(file)
+    try:
+        return str(file), Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidFile(f"Cannot read {file}: {error.strerror}.") from None

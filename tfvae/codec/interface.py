@@ -1,0 +1,280 @@
+"""Compressing and decompressing: what the codec offers of images and of codes."""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.checks import whole
+from tfvae.codec import file_format
+from tfvae.codec.range_coder import Reader, Undecodable, Walk, Writer
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.evaluation.batches import batches_beside_condition, track
+from tfvae.files import atomic
+from tfvae.models import CodeModel
+
+_ENDING = ".npz"
+_BATCH_SIZE = 64
+_SSIM_FILTER_SIZE = 11
+
+
+@dataclasses.dataclass(frozen=True)
+class Compressed:
+    """Images as the bytes of a file.
+
+    Attributes:
+        content: the file, an `.npz`.
+        codes: the codes of the images, `[N, *code_shape]` int32.
+        prior_bits: −log2 p(codes), summed over the images; given their labels, where the prior has
+            classes. What an ideal coder would need.
+        condition: y of the images, `[N, ...]`; None without a condition.
+        stream_bytes: size of the entropy-coded part of `content`.
+        image_shape: shape of one image.
+    """
+
+    content: bytes
+    codes: np.ndarray
+    prior_bits: float
+    stream_bytes: int
+    image_shape: tuple[int, ...]
+    condition: np.ndarray | None = None
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of the whole file for each pixel, a site of an image with all its channels."""
+        num_pixels = len(self.codes) * math.prod(self.image_shape[:-1])
+        return 8 * len(self.content) / num_pixels
+
+    def summary(self) -> dict:
+        """Return the sizes as a dictionary of plain numbers, for JSON."""
+        return {
+            "num_images": len(self.codes),
+            "bytes": len(self.content),
+            "stream_bytes": self.stream_bytes,
+            "prior_bits": self.prior_bits,
+            "bits_per_pixel": self.bits_per_pixel,
+        }
+
+
+def compress(
+    model, x, path=None, condition=None, batch_size: int = _BATCH_SIZE, progress: bool = False
+) -> Compressed:
+    """Encode images, and write their codes; `decompress` gives back the decoder's images.
+
+    Args:
+        model: a `CodeModel`. Its prior decides the size of the file: fit one first.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        path: where to write the file, a name ending in .npz; None to write none.
+        condition: y, labels `[N]` or vectors `[N, C]` or one for all, where the model or its prior
+            takes one: the file keeps them. Else None.
+        batch_size: images at a time, here and in `decompress`; larger ones are faster and take more
+            memory.
+        progress: whether to show a progress bar on standard error.
+
+    Returns:
+        A `Compressed`.
+
+    Raises:
+        InvalidArgument: not a model of codes, a prior whose logits are not numbers, a condition
+            that is missing or not wanted, or a path with another ending.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
+        InvalidFile: the file cannot be written.
+    """
+    _check(model, path, batch_size)
+    parts = batches_beside_condition(model, x, condition, batch_size)
+    encoded = [
+        (_encode(model, part, y).numpy(), y) for part, y in track(*parts, "encoding", progress)
+    ]
+    codes = [part for part, _ in encoded]
+    if condition is None and model.condition is not None:  # it came with the batches
+        condition = np.concatenate([y for _, y in encoded])
+    return compress_codes(model, np.concatenate(codes), path, condition, batch_size, progress)
+
+
+def compress_codes(
+    model, codes, path=None, condition=None, batch_size: int = _BATCH_SIZE, progress: bool = False
+) -> Compressed:
+    """Write codes `[N, *code_shape]`, as `model.encode` gives them; see `compress`.
+
+    Raises:
+        InvalidArgument: as in `compress`.
+        InvalidData: not codes of this model, or conditions that do not fit.
+        InvalidFile: the file cannot be written.
+    """
+    _check(model, path, batch_size)
+    _check_built(model)
+    codes = model.check_codes(codes)
+    y = _one_for_each(model, condition, len(codes))
+    labels = _labels(model, y, len(codes))
+    walk = Walk(model.prior, _even(len(codes), batch_size))
+    writer = Writer()
+    flat = codes.reshape(len(codes), -1)
+    for rows in track(*walk.batches(len(codes)), "coding", progress):
+        walk(labels[rows], functools.partial(writer, flat[rows]))
+    header = file_format.Header(
+        format=file_format.FORMAT,
+        num_images=len(codes),
+        code_shape=list(model.code_shape),
+        codebook_size=model.codebook_size,
+        batch_size=walk.batch_size,
+        crc32=file_format.checksum(codes),
+        model=file_format.fingerprint(model),
+    )
+    stream = writer.stream()
+    content = file_format.pack(header, stream, y)
+    if path is not None:
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
+    return Compressed(content, codes, writer.bits, stream.nbytes, tuple(model.x_shape), y)
+
+
+def decompress(model, file, progress: bool = False) -> np.ndarray:
+    """Return the images in a file, `[N, *x_shape]` float32: the means of p(x|codes).
+
+    Args:
+        model: the `CodeModel` that the file was written with, with the prior it had then.
+        file: the path of the file, or its bytes.
+        progress: whether to show a progress bar on standard error.
+
+    Raises:
+        InvalidFile: the file is missing, damaged, truncated or foreign, belongs to another model,
+            or the prior's arithmetic differs on this machine from that where it was written.
+        InvalidArgument: not a model of codes.
+    """
+    return decode(model, *_decompress(model, file, progress))
+
+
+def decompress_codes(model, file, progress: bool = False) -> np.ndarray:
+    """Return the codes in a file, `[N, *code_shape]` int32; see `decompress`."""
+    return _decompress(model, file, progress)[0]
+
+
+def _decompress(model, file, progress):
+    """Return the codes in a file, and y of the images or None."""
+    _check(model)
+    _check_built(model)
+    name, content = file_format.read(file)
+    header, stream, y = file_format.unpack(content, name)
+    file_format.check_belongs(header, model, name)
+    file_format.check_size(header, model, name)
+    labels = _labels(
+        model, _checked_condition(model, y, header.num_images, name), header.num_images
+    )
+    walk = Walk(model.prior, header.batch_size)
+    reader = Reader(stream)
+    try:
+        parts = [
+            walk(labels[rows], reader)
+            for rows in track(*walk.batches(header.num_images), "decoding", progress)
+        ]
+    except Undecodable:
+        raise file_format.wrong_codes(name) from None
+    codes = np.concatenate(parts).reshape(-1, *model.code_shape)
+    if file_format.checksum(codes) != header.crc32:
+        raise file_format.wrong_codes(name)
+    return codes, y
+
+
+def decode(model, codes, condition=None) -> np.ndarray:
+    """Return `model.decode(codes, condition)`, the images `[N, *x_shape]`, a batch at a time.
+
+    Raises:
+        InvalidArgument: a condition that is missing, or that is not wanted.
+        InvalidData: not codes of this model, or conditions that do not fit.
+    """
+    codes = model.check_codes(codes)
+    if condition is not None:
+        condition = _one_for_each(model, condition, len(codes))
+    rows = [slice(n, n + _BATCH_SIZE) for n in range(0, len(codes), _BATCH_SIZE)]
+    parts = [(codes[r], None if condition is None else condition[r]) for r in rows]
+    return np.concatenate([model.decode(*part).numpy() for part in parts])
+
+
+def quality(x, images) -> dict:
+    """Compare images with what they were, both `[N, H, W, C]` with values in [0, 1].
+
+    Returns:
+        A dictionary of plain numbers, for JSON, averaged over images: `psnr`, in dB with a peak of
+        1 (None if an image is reproduced exactly, which has no finite one), and `ssim`, the
+        structural similarity with a Gaussian window of 11 pixels, or the size of a smaller image.
+        Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
+        similarity".
+
+    Raises:
+        InvalidData: not images, or of different shapes.
+    """
+    x, images = (np.asarray(part, np.float32) for part in (x, images))
+    if x.ndim != 4 or x.shape != images.shape or len(x) == 0:
+        raise InvalidData(
+            f"Arrays of shapes {x.shape} and {images.shape} cannot be compared as images; expected "
+            "[N, H, W, C] twice."
+        )
+    size = min(_SSIM_FILTER_SIZE, *x.shape[1:3])
+    psnr, ssim = [], []
+    for start in range(0, len(x), _BATCH_SIZE):
+        pair = x[start : start + _BATCH_SIZE], images[start : start + _BATCH_SIZE]
+        psnr.append(tf.image.psnr(*pair, 1.0))
+        ssim.append(tf.image.ssim(*pair, 1.0, filter_size=size))
+    means = {"psnr": np.mean(np.concatenate(psnr)), "ssim": np.mean(np.concatenate(ssim))}
+    return {name: float(v) if math.isfinite(v) else None for name, v in means.items()}
+
+
+@tf.function(reduce_retracing=True)
+def _encode(model, x, condition):
+    """Return the codes of a batch; at module level, so as not to trace the graph at every call."""
+    return model.encode(x, condition)
+
+
+def _even(count, most) -> int:
+    """Return the size of the smallest batches that are as few as batches of at most `most`."""
+    return math.ceil(count / math.ceil(count / most))
+
+
+def _one_for_each(model, condition, count) -> np.ndarray | None:
+    """Return conditions `[N, ...]`, None for a model without."""
+    y = model.check_condition(condition, count)
+    return (
+        None if y is None else np.broadcast_to(y.numpy(), (count, *model.condition.spec.shape[1:]))
+    )
+
+
+def _labels(model, condition, count) -> np.ndarray:
+    """Return the labels `[N]` that the prior is given, all 0 if it has no classes."""
+    given = model.condition_of_prior(condition)
+    return np.zeros(count, np.int32) if given is None else given
+
+
+def _checked_condition(model, condition, count, name):
+    """Return what a file holds of y, or refuse a file of another model.
+
+    Raises:
+        InvalidFile: it holds other conditions than the model has.
+    """
+    try:
+        return _one_for_each(model, condition, count)
+    except (InvalidArgument, InvalidData) as error:
+        raise InvalidFile(f"{name} does not hold the conditions of this model: {error}") from None
+
+
+def _check(model, path=None, batch_size=1):
+    whole("batch_size", batch_size)
+    if not isinstance(model, CodeModel):
+        raise InvalidArgument(
+            f"The codec got {type(model).__name__}; expected a model of codes, VQVAE or "
+            "HierarchicalVQVAE, whose latents are integers that can be written."
+        )
+    if path is not None and Path(path).suffix.lower() != _ENDING:
+        raise InvalidArgument(
+            f"Cannot write codes to {path}; expected a name that ends in {_ENDING}."
+        )
+
+
+def _check_built(model):
+    if not model.built:
+        raise InvalidArgument(
+            f"{model.name} has no weights yet, since it waits for the shape of its data; expected "
+            "the model that encodes or has encoded the images. Fit it or load it first."
+        )
