@@ -31,6 +31,7 @@ _PUBLIC = {
     "mutual_information": "tfvae.evaluation",
     "active_units": "tfvae.evaluation",
     "score": "tfvae.evaluation",
+    "impute": "tfvae.evaluation",
     "diagnose": "tfvae.diagnosis",
     "fit_jointly": "tfvae.models",
     "bound": None,

@@ -15,7 +15,7 @@ from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.models import LatentVariableModel
 from tfvae.optimizers import Adam
-from tfvae.random import Stream, fold_in, make_seed
+from tfvae.random import Stream, fold_in, make_seed, missing_seed
 
 _GROUPS = 20
 _TIMED = 5
@@ -171,8 +171,9 @@ class _Draws:
 
         def gradients(seed, variables, training):
             with tf.GradientTape() as tape:
-                infer = model.inference(x, training)
-                estimate = estimator.estimate(bound, infer, x, seed, training)
+                infer = model.inference(x, training, seed=missing_seed(seed))
+                context = model.likelihood.filled(x)
+                estimate = estimator.estimate(bound, infer, context, seed, training)
                 loss = -tf.reduce_mean(estimate.surrogate)
             return tape.gradient(loss, variables), estimate
 

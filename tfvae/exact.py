@@ -1,10 +1,10 @@
 """log p(x) exactly: enumeration of small discrete latents, linear-Gaussian closed form."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae.distributions import all_states, num_states
 from tfvae.errors import InvalidArgument
@@ -65,7 +65,55 @@ def log_joint(model, x, states) -> tf.Tensor:
     return model.log_joint(x, tf.convert_to_tensor(states)[:, tf.newaxis])
 
 
-def linear_gaussian(model) -> tfp.distributions.Distribution | None:
+class LinearGaussian(NamedTuple):
+    """x = W z + b + σ ε with z, ε ~ N(0, I): p(x) = N(b, W Wᵀ + diag σ²), over flattened x.
+
+    A value that is NaN is missing: what is asked is then about the others.
+
+    Attributes:
+        weights: W, `[D, L]` float64.
+        bias: b, `[D]`.
+        scale: σ, `[D]`.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+
+    def log_prob(self, x) -> tf.Tensor:
+        """Return log p(x_obs), `[B]` float64, for x `[B, D]`.
+
+        With S = diag σ² of the observed values, A = I + Wᵀ S⁻¹ W, r = x − b and c = Wᵀ S⁻¹ r, it is
+        −½ (rᵀ S⁻¹ r − cᵀ A⁻¹ c + log|A| + log|2π S|).
+        """
+        observed, residual, precision, c = self._statistics(x)
+        cholesky = tf.linalg.cholesky(precision)
+        half = tf.linalg.triangular_solve(cholesky, c[..., tf.newaxis])[..., 0]
+        log_scales = tf.reduce_sum(observed * np.log(2.0 * math.pi * self.scale**2), -1)
+        squares = tf.reduce_sum(residual**2, -1) - tf.reduce_sum(half**2, -1)
+        log_det = 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(cholesky)), -1)
+        return -0.5 * (squares + log_det + log_scales)
+
+    def mean_given(self, x) -> tf.Tensor:
+        """Return E[x|x_obs] = b + W E[z|x_obs], `[B, D]` float64; of an observed value, itself."""
+        observed, _, precision, c = self._statistics(x)
+        z = tf.linalg.solve(precision, c[..., tf.newaxis])[..., 0]
+        expected = self.bias + tf.matmul(z, self.weights, transpose_b=True)
+        return tf.where(observed > 0, tf.cast(x, tf.float64), expected)
+
+    def _statistics(self, x):
+        """Return the mask, r/σ with 0 for what is missing, A, and c."""
+        x = tf.cast(x, tf.float64)
+        missing = tf.math.is_nan(x)
+        observed = tf.where(missing, tf.zeros_like(x), 1.0)
+        residual = tf.where(missing, tf.zeros_like(x), (x - self.bias) / self.scale)
+        scaled = self.weights / self.scale[:, np.newaxis]
+        outer = tf.einsum("bd,dk,dl->bkl", observed, scaled, scaled)
+        precision = tf.eye(self.weights.shape[1], dtype=tf.float64) + outer
+        return observed, residual, precision, tf.matmul(residual, scaled)
+
+
+def linear_gaussian(model) -> LinearGaussian | None:
     """Return p(x) in closed form, N(b, W Wᵀ + σ² I), over flattened x; None where it has none.
 
     It has one for the standard normal prior, a Normal likelihood whose σ does not depend on z, and
@@ -76,15 +124,17 @@ def linear_gaussian(model) -> tfp.distributions.Distribution | None:
     """
     from tfvae.priors import StandardNormal
 
-    of_z = not isinstance(model.likelihood, Normal) or model.likelihood.scale == "learned"
+    likelihood = model.likelihood.complete()
+    if getattr(model.likelihood, "missingness", None) is not None:
+        return None
+    of_z = not isinstance(likelihood, Normal) or likelihood.scale == "learned"
     if of_z or not isinstance(model.prior, StandardNormal):
         return None
     weights, bias = _affine_map(model)
     if weights is None:
         return None
-    sigma = np.broadcast_to(np.ravel(model.likelihood.current_scale()), bias.shape)
-    covariance = weights @ weights.T + np.diag(sigma.astype(np.float64) ** 2)
-    return tfp.distributions.MultivariateNormalTriL(bias, np.linalg.cholesky(covariance))
+    scale = np.ravel(likelihood.current_scale()).astype(np.float64)
+    return LinearGaussian(weights, bias, np.broadcast_to(scale, bias.shape))
 
 
 def _affine_map(model):

@@ -58,11 +58,16 @@ class Joint(NamedTuple):
         layers: the stochastic layers, z_1 first.
         log_likelihood: log p(x|z), `[K, B]`.
         p_x: p(x|z) itself, batch shape `[K, B]`.
+        x: the examples, `[B, *x_shape]`; where missing values were drawn, with these,
+            `[K, B, *x_shape]`.
+        x_params: the parameters of p(x|z), `[K, B, *params_shape]`.
     """
 
     layers: tuple[StochasticLayer, ...]
     log_likelihood: tf.Tensor
     p_x: tfd.Distribution | None = None
+    x: tf.Tensor | None = None
+    x_params: tf.Tensor | None = None
 
     @property
     def z(self) -> list[tf.Tensor]:

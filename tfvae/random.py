@@ -43,6 +43,7 @@ class Stream(enum.IntEnum):
     SAMPLE = 5
     QUANTIZE = 6
     PENALTY = 7
+    IMPUTE = 8
 
 
 def make_seed(seed: int) -> tf.Tensor:
@@ -78,6 +79,11 @@ def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
     """
     # The 0 keeps a training of a given seed what it was when replicas had seeds of their own.
     return fold_in(make_seed(seed), int(stream), 0, *data)
+
+
+def missing_seed(seed: tf.Tensor) -> tf.Tensor:
+    """Return the seed of the missing values that are drawn beside the latents of `seed`."""
+    return fold_in(seed, int(Stream.IMPUTE), 0)  # of two words that no layer of latents has
 
 
 def seed_of_replica(seed: tf.Tensor) -> tf.Tensor:

@@ -6,6 +6,7 @@ from tfvae.evaluation.exact import ExactLogLikelihood, exact_log_likelihood
 from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
 from tfvae.evaluation.gaps import AmortizationGap, amortization_gap
 from tfvae.evaluation.importance import LogLikelihood, log_likelihood
+from tfvae.evaluation.imputation import Imputation, impute
 from tfvae.evaluation.information import (
     MutualInformation,
     active_units,
@@ -20,6 +21,7 @@ __all__ = [
     "CodeLogLikelihood",
     "ExactLogLikelihood",
     "FreePosterior",
+    "Imputation",
     "LogLikelihood",
     "MutualInformation",
     "Scores",
@@ -31,6 +33,7 @@ __all__ = [
     "code_measures",
     "exact_log_likelihood",
     "fit_posterior",
+    "impute",
     "log_likelihood",
     "mutual_information",
     "posterior_means",

@@ -9,7 +9,14 @@ import tensorflow as tf
 from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, join, sample_size, track
+from tfvae.evaluation.batches import (
+    batches,
+    count_values,
+    join,
+    refuse_drawn,
+    sample_size,
+    track,
+)
 from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.joint import ancestral
 from tfvae.random import Stream, fold_in, make_seed
@@ -42,7 +49,7 @@ class AnnealedLogLikelihood(Measured):
     acceptance_rate: np.ndarray
     num_chains: int
     num_temperatures: int
-    num_values: int
+    num_values: float
 
     @property
     def sampling_error(self) -> np.ndarray:
@@ -108,6 +115,7 @@ def annealed_importance_sampling(
         InvalidData: data that is empty or does not fit the model.
     """
     refuse(model, "Annealed importance sampling")
+    refuse_drawn(model, "Annealed importance sampling")
     whole("num_chains", num_chains)
     whole("num_temperatures", num_temperatures)
     whole("num_leapfrog", num_leapfrog)
@@ -133,9 +141,10 @@ def annealed_importance_sampling(
         parts = _anneal(
             model, batch, fold_in(batch_seed, 1), *settings, step_sizes, tf.constant(num_chains)
         )
-        results.append([part.numpy() for part in parts])
-    num_values = math.prod(model.x_shape)
-    return AnnealedLogLikelihood(*join(results), num_chains, num_temperatures, num_values)
+        results.append([*(part.numpy() for part in parts), count_values(batch)])
+    *measured, num_values = join(results)
+    num_values = float(num_values.mean())
+    return AnnealedLogLikelihood(*measured, num_chains, num_temperatures, num_values)
 
 
 def sigmoid_schedule(num_temperatures: int, radius: float = 4.0) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.data import Examples
-from tfvae.errors import InvalidData
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.inputs import own_errors
 
 
@@ -115,6 +115,25 @@ def sample_size(model) -> int:
     likelihood = getattr(model, "likelihood", None)
     size = likelihood.params_size(channels) if likelihood is not None else channels
     return math.prod(sites) * size
+
+
+def refuse_drawn(model, what: str) -> None:
+    """Refuse a model whose log p(x|z) is estimated by draws of what is missing.
+
+    Raises:
+        InvalidArgument: with what measures it.
+    """
+    if getattr(model.likelihood, "missingness", None) is not None:
+        raise InvalidArgument(
+            f"{what} needs log p(x|z) itself, but the likelihood has a model of the mask, under "
+            "which it is estimated by draws of what is missing. Use tfvae.log_likelihood and "
+            "tfvae.impute, which make them."
+        )
+
+
+def count_values(x: tf.Tensor) -> np.ndarray:
+    """Return how many values each example has that are not missing, `[B]`."""
+    return np.sum(~np.isnan(x), axis=tuple(range(1, len(x.shape))))
 
 
 def join(results) -> list[np.ndarray]:

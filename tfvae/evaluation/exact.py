@@ -1,7 +1,6 @@
 """log p(x) without sampling: small discrete latents, and the linear-Gaussian model."""
 
 import dataclasses
-import math
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +9,7 @@ from tfvae import exact
 from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, sample_size, track
+from tfvae.evaluation.batches import batches, count_values, join, sample_size, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import Measured
 
@@ -29,7 +28,7 @@ class ExactLogLikelihood(Measured):
     """
 
     per_example: np.ndarray
-    num_values: int
+    num_values: float
 
 
 def exact_log_likelihood(
@@ -61,8 +60,9 @@ def exact_log_likelihood(
     batch_size = min(batch_size, max(1, _CHUNK_SIZE // sample_size(model)))
     log_p = _log_p(model)
     parts = track(*batches(model, x, batch_size), "log p(x)", progress)
-    per_example = np.concatenate([log_p(batch).numpy() for batch in parts])
-    return ExactLogLikelihood(per_example, math.prod(model.x_shape))
+    results = [[log_p(batch).numpy(), count_values(batch)] for batch in parts]
+    per_example, num_values = join(results)
+    return ExactLogLikelihood(per_example, float(num_values.mean()))
 
 
 def has_exact_log_likelihood(model) -> bool:
@@ -89,7 +89,7 @@ def _log_p(model):
             "prior with an affine decoder and a Normal likelihood of fixed scale. Use "
             "tfvae.log_likelihood, which estimates it by importance sampling."
         )
-    return lambda x: marginal.log_prob(tf.cast(tf.reshape(x, [len(x), -1]), tf.float64))
+    return lambda x: marginal.log_prob(tf.reshape(x, [len(x), -1]))
 
 
 def log_joint_sum(model, x, states) -> tf.Tensor:

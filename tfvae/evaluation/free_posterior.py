@@ -14,7 +14,7 @@ from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.distributions import num_states
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, join, sample_size, track
+from tfvae.evaluation.batches import batches, join, refuse_drawn, sample_size, track
 from tfvae.evaluation.exact import log_joint_table
 from tfvae.evaluation.importance import log_weight_sums
 from tfvae.evaluation.results import error_or_none, standard_error
@@ -136,6 +136,7 @@ def fit_posterior(
         InvalidData: data that is empty or does not fit the model.
     """
     refuse(model, "`fit_posterior`")
+    refuse_drawn(model, "`fit_posterior`")
     whole("num_steps", num_steps, least=0)
     whole("num_samples", num_samples)
     whole("num_fresh_samples", num_fresh_samples)
@@ -234,7 +235,8 @@ def _fit_sampled(model, x, start, num_steps, learning_rate, seed, num_samples, p
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
             infer = model.inference(x, h=parameters)
-            value = estimator.estimate(bound, infer, x, fold_in(seed, step), False).surrogate
+            context = model.likelihood.filled(x)
+            value = estimator.estimate(bound, infer, context, fold_in(seed, step), False).surrogate
         return tape.gradient(value, parameters)
 
     return _ascend(gradient, start, num_steps, learning_rate)

@@ -1,7 +1,6 @@
 """Importance-sampled log p(x), in a stream: memory does not grow with `num_samples`."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,11 +10,13 @@ import tensorflow_probability as tfp
 from tfvae import objectives
 from tfvae.bound import Bound, LogWeightTerms
 from tfvae.checks import whole
-from tfvae.conditions import refuse
+from tfvae.conditions import as_argument, refuse
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import (
     batches_beside_condition,
+    count_values,
     join,
+    refuse_drawn,
     sample_size,
     track,
 )
@@ -23,7 +24,7 @@ from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood
 from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.joint import sampler
 from tfvae.models import CodeModel
-from tfvae.random import Stream, fold_in, make_seed
+from tfvae.random import Stream, fold_in, make_seed, missing_seed
 
 # Numbers in one tensor of decoder outputs: small enough for a CPU's cache, large enough for a GPU.
 _CHUNK_SIZE = 2**21
@@ -50,7 +51,7 @@ class LogLikelihood(Measured):
     reconstruction: np.ndarray
     kl: np.ndarray
     num_samples: int
-    num_values: int
+    num_values: float
 
     @property
     def elbo(self) -> float:
@@ -141,6 +142,7 @@ def log_likelihood(
         return code_log_likelihood(model, x, condition, progress)
     if proposal is not None:
         refuse(model, "A `proposal`")
+        refuse_drawn(model, "A `proposal`")
     batch_size = min(_BATCH_SIZE, _rows(model))
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
     results = []
@@ -150,8 +152,9 @@ def log_likelihood(
             _check_proposal(model, proposal, batch)
         batch_seed = fold_in(stream, number)
         sums = log_weight_sums(model, batch, batch_seed, num_samples, None, proposal, y)
-        results.append(sums)
-    return LogLikelihood(*join(results), num_samples, math.prod(model.x_shape))
+        results.append([*sums, count_values(batch)])
+    *measured, num_values = join(results)
+    return LogLikelihood(*measured, num_samples, float(num_values.mean()))
 
 
 def log_weight_sums(
@@ -245,8 +248,15 @@ def _accumulate(model, x, seed, num_samples, chunk, h, proposal, condition):
 
 def _own_weights(model, x, h, condition):
     """Return the function (K, seed) → terms of samples of the model's own q."""
-    infer = model.inference(x, h=h, condition=condition)
-    return lambda size, seed: Bound(objectives.iwae).terms(infer(sampler(size, seed)))
+    if h is None:
+        given = as_argument(model.encode_condition(condition, tf.shape(x)[0]))
+        h = model.bottom_up(x, **given)
+
+    def weigh(size, seed):
+        infer = model.inference(x, h=h, condition=condition, seed=missing_seed(seed))
+        return Bound(objectives.iwae).terms(infer(sampler(size, seed)))
+
+    return weigh
 
 
 def _foreign_weights(model, x, q):

@@ -6,7 +6,11 @@ import numpy as np
 
 
 class Measured:
-    """Mixin for a frozen dataclass with `per_example`, `[N]` in nats, and `num_values`."""
+    """Mixin for a frozen dataclass with `per_example`, `[N]` in nats, and `num_values`.
+
+    The latter is how many values an example has; with missing values, the mean number of those that
+    were observed.
+    """
 
     @property
     def mean(self) -> float:

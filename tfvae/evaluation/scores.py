@@ -10,7 +10,13 @@ from tfvae import distributions, objectives
 from tfvae.bound import Bound
 from tfvae.checks import probability, whole
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
+from tfvae.evaluation.batches import (
+    batches_beside_condition,
+    join,
+    refuse_drawn,
+    sample_size,
+    track,
+)
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import sampling_error
 from tfvae.joint import sampler
@@ -129,6 +135,7 @@ def score(
         InvalidData: data that is empty or does not fit the model.
     """
     whole("num_samples", num_samples)
+    refuse_drawn(model, "A score")
     parts = track(*batches_beside_condition(model, x, condition, _BATCH_SIZE), "scores", progress)
     if isinstance(model, CodeModel):
         # The prior is an argument: it can be replaced, and a graph keeps the one it was traced for.

@@ -111,7 +111,8 @@ def litert(
 def describe(offered: Signatures) -> dict:
     """Return what a decoder must know of the model and its signatures, as plain data."""
     model = offered.model
-    likelihood = keras.saving.serialize_keras_object(model.likelihood)
+    # What a decoder gives is complete, whatever was missing from what it was trained on.
+    likelihood = keras.saving.serialize_keras_object(model.likelihood.complete())
     return {
         "format": FORMAT_VERSION,
         "tfvae_version": version("tfvae"),

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import numpy as np
+
 from tfvae.distributions.images import BernoulliImage
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 
@@ -13,6 +15,9 @@ class Bernoulli(Likelihood):
     num_levels = 2
     is_density = False
     unbounded: ClassVar = {"logits": (0, 1)}
+
+    def num_categories(self, channels):  # noqa: D102
+        return np.full(channels, 2)
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return BernoulliImage(params, batch_ndims)

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import numpy as np
+
 from tfvae.distributions.images import CategoricalImage
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, check_levels
 
@@ -21,6 +23,9 @@ class Categorical(Likelihood):
         super().__init__(**kwargs)
         self.num_levels = check_levels(num_levels)
         self.params_per_channel = self.num_levels
+
+    def num_categories(self, channels):  # noqa: D102
+        return np.full(channels, self.num_levels)
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return CategoricalImage(params, batch_ndims, self.num_levels)

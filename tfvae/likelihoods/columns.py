@@ -46,6 +46,23 @@ class Columns(Likelihood):
         return any(likelihood.is_density for likelihood in self.likelihoods)
 
     @property
+    def missing_unit(self):
+        """None where the columns of a block depend on each other."""
+        pairs = zip(self.likelihoods, self.sizes, strict=True)
+        units = {
+            "value" if (p.missing_unit, n) == ("site", 1) else p.missing_unit for p, n in pairs
+        }
+        return "value" if units == {"value"} else None
+
+    def num_categories(self, channels):  # noqa: D102
+        pairs = zip(self.likelihoods, self.sizes, strict=True)
+        return np.concatenate([likelihood.num_categories(size) for likelihood, size in pairs])
+
+    def placeholder(self, channels):  # noqa: D102
+        pairs = zip(self.likelihoods, self.sizes, strict=True)
+        return np.concatenate([likelihood.placeholder(size) for likelihood, size in pairs])
+
+    @property
     def unbounded(self):
         """The unbounded parameters of all blocks."""
         sizes, found, start = self._params_sizes(), {}, 0
@@ -133,7 +150,13 @@ def _block(block):
             "options behind it where the likelihood is a name."
         )
     likelihood, size, *options = block
-    return get(likelihood, **(options[0] if options else {})), whole("number of columns", size)
+    likelihood = get(likelihood, **(options[0] if options else {}))
+    if likelihood.complete() is not likelihood:
+        raise InvalidArgument(
+            "A block of columns has the likelihood Observed; put it around all of them instead: "
+            "likelihoods.Observed(likelihoods.Columns(...))."
+        )
+    return likelihood, whole("number of columns", size)
 
 
 class _Product(tfd.Distribution):
@@ -143,7 +166,11 @@ class _Product(tfd.Distribution):
         self._parts, self._sizes = parts, sizes
         super().__init__(
             dtype=tf.float32,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            reparameterization_type=(
+                tfd.FULLY_REPARAMETERIZED
+                if {p.reparameterization_type for p in parts} == {tfd.FULLY_REPARAMETERIZED}
+                else tfd.NOT_REPARAMETERIZED
+            ),
             validate_args=False,
             allow_nan_stats=True,
             name="Columns",

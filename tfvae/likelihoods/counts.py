@@ -44,6 +44,11 @@ class Counts(Likelihood):
             )
 
     @property
+    def missing_unit(self):
+        """None with a size factor: without all of its values an example has no total."""
+        return "value" if self.size_factor is None else None
+
+    @property
     def support(self):  # noqa: D102
         return COUNTS
 

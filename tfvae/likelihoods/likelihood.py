@@ -8,6 +8,10 @@ from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.likelihoods.support import REALS, Support
 from tfvae.registry import Registry
 
+MISSING = (
+    "use likelihoods.Observed(...) around the likelihood, and networks with missing=True "
+    "(docs/missing-values.md)"
+)
 REGISTRY = Registry("likelihood")
 get = REGISTRY.get
 _UNIT = Support(
@@ -27,10 +31,45 @@ class Likelihood(Factory):
         num_levels: how many levels there are, in [0, 1]; None where values are no levels.
         is_density: whether p(x|z) is a density, so that log p(x) depends on the unit of x, and not
             the probability of discrete values.
+        missing_unit: what may be missing from x under `Observed`: any "value"; only a "site" as a
+            whole, with all of its channels; None for nothing.
     """
 
     num_levels: int | None = None
     is_density = True
+    missing_unit: str | None = "value"
+
+    def complete(self) -> "Likelihood":
+        """Return the likelihood of examples without missing values: itself, but for `Observed`."""
+        return self
+
+    def weigh(self, p_x, x: tf.Tensor, seed=None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return what p(x|z) contributes to a log-weight, `[K, B]`, and the x that it is of.
+
+        This is log p(x|z), of x itself, but for `Observed` with a model of the mask, which draws
+        what is missing.
+
+        Args:
+            p_x: what this likelihood made of parameters, with batch shape `[K, B]`.
+            x: examples, `[B, *x_shape]`.
+            seed: `[2]` int32 for such draws; None where log p(x|z) itself is asked for.
+        """
+        return p_x.log_prob(x), x
+
+    def filled(self, x: tf.Tensor) -> tf.Tensor:
+        """Return x for what cannot take missing values: itself, but for `Observed`."""
+        return x
+
+    def placeholder(self, channels: int) -> np.ndarray:
+        """Return for each channel a value of its support, `[channels]`."""
+        return np.full(channels, self.support.inside(), np.float32)
+
+    def num_categories(self, channels: int) -> np.ndarray:
+        """Return for each channel how many categories its values name, `[channels]`.
+
+        0 where they are numbers, whose mean has a meaning.
+        """
+        return np.zeros(channels, int)
 
     @property
     def support(self) -> Support:
@@ -44,9 +83,12 @@ class Likelihood(Factory):
             InvalidData: `x` is not finite, or has values outside of `support`.
         """
         if not np.all(np.isfinite(x)):
+            remedy = "Clean the data first."
+            if np.any(np.isnan(x)):
+                remedy += f" If NaN stands for a missing value: {MISSING}."
             raise InvalidData(
                 f"`{name}` holds {np.count_nonzero(~np.isfinite(x))} values that are infinite or "
-                "not a number; expected finite values. Clean the data first."
+                f"not a number; expected finite values. {remedy}"
             )
         if not self.support.holds(x):
             fraction = self.support.whole and np.mean(x != np.round(x))

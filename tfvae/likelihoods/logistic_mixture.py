@@ -26,6 +26,7 @@ class DiscretizedLogisticMixture(Likelihood):
     """
 
     is_density = False
+    missing_unit = "site"
     # Locations, which may be bounded, lie in the first two thirds, whatever the channels.
     unbounded: ClassVar = {"log-scales and coefficients": (2 / 3, 1)}
 

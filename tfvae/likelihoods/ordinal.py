@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from tfvae.distributions.images import ImageDistribution
@@ -44,6 +45,9 @@ class Ordinal(Likelihood):
         raw = tf.convert_to_tensor(self.raw_thresholds)
         steps = (start[1:] - start[:-1]) * tf.exp(raw[:, 1:])
         return tf.cumsum(tf.concat([start[0] + raw[:, :1], steps], -1), axis=-1)
+
+    def num_categories(self, channels):  # noqa: D102
+        return np.full(channels, self.num_levels)
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         return _Ordinal(params, batch_ndims, self.thresholds())

@@ -26,6 +26,14 @@ class Support(NamedTuple):
     noun: str = "finite values"
     remedy: str = "Clean the data first."
 
+    def inside(self) -> float:
+        """Return a value in it: 0 where that is one."""
+        if self.holds(np.zeros(1)):
+            return 0.0
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            return (self.low + self.high) / 2.0
+        return self.low + 1.0 if math.isfinite(self.low) else self.high - 1.0
+
     def holds(self, x: np.ndarray) -> bool:
         """Whether all values of a finite array lie in it."""
         if x.size == 0:

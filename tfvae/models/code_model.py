@@ -75,6 +75,12 @@ class CodeModel(GenerativeModel):
         super().__init__(("loss", "reconstruction", "quantization"), seed, condition, **kwargs)
         self.codebooks = list(codebooks)
         self.likelihood = likelihoods.get(likelihood)
+        if isinstance(self.likelihood, likelihoods.Observed):
+            raise InvalidArgument(
+                f"{type(self).__name__} takes no missing values: its codes stand for whole "
+                "examples. Use tfvae.VAE with the likelihood Observed, or fill them in first, with "
+                "tfvae.impute of such a model."
+            )
         self._usage = CodeUsage()
         self.prior = code_priors.UniformCodePrior(self.codebook_size) if prior is None else prior
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.optimizers import adam_direction
-from tfvae.random import Stream, fold_in, make_seed, stream_seed
+from tfvae.random import Stream, fold_in, make_seed, missing_seed, stream_seed
 
 
 def fit_jointly(
@@ -82,9 +82,10 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
     model.optimizer.build(model.trainable_variables)
 
     def estimate(params, batch, seed):
-        infer = model.inference(batch, training=True, h=params)
+        infer = model.inference(batch, True, params, seed=missing_seed(seed))
         bound = model.training_bound()
-        return model.estimator.estimate(bound, infer, batch, seed, True)
+        context = model.likelihood.filled(batch)
+        return model.estimator.estimate(bound, infer, context, seed, True)
 
     @tf.function
     def step(index):

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfvae import conditions, memory
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.likelihoods.likelihood import MISSING
 from tfvae.training import OwnLoss, unpack
 
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
@@ -185,6 +186,8 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
 
     def refusal(self):  # noqa: D102
         values = f"values that the likelihood gives no meaning to: {self.likelihood.expected()}"
+        if self.likelihood.complete() is self.likelihood:
+            values += f" For missing values, NaN, {MISSING}."
         if not self.trains_on_condition:
             return f"held {values}"
         return f"held a condition other than {self.condition}, or held {values}"

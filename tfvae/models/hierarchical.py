@@ -99,6 +99,7 @@ class HierarchicalVAE(LatentVariableModel):
         self.prior.connect(self.posteriors[-1], self.x_shape if single else None)
         build_prior(self.prior, self.layer_shapes[-1], self.condition)
         check_condition(self)
+        self.check_missing()
         self.built = True
         if self.estimator is not None:
             self._ready()

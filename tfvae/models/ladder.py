@@ -129,6 +129,7 @@ class LadderVAE(LatentVariableModel):
         self.prior.connect(self.posteriors[-1], None)
         build_prior(self.prior, self.layer_shapes[-1], self.condition)
         check_condition(self)
+        self.check_missing()
         self.built = True
         if self.estimator is not None:
             self._ready()

@@ -15,9 +15,10 @@ from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
 from tfvae.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
+from tfvae.likelihoods import Observed
 from tfvae.models.generative_model import GenerativeModel
 from tfvae.models.settings import AttachedSetting, Scheduled, Setting
-from tfvae.random import Stream, draw_seed, fold_in, make_seed, stream_seed
+from tfvae.random import Stream, draw_seed, fold_in, make_seed, missing_seed, stream_seed
 from tfvae.schedules import LinearWarmup
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
@@ -191,7 +192,14 @@ class LatentVariableModel(GenerativeModel):
             x = np.stack(list(first.unbatch().take(count).as_numpy_iterator()))
         elif not isinstance(x, (np.ndarray, tf.Tensor)):
             return
-        self.prior.start(np.asarray(x[:count], np.float32))
+        first = np.asarray(x[:count], np.float32)
+        if np.isnan(first).any():  # what is missing starts at the mean of what is not
+            observed = ~np.isnan(first)
+            total, number = np.sum(first, 0, where=observed), observed.sum(0)
+            usual = self.likelihood.placeholder(first.shape[-1])
+            means = np.where(number, total / np.maximum(number, 1), usual)
+            first = np.where(observed, first, means)
+        self.prior.start(first)
 
     # What a subclass implements: the passes.
 
@@ -220,7 +228,9 @@ class LatentVariableModel(GenerativeModel):
 
     # What follows from them.
 
-    def inference(self, x: tf.Tensor, training: bool = False, h=None, condition=None) -> Infer:
+    def inference(
+        self, x: tf.Tensor, training: bool = False, h=None, condition=None, seed=None
+    ) -> Infer:
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
 
         Args:
@@ -228,6 +238,7 @@ class LatentVariableModel(GenerativeModel):
             training: whether the networks run in training mode.
             h: what stands in the place of `bottom_up(x)`.
             condition: y, `[B, ...]` or one for all.
+            seed: `[2]` int32, for what a likelihood draws; see `Likelihood.weigh`.
         """
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
@@ -236,7 +247,8 @@ class LatentVariableModel(GenerativeModel):
         def infer(draw):
             layers, x_params = self.infer(h, draw, training, **conditions.as_argument(c))
             p_x = self._p_x(x_params)
-            return Joint(layers, p_x.log_prob(x), p_x)
+            log_likelihood, of_x = self.likelihood.weigh(p_x, x, seed)
+            return Joint(layers, log_likelihood, p_x, of_x, x_params)
 
         return infer
 
@@ -263,12 +275,13 @@ class LatentVariableModel(GenerativeModel):
             values_of(self.split(z)), training, **conditions.as_argument(c)
         )
         log_p = sum(layer.log_p() for layer in layers)
-        return self._p_x(x_params).log_prob(x), log_p
+        return self.likelihood.weigh(self._p_x(x_params), x)[0], log_p
 
     def log_weights(self, x, num_samples: int, seed: int = 0, condition=None) -> tf.Tensor:
         """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
         seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
-        joint = self.inference(x, condition=condition)(sampler(num_samples, seed))
+        infer = self.inference(x, condition=condition, seed=missing_seed(seed))
+        joint = infer(sampler(num_samples, seed))
         return Bound(objectives.elbo).terms(joint).log_weights()
 
     def p_x_given_z(
@@ -465,8 +478,10 @@ class LatentVariableModel(GenerativeModel):
 
     def _estimate(self, x, y, bound, seed, training):
         x = tf.cast(x, tf.float32)
-        infer = self.inference(x, training, condition=y if self.trains_on_condition else None)
-        return self.estimator.estimate(bound, infer, x, seed, training)
+        y = y if self.trains_on_condition else None
+        infer = self.inference(x, training, condition=y, seed=missing_seed(seed))
+        context = self.likelihood.filled(x)
+        return self.estimator.estimate(bound, infer, context, seed, training)
 
     def training_bound(self) -> Bound:
         """Return the bound that the next training step maximizes."""
@@ -495,7 +510,7 @@ class LatentVariableModel(GenerativeModel):
         if self.kl == "exact" or Scheduled.is_used(self, "free_bits"):
             # A pass shows whether every layer has a KL in closed form.
             x, y = self._example(1)
-            infer = self.inference(x, condition=y)
+            infer = self.inference(x, condition=y, seed=make_seed(0))
             Bound(self.objective, kl="exact").terms(infer(_draw_representatives))
         if objectives.penalty(self.objective) is not None:
             # A pass shows whether the penalty knows this posterior.
@@ -506,6 +521,24 @@ class LatentVariableModel(GenerativeModel):
         """Return examples of zeros, and conditions for them or None."""
         y = None if self.condition is None else self.condition.example(count)
         return tf.zeros([count, *self.x_shape]), y
+
+    def check_missing(self) -> None:
+        """Refuse an encoder that makes NaN of missing values, where the likelihood has them.
+
+        Raises:
+            InvalidArgument: with what takes them.
+        """
+        if not isinstance(self.likelihood, Observed):
+            return
+        x, y = self._example(1)
+        given = conditions.as_argument(self.encode_condition(y, 1))
+        features = tf.nest.flatten(self.bottom_up(x * math.nan, **given))
+        if not all(bool(tf.reduce_all(tf.math.is_finite(part))) for part in features):
+            raise InvalidArgument(
+                "The likelihood is Observed, but of an example with missing values the encoder "
+                "makes NaN. Build it with missing=True, or begin your own with "
+                "tfvae.networks.ZeroImputation()."
+            )
 
     def check_assigned(self, name: str, value) -> None:
         """Refuse what is assigned to `beta` or `free_bits` as `compile` would."""

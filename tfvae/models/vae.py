@@ -83,6 +83,7 @@ class VAE(LatentVariableModel):
         self.prior.connect(self.posterior, self.x_shape)
         build_prior(self.prior, self.latent_shape, self.condition)
         check_condition(self)
+        self.check_missing()
         self.built = True
         if self.estimator is not None:
             self._ready()

@@ -8,6 +8,7 @@ from tfvae.networks.convolutional import conv_decoder, conv_encoder
 from tfvae.networks.dense import GATED, GatedDense, dense_decoder, dense_encoder
 from tfvae.networks.ends import logit_bias
 from tfvae.networks.ladder import dense_ladder, residual_ladder
+from tfvae.networks.missing import ZeroImputation
 from tfvae.networks.residual import residual_decoder, residual_encoder
 from tfvae.networks.wiring import (
     apply,
@@ -28,6 +29,7 @@ from tfvae.networks.wiring import (
 __all__ = [
     "GATED",
     "GatedDense",
+    "ZeroImputation",
     "apply",
     "apply_given",
     "beside_condition",

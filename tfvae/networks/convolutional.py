@@ -5,7 +5,7 @@ import math
 import keras
 from keras import layers
 
-from tfvae.networks.ends import from_latents, in_order, initial_bias, to_params
+from tfvae.networks.ends import from_latents, in_order, initial_bias, of_examples, to_params
 
 
 def conv_encoder(
@@ -15,15 +15,17 @@ def conv_encoder(
     units=256,
     activation="relu",
     condition_size: int = 0,
+    missing: bool = False,
 ) -> keras.Model:
     """x `[B, H, W, C]` → stride-2 3×3 convolutions → dense → parameters `[B, params_size]`.
 
-    `params_size` may be a shape, and `condition_size` is that of `dense_encoder`; the condition is
-    an input of the dense layer.
+    `params_size` may be a shape; `condition_size` and `missing` are those of `dense_encoder`. The
+    condition is an input of the dense layer.
     """
-    before = [
+    convolutions = [
         layers.Conv2D(n, 3, strides=2, padding="same", activation=activation) for n in filters
     ]
+    before = [*of_examples(missing), *convolutions]
     after = [layers.Dense(units, activation=activation), *to_params(params_size)]
     inputs = keras.Input(x_shape)
     return in_order(inputs, [*before, layers.Flatten()], after, condition_size, "encoder")

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import layers
 
-from tfvae.networks.ends import from_latents, in_order, initial_bias, to_params
+from tfvae.networks.ends import from_latents, in_order, initial_bias, of_examples, to_params
 
 GATED = "gated"
 
@@ -57,6 +57,7 @@ def dense_encoder(
     hidden=(200, 200),
     activation="tanh",
     condition_size: int = 0,
+    missing: bool = False,
 ) -> keras.Model:
     """x `[B, *x_shape]` → hidden layers → parameters `[B, params_size]`.
 
@@ -70,9 +71,11 @@ def dense_encoder(
         activation: of the hidden layers; "gated" for `GatedDense`.
         condition_size: C, the width of a second input for a condition; 0 for none. A label of one
             of C classes comes as a one-hot row.
+        missing: whether x may hold missing values, NaN: the first layer is then `ZeroImputation`.
     """
+    before = [*of_examples(missing), layers.Flatten()]
     after = [*(hidden_layer(units, activation) for units in hidden), *to_params(params_size)]
-    return in_order(keras.Input(x_shape), [layers.Flatten()], after, condition_size, "encoder")
+    return in_order(keras.Input(x_shape), before, after, condition_size, "encoder")
 
 
 def dense_decoder(

@@ -6,12 +6,19 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfvae.networks.missing import ZeroImputation
+
 
 def to_params(size):
     """Return the last layers of an encoder, for so many parameters or for their shape."""
     if isinstance(size, int):
         return [layers.Dense(size, name="params")]
     return [layers.Dense(math.prod(size), name="params"), layers.Reshape(size)]
+
+
+def of_examples(missing: bool) -> list:
+    """Return the first layers of a network of x: what fills missing values, if there may be any."""
+    return [ZeroImputation()] if missing else []
 
 
 def from_latents(size):
@@ -101,9 +108,14 @@ def logit_bias(x: np.ndarray, per_channel: bool = False) -> np.ndarray:
     Source: Burda, Grosse and Salakhutdinov 2016, the authors' code.
 
     Args:
-        x: training images `[N, H, W, C]` in [0, 1].
+        x: training images `[N, H, W, C]` in [0, 1]; NaN is left out.
         per_channel: average over pixels too and return `[C]`, as a convolution's bias needs.
     """
     axes = tuple(range(x.ndim - 1)) if per_channel else 0
-    mean = np.clip(np.mean(x, axis=axes, dtype=np.float64), 0.001, 0.999)
+    observed = ~np.isnan(x)
+    total = np.sum(x, axis=axes, dtype=np.float64, where=observed)
+    count = np.sum(observed, axis=axes)
+    # Of what is nowhere observed nothing is known: 1/2.
+    mean = np.divide(total, count, out=np.full(total.shape, 0.5), where=count > 0)
+    mean = np.clip(mean, 0.001, 0.999)
     return np.log(mean / (1.0 - mean)).astype(np.float32)

@@ -9,7 +9,13 @@ from keras import layers
 
 from tfvae.errors import InvalidArgument
 from tfvae.networks.dense import hidden_layer
-from tfvae.networks.ends import condition_input, given_condition, initial_bias, network_of
+from tfvae.networks.ends import (
+    condition_input,
+    given_condition,
+    initial_bias,
+    network_of,
+    of_examples,
+)
 
 
 class LadderNetworks(NamedTuple):
@@ -30,6 +36,7 @@ def dense_ladder(
     form: str = "residual",
     bias=None,
     condition_size: int = 0,
+    missing: bool = False,
 ) -> LadderNetworks:
     """Return the networks of a ladder of vectors z_1, …, z_L.
 
@@ -43,11 +50,15 @@ def dense_ladder(
         bias: initial value of the outputs' bias, as in `dense_decoder`.
         condition_size: C, the width of one more input of every network, for a condition; 0 for
             none.
+        missing: as in `dense_encoder`.
     """
     count = len(latent_sizes)
     features, x = [], keras.Input(x_shape)
     condition = condition_input(condition_size)
-    h = given_condition(layers.Flatten()(x), condition)
+    h = x
+    for layer in [*of_examples(missing), layers.Flatten()]:
+        h = layer(h)
+    h = given_condition(h, condition)
     for _ in range(count):
         h = hidden_layer(hidden, activation)(h)
         features.append(h)
@@ -91,6 +102,7 @@ def residual_ladder(
     form: str = "residual",
     bias=None,
     condition_size: int = 0,
+    missing: bool = False,
 ) -> LadderNetworks:
     """Return the networks of a ladder of grids z_1, …, z_L, with residual blocks between.
 
@@ -106,6 +118,7 @@ def residual_ladder(
         form: of q, as the model's.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
         condition_size: as in `dense_ladder`; every site of a grid is given the condition.
+        missing: as in `dense_encoder`.
 
     Raises:
         InvalidArgument: strides that do not divide height and width, or are not one for each layer.
@@ -118,7 +131,12 @@ def residual_ladder(
         )
     features, x = [], keras.Input(x_shape)
     condition = condition_input(condition_size)
-    h = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
+    h = x
+    for layer in [
+        *of_examples(missing),
+        layers.Conv2D(filters, 3, padding="same", activation="silu"),
+    ]:
+        h = layer(h)
     h = given_condition(h, condition)
     for stride in strides:
         if height % stride or width % stride:

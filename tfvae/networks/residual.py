@@ -7,7 +7,13 @@ import keras
 from keras import layers
 
 from tfvae.errors import InvalidArgument
-from tfvae.networks.ends import condition_input, given_condition, initial_bias, network_of
+from tfvae.networks.ends import (
+    condition_input,
+    given_condition,
+    initial_bias,
+    network_of,
+    of_examples,
+)
 
 
 def residual_encoder(
@@ -18,6 +24,7 @@ def residual_encoder(
     num_blocks: int = 2,
     block_filters: int = 32,
     condition_size: int = 0,
+    missing: bool = False,
     name: str = "encoder",
 ) -> keras.Model:
     """x `[B, H, W, C]` → stride-2 4×4 convolutions → residual blocks → `[B, h, w, embedding_dim]`.
@@ -36,6 +43,7 @@ def residual_encoder(
         block_filters: channels inside a residual block.
         condition_size: C, the width of a second input for a condition, which every site of the
             hidden grid is given; 0 for none.
+        missing: whether x may hold missing values, NaN: the first layer is then `ZeroImputation`.
         name: of the model.
 
     Raises:
@@ -49,6 +57,8 @@ def residual_encoder(
             f"height and width that {factor} divides. Use fewer downsamplings, or pad the images."
         )
     x = inputs = keras.Input(x_shape)
+    for layer in of_examples(missing):
+        x = layer(x)
     for level in range(num_downsamplings):
         channels = filters // 2 if level == 0 and num_downsamplings > 1 else filters
         x = layers.Conv2D(channels, 4, strides=2, padding="same", activation="relu")(x)

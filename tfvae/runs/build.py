@@ -129,6 +129,7 @@ def _ladder(config, splits):
     likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
     network = {"form": "residual", **options.network_options}
     common = {"condition_size": _condition_size(splits), "options": network}
+    common["missing"] = _is_incomplete(likelihood)
     if options.network == "residual":
         parts = _call(
             networks.residual_ladder,
@@ -292,7 +293,8 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     else:
         options |= {"hidden": config.hidden}
         make_encoder, make_decoder = networks.dense_encoder, networks.dense_decoder
-    encoders = [make_encoder(splits.shape, _plain(params[0]), **options)]
+    missing = _is_incomplete(likelihood)
+    encoders = [make_encoder(splits.shape, _plain(params[0]), missing=missing, **options)]
     decoders = [make_decoder(_plain(shapes[0]), x_params, bias=bias, **options)]
     between = {
         "hidden": config.upper_hidden,
@@ -305,6 +307,11 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     return encoders, decoders
 
 
+def _is_incomplete(likelihood):
+    """Return whether examples may have missing values."""
+    return isinstance(likelihood, likelihoods.Observed)
+
+
 def _condition_size(splits):
     """Return the width of the vectors that networks are given of the condition; 0 without one."""
     given = conditions.get(splits.condition)
@@ -313,7 +320,7 @@ def _condition_size(splits):
 
 def _bias(likelihood, splits, per_channel):
     """Return the initial bias of the decoder's output, None for zeros."""
-    if not isinstance(likelihood, likelihoods.Bernoulli):
+    if not isinstance(likelihood.complete(), likelihoods.Bernoulli):
         return None
     return networks.logit_bias(splits.train.mean(_SAMPLE_FOR_BIAS)[None], per_channel)
 
