@@ -12,6 +12,7 @@ from tfvae.data.axes import LAYOUTS
 from tfvae.data.batches import Batches, shuffled_batches
 from tfvae.data.examples import Examples
 from tfvae.data.loading import BINARIZATIONS, load, read_examples
+from tfvae.data.missing import masked, padded
 from tfvae.data.source import KINDS, Blocks, Source
 from tfvae.data.splits import Splits
 
@@ -25,6 +26,8 @@ __all__ = [
     "Source",
     "Splits",
     "load",
+    "masked",
+    "padded",
     "read_examples",
     "shuffled_batches",
 ]

@@ -10,6 +10,14 @@ from tfvae.networks.ends import logit_bias
 from tfvae.networks.ladder import dense_ladder, residual_ladder
 from tfvae.networks.missing import ZeroImputation
 from tfvae.networks.residual import residual_decoder, residual_encoder
+from tfvae.networks.transformer import (
+    MeanOfSteps,
+    ObservedSteps,
+    Positions,
+    TokenEmbedding,
+    transformer_decoder,
+    transformer_encoder,
+)
 from tfvae.networks.wiring import (
     apply,
     apply_given,
@@ -29,6 +37,10 @@ from tfvae.networks.wiring import (
 __all__ = [
     "GATED",
     "GatedDense",
+    "MeanOfSteps",
+    "ObservedSteps",
+    "Positions",
+    "TokenEmbedding",
     "ZeroImputation",
     "apply",
     "apply_given",
@@ -52,4 +64,6 @@ __all__ = [
     "residual_ladder",
     "shape_beside_condition",
     "takes_condition",
+    "transformer_decoder",
+    "transformer_encoder",
 ]

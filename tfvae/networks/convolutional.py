@@ -1,4 +1,4 @@
-"""Convolutional networks between images and latent vectors."""
+"""Convolutional networks between images or series and latent vectors."""
 
 import math
 
@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from tfvae.networks.ends import from_latents, in_order, initial_bias, of_examples, to_params
+from tfvae.networks.ranks import convolutions, crop
 
 
 def conv_encoder(
@@ -19,13 +20,15 @@ def conv_encoder(
 ) -> keras.Model:
     """x `[B, H, W, C]` → stride-2 3×3 convolutions → dense → parameters `[B, params_size]`.
 
+    A series `[B, T, C]` has convolutions over time, of width 3.
     `params_size` may be a shape; `condition_size` and `missing` are those of `dense_encoder`. The
     condition is an input of the dense layer.
     """
-    convolutions = [
-        layers.Conv2D(n, 3, strides=2, padding="same", activation=activation) for n in filters
+    convolution = convolutions(x_shape).forward
+    halvings = [
+        convolution(n, 3, strides=2, padding="same", activation=activation) for n in filters
     ]
-    before = [*of_examples(missing), *convolutions]
+    before = [*of_examples(missing), *halvings]
     after = [layers.Dense(units, activation=activation), *to_params(params_size)]
     inputs = keras.Input(x_shape)
     return in_order(inputs, [*before, layers.Flatten()], after, condition_size, "encoder")
@@ -40,35 +43,34 @@ def conv_decoder(
     bias=None,
     condition_size: int = 0,
 ) -> keras.Model:
-    """The mirror of `conv_encoder`: z `[B, D]` → parameters `[B, H, W, C']`.
+    """The mirror of `conv_encoder`: z `[B, D]` → parameters `[B, H, W, C']`, or `[B, T, C']`.
 
-    Heights and widths that the strides do not divide are grown beyond and cropped.
+    Heights, widths and lengths that the strides do not divide are grown beyond and cropped.
 
     Args:
         latent_size: D, or the shape of a latent, which is flattened first.
-        output_shape: `(H, W, likelihood.params_size(channels))`.
+        output_shape: `(H, W, likelihood.params_size(channels))`, or `(T, ...)` of a series.
         filters: of the convolutions of the encoder, outermost first.
         units: width of the dense layer.
         activation: of all layers but the last.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
         condition_size: as in `conv_encoder`.
     """
-    height, width, channels = output_shape
+    *sizes, channels = output_shape
+    convolution, transposed, _ = convolutions(output_shape)
     stride = 2 ** len(filters)
-    rows, columns = math.ceil(height / stride), math.ceil(width / stride)
-    extra = rows * stride - height, columns * stride - width
-    crop = [(e // 2, e - e // 2) for e in extra]
+    grid = [math.ceil(size / stride) for size in sizes]
     inputs, flatten = from_latents(latent_size)
     after = [
         layers.Dense(units, activation=activation),
-        layers.Dense(rows * columns * filters[-1], activation=activation),
-        layers.Reshape((rows, columns, filters[-1])),
+        layers.Dense(math.prod(grid) * filters[-1], activation=activation),
+        layers.Reshape((*grid, filters[-1])),
         *(
-            layers.Conv2DTranspose(n, 3, strides=2, padding="same", activation=activation)
+            transposed(n, 3, strides=2, padding="same", activation=activation)
             for n in reversed(filters)
         ),
-        *([layers.Cropping2D(crop)] if any(extra) else []),
-        layers.Conv2D(
+        *crop([size * stride for size in grid], sizes),
+        convolution(
             channels, 3, padding="same", bias_initializer=initial_bias(bias), name="params"
         ),
     ]

@@ -64,7 +64,7 @@ def condition_input(condition_size: int) -> list:
 
 
 def given_condition(values, condition: list):
-    """Return values that see the condition, if there is one: `[B, n]`, or `[B, H, W, channels]`.
+    """Return values that see the condition, if there is one: `[B, n]`, or `[B, ..., channels]`.
 
     Vectors are joined with c(y); to a grid V c(y) is added at every site, V learned, which is what
     a convolution would make of c(y) in further channels.
@@ -75,7 +75,7 @@ def given_condition(values, condition: list):
         return layers.Concatenate()([values, *condition])
     channels = values.shape[-1]
     bias = layers.Dense(channels, use_bias=False)(*condition)
-    return layers.Add()([values, layers.Reshape((1, 1, channels))(bias)])
+    return layers.Add()([values, layers.Reshape((*[1] * (len(values.shape) - 2), channels))(bias)])
 
 
 def initial_bias(bias):

@@ -1,4 +1,4 @@
-"""Fully convolutional residual networks between images and grids of latent vectors.
+"""Fully convolutional residual networks between images or series and grids of latent vectors.
 
 Source: van den Oord et al. 2017, "Neural discrete representation learning", sec. 4.1.
 """
@@ -14,6 +14,7 @@ from tfvae.networks.ends import (
     network_of,
     of_examples,
 )
+from tfvae.networks.ranks import convolutions
 
 
 def residual_encoder(
@@ -29,12 +30,13 @@ def residual_encoder(
 ) -> keras.Model:
     """x `[B, H, W, C]` → stride-2 4×4 convolutions → residual blocks → `[B, h, w, embedding_dim]`.
 
-    h = H / 2^num_downsamplings. Of several stride-2 convolutions the first has half the filters.
-    The defaults are those of the authors' example for CIFAR-10 (Sonnet, `vqvae_example`); in the
-    paper all layers have 256 filters.
+    A series `[B, T, C]` becomes a line `[B, t, embedding_dim]`, by convolutions over time of the
+    same widths. h = H / 2^num_downsamplings. Of several stride-2 convolutions the first has half
+    the filters. The defaults are those of the authors' example for CIFAR-10 (Sonnet,
+    `vqvae_example`); in the paper all layers have 256 filters.
 
     Args:
-        x_shape: shape of one image, (H, W, C).
+        x_shape: shape of one image, (H, W, C), or of one series, (T, C).
         embedding_dim: channels of the output, by a 1×1 convolution; None to end in `filters`
             features.
         filters: channels of the hidden layers.
@@ -47,27 +49,30 @@ def residual_encoder(
         name: of the model.
 
     Raises:
-        InvalidArgument: height or width cannot be halved so often.
+        InvalidArgument: a height, width or length that cannot be halved so often.
     """
-    height, width, _ = x_shape
-    factor = 2**num_downsamplings
-    if height % factor or width % factor:
+    convolution = convolutions(x_shape).forward
+    factor, is_picture = 2**num_downsamplings, len(x_shape) == 3
+    if any(size % factor for size in x_shape[:-1]):
+        what = "Images" if is_picture else "Series"
+        sizes = "height and width" if is_picture else "a length"
         raise InvalidArgument(
-            f"Images of {height}×{width} cannot be halved {num_downsamplings} times; expected "
-            f"height and width that {factor} divides. Use fewer downsamplings, or pad the images."
+            f"{what} of {'×'.join(map(str, x_shape[:-1]))} cannot be halved {num_downsamplings} "
+            f"times; expected {sizes} that {factor} divides. Use fewer downsamplings, or pad the "
+            f"{what.lower()}."
         )
     x = inputs = keras.Input(x_shape)
     for layer in of_examples(missing):
         x = layer(x)
     for level in range(num_downsamplings):
         channels = filters // 2 if level == 0 and num_downsamplings > 1 else filters
-        x = layers.Conv2D(channels, 4, strides=2, padding="same", activation="relu")(x)
-    x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = convolution(channels, 4, strides=2, padding="same", activation="relu")(x)
+    x = convolution(filters, 3, padding="same", activation="relu")(x)
     condition = condition_input(condition_size)
     x = given_condition(x, condition)
     x = _residual_stack(x, filters, num_blocks, block_filters)
     if embedding_dim is not None:
-        x = layers.Conv2D(embedding_dim, 1, name="embedding")(x)
+        x = convolution(embedding_dim, 1, name="embedding")(x)
     return network_of([inputs, *condition], x, name)
 
 
@@ -85,7 +90,7 @@ def residual_decoder(
     """The mirror of `residual_encoder`: z `[B, h, w, D]` → `[B, H, W, output_channels]`.
 
     Args:
-        latent_shape: (h, w, D).
+        latent_shape: (h, w, D), or (t, D).
         output_channels: `likelihood.params_size(C)` for images of C channels.
         filters: channels of the hidden layers.
         num_upsamplings: how often height and width are doubled, by transposed convolutions.
@@ -95,26 +100,28 @@ def residual_decoder(
         condition_size: as in `residual_encoder`.
         name: of the model.
     """
+    convolution, transposed, _ = convolutions(latent_shape)
     x = inputs = keras.Input(latent_shape)
-    x = layers.Conv2D(filters, 3, padding="same")(x)
+    x = convolution(filters, 3, padding="same")(x)
     condition = condition_input(condition_size)
     x = given_condition(x, condition)
     x = _residual_stack(x, filters, num_blocks, block_filters)
     for level in range(num_upsamplings - 1, 0, -1):
         channels = filters // 2 if level == 1 else filters
-        x = layers.Conv2DTranspose(channels, 4, strides=2, padding="same", activation="relu")(x)
+        x = transposed(channels, 4, strides=2, padding="same", activation="relu")(x)
     last = {"padding": "same", "bias_initializer": initial_bias(bias), "name": "params"}
     if num_upsamplings:
-        x = layers.Conv2DTranspose(output_channels, 4, strides=2, **last)(x)
+        x = transposed(output_channels, 4, strides=2, **last)(x)
     else:
-        x = layers.Conv2D(output_channels, 3, **last)(x)
+        x = convolution(output_channels, 3, **last)(x)
     return network_of([inputs, *condition], x, name)
 
 
 def _residual_stack(x, filters, num_blocks, block_filters):
+    convolution = convolutions(x.shape[1:]).forward
     for _ in range(num_blocks):
         y = layers.Activation("relu")(x)
-        y = layers.Conv2D(block_filters, 3, padding="same", activation="relu")(y)
-        y = layers.Conv2D(filters, 1)(y)
+        y = convolution(block_filters, 3, padding="same", activation="relu")(y)
+        y = convolution(filters, 1)(y)
         x = layers.Add()([x, y])
     return layers.Activation("relu")(x)
