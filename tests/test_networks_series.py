@@ -107,7 +107,7 @@ class TestPadding:
         x = rng.normal(size=(32, 11, 3)).astype(np.float32)
         lengths = rng.integers(1, 12, 32)
         x[np.arange(11) >= lengths[:, np.newaxis]] = np.nan
-        model = tfvae.VAE(*of_series(kind, missing=True), likelihood=likelihoods.Observed("normal"))
+        model = tfvae.VAE(*of_series("transformer", missing=True), likelihood="observed")
         model.compile("adam")
         assert np.isfinite(model.train_on_batch(x)[0])
         assert all(np.all(np.isfinite(w)) for w in model.get_weights())
