@@ -1,0 +1,214 @@
+"""What columns are inferred to be, and that statistics are undone exactly."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.schema import Column, Schema
+
+SIZES = ("small", "medium", "large")
+
+
+@pytest.fixture
+def frame(rng):
+    """Forty rows of every type of column."""
+    return {
+        "": np.arange(40),
+        "alcohol": np.round(13 + rng.normal(size=40), 2),
+        "proline": np.round(700 + 300 * rng.normal(size=40)),
+        "price": np.exp(rng.normal(size=40)),
+        "visits": np.array([0, *rng.poisson(20, 39)]),
+        "quality": rng.permutation(np.arange(40) % 6 + 3),
+        "red": np.arange(40) % 2,
+        "size": [SIZES[n % 3] for n in range(40)],
+        "country": ["France" if n % 3 else "Italy" for n in range(40)],
+        "year": [2020] * 40,
+        "note": [f"note {n}" for n in range(40)],
+    }
+
+
+COLUMNS = {
+    "price": "positive",
+    "size": {"type": "ordinal", "categories": list(SIZES)},
+    "note": "ignored",
+}
+
+
+@pytest.fixture
+def schema(frame):
+    schema = Schema.inferred(frame, COLUMNS)
+    return schema.fitted(schema.measured(frame))
+
+
+def test_types_are_inferred(schema):
+    assert {column.name: column.type for column in schema.columns} == {
+        "": "ignored",
+        "alcohol": "numeric",
+        "proline": "numeric",
+        "price": "positive",
+        "visits": "count",
+        "quality": "ordinal",
+        "red": "categorical",
+        "size": "ordinal",
+        "country": "categorical",
+        "year": "constant",
+        "note": "ignored",
+    }
+    assert schema["quality"].categories == (3, 4, 5, 6, 7, 8)
+    assert schema["country"].categories == ("France", "Italy")
+    assert schema.size == 8
+    assert "size     ordinal      small, medium, large" in str(schema)
+
+
+def test_texts_of_numbers_are_numbers(frame, schema):
+    texts = {name: [str(value) for value in values] for name, values in frame.items()}
+    again = Schema.inferred(texts, COLUMNS)
+    assert again.fitted(again.measured(texts)) == schema
+
+
+def test_what_is_standardized_has_mean_0_and_deviation_1(frame, schema):
+    x = schema.encode(frame)
+    assert x.dtype == np.float32
+    np.testing.assert_allclose(x[:, :3].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(x[:, :3].std(0), 1, atol=1e-6)
+    np.testing.assert_array_equal(x[:, 3], frame["visits"])
+    np.testing.assert_allclose(x[:, 6], [n % 3 / 2 for n in range(40)])
+
+
+def test_the_round_trip_is_exact(frame, schema):
+    decoded = schema.decode(schema.encode(frame))
+    assert list(decoded) == [c.name for c in schema.columns if c.type != "ignored"]
+    for name, values in decoded.items():
+        if name == "price":  # of more digits than float32 holds
+            np.testing.assert_allclose(values, frame[name], rtol=2e-7)
+        else:
+            assert list(values) == list(frame[name]), name
+    assert decoded["proline"].dtype == np.int64
+
+
+def test_missing_values_are_nan_and_come_back(frame, schema):
+    gone = {name: list(values) for name, values in frame.items()}
+    for row, name in enumerate(schema.columns):
+        gone[name.name][row] = None
+    gone["year"][9] = 2020
+    x = schema.encode(gone)
+    assert np.isnan(x).sum() == 8
+    decoded = schema.decode(x)
+    for row, column in enumerate(schema.columns):
+        if column.in_x:
+            value = decoded[column.name][row]
+            assert value is None or np.isnan(value)
+
+
+def test_it_is_plain_data(schema):
+    config = json.loads(json.dumps(schema.get_config()))
+    assert Schema.from_config(config) == schema
+
+
+@pytest.mark.parametrize(
+    "config", [{}, None, {"columns": [{}]}, {"columns": [{"name": "a", "b": 1}]}]
+)
+def test_a_config_of_something_else_is_refused(config):
+    with pytest.raises(InvalidArgument, match="No schema can be made"):
+        Schema.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"name": "a", "type": "numbers"},
+        {"name": "a", "type": "ordinal", "categories": ["x"]},
+        {"name": "a", "type": "ordinal", "categories": ["x", "x"]},
+        {"name": "a", "scale": 0.0},
+        {"name": "a", "mean": float("nan")},
+        {"name": "a", "type": "ignored"},
+    ],
+)
+def test_a_damaged_column_is_refused(column):
+    with pytest.raises(InvalidArgument):
+        Schema.from_config({"columns": [column]})
+
+
+def test_columns_of_one_likelihood_that_stand_together_are_a_block(schema):
+    assert [(name, size) for name, size, _ in schema.blocks()] == [
+        ("normal", 3),
+        ("negative_binomial", 1),
+        ("ordinal", 1),
+        ("bernoulli", 1),
+        ("ordinal", 1),
+        ("bernoulli", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alcohol": None}, "lacks the column 'alcohol' of the schema"),
+        ({"ph": [3.0] * 40}, "has the column 'ph', which the schema does not know"),
+        (
+            {"alcohol": ["strong"] * 40},
+            "Row 1 of the column 'alcohol' .* 'strong'; expected a number",
+        ),
+        ({"alcohol": [1.0, np.inf] * 20}, "Row 2 of the column 'alcohol' .* inf; expected finite"),
+        ({"price": [1.0, 0.0] * 20}, "Row 2 of the column 'price' .* 0; expected a number above 0"),
+        ({"visits": [1, -1] * 20}, "Row 2 of the column 'visits' .* -1; expected a count"),
+        ({"visits": [1, 1.5] * 20}, "Row 2 of the column 'visits' .* 1.5; expected a whole"),
+        ({"visits": [1, 1e9] * 20}, "Row 2 of the column 'visits' .* at most 2\\^24"),
+        ({"quality": [3, 9] * 20}, "Row 2 of the column 'quality' .* 9; expected one of 3, 4"),
+        ({"size": ["small", "tiny"] * 20}, "Row 2 of the column 'size' .* 'tiny'; expected one of"),
+        ({"size": [1] * 40}, "Row 1 of the column 'size' .* 1; expected one of 'small'"),
+        ({"year": [2020, 2021] * 20}, "Row 2 of the column 'year' .* 2021; expected 2020"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(frame, schema, change, message):
+    other = {k: v for k, v in {**frame, **change}.items() if v is not None}
+    with pytest.raises(InvalidData, match=message):
+        schema.encode(other)
+
+
+def test_an_empty_row_is_refused(frame, schema):
+    other = {name: list(values) for name, values in frame.items()}
+    for name in other:
+        other[name][4] = None
+    other["year"][4] = 2020
+    with pytest.raises(InvalidData, match="Row 5 of the table is empty"):
+        schema.encode(other)
+
+
+@pytest.mark.parametrize(
+    ("values", "columns", "message"),
+    [
+        ([None, None], {}, "'a' of the table is empty"),
+        ([f"{n}x" for n in range(9)], {}, "9 different texts in 9 rows, such as '0x'.*=ignored"),
+        ([1, np.inf], {}, "Row 2 of the column 'a' .* holds inf"),
+        (["1", "2", "x"], {"a": "numeric"}, "Row 3 of the column 'a' .* 'x'; expected numbers"),
+        ([1, 2], {"a": "constant"}, "called constant and holds 1 and 2"),
+        (["x", "x"], {"a": "categorical"}, "has 1 category"),
+    ],
+)
+def test_a_column_that_is_not_clear_is_refused(values, columns, message):
+    with pytest.raises(InvalidData, match=message):
+        Schema.inferred({"a": values, "b": np.arange(len(values)) / 3}, columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"c": "numeric"}, "Unknown column 'c'"),
+        ({"a": "number"}, "Unknown type of the column 'a' 'number'.*numeric"),
+        ({"a": 3}, "'a' is described by 3; expected a type"),
+        ({"a": {"type": "ordinal", "categories": "xy"}}, "expected a list"),
+        ({"a": {"kind": "ordinal"}}, "is described by"),
+        ({"a": "ignored", "b": "ignored"}, "No column is left"),
+    ],
+)
+def test_a_description_that_is_none_is_refused(columns, message):
+    with pytest.raises(InvalidArgument, match=message):
+        Schema.inferred({"a": [1.5, 2, 3], "b": [1, 2, 2.5]}, columns)
+
+
+def test_a_file_may_not_name_a_column_twice():
+    with pytest.raises(InvalidArgument, match="two columns 'a'"):
+        Schema([Column("a"), Column("a")])
