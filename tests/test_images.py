@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.images import fit, grid, save, save_grid
+from tfvae.images import fit, grid, save_grid
+from tfvae.outputs import save
 
 GREY = 128  # what stands between images and in empty cells
 

@@ -67,7 +67,7 @@ class TestCsv:
 
     def test_more_than_memory_holds_is_refused_first(self, written, monkeypatch):
         monkeypatch.setenv("TFVAE_MAX_MEMORY", "100B")
-        with pytest.raises(TfvaeError, match="bytes of .* would take about"):
+        with pytest.raises(TfvaeError, match=r"bytes of .* would take about"):
             tables.read_csv(written("a,b\n" + "1,2\n" * 10))
 
     def test_what_is_written_is_read_again(self, tmp_path):

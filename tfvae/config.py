@@ -18,7 +18,8 @@ class DataConfig:
 
     An empty `data_dir` is TFDS's own default. `resize` and `crop` are [height, width], or [] for
     images as they are. `condition` names the labels or vectors that the model is given; none if
-    it is empty. Data of at most `memory_gb` 10⁹ bytes is held in memory.
+    it is empty. Data of at most `memory_gb` 10⁹ bytes is held in memory. `columns` says what the
+    columns of a table are where that is not what is inferred: `{quality = "ordinal"}`.
     """
 
     name: str = "digits"
@@ -27,6 +28,7 @@ class DataConfig:
     download: bool = False
     layout: str = "auto"
     kind: str = "auto"
+    columns: dict = dataclasses.field(default_factory=dict)
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
     condition: str = ""
@@ -307,6 +309,10 @@ class Config:
                         f"{' or '.join(repr(f'{name}.{key}') for name in known)}?"
                     )
                 raise unknown_name("section", section, _sections(values))
+            name, dot, inner = field.partition(".")
+            if dot and isinstance(values[section].get(name), dict):  # of a table or of options
+                values[section][name] = {**values[section][name], inner: value}
+                continue
             if field not in values[section]:
                 known = [f"{section}.{name}" for name in values[section]]
                 raise unknown_name("setting", key, known)

@@ -40,6 +40,11 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
     return np.round(255 * picture[: -gap or None, : -gap or None]).astype(np.uint8)
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether an example of this shape can be drawn, in grey or in colour."""
+    return len(shape) == 3 and shape[-1] in (1, 3)
+
+
 def fit(pixels: np.ndarray, resize: tuple[int, ...] = (), crop: tuple[int, ...] = ()) -> np.ndarray:
     """Cut the middle out of one picture, and scale it; dtype and channels stay as they are.
 
@@ -114,17 +119,3 @@ def check_ending(path: str | Path, arrays: bool = True) -> None:
     ending = Path(path).suffix.lower()
     if ending not in _FORMATS and not (arrays and ending == ".npy"):
         raise InvalidArgument(f"Cannot write {path}; expected a name ending in .png or .npy.")
-
-
-def save(images: np.ndarray, path: str | Path) -> None:
-    """Write images as one picture, or all their values if `path` ends in .npy.
-
-    Raises:
-        InvalidArgument: the ending is of no format that can be written.
-    """
-    check_ending(path)
-    if Path(path).suffix.lower() != ".npy":
-        save_grid(images, path)
-        return
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, images)

@@ -1,10 +1,31 @@
 """What names and paths stand for, found out without TensorFlow, so that a refusal comes at once."""
 
+import json
+import os
 import zipfile
 from pathlib import Path
 
+from tfvae import kinds, memory, untrusted
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.schema import Schema
+
+
+def stored_schema(path: str | Path) -> Schema | None:
+    """Return the schema that a model was saved with, of a run or a `.keras` file; None without one.
+
+    Only what is needed for a name or a refusal: a file that cannot be read has none here.
+    """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    try:
+        with zipfile.ZipFile(file) as archive:
+            info = archive.getinfo("config.json")
+            memory.check_unpacked(str(file), info.file_size, file.stat().st_size)
+            config = json.loads(archive.read(info))["config"]
+        return Schema.from_config(config["schema"]) if config.get("schema") else None
+    except Exception:  # zipfile and json raise many kinds; opening the model says what is wrong
+        return None
 
 
 def shard_kind(name: str) -> str | None:
@@ -21,8 +42,15 @@ def shard_kind(name: str) -> str | None:
     return ending if ending in ("npy", "arrow", "parquet") else None
 
 
+def is_text_table(name: str) -> bool:
+    """Whether a file is a table in text by its name."""
+    return Path(name).suffix.lower() in (".csv", ".tsv")
+
+
 def dataset_kind(name: str) -> str:
-    """Return what a name stands for: "digits", "arrays", "folder", "shard" or "tfds".
+    """Return what a name stands for: "digits", "arrays", "table", "folder", "shard" or "tfds".
+
+    A Parquet file, which may be a table too, is a shard.
 
     Raises:
         InvalidArgument: there is no name.
@@ -30,26 +58,76 @@ def dataset_kind(name: str) -> str:
     """
     if not name:
         raise InvalidArgument(
-            "There is no data: give the path of a folder of images or shards or of an .npy or .npz "
-            "file, 'digits', or the name of a TFDS dataset (--dataset)."
+            "There is no data: give the path of a table (.csv, .parquet), of a folder of images "
+            "or shards or of an .npy or .npz file, 'digits', or the name of a TFDS dataset "
+            "(--dataset)."
         )
     if name == "digits":
         return "digits"
     path = Path(name)
-    is_arrays = path.suffix in (".npy", ".npz")
+    is_arrays, is_table = path.suffix in (".npy", ".npz"), is_text_table(name)
     if path.is_dir() and not is_arrays:
         return "folder"
-    if not path.exists() and (is_arrays or "/" in name or "\\" in name):
-        raise InvalidData(f"There is no file {'' if is_arrays else 'or folder '}{name}.")
+    if not path.exists() and (is_arrays or is_table or "/" in name or "\\" in name):
+        raise InvalidData(
+            f"There is no file {'' if is_arrays or is_table else 'or folder '}{name}."
+        )
+    if is_table:
+        return "table"
     if path.exists() and shard_kind(name) and not is_arrays:
         return "shard"
     if path.exists() and not is_arrays:
         raise InvalidData(
-            f"{name} is not a dataset: expected a folder of images, an .npy or .npz file, a folder "
-            "or a file of shards (.npy, .tfrecord, .arrow, .parquet), 'digits' or the name of a "
-            "TFDS dataset."
+            f"{name} is not a dataset: expected a table (.csv, .parquet), a folder of images, an "
+            ".npy or .npz file, a folder or a file of shards (.npy, .tfrecord, .arrow, .parquet), "
+            "'digits' or the name of a TFDS dataset."
         )
     return "arrays" if is_arrays else "tfds"
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether a file, or a folder by its first file, holds the rows of a table.
+
+    Raises:
+        InvalidData: a Parquet file that cannot be read.
+    """
+    path = _first_file(Path(path))
+    if is_text_table(path.name):
+        return path.is_file()
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return False
+    from tfvae.tables import is_table_of_values
+
+    return is_table_of_values(path)
+
+
+def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
+    """Return what the examples of a file or folder are, one of `tfvae.kinds.KINDS`.
+
+    Args:
+        name: its path.
+        layout: the axes of pictures, or "auto".
+        kind: what is said of it, or "auto" to look at the first array.
+
+    Raises:
+        InvalidData: an array that cannot be read, or may be of several kinds.
+    """
+    path = _first_file(Path(name))
+    if kind != "auto" or path.suffix not in (".npy", ".npz"):
+        return "image" if kind == "auto" else kind
+    return kinds.kind_of(untrusted.array_header(path), str(path), layout)
+
+
+def _first_file(path):
+    """Return the path of a file, or of the first one found below a folder."""
+    if not path.is_dir():
+        return path
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        shown = sorted(name for name in names if name[0] != ".")
+        if shown:
+            return Path(folder) / shown[0]
+    return path
 
 
 def check_data(config: DataConfig) -> None:

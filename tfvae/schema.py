@@ -9,8 +9,11 @@ import numpy as np
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 
-TYPES = ("numeric", "positive", "count", "ordinal", "categorical", "constant", "ignored")
-_WITH_CATEGORIES = ("ordinal", "categorical")
+TYPES = (
+    *("numeric", "positive", "count", "ordinal", "categorical"),
+    *("constant", "condition", "ignored"),
+)
+_WITH_CATEGORIES = ("ordinal", "categorical", "condition")
 _STANDARDIZED = ("numeric", "positive")
 _FEW = 10  # so many whole numbers are levels, not measurements
 _MOST_CATEGORIES = 50
@@ -33,6 +36,8 @@ class Column:
             - "ordinal": one of `categories`, which have an order, as its level in [0, 1];
             - "categorical": one of `categories`, likewise;
             - "constant": always the one value in `categories`, and no part of x;
+            - "condition": one of `categories`, whose number is the condition y of the row, and no
+              part of x;
             - "ignored": no part of x, and not given back.
         categories: L values, texts or numbers; the level of number k is k / (L − 1).
         mean: of the training rows.
@@ -65,7 +70,7 @@ class Column:
     @property
     def in_x(self) -> bool:
         """Whether it is one of the numbers of an example."""
-        return self.type not in ("constant", "ignored")
+        return self.type not in ("constant", "condition", "ignored")
 
     @property
     def holds_text(self) -> bool:
@@ -183,7 +188,7 @@ class Schema:
         self._check_names(table)
         parts = []
         for column in self.columns:
-            if column.type == "ignored":
+            if column.type in ("ignored", "condition"):
                 continue
             values = _measure(column, table.columns[column.name], table.name)
             if column.in_x:
@@ -196,6 +201,24 @@ class Schema:
                 "column at least. Remove the row."
             )
         return x
+
+    def conditions(self, data) -> np.ndarray | None:
+        """Return the number of the category of each row in the column that is the condition.
+
+        Returns:
+            `[N]` int32; None where no column is.
+
+        Raises:
+            InvalidData: it is missing, or holds something else.
+        """
+        column = next((c for c in self.columns if c.type == "condition"), None)
+        if column is None:
+            return None
+        table = tables.of_data(data)
+        values = table.columns[column.name]
+        number = _measure(column, values, table.name) * (len(column.categories) - 1)
+        _check_all(column, np.isnan(number), values, table.name, _one_of(column.categories))
+        return np.round(number).astype(np.int32)
 
     def fitted(self, measured: np.ndarray) -> "Schema":
         """Return the schema with the statistics of training rows.
@@ -229,11 +252,16 @@ class Schema:
         """
         return self.standardized(self.measured(data))
 
-    def decode(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def decode(self, x: np.ndarray, condition=None) -> dict[str, np.ndarray]:
         """Return the columns of x `[N, D]`, in their order and units: the inverse of `encode`.
 
         Categories are the nearest ones, counts are rounded, and so are numbers to the decimals that
         the training data has. Missing values, NaN, are NaN or None.
+
+        Args:
+            x: the numbers.
+            condition: y, `[N]` or one for all, where a column is the condition; without, that
+                column is left out.
 
         Raises:
             InvalidData: x has another shape.
@@ -249,6 +277,10 @@ class Schema:
         for column in self.columns:
             if column.type == "constant":
                 decoded[column.name] = tables.as_objects([column.categories[0]] * len(x))
+            elif column.type == "condition" and condition is not None:
+                labels = np.broadcast_to(condition, (len(x),))
+                cells = [column.categories[int(label)] for label in labels]
+                decoded[column.name] = tables.as_objects(cells)
             elif column.in_x:
                 decoded[column.name] = _value(column, measured[:, place])
                 place += 1
@@ -265,9 +297,28 @@ class Schema:
                 found.append((name, 1, options))
         return found
 
+    def features(self) -> list:
+        """Return what `tfvae.networks.ColumnFeatures` makes of each number of an example."""
+        found = {"count": "count"}
+        return [
+            len(column.categories)
+            if column.type == "categorical" and len(column.categories) > 2
+            else found.get(column.type, "number")
+            for column in self.in_x
+        ]
+
     def get_config(self) -> dict:
         """Return the columns as plain data, for JSON."""
         return {"columns": [_without_defaults(column) for column in self.columns]}
+
+    @classmethod
+    def of(cls, value) -> "Schema":
+        """Return a schema as it is, or the one that `get_config` described.
+
+        Raises:
+            InvalidArgument: it is neither.
+        """
+        return value if isinstance(value, cls) else cls.from_config(value)
 
     @classmethod
     def from_config(cls, config: dict) -> "Schema":
@@ -507,11 +558,15 @@ def _check_all(column, bad, values, source, expected):
 
 
 def _unfit(column, row, value, source, expected):
-    value = value if isinstance(value, str) else _plain(value)
+    value = value if isinstance(value, str) or value is None or value != value else _plain(value)
     return InvalidData(
         f"Row {row + 1} of the column {column.name!r} of {source} holds {value!r}; expected "
-        f"{expected}, since the column is {column.type}."
+        f"{expected}, since the column is {_a_type(column.type)}."
     )
+
+
+def _a_type(name):
+    return {"count": "a count", "condition": "the condition"}.get(name, name)
 
 
 def _fit(column, values):

@@ -6,6 +6,7 @@ What a file may unpack to is in `tfvae.memory`, and the environment variable the
 import contextlib
 import io
 import math
+import types
 import warnings
 import zipfile
 from pathlib import Path
@@ -51,6 +52,40 @@ def check_arrays(file, name: str, error: type = InvalidData) -> None:
         memory.check_unpacked(name, sum(sizes), stored, error)
 
 
+def array_header(path: Path) -> types.SimpleNamespace:
+    """Return `shape`, `ndim` and `dtype` of the array in an `.npy`, or of the first in an `.npz`.
+
+    Raises:
+        InvalidData: there is no such file, or it is no array.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(path.open("rb"))
+            if zipfile.is_zipfile(file):
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                file = stack.enter_context(archive.open(archive.infolist()[0]))
+            else:
+                file.seek(0)
+            shape, dtype = _header(file)
+    except FileNotFoundError:
+        raise InvalidData(f"There is no file {path}.") from None
+    except Exception as error:  # NumPy, zipfile and zlib raise many kinds
+        raise InvalidData(f"{path} cannot be read as an array: {error}") from None
+    return types.SimpleNamespace(shape=shape, ndim=len(shape), dtype=dtype)
+
+
+def _header(file):
+    """Return the shape and the type of an array, as its file says."""
+    import numpy as np
+
+    formats = np.lib.format
+    is_old = formats.read_magic(file) == (1, 0)
+    # Version 3 differs from 2 in the letters of names of fields.
+    read = formats.read_array_header_1_0 if is_old else formats.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
 def _member_size(archive, info, name, error):
     try:
         member = archive.open(info)
@@ -62,14 +97,8 @@ def _member_size(archive, info, name, error):
 
 def _array_size(file, stored, name, error):
     """Return how much memory an array takes, by its header; 0 if there is none that can be read."""
-    import numpy as np
-
-    formats = np.lib.format
     try:
-        is_old = formats.read_magic(file) == (1, 0)
-        # Version 3 differs from 2 in the letters of names of fields.
-        read = formats.read_array_header_1_0 if is_old else formats.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, dtype = _header(file)
     except Exception:  # NumPy, zipfile and zlib raise many kinds
         return 0
     if any(size < 0 for size in shape):

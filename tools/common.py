@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import cluster, untrusted
+from tfvae import cluster, outputs, paths, untrusted
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
 json_option = click.option(
@@ -17,12 +17,12 @@ num_option = click.option(
     "-n", "--num", type=click.IntRange(min=1), default=64, show_default=True, help="How many."
 )
 dataset_option = click.option(
-    "--dataset", help="'digits', a TFDS name, or the path of images; default: the run's own."
+    "--dataset", help="'digits', a TFDS name, or a path; default: the run's own data."
 )
 condition_option = click.option(
     "--condition",
-    help="Label, or numbers such as 0.5,1, of all images; or an .npy of one for each: for a model "
-    "with a condition.",
+    help="Label, or numbers such as 0.5,1, of all examples; or an .npy of one for each: for a "
+    "model with a condition.",
 )
 data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder of prepared TFDS data."
@@ -121,9 +121,22 @@ def finish(values: dict, as_json: bool, lines: list[str]) -> None:
     click.echo(json.dumps(values) if as_json else "\n".join(lines))
 
 
-def image_lines(values: dict) -> list[str]:
-    """Return what to print of a written picture."""
-    return [f"{values['num_images']} images in {values['path']}"]
+def written(path, count: int, schema, shape) -> tuple[dict, list[str]]:
+    """Return what to print of a file of examples: as JSON, and as lines for people."""
+    noun = outputs.noun(schema, shape)
+    values = {"path": str(path), f"num_{noun}": count}
+    return values, [f"{count} {noun} in {path}"]
+
+
+def beside(run: Path, name: str) -> Path:
+    """Return the path of a file in a run directory, or beside a `.keras` file."""
+    return (run if run.is_dir() else run.parent) / name
+
+
+def kind_of_run(run: Path) -> str:
+    """Return what the examples of a run are; "image" of a file alone, which does not say so."""
+    kind = paths.read_run_config(run).data.kind if run.is_dir() else "auto"
+    return "image" if kind == "auto" else kind
 
 
 def absolute_paths(assignments: dict) -> dict:
@@ -164,19 +177,25 @@ def data_assignments(dataset, data_dir) -> dict:
     return absolute_paths({key: value for key, value in given.items() if value is not None})
 
 
-def table(values: dict) -> list[str]:
-    """Return the measures of a model as lines of a short table."""
-    rows = [*_bound_rows(values), *(_code_rows(values) if "code_usage" in values else [])]
+def table(values: dict, noun: str = "images") -> list[str]:
+    """Return the measures of a model as lines of a short table.
+
+    Args:
+        values: what `tfvae.runs.evaluate` returned.
+        noun: what the examples are called; bits per dimension are shown of images alone.
+    """
+    rows = [*_bound_rows(values, noun)]
+    rows += _code_rows(values, noun) if "code_usage" in values else []
     return [f"{name:<16}{value}" for name, value in rows]
 
 
-def _bound_rows(values):
+def _bound_rows(values, noun):
     if "log_likelihood" not in values:
         return [("test log p(x)", "none: the likelihood is a density, not one of pixel values")]
     error = values["standard_error"]
     spread = "unknown" if error is None else f"{error:.3f}"
-    bits = f"{values['bits_per_dim']:.4f} bits/dim"
-    rows = [("test log p(x)", f"{values['log_likelihood']:.3f} ± {spread} nats   {bits}")]
+    bits = f"   {values['bits_per_dim']:.4f} bits/dim" if noun == "images" else ""
+    rows = [("test log p(x)", f"{values['log_likelihood']:.3f} ± {spread} nats{bits}")]
     if "uniform_log_likelihood" in values:
         uniform = f"{values['uniform_log_likelihood']:.3f} nats"
         bits = f"{values['uniform_bits_per_dim']:.4f} bits/dim"
@@ -189,12 +208,12 @@ def _bound_rows(values):
         if "active_units" in values:
             rows.append(("active units", f"{values['active_units']}"))
         rows += [
-            ("measured with", f"{measured} for each of {values['num_examples']} images"),
+            ("measured with", f"{measured} for each of {values['num_examples']} {noun}"),
         ]
     return rows
 
 
-def _code_rows(values):
+def _code_rows(values, noun):
     relative, psnr = values["mse_over_variance"], values["psnr"]
     error = f"{values['mse']:.5f}"
     error += "" if relative is None else f" ({relative:.4f} of the variance)"
@@ -202,5 +221,5 @@ def _code_rows(values):
     return [
         ("squared error", error),
         ("perplexity", f"{values['perplexity']:.1f}, {values['code_usage']:.1%} of codes used"),
-        ("measured with", f"{values['num_examples']} images"),
+        ("measured with", f"{values['num_examples']} {noun}"),
     ]

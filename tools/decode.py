@@ -1,26 +1,26 @@
-"""`tfvae decode`: images from a `.tflite`, with LiteRT and NumPy alone, or from a file of codes."""
+"""`tfvae decode`: examples from a `.tflite`, with LiteRT and NumPy, or from a file of codes."""
 
 from pathlib import Path
 
 import click
 
-from tfvae import files, paths
+from tfvae import files, outputs, paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     condition_of,
     condition_option,
     finish,
-    image_lines,
     json_option,
     load_training_part,
     read_array,
     seed_option,
+    written,
 )
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--sample", "num", type=click.IntRange(min=1), help="Draw this many images.")
+@click.option("--sample", "num", type=click.IntRange(min=1), help="Draw so many examples.")
 @click.option("--latents", type=click.Path(path_type=Path), help="Decode the latents in an .npy.")
 @click.option(
     "--codes",
@@ -34,9 +34,8 @@ from tfvae.tools.common import (
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    default="samples.png",
-    show_default=True,
-    help="One picture, or an .npy of all images.",
+    help="Default: samples.png, one picture; samples.csv of a table, samples.npy of other data. An "
+    ".npy holds all values.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @json_option
@@ -50,21 +49,25 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
         raise InvalidArgument(
             "Give either --sample N, --latents FILE.npy or --codes FILE (.npz or .npy)."
         )
-    from tfvae import images
-
-    images.check_ending(output)
-    files.check_writable(output)
+    if output is not None:
+        if output.suffix.lower() != ".csv":
+            outputs.check_ending(output, None)
+        files.check_writable(output)
     condition = condition_of(condition)
     if codes is not None and _is_compressed(model, codes):
         if condition is not None:
             raise InvalidArgument(f"{codes} holds the conditions of its images: no --condition.")
-        decoded = _decompress(model, codes)
+        decoded, schema = _decompress(model, codes), None
     else:
         what = num, latents, codes, condition
-        decoded = _decode_on_device(model, *what, seed, temperature, threads)
-    images.save(decoded, output)
-    values = {"path": str(output), "num_images": len(decoded)}
-    finish(values, as_json, image_lines(values))
+        decoded, schema = _decode_on_device(model, *what, seed, temperature, threads)
+    if output is None:
+        kind = "image" if len(decoded.shape) == 4 else "vector"
+        output = Path(f"samples{outputs.default_ending(schema, kind)}")
+        files.check_writable(output)
+    outputs.save(decoded, output, schema, condition)
+    values, lines = written(output, len(decoded), schema, decoded.shape[1:])
+    finish(values, as_json, lines)
 
 
 def _is_compressed(model, codes):
@@ -111,7 +114,9 @@ def _decode_on_device(model, num, latents, codes, condition, seed, temperature, 
         path = model / "decoder.tflite" if model.is_dir() else model
         decoder = Decoder.from_file(path, threads)
         if num is not None:
-            return decoder.sample(num, seed, temperature, condition)
-        if latents is not None:
-            return decoder.decode(read_array(latents), condition)
-        return decoder.decode_codes(read_array(codes), condition)
+            decoded = decoder.sample(num, seed, temperature, condition)
+        elif latents is not None:
+            decoded = decoder.decode(read_array(latents), condition)
+        else:
+            decoded = decoder.decode_codes(read_array(codes), condition)
+        return decoded, decoder.schema

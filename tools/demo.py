@@ -22,7 +22,7 @@ def demo(run_dir, as_json):
     load_training_part()
     from tfvae import export, recipes
     from tfvae.files import update_report
-    from tfvae.images import save
+    from tfvae.images import save_grid
     from tfvae.ondevice import Decoder
     from tfvae.quiet import quiet_stderr
     from tfvae.runs import RunDirectory, evaluate, load_data, train
@@ -41,7 +41,7 @@ def demo(run_dir, as_json):
     exported = export.litert(model, run.path / "decoder.tflite", test)
     with quiet_stderr():
         images = Decoder.from_file(exported["path"]).sample(64)
-    save(images, run.path / "decoded.png")
+    save_grid(images, run.path / "decoded.png")
     values = {
         **measured,
         **{key: exported[key] for key in ("path", "bytes", "max_abs_error", "operators")},

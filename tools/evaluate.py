@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import files, paths
+from tfvae import files, outputs, paths
 from tfvae.tools.common import (
     data_assignments,
     data_dir_option,
@@ -20,7 +20,7 @@ from tfvae.tools.common import (
 @run_argument
 @click.option("--num-samples", type=click.IntRange(min=1), help="Importance samples; default 5000.")
 @click.option(
-    "--num-examples", type=click.IntRange(min=0), help="Test images, from the first; 0 for all."
+    "--num-examples", type=click.IntRange(min=0), help="Test examples, from the first; 0 for all."
 )
 @dataset_option
 @data_dir_option
@@ -46,6 +46,7 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
         config.evaluation.num_examples if num_examples is None else num_examples,
         seed,
     )
-    finish(values, as_json, table(values))  # before anything can hinder the report
+    noun = outputs.noun(model.schema, model.x_shape)
+    finish(values, as_json, table(values, noun))  # before anything can hinder the report
     if run.is_dir():
         files.update_report(run, "evaluation", values)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from tfvae import paths
-from tfvae.errors import TfvaeError
+from tfvae.errors import InvalidArgument, TfvaeError
 from tfvae.tools.common import json_option, load_training_part, say
 
 _NUM_EXAMPLES = 16
@@ -35,6 +35,7 @@ def explore(model, port, open_browser, as_json):
     """
     from tfvae.explore import Server, check_runtime
 
+    _check_kind(model)
     check_runtime()
     content, examples = _opened(model)
     with Server(content, str(model), examples, port) as server:
@@ -57,6 +58,22 @@ def _opened(path):
     if exported.is_file() and not _is_older(exported, model):
         return exported.read_bytes(), _examples(path)
     return _exported(path), _examples(path)
+
+
+def _check_kind(path):
+    """Refuse what cannot be shown, before anything is loaded or exported."""
+    if path.suffix == ".tflite":
+        from tfvae.ondevice import flatfile
+
+        is_table = "schema" in flatfile.read_description(*flatfile.read(path))
+    else:
+        paths.check_model(path)
+        is_table = paths.stored_schema(path) is not None
+    if is_table:
+        raise InvalidArgument(
+            f"{path} is a model of a table, and the page shows images alone; `tfvae sample` writes "
+            "rows of it, and the run has columns.png, correlations.png and latent.png."
+        )
 
 
 def _is_older(exported, model):

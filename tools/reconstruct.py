@@ -1,19 +1,21 @@
-"""`tfvae reconstruct`: test images and what is left of them after encoding and decoding."""
+"""`tfvae reconstruct`: test examples and what is left of them after encoding and decoding."""
 
 import click
 
 from tfvae import files, paths
 from tfvae.tools.common import (
+    beside,
     data_assignments,
     data_dir_option,
     dataset_option,
     finish,
-    image_lines,
     json_option,
+    kind_of_run,
     load_training_part,
     num_option,
     output_option,
     run_argument,
+    written,
 )
 
 
@@ -22,22 +24,31 @@ from tfvae.tools.common import (
 @num_option
 @dataset_option
 @data_dir_option
-@output_option("RUN/reconstructions.png")
+@output_option("RUN/reconstructions.png, or reconstructions.csv of a table")
 @json_option
 def reconstruct(run, num, dataset, data_dir, output, as_json):
-    """Draw test images of a RUN (or of --dataset) in odd rows, their reconstructions under them."""
-    from tfvae import images
+    """Draw test images of a RUN (or of --dataset) in odd rows, their reconstructions under them.
+
+    Of a table, a CSV has each column of the test rows and beside it the reconstructed one.
+    """
+    from tfvae import outputs
 
     assignments = data_assignments(dataset, data_dir)
     paths.check_data(paths.config_of(run, assignments).data)
-    output = output or (run if run.is_dir() else run.parent) / "reconstructions.png"
-    images.check_ending(output)
+    schema = paths.stored_schema(run)
+    ending = outputs.default_ending(schema, kind_of_run(run))
+    output = output or beside(run, f"reconstructions{ending}")
+    outputs.check_ending(output, schema)
     files.check_writable(output)
     load_training_part()
-    from tfvae.runs import load_run, pictures
+    from tfvae.runs import load_run, pictures, tables
 
     model, _, splits = load_run(run, assignments)
     x = splits.test.numpy(0, num)
-    pictures.reconstructions(model, x, output, splits.test.conditions_of(model, 0, num))
-    values = {"path": str(output), "num_images": len(x)}
-    finish(values, as_json, image_lines(values))
+    y = splits.test.conditions_of(model, 0, num)
+    if output.suffix.lower() == ".npy":
+        outputs.save(model(x, condition=y).numpy() if y is not None else model(x).numpy(), output)
+    else:
+        (pictures if model.schema is None else tables).reconstructions(model, x, output, y)
+    values, lines = written(output, len(x), model.schema, model.x_shape)
+    finish(values, as_json, lines)

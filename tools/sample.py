@@ -1,19 +1,21 @@
-"""`tfvae sample`: images from the prior, decoded by Keras."""
+"""`tfvae sample`: images, or rows of a table, from the prior, decoded by Keras."""
 
 import click
 
 from tfvae import files, paths
 from tfvae.tools.common import (
+    beside,
     condition_of,
     condition_option,
     finish,
-    image_lines,
     json_option,
+    kind_of_run,
     load_training_part,
     num_option,
     output_option,
     run_argument,
     seed_option,
+    written,
 )
 
 
@@ -23,21 +25,27 @@ from tfvae.tools.common import (
 @seed_option
 @click.option("--temperature", type=float, default=1.0, show_default=True)
 @condition_option
-@output_option("RUN/samples.png")
+@output_option("RUN/samples.png, or samples.csv of a table")
 @json_option
 def sample(run, num, seed, temperature, condition, output, as_json):
-    """Draw images from a RUN (or a .keras file) and write them as one picture, or as .npy."""
-    from tfvae import images
+    """Draw examples from a RUN (or a .keras file).
+
+    Images are written as one picture, rows of a table as CSV with its columns and units; a name
+    that ends in .npy gets the values as an array.
+    """
+    from tfvae import outputs
 
     paths.check_model(run)
     condition = condition_of(condition)
-    output = output or (run if run.is_dir() else run.parent) / "samples.png"
-    images.check_ending(output)
+    schema = paths.stored_schema(run)
+    output = output or beside(run, f"samples{outputs.default_ending(schema, kind_of_run(run))}")
+    outputs.check_ending(output, schema)
     files.check_writable(output)
     load_training_part()
     from tfvae.runs import open_model
 
     model, _ = open_model(run)
-    images.save(model.sample(num, seed, temperature, condition=condition).numpy(), output)
-    values = {"path": str(output), "num_images": num}
-    finish(values, as_json, image_lines(values))
+    x = model.sample(num, seed, temperature, condition=condition).numpy()
+    outputs.save(x, output, model.schema, condition)
+    values, lines = written(output, num, model.schema, model.x_shape)
+    finish(values, as_json, lines)

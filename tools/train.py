@@ -6,6 +6,8 @@ import click
 
 from tfvae import config, files, paths, recipes
 from tfvae.errors import InvalidArgument
+from tfvae.kinds import plural
+from tfvae.schema import TYPES
 from tfvae.tools.common import (
     absolute_paths,
     begin_together,
@@ -39,7 +41,7 @@ def _flags(command):
 
 
 @click.command()
-@click.argument("source", required=False, metavar="[RECIPE|IMAGES|FILE.toml]")
+@click.argument("source", required=False, metavar="[RECIPE|DATA|FILE.toml]")
 @click.option("--recipe", help="Name of a recipe; see `tfvae recipes`.")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="A TOML file instead."
@@ -59,11 +61,13 @@ def _flags(command):
 def train(source, recipe, config_file, settings, run_dir, resume, download, as_json, **flags):
     """Train a model; every setting of the recipe can be overridden.
 
-    The argument is a recipe, a TOML file, or images: the path of a folder, or of an .npy or .npz
-    file, which are trained with the recipe vae-images where no other is named.
+    The argument is a recipe, a TOML file, or data: the path of a table (.csv, .parquet), of a
+    folder of images, or of an .npy or .npz file, which is trained with the recipe for its kind
+    where no other is named: vae-table, vae-images, vae-vectors, vae-series or vae-tokens.
 
     Writes into the run directory: config.toml, model.keras, history.csv, report.json, curves.png,
-    reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/.
+    reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/; of a table
+    reconstructions.csv, samples.csv, columns.png, correlations.png and latent.png.
 
     A checkpoint is kept every training.checkpoint_minutes (5). Ctrl-C and SIGTERM finish the step,
     keep one more and end the training, SIGTERM with exit status 0.
@@ -76,7 +80,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     if resume:
         resolved = _resumed(run_dir, source or recipe or config_file, absolute_paths(assignments))
     else:
-        base, named = _chosen(source, recipe, config_file)
+        base, named = _chosen(source, recipe, config_file, assignments)
         if named and "data.name" in assignments:
             raise InvalidArgument(
                 f"Two sets of data are named: {source} and {assignments['data.name']}. Give one."
@@ -97,6 +101,8 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     if writes:
         say(f"{resolved.name}: training on {resolved.data.name}, writing to {run_dir}")
         say(_sizes(splits))
+        if splits.schema is not None:
+            say(_table(splits.schema))
     run = train(resolved, run_dir, resume=resume, splits=splits)
     values = {"run_dir": str(run.path), "epochs": resolved.training.epochs}
     if not writes:
@@ -106,7 +112,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     finish(values, as_json, lines)
 
 
-def _chosen(source, recipe, config_file):
+def _chosen(source, recipe, config_file, assignments):
     """Return the configuration that is named, and the settings that go with it."""
     kind = "nothing" if source is None else recipes.stands_for(source)[0]
     named = {"recipe": recipe, "config": config_file}
@@ -115,14 +121,16 @@ def _chosen(source, recipe, config_file):
             f"Two things to train are named: {source} and {recipe or config_file}. Give one."
         )
     if kind == "data" and not (recipe or config_file):
-        recipe = recipes.FOR_IMAGES
-        say(f"The recipe for {source} is {recipe}; --recipe vqvae-images is the one with codes.")
+        given = config.Config().override(assignments).data
+        recipe = recipes.for_data(source, given)
+        also = "; --recipe vqvae-images is the one with codes" * (recipe == "vae-images")
+        say(f"The recipe for {source} is {recipe}{also}.")
     recipe = source if kind == "recipe" else recipe
     config_file = source if kind == "config" else config_file
     if (recipe is None) == (config_file is None):
         raise InvalidArgument(
             f"Give either --recipe ({', '.join(recipes.names())}) or --config FILE; or the path of "
-            "images of your own."
+            "data of your own."
         )
     base = recipes.load(recipe) if recipe else config.load_config(config_file)
     return base, {"data.name": source} if kind == "data" else {}
@@ -131,7 +139,18 @@ def _chosen(source, recipe, config_file):
 def _sizes(splits):
     """Return what was read, for a user to see that it was taken for what it is."""
     parts = [f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test")]
-    return f"{_PLURALS[splits.kind]}: {', '.join(parts)}; {_SHAPES[splits.kind](*splits.shape)}"
+    if splits.schema is not None:
+        return f"rows: {', '.join(parts)}; {len(splits.schema)} columns"
+    return f"{plural(splits.kind)}: {', '.join(parts)}; {_SHAPES[splits.kind](*splits.shape)}"
+
+
+def _table(schema):
+    """Return the columns of a table, so many as a screen shows, and how to say otherwise."""
+    lines = str(schema).splitlines()
+    if len(lines) > _MOST_COLUMNS:
+        lines = [*lines[:_MOST_COLUMNS], f"… and {len(lines) - _MOST_COLUMNS} more"]
+    how = "Other types: --set data.columns.NAME=TYPE, with TYPE one of " + ", ".join(TYPES)
+    return "\n".join([*(f"  {line}" for line in lines), how + "."])
 
 
 def _picture(height, width, channels):
@@ -139,7 +158,7 @@ def _picture(height, width, channels):
     return f"{height}×{width} pixels, {colour}"
 
 
-_PLURALS = {"image": "images", "vector": "vectors", "series": "series", "tokens": "lines of tokens"}
+_MOST_COLUMNS = 30
 _SHAPES = {
     "image": _picture,
     "vector": lambda *sizes: f"{'×'.join(map(str, sizes))} values",

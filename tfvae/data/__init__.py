@@ -8,13 +8,14 @@ epoch can begin at any of its batches (`Batches`), so a run that is resumed sees
 seen.
 """
 
-from tfvae.data.axes import LAYOUTS
 from tfvae.data.batches import Batches, shuffled_batches
 from tfvae.data.examples import Examples
 from tfvae.data.loading import BINARIZATIONS, load, read_examples
 from tfvae.data.missing import masked, padded
-from tfvae.data.source import KINDS, Blocks, Source
+from tfvae.data.source import Blocks, Source
 from tfvae.data.splits import Splits
+from tfvae.kinds import KINDS, LAYOUTS
+from tfvae.schema import Column, Schema
 
 __all__ = [
     "BINARIZATIONS",
@@ -22,7 +23,9 @@ __all__ = [
     "LAYOUTS",
     "Batches",
     "Blocks",
+    "Column",
     "Examples",
+    "Schema",
     "Source",
     "Splits",
     "load",

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import untrusted
-from tfvae.data import axes
+from tfvae import kinds, untrusted
 from tfvae.data.source import Source, in_parts, stamp
 from tfvae.errors import InvalidData
 
@@ -24,7 +23,7 @@ class ArraySource(Source):
         name: what messages call it.
         layout: one of `LAYOUTS`; see `tfvae.data.load`.
         fit: what to do with each image; nothing if None.
-        kind: what an example is, one of `KINDS`, or "auto".
+        kind: what an example is, one of `tfvae.kinds.KINDS`, or "auto".
 
     Raises:
         InvalidData: it does not hold such examples, or its axes may mean something else.
@@ -39,7 +38,7 @@ class ArraySource(Source):
         kind: str = "auto",
     ):
         array = open_array()
-        self.kind = axes.kind_of(array, name, layout, kind)
+        self.kind = kinds.kind_of(array, name, layout, kind)
         self.open_array, self.name, self.layout, self.fit = open_array, name, layout, fit
         other = np.int32 if self.kind == "tokens" else np.float32
         self.dtype = array.dtype if array.dtype in (np.uint8, np.uint16) else np.dtype(other)

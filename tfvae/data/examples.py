@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfvae.data.batches import Batches, shuffled_batches
 from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source, in_parts, select, spread
+from tfvae.schema import Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Examples:
         kind: what an example is: "image" (`[H, W, C]`), "vector" (numbers without an order),
             "series" (`[T, C]`, T steps of C values) or "tokens" (`[T]` whole numbers from 0 on, of
             which the largest, `max_value`, stands for 1).
+        schema: what the values of a vector are, where these are the columns of a table: `x =
+            schema.encode(table)` and `schema.decode(x)`; else None.
     """
 
     values: np.ndarray | Source
@@ -32,6 +35,7 @@ class Examples:
     resample: bool = False
     conditions: np.ndarray | None = None
     kind: str = "image"
+    schema: Schema | None = None
 
     def __len__(self):
         return len(self.values)

@@ -2,29 +2,33 @@
 
 import dataclasses
 import numbers
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tfvae.data.arrays import ArraySource, fit_all, npy_source, read_npz
-from tfvae.data.axes import check_options
 from tfvae.data.binarized import binarized
 from tfvae.data.conditions import as_conditions
 from tfvae.data.decoding import fitting
 from tfvae.data.examples import Examples
 from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
-from tfvae.data.source import Source, in_memory, plural
+from tfvae.data.source import Source, in_memory
 from tfvae.data.splits import NAMES, Part, Splits, by_shuffle, join
+from tfvae.data.tables import open_tables, read_table, standardized, tables_in
 from tfvae.data.tfds import open_tfds
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
-from tfvae.paths import dataset_kind
+from tfvae.kinds import check_options, plural
+from tfvae.paths import dataset_kind, is_table
+from tfvae.schema import Schema
+from tfvae.tables import is_frame, of_data
 
 BINARIZATIONS = ("none", "static", "dynamic")
 
 
 def load(
-    name: str,
+    name,
     data_dir: str | Path | None = None,
     binarization: str = "none",
     seed: int = 0,
@@ -35,15 +39,18 @@ def load(
     condition: str = "",
     memory_gb: float = 1.0,
     kind: str = "auto",
+    columns: Mapping | Schema | None = None,
 ) -> Splits:
     """Load a dataset.
 
     Args:
-        name: "digits" (1,797 handwritten digits of 8×8 pixels and 17 grey levels, bundled with
-            scikit-learn), the name of a TFDS dataset, or the path of an `.npy` or `.npz` file, of
-            a folder of images, or of a folder of shards: `.npy`, TFRecord, ArrayRecord, Arrow or
-            Parquet files. A folder of images may hold `train/`, `validation/` and `test/`; an
-            `.npz` may hold arrays of these names; shards may have them in their names or folders.
+        name: a pandas or polars frame, or a dictionary `{column: values}`; the path of a CSV or
+            Parquet file of such a table, or of a folder of them; "digits" (1,797 handwritten digits
+            of 8×8 pixels and 17 grey levels, bundled with scikit-learn); the name of a TFDS
+            dataset; or the path of an `.npy` or `.npz` file, of a folder of images, or of a folder
+            of shards: `.npy`, TFRecord, ArrayRecord, Arrow or Parquet files. A folder of images may
+            hold `train/`, `validation/` and `test/`; an `.npz` may hold arrays of these names;
+            shards and tables may have them in their names or folders.
             What has no such parts is split by a seeded shuffle, 80%, 10% and 10%. A TFDS dataset,
             and shards that have a training split, give up the last tenth of `train`, at most
             10,000 images, where there is no validation split, and the last tenth where there is
@@ -71,15 +78,28 @@ def load(
         kind: what the examples of an array file are: "image", "vector" (`[N, D]`), "series"
             (`[N, T, C]` or `[N, T]`) or "tokens" (`[N, T]` whole numbers from 0 on). "auto" takes
             floats of two axes for vectors, and what `layout` says for pictures.
+        columns: what the columns of a table are to be other than inferred, `{name: type}` or
+            `{name: {"type": ..., "categories": [...]}}`; or the `Schema` to read it by. See
+            `Schema.inferred` and `Column`.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
-        InvalidData: data that is missing or not images, or an empty split.
+        InvalidData: data that is missing or does not fit, or an empty split.
     """
     if binarization not in BINARIZATIONS:
         raise unknown_name("binarization", binarization, BINARIZATIONS)
     fit = fitting(resize, crop)
     check_options(layout, kind, fit is not None)
+    found = _tables(name)
+    if found is not None:
+        if kind not in ("auto", "vector"):
+            raise InvalidArgument(f"{name} is a table, and `kind` is {kind!r}. Leave it out.")
+        check_options(layout, "vector", fit is not None)
+        return _load_table(name, found, columns, condition, seed, binarization)
+    if columns:
+        raise InvalidArgument(
+            f"`columns` describes the columns of a table, and {name!r} is none. Leave it out."
+        )
     if not isinstance(memory_gb, numbers.Real) or not memory_gb >= 0:
         raise InvalidArgument(f"`memory_gb` is {memory_gb!r}; expected a number of at least 0.")
     parts, fill = _open(str(name), data_dir, download, layout, fit, condition, kind)
@@ -102,6 +122,41 @@ def load(
     return splits if binarization == "none" else _binarize(splits, binarization, seed)
 
 
+def _tables(name):
+    """Return the tables that a name stands for by split; None where it is something else."""
+    if is_frame(name):
+        return {"x": of_data(name)}
+    path = Path(name)
+    source = dataset_kind(str(name))
+    if source == "table" or (source == "shard" and is_table(path)):
+        return {"x": read_table(path)}
+    if source == "folder":
+        paths = list(list_files(path))
+        if paths and all(is_table(path / inside) for inside in paths):
+            return tables_in(path, paths)
+    return None
+
+
+def _load_table(name, found, columns, condition, seed, binarization):
+    if binarization != "none":
+        raise InvalidArgument("Binarization is for pictures, not for tables. Leave it 'none'.")
+    parts, schema = open_tables(found, columns, condition)
+    for split, part in parts.items():
+        _refuse_missing(schema, part.values, found[split].name)
+    name = "the table" if is_frame(name) else str(name)
+    return standardized(join(name, parts, seed, fill=True), schema, isinstance(columns, Schema))
+
+
+def _refuse_missing(schema, measured, name):
+    gone = np.isnan(measured)
+    if gone.any():
+        row, place = np.unravel_index(np.argmax(gone), gone.shape)
+        raise InvalidData(
+            f"Row {row + 1} of the column {schema.in_x[place].name!r} of {name} is empty, one of "
+            f"{gone.sum()} cells; expected a value. Fill them in, or leave these rows out."
+        )
+
+
 def read_examples(
     path: str | Path,
     layout: str = "auto",
@@ -109,18 +164,23 @@ def read_examples(
     crop=(),
     memory_gb: float = 1.0,
     kind: str = "auto",
+    columns: Mapping | Schema | None = None,
 ) -> Examples:
-    """Read all images of a folder, or an `.npy` or `.npz` file of one array, without splitting.
+    """Read all images of a folder, a table, or an `.npy` or `.npz` file of one array, unsplit.
 
-    Those of a folder come in the order of their names. The options are those of `load`.
+    Images of a folder come in the order of their names. The options are those of `load`; a table
+    that a model is to see is read by its schema, `columns=model.schema`.
 
     Raises:
         InvalidArgument: an option that does not exist.
         InvalidData: there is no such path, or it holds something else.
     """
-    path = Path(path)
     fit = fitting(resize, crop)
     check_options(layout, kind, fit is not None)
+    found = _tables(path)
+    if found is not None:
+        return _read_table(found, columns)
+    path = Path(path)
     if path.is_dir():
         parts = {"x": Part(FolderSource(path, list(list_files(path)), fit))}
     else:
@@ -130,6 +190,19 @@ def read_examples(
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
     (part,) = _settled(parts, memory_gb).values()
     return Examples(part.values, part.maximum, kind=part.kind)
+
+
+def _read_table(found, columns):
+    if len(found) != 1:
+        raise InvalidData(f"Found {', '.join(sorted(found))}; expected one table.")
+    parts, schema = open_tables(found, columns, "")
+    (part,) = parts.values()
+    if not isinstance(columns, Schema):
+        schema = schema.fitted(part.values)
+    (table,) = found.values()
+    _refuse_missing(schema, part.values, table.name)
+    x = schema.standardized(part.values)
+    return Examples(x, conditions=part.conditions, kind="vector", schema=schema)
 
 
 def _open(name, data_dir, download, layout, fit, condition, kind):

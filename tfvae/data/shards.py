@@ -82,9 +82,8 @@ def open_shards(
         kind: of the examples in `.npy` files.
         record: more arguments of `RecordSource`.
     """
-    by_split = _by_split(folder, paths)
     parts = {}
-    for split, mine in by_split.items():
+    for split, mine in by_split(folder, paths).items():
         sources = [_open(folder / path, layout, fit, kind, record) for path in mine]
         y = _conditions(sources, condition, f"{folder}[{condition}]") if condition else None
         values = chained(f"{folder}", sources)
@@ -116,7 +115,12 @@ def _open_images(folder, paths, fit, condition):
     return {p: Part(source) for p, source in sources.items()}
 
 
-def _by_split(folder, paths):
+def by_split(folder: Path, paths: list[str]) -> dict[str, list[str]]:
+    """Return the paths of the files of each split, of "x" where none is named.
+
+    Raises:
+        InvalidData: some name their split and some do not.
+    """
     of_path = {path: _split_of(path) for path in paths}
     by_split = {}
     for path, split in of_path.items():

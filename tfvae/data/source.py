@@ -11,21 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.errors import InvalidData
+from tfvae.kinds import plural
 
 # A window of a block shuffle holds at least so many examples, unless they take more than the bytes.
 _EXAMPLES_IN_WINDOW = 16_384
 _BYTES_IN_WINDOW = 2**28
 _BYTES_AT_ONCE = 2**25
 _EXAMPLES_AT_ONCE = 1000
-
-
-KINDS = ("image", "vector", "series", "tokens")
-_PLURALS = {"image": "images", "vector": "vectors", "tokens": "lines of tokens"}
-
-
-def plural(kind: str) -> str:
-    """Return what several examples of a kind are called in a message."""
-    return _PLURALS.get(kind, kind)
 
 
 @dataclasses.dataclass(frozen=True)

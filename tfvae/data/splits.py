@@ -9,6 +9,7 @@ from tfvae.data.examples import Examples, stored_maximum
 from tfvae.data.source import Source, select
 from tfvae.errors import InvalidData
 from tfvae.random import Stream
+from tfvae.schema import Schema
 
 NAMES = ("train", "validation", "test")
 _MOST_HELD_OUT = 10_000
@@ -32,6 +33,11 @@ class Splits:
     def kind(self) -> str:
         """What an example is: "image", "vector", "series" or "tokens"."""
         return self.train.kind
+
+    @property
+    def schema(self) -> Schema | None:
+        """The columns of a table, with the statistics of the training rows; else None."""
+        return self.train.schema
 
     @property
     def condition(self) -> int | tuple[int] | None:

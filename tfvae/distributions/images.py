@@ -53,6 +53,10 @@ class ImageDistribution(tfd.Distribution):
         values = self.log_prob_by_value(x)
         return tf.reduce_sum(values, axis=list(range(-len(self._event), 0)))
 
+    def _noise(self, seed, index, shape):
+        """Return uniforms that a device can repeat, `[N, *shape]`."""
+        return tf.reshape(random.uniform(seed, index, math.prod(shape)), [-1, *shape])
+
     def _with_samples(self, n):
         """Return the parameters repeated for n samples, `[n, batch..., sites..., params]`."""
         return tf.repeat(self._params[tf.newaxis], n, axis=0)
@@ -88,6 +92,15 @@ class BernoulliImage(ImageDistribution):
 
     def _mean(self):
         return tf.sigmoid(self._params)
+
+    def _mode(self):
+        return tf.cast(self._params > 0.0, tf.float32)
+
+    def draw(self, seed, index, temperature=1.0):
+        """Return draws number `index`, 1 where logits + T·g > 0 for logistic noise g."""
+        u = self._noise(seed, index, self._event)
+        logistic = tf.math.log(u) - tf.math.log1p(-u)
+        return tf.cast(self._params + temperature * logistic > 0.0, tf.float32)
 
 
 @tf.custom_gradient
@@ -165,6 +178,15 @@ class CategoricalImage(ImageDistribution):
         # Flat, since the softmax kernel takes at most five axes.
         probs = tf.nn.softmax(tf.reshape(self._logits, [-1, self._num_levels]))
         return tf.reshape(tf.linalg.matvec(probs, levels), tf.shape(self._logits)[:-1])
+
+    def _mode(self):
+        return _from_levels(tf.argmax(self._logits, -1, tf.int32), self._num_levels)
+
+    def draw(self, seed, index, temperature=1.0):
+        """Return draws number `index`, the largest of logits + T·g for Gumbel noise g."""
+        u = self._noise(seed, index, (*self._event, self._num_levels))
+        best = tf.argmax(self._logits + temperature * random.gumbel(u), -1, tf.int32)
+        return _from_levels(best, self._num_levels)
 
 
 class LogisticMixtureImage(ImageDistribution):

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae import random, replicas
+from tfvae.distributions.draws import DRAWS
 from tfvae.distributions.latents import DiscreteLatent
 from tfvae.errors import InvalidArgument
 
@@ -138,6 +139,7 @@ def draw(distribution, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf
 
     - Normals: μ + T·σ·ε with ε ~ N(0, 1).
     - Discrete latents: harden(logits + T·g), with logistic or Gumbel noise g; T = 0 is the mode.
+    - Other independent values that `tfvae.distributions.draws` knows, such as counts.
 
     Args:
         distribution: with batch shape `[]`, or `[N]`, a distribution for each draw.
@@ -155,9 +157,10 @@ def draw(distribution, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf
     if isinstance(distribution, DiscreteLatent):
         noise = tf.reshape(random.uniform(seed, index, size), [-1, *shape])
         return distribution.harden(distribution.perturb(noise, temperature))
-    if isinstance(getattr(distribution, "distribution", None), tfd.Normal):
-        noise = tf.reshape(random.normal(seed, index, size), [-1, *shape])
-        return distribution.mean() + temperature * distribution.stddev() * noise
+    values = getattr(distribution, "distribution", None)
+    draws = next((DRAWS[kind] for kind in DRAWS if isinstance(values, kind)), None)
+    if draws is not None:
+        return draws(values, seed, index, shape, temperature)
     raise InvalidArgument(
         f"No draws of {distribution.name} are known that a device can repeat; expected independent "
         "normals, bits or categories, or a distribution with a method `draw(seed, index, "

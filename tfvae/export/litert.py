@@ -119,6 +119,7 @@ def describe(offered: Signatures) -> dict:
         "model": type(model).__name__,
         **offered.shapes(),
         "image_shape": list(model.x_shape),
+        **({} if model.schema is None else {"schema": model.schema.get_config()}),
         "image_range": [0.0, 1.0] if model.likelihood.num_levels else None,
         "likelihood": {"name": likelihood["class_name"], **likelihood["config"]},
         "signatures": list(offered.functions),

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfvae.export.quality import quality, reconstructions
 from tfvae.files import atomic, update_report
-from tfvae.images import save_grid
+from tfvae.images import is_picture, save_grid
 from tfvae.ondevice import Decoder, benchmark, inspect
 
 _QUALITY_EXAMPLES = 200
@@ -52,7 +52,7 @@ def report(
         "weights": info.weights,
     }
     picture = None
-    if x.shape[-1] in (1, 3):
+    if is_picture(x.shape[1:]):
         picture = path.with_suffix(".png")
         _draw(model, decoder, x[:_COLUMNS], None if y is None else y[:_COLUMNS], picture)
     with atomic(path.with_suffix(".md")) as temporary:

@@ -9,6 +9,7 @@ from tfvae import distributions
 from tfvae.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, get
+from tfvae.random import draw_seed
 
 tfd = tfp.distributions
 
@@ -18,16 +19,20 @@ class Columns(Likelihood):
     """p(x|z) = Π_b p_b(x_b|z): each block of columns of a table has a likelihood of its own.
 
     The blocks share the last axis of x in their order, and their parameters that of the network's
-    output.
+    output. Samples of a model are draws of x; reconstructions, and what `decode` gives, are the
+    most likely level of columns with levels, and the mean of others.
 
     Args:
         blocks: for each block, a likelihood (a name or an object) and its number of columns, and a
             dictionary of constructor arguments where the likelihood is a name:
-            `[("normal", 3), ("bernoulli", 2), ("categorical", 1, {"num_levels": 4})]`.
+            `[("normal", 3), ("bernoulli", 2), ("categorical", 1, {"num_levels": 4})]`. Those of a
+            table are what `blocks()` of its `tfvae.data.Schema` returns.
 
     Raises:
         InvalidArgument: no blocks, or one of another form.
     """
+
+    draws_values = True
 
     def __init__(self, blocks, **kwargs):
         super().__init__(**kwargs)
@@ -130,7 +135,8 @@ class Columns(Likelihood):
     def distribution(self, params, batch_ndims):  # noqa: D102
         parts = tf.split(params, self._params_sizes(), axis=-1)
         pairs = zip(self.likelihoods, parts, strict=True)
-        return _Product([p(part, batch_ndims) for p, part in pairs], self.sizes)
+        has_levels = [likelihood.num_levels is not None for likelihood in self.likelihoods]
+        return _Product([p(part, batch_ndims) for p, part in pairs], self.sizes, has_levels)
 
     def get_config(self):  # noqa: D102
         pairs = zip(self.likelihoods, self.sizes, strict=True)
@@ -162,8 +168,8 @@ def _block(block):
 class _Product(tfd.Distribution):
     """Independent blocks of the last axis."""
 
-    def __init__(self, parts, sizes):
-        self._parts, self._sizes = parts, sizes
+    def __init__(self, parts, sizes, has_levels):
+        self._parts, self._sizes, self._has_levels = parts, sizes, has_levels
         super().__init__(
             dtype=tf.float32,
             reparameterization_type=(
@@ -206,3 +212,16 @@ class _Product(tfd.Distribution):
 
     def _mean(self):
         return tf.concat([part.mean() for part in self._parts], -1)
+
+    def representative(self):
+        """Return the most likely level, or the mean, of each column."""
+        pairs = zip(self._parts, self._has_levels, strict=True)
+        return tf.concat([part.mode() if levels else part.mean() for part, levels in pairs], -1)
+
+    def draw(self, seed, index, temperature=1.0):
+        """Return draws number `index` of all columns, each block from a stream of its own."""
+        drawn = [
+            distributions.draw(part, draw_seed(seed, number), index, temperature)
+            for number, part in enumerate(self._parts)
+        ]
+        return tf.concat(drawn, -1)

@@ -33,11 +33,14 @@ class Likelihood(Factory):
             the probability of discrete values.
         missing_unit: what may be missing from x under `Observed`: any "value"; only a "site" as a
             whole, with all of its channels; None for nothing.
+        draws_values: whether samples of a model are draws of x. Otherwise they are means of p(x|z),
+            as is usual for pictures.
     """
 
     num_levels: int | None = None
     is_density = True
     missing_unit: str | None = "value"
+    draws_values = False
 
     def complete(self) -> "Likelihood":
         """Return the likelihood of examples without missing values: itself, but for `Observed`."""

@@ -92,6 +92,18 @@ class _Ordinal(ImageDistribution):
         level = tf.reduce_sum(tf.cast(uniform > below, tf.float32), axis=-1)
         return level / (self._num_levels() - 1)
 
+    def _mode(self):
+        best = tf.argmax(self._log_masses(), -1, tf.int32)
+        return tf.cast(best, tf.float32) / (self._num_levels() - 1)
+
+    def draw(self, seed, index, temperature=1.0):
+        """Return draws number `index`: how many thresholds are below η + T·g, for logistic g."""
+        u = self._noise(seed, index, self._event)
+        score = self._params + temperature * (tf.math.log(u) - tf.math.log1p(-u))
+        above = score[..., tf.newaxis] > self._thresholds
+        level = tf.reduce_sum(tf.cast(above, tf.float32), axis=-1)
+        return level / (self._num_levels() - 1)
+
     def _mean(self):
         levels = tf.range(self._num_levels(), dtype=tf.float32) / (self._num_levels() - 1)
         return tf.reduce_sum(tf.exp(self._log_masses()) * levels, axis=-1)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfvae import conditions, memory
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.likelihoods.likelihood import MISSING
+from tfvae.schema import Schema
 from tfvae.training import OwnLoss, unpack
 
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
@@ -28,6 +29,8 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         averages: names of the per-example values that `metrics` averages, in nats.
         seed: with the step, decides all noise of training and evaluation.
         condition: what y is: a number of classes, the shape `(C,)` of vectors, or None.
+        schema: the `tfvae.data.Schema` of the table that x comes from, or None. It is saved with
+            the model, and goes into the description of an exported file.
 
     Attributes:
         loaded_from: the file that `tfvae.runs.load_model` read it from, or None.
@@ -35,15 +38,23 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
 
     loaded_from: Path | None = None
 
-    def __init__(self, averages: tuple[str, ...], seed: int = 0, condition=None, **kwargs):
+    def __init__(
+        self, averages: tuple[str, ...], seed: int = 0, condition=None, schema=None, **kwargs
+    ):
         super().__init__(averages, "step", seed, **kwargs)
         self._attached = Attached()
         self._condition = conditions.get(condition)
+        self._schema = None if schema is None else Schema.of(schema)
 
     @property
     def condition(self) -> conditions.Condition | None:
         """What y is, or None."""
         return self._condition
+
+    @property
+    def schema(self) -> Schema | None:
+        """The columns of the table that x comes from, or None."""
+        return self._schema
 
     @property
     def trains_on_condition(self) -> bool:
@@ -85,14 +96,20 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     def get_config(self):
         """Return the constructor arguments that all models have, serialized."""
         config = {"name": self.name, "seed": self.seed}
-        return (
-            config if self._condition is None else config | {"condition": self._condition.config()}
-        )
+        if self._condition is not None:
+            config["condition"] = self._condition.config()
+        if self.schema is not None:
+            config["schema"] = self.schema.get_config()
+        return config
 
     @classmethod
     def from_config(cls, config):
         """Return the model described by `get_config`."""
-        return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+        plain = {name: config[name] for name in ("schema",) if name in config}
+        parts = {k: v for k, v in config.items() if k not in plain}
+        return cls(
+            **{k: keras.saving.deserialize_keras_object(v) for k, v in parts.items()}, **plain
+        )
 
     def copy(self, config: dict | None = None) -> "GenerativeModel":
         """Return a model of the same weights, not compiled, that shares nothing with this one.

@@ -22,6 +22,7 @@ from tfvae.random import Stream, draw_seed, fold_in, make_seed, missing_seed, st
 from tfvae.schedules import LinearWarmup
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
+_DRAW_OF_X = 1 << 16  # the number of the stream of x, beyond those of the layers
 
 
 class LatentVariableModel(GenerativeModel):
@@ -329,7 +330,8 @@ class LatentVariableModel(GenerativeModel):
 
     def call(self, x, training=False, condition=None):
         """Return reconstructions, the mean of p(x|z) at what `encode` gives."""
-        return self._p_x(self._at_representatives(x, training, condition)[1]).mean()
+        p_x = self._p_x(self._at_representatives(x, training, condition)[1])
+        return distributions.representative(p_x)
 
     def _at_representatives(self, x, training, condition):
         """Return the layers and the parameters of p(x|z) where each z stands for its q."""
@@ -355,10 +357,11 @@ class LatentVariableModel(GenerativeModel):
 
     def decode(self, z, training=False, condition=None) -> tf.Tensor:
         """Return the mean of p(x|z), `[B, *x_shape]`; images in [0, 1]."""
-        return self.p_x_given_z(tf.cast(z, tf.float32), training, condition).mean()
+        p_x = self.p_x_given_z(tf.cast(z, tf.float32), training, condition)
+        return distributions.representative(p_x)
 
     def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0, condition=None):
-        """Return draws number `index` of the stream `seed`: latents and images.
+        """Return draws number `index` of the stream `seed`: latents, and means or draws of x.
 
         A function of its arguments alone, made of operators that LiteRT has; see
         `tfvae.distributions.draw`.
@@ -380,12 +383,20 @@ class LatentVariableModel(GenerativeModel):
             return distributions.draw(p, layer_seed, index, of_layer)
 
         layers, x_params = self.generate(draw, **conditions.as_argument(c))
-        return self.join([layer.z for layer in layers]), self._p_x(x_params).mean()
+        p_x = self._p_x(x_params)
+        if self.likelihood.draws_values:
+            x = distributions.draw(p_x, draw_seed(seed, _DRAW_OF_X), index)
+        else:
+            x = distributions.representative(p_x)
+        return self.join([layer.z for layer in layers]), x
 
     def sample(self, n: int, seed: int = 0, temperature: float = 1.0, condition=None) -> tf.Tensor:
-        """Return n images, the means of p(x|z) for z ~ p(z), `[n, *x_shape]`.
+        """Return n examples, means of p(x|z) for z ~ p(z), `[n, *x_shape]`.
 
-        The first images of a longer sample are those of a shorter one with the same seed, and the
+        They are draws of x where the likelihood says so, that of a table (`draws_values`); these do
+        not depend on the temperature but through z.
+
+        The first examples of a longer sample are those of a shorter one with the same seed, and the
         exported decoders draw the same ones.
 
         Args:

@@ -4,6 +4,7 @@ Any Keras model can take their place; these are the usual ones, of the sizes tha
 `connect`, `apply` and `conditional` are what models do with a network.
 """
 
+from tfvae.networks.columns import ColumnFeatures
 from tfvae.networks.convolutional import conv_decoder, conv_encoder
 from tfvae.networks.dense import GATED, GatedDense, dense_decoder, dense_encoder
 from tfvae.networks.ends import logit_bias
@@ -36,6 +37,7 @@ from tfvae.networks.wiring import (
 
 __all__ = [
     "GATED",
+    "ColumnFeatures",
     "GatedDense",
     "MeanOfSteps",
     "ObservedSteps",

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import layers
 
+from tfvae.networks.columns import ColumnFeatures
 from tfvae.networks.ends import from_latents, in_order, initial_bias, of_examples, to_params
 
 GATED = "gated"
@@ -58,6 +59,7 @@ def dense_encoder(
     activation="tanh",
     condition_size: int = 0,
     missing: bool = False,
+    features=None,
 ) -> keras.Model:
     """x `[B, *x_shape]` → hidden layers → parameters `[B, params_size]`.
 
@@ -72,8 +74,11 @@ def dense_encoder(
         condition_size: C, the width of a second input for a condition; 0 for none. A label of one
             of C classes comes as a one-hot row.
         missing: whether x may hold missing values, NaN: the first layer is then `ZeroImputation`.
+        features: what is made of the columns of a table, `schema.features()`, missing values among
+            them; see `ColumnFeatures`. None for x as it is.
     """
-    before = [*of_examples(missing), layers.Flatten()]
+    first = [ColumnFeatures(features, missing)] if features else of_examples(missing)
+    before = [*first, layers.Flatten()]
     after = [*(hidden_layer(units, activation) for units in hidden), *to_params(params_size)]
     return in_order(keras.Input(x_shape), before, after, condition_size, "encoder")
 

@@ -12,6 +12,7 @@ from tfvae.checks import integer
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.ondevice import flatfile
 from tfvae.ondevice.benchmark import timed
+from tfvae.schema import Schema
 
 _MAX_BATCH = 256
 
@@ -32,7 +33,9 @@ class Decoder:
 
     Attributes:
         description: what the file says of itself.
-        image_shape: shape of one image.
+        image_shape: shape of one image, or of what else an example is.
+        schema: the `tfvae.schema.Schema` of the table that examples are rows of, whose `decode`
+            gives its columns; None of other data.
         latent_shape: shape of the latents of one image; None in a file with codes.
         code_shape: shape of the codes of one image; None in a file with latents.
         codebook_size: K; codes are from 0 to K − 1. None in a file with latents.
@@ -53,6 +56,7 @@ class Decoder:
         self._name = name
         self.description = flatfile.read_description(content, name)
         self.image_shape = tuple(self.description["image_shape"])
+        self.schema = _schema(self.description, name)
         self.latent_shape = _shape(self.description.get("latent_shape"))
         self.code_shape = _shape(self.description.get("code_shape"))
         self.codebook_size = self.description.get("codebook_size")
@@ -288,6 +292,13 @@ def _to_real(values, how):
         return values
     _, scale, zero_point = how
     return np.float32(scale) * (values.astype(np.float32) - zero_point)
+
+
+def _schema(description, name):
+    try:
+        return Schema.of(description["schema"]) if "schema" in description else None
+    except InvalidArgument as error:
+        raise InvalidFile(f"{name} is damaged: {error} Export it again.") from None
 
 
 def _shape(sizes):

@@ -3,11 +3,18 @@
 from importlib import resources
 from pathlib import Path
 
-from tfvae.config import Config, load_config
+from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, unknown_name
-from tfvae.paths import dataset_kind
+from tfvae.paths import dataset_kind, is_table, kind_of_data
 
-FOR_IMAGES = "vae-images"  # what pictures of one's own are trained with
+# What data of one's own is trained with, by its kind.
+_FOR = {
+    "image": "vae-images",
+    "table": "vae-table",
+    "vector": "vae-vectors",
+    "series": "vae-series",
+    "tokens": "vae-tokens",
+}
 
 
 def names() -> list[str]:
@@ -38,6 +45,15 @@ def load(name: str) -> Config:
         return load_config(path)
 
 
+def for_data(source: str, data: DataConfig) -> str:
+    """Return the name of the recipe for data of one's own, by what it is.
+
+    Raises:
+        InvalidData: it is none, or may be of several kinds.
+    """
+    return _FOR["table" if is_table(source) else kind_of_data(source, data.layout, data.kind)]
+
+
 def stands_for(source: str) -> tuple[str, str]:
     """Return what a word of the command line names: ("recipe" | "config" | "data", source).
 
@@ -56,10 +72,10 @@ def stands_for(source: str) -> tuple[str, str]:
         raise InvalidArgument(
             f"{source} is a run, not data. Continue it with --resume --run-dir {source}."
         )
-    if dataset_kind(source) in ("folder", "arrays", "shard"):
+    if dataset_kind(source) in ("folder", "arrays", "shard", "table"):
         return "data", source
     error = unknown_name("recipe", source, names())
     raise InvalidArgument(
-        f"{error} Or give the path of a folder of images, of an .npy or .npz file, or of a .toml "
-        "file; other data goes with --recipe NAME --dataset DATA."
+        f"{error} Or give the path of a table (.csv, .parquet), of a folder of images, of an .npy "
+        "or .npz file, or of a .toml file; other data goes with --recipe NAME --dataset DATA."
     )

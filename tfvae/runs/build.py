@@ -109,9 +109,24 @@ def _part(registry, name, options):
     return part
 
 
+def _likelihood(options: ModelConfig, splits):
+    """Return the likelihood of a configuration: of a table with its blocks, of tokens with levels."""
+    given = dict(options.likelihood_options)
+    if options.likelihood == "columns" and "blocks" not in given:
+        if splits.schema is None:
+            raise InvalidArgument(
+                f'model.likelihood is "columns", but {splits.name!r} is no table. Name another one '
+                "with --set model.likelihood, or give `blocks` in model.likelihood_options."
+            )
+        given["blocks"] = splits.schema.blocks()
+    if splits.kind == "tokens" and options.likelihood == "categorical":
+        given.setdefault("num_levels", _num_tokens(splits))
+    return likelihoods.get(options.likelihood, **given)
+
+
 def _vae(config, splits):
     options = config.model
-    likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
+    likelihood = _likelihood(options, splits)
     posterior = posteriors.get(options.posterior, **options.posterior_options)
     encoders, decoders = _networks(options, posterior, likelihood, splits)
     common = {"likelihood": likelihood, "seed": config.training.seed}
@@ -119,6 +134,7 @@ def _vae(config, splits):
     if options.prior:
         common["prior"] = priors.get(options.prior, **options.prior_options)
     common["condition"] = splits.condition
+    common["schema"] = splits.schema
     if options.upper_latent_sizes:
         return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
     return VAE(*encoders, *decoders, posterior=posterior, **common)
@@ -126,7 +142,7 @@ def _vae(config, splits):
 
 def _ladder(config, splits):
     options = config.model
-    likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
+    likelihood = _likelihood(options, splits)
     network = {"form": "residual", **options.network_options}
     common = {"condition_size": _condition_size(splits), "options": network}
     common["missing"] = _is_incomplete(likelihood)
@@ -157,6 +173,7 @@ def _ladder(config, splits):
         likelihood=likelihood,
         seed=config.training.seed,
         condition=splits.condition,
+        schema=splits.schema,
     )
 
 
@@ -278,6 +295,17 @@ def _call(function, *args, options, **kwargs):
         ) from None
 
 
+def _num_tokens(splits):
+    return int(splits.train.max_value) + 1
+
+
+def _features(splits):
+    """Return what an encoder makes of the columns of a table, or of tokens; None of other data."""
+    if splits.kind == "tokens":
+        return [_num_tokens(splits)] * splits.shape[0]
+    return None if splits.schema is None else splits.schema.features()
+
+
 def _networks(config: ModelConfig, posterior, likelihood, splits):
     """Return encoders and decoders, one of each for a stochastic layer, from the bottom up."""
     activation = _activation(config.activation)
@@ -293,8 +321,10 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     else:
         options |= {"hidden": config.hidden}
         make_encoder, make_decoder = networks.dense_encoder, networks.dense_decoder
-    missing = _is_incomplete(likelihood)
-    encoders = [make_encoder(splits.shape, _plain(params[0]), missing=missing, **options)]
+    of_x = {"missing": _is_incomplete(likelihood)}
+    if config.network == "dense":
+        of_x["features"] = _features(splits)
+    encoders = [make_encoder(splits.shape, _plain(params[0]), **options, **of_x)]
     decoders = [make_decoder(_plain(shapes[0]), x_params, bias=bias, **options)]
     between = {
         "hidden": config.upper_hidden,

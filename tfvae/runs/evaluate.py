@@ -63,12 +63,12 @@ def load_run(path, assignments: dict):
     """
     config = config_of(path, assignments)
     model, _ = open_model(path)
-    splits = load_data(config)
+    splits = load_data(config, model.schema)
     model.check_data(splits.test.numpy(0, 1), "test")
     return model, config, splits
 
 
-def export_examples(config: Config | None, num_test: int, num_training: int):
+def export_examples(config: Config | None, num_test: int, num_training: int, schema=None):
     """Return (test images to verify an export with, training images to calibrate it with, y).
 
     The last is what is known of the test images, None if nothing is. All are None where the data
@@ -77,7 +77,7 @@ def export_examples(config: Config | None, num_test: int, num_training: int):
     if config is None:
         return None, None, None
     try:
-        splits = load_data(config)
+        splits = load_data(config, schema)
     except TfvaeError as error:
         warnings.warn(
             f"The run's data cannot be loaded, so the export is verified on samples: {error}",

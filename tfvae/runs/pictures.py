@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from tfvae.evaluation import posterior_means
 from tfvae.files import atomic
-from tfvae.images import grid, save_grid
+from tfvae.images import grid, is_picture, save_grid
 from tfvae.models import CodeModel
+from tfvae.runs import tables
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -25,8 +26,8 @@ def draw(run, model, splits, history) -> None:
     """Write curves.png, reconstructions.png, samples.png and a picture of the latents.
 
     That is latent.png, or of a model of codes usage.png; there is no latent.png of a model with a
-    condition, whose samples are of one condition after the other. What is no picture, grey or RGB,
-    cannot be shown.
+    condition, whose samples are of one condition after the other. Of a table it is what
+    `tfvae.runs.tables.draw` writes. What else is no picture, grey or RGB, cannot be shown.
     """
     codes = isinstance(model, CodeModel)
     needs_y = model.trains_on_condition
@@ -34,7 +35,9 @@ def draw(run, model, splits, history) -> None:
     if codes:
         y = splits.test.conditions_of(model, 0, 1000) if needs_y else None
         usage(model, splits.test.numpy(0, 1000), run.path / "usage.png", y)
-    if splits.kind != "image" or splits.shape[-1] not in (1, 3):
+    if model.schema is not None and not codes:
+        tables.draw(run, model, splits, some_conditions(model, splits, 2000))
+    if splits.kind != "image" or not is_picture(splits.shape):
         return
     y = splits.test.conditions_of(model, 0, 32) if needs_y else None
     reconstructions(model, splits.test.numpy(0, 32), run.path / "reconstructions.png", y)

@@ -47,7 +47,7 @@ def train(
     strategy = loop.strategy("training", config.training)
     chief = distribute.is_chief(strategy)
     splits = splits or load_data(config)
-    config = with_networks(config, splits.shape)
+    config = with_networks(config, splits.shape).override({"data.kind": splits.kind})
     run = RunDirectory(run_dir)
     if resume:
         check_epochs("The run", run.path, run.position(), config.training.epochs)
@@ -138,8 +138,13 @@ def _settle_prior(run, model):
         run.forget_code_prior()  # it is of other codes
 
 
-def load_data(config: Config) -> data.Splits:
-    """Load the data of a configuration."""
+def load_data(config: Config, schema: data.Schema | None = None) -> data.Splits:
+    """Load the data of a configuration.
+
+    Args:
+        config: the configuration.
+        schema: of the model that is to see a table; inferred if None.
+    """
     options = config.data
     return data.load(
         options.name,
@@ -153,6 +158,7 @@ def load_data(config: Config) -> data.Splits:
         options.condition,
         options.memory_gb,
         options.kind,
+        schema or options.columns,
     )
 
 

@@ -1,17 +1,23 @@
-"""What the axes of an array mean: pictures, vectors, series or lines of tokens."""
+"""What examples are: pictures, vectors, series or lines of tokens, and how arrays tell."""
 
 import numpy as np
 
-from tfvae.data.source import KINDS, plural
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 
+KINDS = ("image", "vector", "series", "tokens")
 # How the axes of pictures are read: N images, height H, width W, C channels.
 LAYOUTS = ("auto", "NHW", "NHWC", "NCHW")
+_PLURALS = {"image": "images", "vector": "vectors", "tokens": "lines of tokens"}
 _SHAPES = {
     "image": {3: "[N, H, W]", 4: "[N, H, W, C]"},
     "series": {3: "[N, T, C]", 2: "[N, T]"},
     "tokens": {2: "[N, T]"},
 }
+
+
+def plural(kind: str) -> str:
+    """Return what several examples of a kind are called in a message."""
+    return _PLURALS.get(kind, kind)
 
 
 def check_options(layout: str, kind: str, fitted: bool) -> None:

@@ -1,0 +1,229 @@
+"""A table from its file to rows that LiteRT draws, by the command line."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tfvae import data, runs, tables
+from tfvae.errors import TfvaeError
+from tfvae.tools.main import cli
+
+TINY = {
+    "model.hidden": [16],
+    "model.latent_size": 2,
+    "training.epochs": 2,
+    "training.batch_size": 20,
+    "data.columns.price": "positive",
+    "data.columns.note": "ignored",
+    "evaluation.num_samples": 10,
+}
+SIZES = ("large", "medium", "small")
+
+
+def call(*arguments):
+    """Run a verb in this process and return what it printed as JSON."""
+    result = CliRunner().invoke(cli, [*map(str, arguments), "--json"], catch_exceptions=True)
+    if result.exception is not None:
+        raise result.exception
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory):
+    """A CSV with columns of every type."""
+    rng = np.random.default_rng(0)
+    count, z = 200, np.random.default_rng(1).normal(size=200)
+    columns = {
+        "alcohol": np.round(13 + z, 1),
+        "price": np.round(np.exp(z + rng.normal(size=count)) + 0.01, 2),
+        "visits": rng.poisson(np.exp(1.5 + z / 2)),
+        "quality": np.clip(np.round(5 + z), 3, 8).astype(int),
+        "size": tables.as_objects([SIZES[int(k)] for k in np.clip(np.round(z + 1), 0, 2)]),
+        "red": (z > 0).astype(int),
+        "year": np.full(count, 2020),
+        "note": tables.as_objects([f"wine {n}" for n in range(count)]),
+    }
+    path = tmp_path_factory.mktemp("wine") / "wine.csv"
+    tables.write_csv(columns, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(wine):
+    path = wine.parent / "run"
+    options = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    call("train", wine, "--run-dir", path, *options)
+    return path
+
+
+COLUMNS = ["alcohol", "price", "visits", "quality", "size", "red", "year"]
+
+
+def test_a_run_has_rows_and_figures_of_columns(run):
+    names = {path.name for path in run.iterdir()}
+    assert names >= {"columns.png", "correlations.png", "latent.png", "curves.png"}
+    assert names >= {"samples.csv", "reconstructions.csv", "model.keras"}
+    assert not names & {"samples.png", "reconstructions.png"}
+    config = runs.RunDirectory(run).read_config()
+    assert config.data.columns == {"price": "positive", "note": "ignored"}
+    assert config.model.likelihood == "columns"
+
+
+def test_the_device_gives_the_rows_of_keras(run):
+    exported = call("export", run, "--no-report")
+    assert exported["max_abs_error"] < 1e-4
+    own = call("sample", run, "-n", 300, "--seed", 5, "-o", run / "keras.csv")
+    device = call("decode", run, "--sample", 300, "--seed", 5, "-o", run / "device.csv")
+    assert own["num_rows"] == device["num_rows"] == 300
+    of_keras, of_device = rows_of(run / "keras.csv"), rows_of(run / "device.csv")
+    assert list(of_keras[0]) == COLUMNS
+    for column in COLUMNS:
+        given, drawn = ([row[column] for row in rows] for rows in (of_keras, of_device))
+        assert sum(a != b for a, b in zip(given, drawn, strict=True)) <= 1, column
+    assert {row["size"] for row in of_device} <= set(SIZES)
+    assert {row["red"] for row in of_device} <= {"0", "1"}
+    assert {row["year"] for row in of_device} == {"2020"}
+    assert all(float(row["price"]) > 0 for row in of_device)
+    assert len({row["visits"] for row in of_device}) > 3, "draws, not means"
+
+
+def test_rows_of_a_model_are_rows_of_the_schema(run, wine):
+    model, _, splits = runs.load_run(run, {})
+    assert splits.schema == model.schema
+    again = model.schema.encode(model.schema.decode(splits.test.numpy()))
+    np.testing.assert_array_equal(again, splits.test.numpy())
+    examples = data.read_examples(wine, columns=model.schema)
+    assert (len(examples), examples.kind) == (200, "vector")
+
+
+def test_reconstructions_stand_beside_the_rows(run):
+    call("reconstruct", run, "-n", 7)
+    rows = rows_of(run / "reconstructions.csv")
+    assert len(rows) == 7
+    assert list(rows[0])[:3] == ["alcohol", "alcohol (reconstructed)", "price"]
+    assert "year (reconstructed)" not in rows[0]
+    assert {row["size (reconstructed)"] for row in rows} <= set(SIZES)
+
+
+def test_it_is_measured(run):
+    measured = call("evaluate", run)
+    assert np.isfinite(measured["log_likelihood"])
+    assert measured["num_examples"] == 20
+    result = CliRunner().invoke(cli, ["evaluate", str(run)])
+    assert "for each of 20 rows" in result.stdout
+    assert "bits/dim" not in result.stdout
+
+
+def test_standardized_numbers_come_as_an_array(run):
+    call("sample", run, "-n", 4, "-o", run / "x.npy")
+    assert np.load(run / "x.npy").shape == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "-o", "x.png"], "rows of a table go into a name ending in .csv"),
+        (["reconstruct", "-o", "x.png"], "rows of a table go into a name ending in .csv"),
+        (["explore"], "is a model of a table, and the page shows images alone"),
+    ],
+)
+def test_pictures_of_rows_are_refused(run, arguments, message):
+    verb, *rest = arguments
+    with pytest.raises(TfvaeError, match=message):
+        call(verb, run, *rest)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"red": None}, "lacks the column 'red'"),
+        ({"ph": 3.1}, "has the column 'ph', which the schema does not know"),
+        ({"alcohol": "strong"}, "Row 1 of the column 'alcohol' .* 'strong'; expected a number"),
+        ({"alcohol": "inf"}, "Row 1 of the column 'alcohol' .* inf; expected finite"),
+        ({"size": "tiny"}, "Row 1 of the column 'size' .* 'tiny'; expected one of 'large'"),
+        ({"visits": -1}, "Row 1 of the column 'visits' .* '-1'; expected a count"),
+    ],
+)
+def test_another_table_that_does_not_fit_is_refused(run, wine, tmp_path, change, message):
+    columns = dict(tables.read_csv(wine).columns)
+    for name, value in change.items():
+        if value is None:
+            del columns[name]
+        else:
+            columns[name] = tables.as_objects([str(value)] * 200)
+    tables.write_csv(columns, tmp_path / "other.csv")
+    with pytest.raises(TfvaeError, match=message):
+        call("evaluate", run, "--dataset", tmp_path / "other.csv")
+
+
+def test_a_column_may_be_the_condition(wine):
+    path = wine.parent / "conditional"
+    options = {**TINY, "data.condition": "size"}
+    given = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
+    call("train", wine, "--run-dir", path, *given)
+    call("sample", path, "-n", 5, "--condition", 2, "-o", path / "small.csv")
+    rows = rows_of(path / "small.csv")
+    assert list(rows[0]) == COLUMNS
+    assert {row["size"] for row in rows} == {"small"}
+    assert np.isfinite(call("evaluate", path)["log_likelihood"])
+
+
+class TestLoad:
+    def test_a_frame_is_split_and_standardized_by_the_training_rows(self, wine):
+        frame = tables.read_csv(wine).columns
+        splits = data.load(frame, columns={"note": "ignored"})
+        assert (splits.kind, splits.shape, len(splits.train)) == ("vector", (6,), 160)
+        np.testing.assert_allclose(splits.train.numpy()[:, 0].mean(), 0, atol=1e-6)
+        assert abs(splits.test.numpy()[:, 0].mean()) > 1e-3
+        again = data.load(str(wine), columns={"note": "ignored"})
+        np.testing.assert_array_equal(again.test.numpy(), splits.test.numpy())
+
+    def test_a_folder_of_tables_has_their_splits(self, wine, tmp_path):
+        lines = wine.read_text().splitlines(keepends=True)
+        for name, start, stop in (("train-0", 1, 60), ("train-1", 60, 120), ("test", 120, 201)):
+            (tmp_path / f"{name}.csv").write_text("".join([lines[0], *lines[start:stop]]))
+        splits = data.load(str(tmp_path), columns={"note": "ignored"})
+        assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [108, 11, 81]
+
+    def test_a_parquet_file_of_values_is_a_table(self, wine, tmp_path):
+        pytest.importorskip("pyarrow")
+        from pyarrow import csv as arrow_csv
+        from pyarrow import parquet
+
+        parquet.write_table(arrow_csv.read_csv(wine), tmp_path / "wine.parquet")
+        splits = data.load(str(tmp_path / "wine.parquet"), columns={"note": "ignored"})
+        text = data.load(str(wine), columns={"note": "ignored"})
+        assert splits.schema == text.schema
+        np.testing.assert_array_equal(splits.test.numpy(), text.test.numpy())
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({}, "The column 'note' .* 200 different texts"),
+            ({"columns": {"colour": "ignored"}}, "Unknown column 'colour'"),
+            ({"binarization": "static"}, "Binarization is for pictures"),
+            ({"resize": (8, 8)}, "are for pictures"),
+            ({"condition": "colour"}, "has no column 'colour', which data.condition names"),
+            ({"kind": "series"}, r"a table, .* 'series'"),
+        ],
+    )
+    def test_options_that_do_not_fit_a_table_are_refused(self, wine, options, message):
+        with pytest.raises(TfvaeError, match=message):
+            data.load(str(wine), **options)
+
+    def test_columns_of_what_is_no_table_are_refused(self):
+        with pytest.raises(TfvaeError, match="describes the columns of a table, and 'digits' is"):
+            data.load("digits", columns={"a": "count"})
+
+    def test_a_cell_that_is_missing_is_named(self):
+        frame = {"a": [*range(11), None], "b": np.arange(12) / 7}
+        with pytest.raises(TfvaeError, match="Row 12 of the column 'a' .* is empty"):
+            data.load(frame)

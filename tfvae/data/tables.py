@@ -1,0 +1,110 @@
+"""Tables as the parts of a dataset: files, folders of them, and frames."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfvae import tables
+from tfvae.data.shards import by_split
+from tfvae.data.splits import NAMES, Part, Splits
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.paths import is_text_table
+from tfvae.schema import Schema
+
+
+def read_table(path: Path) -> tables.Table:
+    """Return the table in a CSV or Parquet file.
+
+    Raises:
+        InvalidData: it cannot be read.
+    """
+    return (tables.read_csv if is_text_table(path.name) else tables.read_parquet)(path)
+
+
+def open_tables(
+    found: dict[str, tables.Table], columns, condition: str
+) -> tuple[dict[str, Part], Schema]:
+    """Return the parts of a dataset, not standardized yet, and the schema of its columns.
+
+    Args:
+        found: the tables by split, or one.
+        columns: a `Schema` to read them by; or what is to be other than inferred, see
+            `Schema.inferred`.
+        condition: the column that becomes the condition, "" for none.
+
+    Raises:
+        InvalidData: columns that are not clear, differ between the splits, or do not fit.
+        InvalidArgument: a description of columns that cannot be used.
+    """
+    schema = columns if isinstance(columns, Schema) else _inferred(found, columns or {}, condition)
+    parts = {}
+    for split, table in found.items():
+        x = schema.measured(table)
+        parts[split] = Part(x, schema.conditions(table), "vector")
+    return parts, schema
+
+
+def standardized(splits: Splits, schema: Schema, is_fitted: bool) -> Splits:
+    """Return splits of x, by the statistics of the training rows if the schema has none yet."""
+    if not is_fitted:
+        schema = schema.fitted(splits.train.values)
+    parts = {}
+    for split in NAMES:
+        part = getattr(splits, split)
+        x = schema.standardized(part.values)
+        parts[split] = dataclasses.replace(part, values=x, schema=schema)
+    return Splits(splits.name, **parts)
+
+
+def tables_in(folder: Path, paths: list[str]) -> dict[str, tables.Table]:
+    """Return the tables of a folder by split, those of one split one after the other.
+
+    Raises:
+        InvalidData: they cannot be read, or differ in their columns.
+    """
+    found = {}
+    for split, mine in by_split(folder, paths).items():
+        read = [read_table(folder / path) for path in mine]
+        found[split] = _joined(f"{folder}", read)
+    return found
+
+
+def _joined(name, parts):
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts:
+        if set(part.columns) != set(first.columns):
+            other = sorted(set(part.columns) ^ set(first.columns))
+            raise InvalidData(
+                f"{part.name} and {first.name} differ in the columns {', '.join(other[:6])}; "
+                "expected the same ones."
+            )
+    columns = {}
+    for key in first.columns:
+        values = [part.columns[key] for part in parts]
+        if len({v.dtype for v in values}) > 1:
+            raise InvalidData(
+                f"The column {key!r} of {name} holds texts in one file and numbers in another; "
+                "expected one type."
+            )
+        columns[key] = np.concatenate(values)
+    return tables.Table(name, columns, first.orders)
+
+
+def _inferred(found, columns, condition):
+    whole = _joined(" and ".join(t.name for t in found.values()), list(found.values()))
+    if condition:
+        if condition not in whole.columns:
+            raise InvalidData(
+                f"{whole.name} has no column {condition!r}, which data.condition names; it has "
+                f"{', '.join(whole.columns)}."
+            )
+        if condition in columns:
+            raise InvalidArgument(
+                f"The column {condition!r} is the condition, and data.columns describes it too. "
+                "Leave one of them out."
+            )
+        columns = {**columns, condition: "condition"}
+    return Schema.inferred(whole, columns)

@@ -1,0 +1,51 @@
+"""What an encoder makes of the columns of a table."""
+
+import itertools
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("tfvae")
+class ColumnFeatures(layers.Layer):
+    """The numbers of columns as features: x `[B, ..., D]` → `[B, ..., F]`.
+
+    Args:
+        features: for each column, "number" (as it is), "count" (log(1 + x)), or a number L of
+            categories, whose levels k / (L − 1) become L numbers, one of them 1. What
+            `features()` of a `tfvae.data.Schema` returns. Missing values, NaN, become zeros.
+    """
+
+    def __init__(self, features, **kwargs):
+        super().__init__(**kwargs)
+        self.features = list(features)
+
+    def call(self, x):
+        """Return the features, side by side in the order of the columns."""
+        parts, place = [], 0
+        for feature, count in _runs(self.features):
+            columns = x[..., place : place + count]
+            place += count
+            if isinstance(feature, int):
+                level = columns * (feature - 1)
+                parts.append(
+                    ops.cast(ops.abs(level - ops.arange(feature, dtype="float32")) < 0.5, x.dtype)
+                )
+                continue
+            known = ops.where(ops.isnan(columns), ops.zeros_like(columns), columns)
+            parts.append(ops.log1p(known) if feature == "count" else known)
+        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the output."""
+        size = sum(feature if isinstance(feature, int) else 1 for feature in self.features)
+        return (*input_shape[:-1], size)
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {**super().get_config(), "features": self.features}
+
+
+def _runs(features):
+    """Yield (feature, how many columns that stand together have it)."""
+    return ((feature, len(list(same))) for feature, same in itertools.groupby(features))
