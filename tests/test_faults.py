@@ -366,8 +366,8 @@ taken = memory._fields("/proc/self/status")["VmSize"]
 resource.setrlimit(resource.RLIMIT_AS, 2 * (taken + (2 << 30),))
 if sys.argv[1] == "numpy":
     import numpy
-    from tfvae import images
-    images.save = lambda *_: numpy.ones(10**10)
+    from tfvae import outputs
+    outputs.save = lambda *_: numpy.ones(10**10)
     sys.argv[1:] = ["sample", "vae"]
 else:
     memory.check_request = lambda *_: None  # what an estimate lets through

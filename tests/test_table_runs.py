@@ -122,6 +122,13 @@ def test_it_is_measured(run):
     assert "bits/dim" not in result.stdout
 
 
+def test_rows_of_a_file_are_scored_by_column(run, wine):
+    call("score", run, wine, "-n", 5, "--num-samples", 10, "-o", run / "scores.csv")
+    rows = rows_of(run / "scores.csv")
+    assert len(rows) == 5
+    assert {"log_likelihood", "reconstruction_alcohol", "reconstruction_red"} <= set(rows[0])
+
+
 def test_standardized_numbers_come_as_an_array(run):
     call("sample", run, "-n", 4, "-o", run / "x.npy")
     assert np.load(run / "x.npy").shape == (4, 6)
@@ -225,5 +232,5 @@ class TestLoad:
 
     def test_a_cell_that_is_missing_is_named(self):
         frame = {"a": [*range(11), None], "b": np.arange(12) / 7}
-        with pytest.raises(TfvaeError, match="Row 12 of the column 'a' .* is empty"):
+        with pytest.raises(TfvaeError, match=r"Row 12 of the column 'a' .* is empty"):
             data.load(frame)

@@ -42,8 +42,8 @@ def score(
 ):
     """Score the examples in FILE by a RUN (or a .keras file): log p(x) of each, in a CSV.
 
-    FILE is a folder of images, or an .npy or .npz file of one array; by default it is the test
-    split of RUN. Beside log p(x) stand its standard error, the ELBO, reconstruction and KL. A model
+    FILE is a table, a folder of images, or an .npy or .npz file of one array; by default it is
+    the test split of RUN. Beside log p(x) stand its standard error, the ELBO, reconstruction and KL. A model
     with a condition takes that of the test split from RUN, and that of FILE from --condition.
     """
     condition = condition_of(condition)
@@ -61,8 +61,10 @@ def score(
     from tfvae.runs import load_data, open_model, scores
 
     model, config = open_model(run)
-    splits = load_data(config) if examples is None or false_alarm_rate is not None else None
-    split = splits.test if examples is None else scores.read_as_run(examples, config)
+    needs_splits = examples is None or false_alarm_rate is not None
+    splits = load_data(config, model.schema) if needs_splits else None
+    read = scores.read_as_run
+    split = splits.test if examples is None else read(examples, config, model.schema)
     split = split if num is None else split.first(num)
     measure = {"num_samples": num_samples, "seed": seed}
     limit = None
@@ -71,7 +73,8 @@ def score(
         ordinary = evaluation.score(model, splits.validation, **measure)
         limit = evaluation.threshold(ordinary.log_likelihood, false_alarm_rate)
     found = evaluation.score(model, split, condition=condition, **measure)
-    scores.write_table(output, found, scores.names_of(examples, len(found)), limit)
+    names = scores.names_of(examples, len(found))
+    scores.write_table(output, found, names, limit, model.schema)
     if by_value is not None:
         scores.write_shares(by_value, found)
     values = {"path": str(output), **found.summary()}

@@ -110,7 +110,7 @@ def _part(registry, name, options):
 
 
 def _likelihood(options: ModelConfig, splits):
-    """Return the likelihood of a configuration: of a table with its blocks, of tokens with levels."""
+    """Return the likelihood of a configuration, for the columns of a table or for tokens."""
     given = dict(options.likelihood_options)
     if options.likelihood == "columns" and "blocks" not in given:
         if splits.schema is None:

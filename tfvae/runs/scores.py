@@ -17,19 +17,21 @@ from tfvae.files import atomic
 _OF_A_FILE = 3  # the number of a split, for noise other than that of training, validation and test
 
 
-def read_as_run(path: Path, config: Config | None) -> data.Examples:
+def read_as_run(path: Path, config: Config | None, schema=None) -> data.Examples:
     """Return the examples of a file or a folder, read as a run read its own.
 
     Args:
-        path: a folder of images, or an `.npy` or `.npz` file of one array.
+        path: a folder of images, a table, or an `.npy` or `.npz` file of one array.
         config: the run's; None for the defaults.
+        schema: of the model, by which a table is read.
 
     Raises:
         InvalidArgument: an option of the run that its examples do not take.
         InvalidData: there is no such path, or it holds something else.
     """
     own = DataConfig() if config is None else config.data
-    examples = data.read_examples(path, own.layout, own.resize, own.crop, own.memory_gb, own.kind)
+    options = own.layout, own.resize, own.crop, own.memory_gb, own.kind
+    examples = data.read_examples(path, *options, schema)
     if own.binarization == "none":
         return examples
     drawn = binarized(examples, config.training.seed, _OF_A_FILE)
@@ -43,7 +45,9 @@ def names_of(path: Path | None, count: int) -> list:
     return list(range(count))
 
 
-def write_table(path: Path, scores: Scores, names: list, limit: float | None = None) -> None:
+def write_table(
+    path: Path, scores: Scores, names: list, limit: float | None = None, schema=None
+) -> None:
     """Write scores as a CSV: a row for each example, a column for each of `Scores.columns`.
 
     Vectors have a column more for the share that each of their values has in the reconstruction.
@@ -54,11 +58,13 @@ def write_table(path: Path, scores: Scores, names: list, limit: float | None = N
         names: of the examples, the first column.
         limit: the score below which an example is an anomaly, for a last column of 0 and 1; None
             for no such column.
+        schema: of the table that the examples are rows of, for the names of its columns.
     """
     columns = {"example": names, **scores.columns()}
     shares = scores.reconstruction_by_value
     if shares is not None and shares.ndim == 2:
-        columns |= {f"reconstruction_{number}": of for number, of in enumerate(shares.T)}
+        labels = range(len(shares.T)) if schema is None else [c.name for c in schema.in_x]
+        columns |= {f"reconstruction_{x}": of for x, of in zip(labels, shares.T, strict=True)}
     if limit is not None:
         columns["anomaly"] = (scores.log_likelihood < limit).astype(int)
     texts = [_texts(values) for values in columns.values()]
