@@ -375,3 +375,16 @@ class TestResidual:
 
 def kernels(network):
     return [w.shape for w in network.weights if w.path.endswith("kernel")]
+
+
+def test_features_of_columns():
+    layer = networks.ColumnFeatures(["number", "number", "count", 3, 3, "number"])
+    x = np.array([[0.5, -1, 7, 0.5, 1, 2], [np.nan, 1, np.nan, np.nan, 0, 0]], np.float32)
+    expected = [
+        [0.5, -1, np.log(8), 0, 1, 0, 0, 0, 1, 2],
+        [0, 1, 0, 0, 0, 0, 1, 0, 0, 0],
+    ]
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-6)
+    assert layer.compute_output_shape((None, 6)) == (None, 10)
+    again = networks.ColumnFeatures.from_config(layer.get_config())
+    np.testing.assert_array_equal(again(x[:1]), layer(x[:1]))

@@ -10,6 +10,8 @@ from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.schema import Schema
 
+BUNDLED = ("digits", "wine")  # data that scikit-learn brings
+
 
 def stored_schema(path: str | Path) -> Schema | None:
     """Return the schema that a model was saved with, of a run or a `.keras` file; None without one.
@@ -48,9 +50,10 @@ def is_text_table(name: str) -> bool:
 
 
 def dataset_kind(name: str) -> str:
-    """Return what a name stands for: "digits", "arrays", "table", "folder", "shard" or "tfds".
+    """Return what a name stands for.
 
-    A Parquet file, which may be a table too, is a shard.
+    That is "digits", "wine", "arrays", "table", "folder", "shard" or "tfds"; a Parquet file, which
+    may be a table too, is a shard.
 
     Raises:
         InvalidArgument: there is no name.
@@ -59,11 +62,11 @@ def dataset_kind(name: str) -> str:
     if not name:
         raise InvalidArgument(
             "There is no data: give the path of a table (.csv, .parquet), of a folder of images "
-            "or shards or of an .npy or .npz file, 'digits', or the name of a TFDS dataset "
+            "or shards or of an .npy or .npz file, 'digits', 'wine', or the name of a TFDS dataset "
             "(--dataset)."
         )
-    if name == "digits":
-        return "digits"
+    if name in BUNDLED:
+        return name
     path = Path(name)
     is_arrays, is_table = path.suffix in (".npy", ".npz"), is_text_table(name)
     if path.is_dir() and not is_arrays:

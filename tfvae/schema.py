@@ -19,6 +19,7 @@ _FEW = 10  # so many whole numbers are levels, not measurements
 _MOST_CATEGORIES = 50
 _MOST_DECIMALS = 9
 _LARGEST_COUNT = 2**24  # up to which float32 holds every whole number
+_LARGEST_DRAWN = 500  # up to which counts are inferred: draws of them end at twice as many
 _MOST_COLUMNS = 100_000
 
 
@@ -148,8 +149,8 @@ class Schema:
         """Return the schema of a table, without statistics.
 
         Texts are categories, in alphabetical order unless the frame has one; numbers are numeric,
-        but for whole ones: of at most ten values they are ordinal (0 and 1: categorical), and of at
-        least 0, with 0 among them, counts. A column of one value is constant.
+        but for whole ones: of at most ten values they are ordinal (0 and 1: categorical), and from
+        0 up to 500, with 0 among them, counts. A column of one value is constant.
 
         Args:
             data: what `tfvae.tables.of_data` takes.
@@ -477,7 +478,7 @@ def _type_of_numbers(levels, is_whole):
         return "numeric"
     if len(levels) <= _FEW:
         return "categorical" if list(levels) == [0, 1] else "ordinal"
-    return "count" if levels[0] == 0 and levels[-1] <= _LARGEST_COUNT else "numeric"
+    return "count" if levels[0] == 0 and levels[-1] <= _LARGEST_DRAWN else "numeric"
 
 
 def _is_index(values):

@@ -144,7 +144,7 @@ def absolute_paths(assignments: dict) -> dict:
     paths = {}
     for key in ("data.data_dir", "data.name"):
         value = assignments.get(key)
-        is_path = isinstance(value, str) and value and value != "digits"
+        is_path = isinstance(value, str) and value and value not in paths.BUNDLED
         if is_path and Path(value).exists():
             paths[key] = str(Path(value).resolve())
     return {**assignments, **paths}

@@ -43,8 +43,9 @@ def score(
     """Score the examples in FILE by a RUN (or a .keras file): log p(x) of each, in a CSV.
 
     FILE is a table, a folder of images, or an .npy or .npz file of one array; by default it is
-    the test split of RUN. Beside log p(x) stand its standard error, the ELBO, reconstruction and KL. A model
-    with a condition takes that of the test split from RUN, and that of FILE from --condition.
+    the test split of RUN. Beside log p(x) stand its standard error, the ELBO, reconstruction and
+    KL. A model with a condition takes that of the test split from RUN, and that of FILE from
+    --condition.
     """
     condition = condition_of(condition)
     paths.check_model(run)

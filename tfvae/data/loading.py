@@ -45,8 +45,9 @@ def load(
 
     Args:
         name: a pandas or polars frame, or a dictionary `{column: values}`; the path of a CSV or
-            Parquet file of such a table, or of a folder of them; "digits" (1,797 handwritten digits
-            of 8×8 pixels and 17 grey levels, bundled with scikit-learn); the name of a TFDS
+            Parquet file of such a table, or of a folder of them; "wine" (178 wines, 13 measurements
+            of each and the cultivar) or "digits" (1,797 handwritten digits of 8×8 pixels and 17
+            grey levels), which scikit-learn brings; the name of a TFDS
             dataset; or the path of an `.npy` or `.npz` file, of a folder of images, or of a folder
             of shards: `.npy`, TFRecord, ArrayRecord, Arrow or Parquet files. A folder of images may
             hold `train/`, `validation/` and `test/`; an `.npz` may hold arrays of these names;
@@ -128,6 +129,8 @@ def _tables(name):
         return {"x": of_data(name)}
     path = Path(name)
     source = dataset_kind(str(name))
+    if source == "wine":
+        return {"x": _wine()}
     if source == "table" or (source == "shard" and is_table(path)):
         return {"x": read_table(path)}
     if source == "folder":
@@ -292,6 +295,16 @@ def _check_unit_range(splits):
                 f"{splits.name!r} has values from {low:g} to {high:g}; binarization expects "
                 "intensities in [0, 1]. Rescale the data, or use binarization 'none'."
             )
+
+
+def _wine():
+    """Return 178 wines of three cultivars, with 13 measurements each."""
+    from sklearn.datasets import load_wine
+
+    wine = load_wine()
+    columns = dict(zip(wine.feature_names, wine.data.T, strict=True))
+    names = [str(wine.target_names[number]) for number in wine.target]
+    return of_data({**columns, "cultivar": names}, "wine")
 
 
 def _digits(fit, condition):

@@ -1,0 +1,93 @@
+"""Draws that a device repeats follow the distributions that they are of."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfvae import distributions, likelihoods
+from tfvae.random import make_seed
+
+tfd = tfp.distributions
+COUNT = 4000
+CASES = {
+    "normal": (tfd.Normal(1.0, 2.0), scipy.stats.norm(1, 2)),
+    "log-normal": (tfd.LogNormal(0.5, 0.7), scipy.stats.lognorm(0.7, scale=np.exp(0.5))),
+    "student t": (tfd.StudentT(3.0, 1.0, 2.0), scipy.stats.t(3, 1, 2)),
+    "poisson": (tfd.Poisson(3.0), scipy.stats.poisson(3)),
+    "poisson, large": (tfd.Poisson(300.0), scipy.stats.poisson(300)),
+    "negative binomial": (
+        tfd.NegativeBinomial(0.7, probs=0.8, require_integer_total_count=False),
+        scipy.stats.nbinom(0.7, 0.2),
+    ),
+}
+
+
+def drawn(distribution, count=COUNT, temperature=1.0):
+    index = tf.range(count)
+    return distributions.draw(distribution, make_seed(3), index, temperature).numpy()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_independent_values_have_their_distribution_function(case):
+    """At nine quantiles, the share of 8000 draws below is within 4 standard errors."""
+    of_one, expected = CASES[case]
+    values = drawn(_two(of_one))
+    assert values.shape == (COUNT, 2)
+    for level in np.linspace(0.1, 0.9, 9):
+        value = expected.ppf(level)
+        share, exact = np.mean(values <= value + 1e-6), expected.cdf(value)
+        assert abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / values.size), level
+
+
+def _two(distribution):
+    """Return two independent values of a distribution."""
+    names = {
+        tfd.Normal: ("loc", "scale"),
+        tfd.LogNormal: ("loc", "scale"),
+        tfd.StudentT: ("df", "loc", "scale"),
+        tfd.Poisson: ("rate",),
+        tfd.NegativeBinomial: ("total_count", "probs"),
+    }[type(distribution)]
+    given = {name: np.full(2, getattr(distribution, name), np.float32) for name in names}
+    if isinstance(distribution, tfd.NegativeBinomial):
+        given["logits"] = np.log(given["probs"] / (1 - given.pop("probs")))
+        given["require_integer_total_count"] = False
+    return tfd.Independent(type(distribution)(**given), 1)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "ordinal"])
+def test_levels_have_their_masses(name, rng):
+    options = {} if name == "bernoulli" else {"num_levels": 4}
+    likelihood = likelihoods.get(name, **options)
+    params = rng.normal(size=(1, likelihood.params_size(3))).astype(np.float32)
+    distribution = likelihood(tf.repeat(tf.constant(params), COUNT, axis=0))
+    levels = np.linspace(0, 1, likelihood.num_levels, dtype=np.float32)
+    each = np.repeat(levels[:, np.newaxis], 3, axis=1)
+    one = likelihood(tf.constant(params))
+    masses = np.exp(distributions.log_prob_by_value(one, each))  # [L, 3]
+    np.testing.assert_allclose(masses.sum(0), 1, rtol=1e-5)
+    values = drawn(distribution)
+    shares = np.stack([np.mean(np.isclose(values, level), axis=0) for level in levels])
+    assert np.all(np.abs(shares - masses) < 4.5 * np.sqrt(masses * (1 - masses) / COUNT) + 1e-3)
+    np.testing.assert_allclose(drawn(distribution, temperature=0.0), distribution.mode())
+    best = levels[np.argmax(masses, axis=0)]
+    np.testing.assert_allclose(distribution.mode()[0], best)
+
+
+def test_columns_draw_each_block_from_a_stream_of_its_own():
+    table = likelihoods.Columns([("normal", 1), ("normal", 1), ("bernoulli", 1)])
+    values = drawn(table(tf.zeros([500, 3])), 500)
+    assert values.shape == (500, 3)
+    assert abs(np.corrcoef(values.T)[0, 1]) < 0.2
+    assert set(values[:, 2]) == {0.0, 1.0}
+    again = distributions.draw(table(tf.zeros([1, 3])), make_seed(3), tf.constant([7]))
+    np.testing.assert_array_equal(again[0], values[7])
+
+
+def test_the_representative_of_columns_is_a_level_or_a_mean():
+    table = likelihoods.Columns([("normal", 1), ("categorical", 1, {"num_levels": 3})])
+    params = tf.constant([[0.3, 1.0, 0.0, 0.9]])
+    np.testing.assert_allclose(distributions.representative(table(params)), [[0.3, 0.0]])
+    assert 0.3 < table(params).mean()[0, 1] < 0.7, "the mean of categories is none"
