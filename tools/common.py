@@ -141,13 +141,13 @@ def kind_of_run(run: Path) -> str:
 
 def absolute_paths(assignments: dict) -> dict:
     """Make data paths absolute, so that the run can be used from another folder."""
-    paths = {}
+    found = {}
     for key in ("data.data_dir", "data.name"):
         value = assignments.get(key)
         is_path = isinstance(value, str) and value and value not in paths.BUNDLED
         if is_path and Path(value).exists():
-            paths[key] = str(Path(value).resolve())
-    return {**assignments, **paths}
+            found[key] = str(Path(value).resolve())
+    return {**assignments, **found}
 
 
 def refuse_changes(assignments: dict, epochs: str, what: str) -> None:

@@ -27,10 +27,10 @@ class ColumnFeatures(layers.Layer):
             columns = x[..., place : place + count]
             place += count
             if isinstance(feature, int):
-                level = columns * (feature - 1)
-                parts.append(
-                    ops.cast(ops.abs(level - ops.arange(feature, dtype="float32")) < 0.5, x.dtype)
-                )
+                level = columns[..., None] * (feature - 1)
+                chosen = ops.abs(level - ops.arange(feature, dtype=x.dtype)) < 0.5
+                shape = (*ops.shape(columns)[:-1], count * feature)
+                parts.append(ops.reshape(ops.cast(chosen, x.dtype), shape))
                 continue
             known = ops.where(ops.isnan(columns), ops.zeros_like(columns), columns)
             parts.append(ops.log1p(known) if feature == "count" else known)
