@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,22 @@ def test_a_column_may_be_the_condition(wine):
     assert list(rows[0]) == COLUMNS
     assert {row["size"] for row in rows} == {"small"}
     assert np.isfinite(call("evaluate", path)["log_likelihood"])
+
+
+def test_the_three_commands_of_the_page_run(wine, tmp_path, monkeypatch):
+    """As they stand in docs/tables.md, with a shorter training of fewer columns."""
+    page = Path(__file__).parents[1] / "docs" / "tables.md"
+    commands = page.read_text(encoding="utf-8").split("```\n")[1].splitlines()
+    assert [command.split()[1] for command in commands] == ["train", "export", "decode"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wine.csv").write_bytes(wine.read_bytes())
+    short = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    more = {"train": short, "export": ["--no-report"], "decode": []}
+    for command in commands:
+        _, verb, *arguments = command.split()
+        call(verb, *arguments, *more[verb])
+    rows = rows_of("rows.csv")
+    assert (len(rows), list(rows[0])) == (1000, COLUMNS)
 
 
 class TestLoad:
