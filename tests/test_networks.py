@@ -386,5 +386,8 @@ def test_features_of_columns():
     ]
     np.testing.assert_allclose(layer(x), expected, rtol=1e-6)
     assert layer.compute_output_shape((None, 6)) == (None, 10)
+    masked = networks.ColumnFeatures(layer.features, append_mask=True)
+    np.testing.assert_array_equal(masked(x)[:, 10:], ~np.isnan(x))
+    assert masked.compute_output_shape((None, 6)) == (None, 16)
     again = networks.ColumnFeatures.from_config(layer.get_config())
     np.testing.assert_array_equal(again(x[:1]), layer(x[:1]))

@@ -144,20 +144,8 @@ def _load_table(name, found, columns, condition, seed, binarization):
     if binarization != "none":
         raise InvalidArgument("Binarization is for pictures, not for tables. Leave it 'none'.")
     parts, schema = open_tables(found, columns, condition)
-    for split, part in parts.items():
-        _refuse_missing(schema, part.values, found[split].name)
     name = "the table" if is_frame(name) else str(name)
     return standardized(join(name, parts, seed, fill=True), schema, isinstance(columns, Schema))
-
-
-def _refuse_missing(schema, measured, name):
-    gone = np.isnan(measured)
-    if gone.any():
-        row, place = np.unravel_index(np.argmax(gone), gone.shape)
-        raise InvalidData(
-            f"Row {row + 1} of the column {schema.in_x[place].name!r} of {name} is empty, one of "
-            f"{gone.sum()} cells; expected a value. Fill them in, or leave these rows out."
-        )
 
 
 def read_examples(
@@ -202,8 +190,6 @@ def _read_table(found, columns):
     (part,) = parts.values()
     if not isinstance(columns, Schema):
         schema = schema.fitted(part.values)
-    (table,) = found.values()
-    _refuse_missing(schema, part.values, table.name)
     x = schema.standardized(part.values)
     return Examples(x, conditions=part.conditions, kind="vector", schema=schema)
 

@@ -35,6 +35,12 @@ class Splits:
         return self.train.kind
 
     @property
+    def has_missing(self) -> bool:
+        """Whether values of a table are missing, NaN."""
+        parts = (self.train, self.validation, self.test)
+        return self.schema is not None and any(np.isnan(part.values).any() for part in parts)
+
+    @property
     def schema(self) -> Schema | None:
         """The columns of a table, with the statistics of the training rows; else None."""
         return self.train.schema

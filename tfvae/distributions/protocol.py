@@ -105,7 +105,10 @@ def log_prob_by_value(distribution, x) -> tf.Tensor:
         InvalidArgument: a distribution of another kind.
     """
     if hasattr(distribution, "log_prob_by_value"):
-        return distribution.log_prob_by_value(tf.convert_to_tensor(x, tf.float32))
+        by_value = distribution.log_prob_by_value(tf.convert_to_tensor(x, tf.float32))
+        event = distribution.event_shape.as_list()
+        by_value.set_shape([*[None] * (by_value.shape.rank - len(event)), *event])
+        return by_value
     # Not an instance of tfd.Independent where what it holds is of a class of our own.
     is_independent = hasattr(distribution, "reinterpreted_batch_ndims")
     if is_independent and distribution.distribution.event_shape.rank == 0:

@@ -69,6 +69,10 @@ class Observed(Likelihood):
         return self.likelihood.is_density
 
     @property
+    def draws_values(self):  # noqa: D102
+        return self.likelihood.draws_values
+
+    @property
     def unbounded(self):
         """The unbounded parameters of the likelihood of complete examples."""
         return self.likelihood.unbounded
@@ -219,3 +223,11 @@ class _Observed(tfd.Distribution):
 
     def _mean(self):
         return self.complete.mean()
+
+    def representative(self):
+        """Return what stands for complete examples."""
+        return distributions.representative(self.complete)
+
+    def draw(self, seed, index, temperature=1.0):
+        """Return draws number `index` of complete examples."""
+        return distributions.draw(self.complete, seed, index, temperature)

@@ -14,11 +14,13 @@ class ColumnFeatures(layers.Layer):
         features: for each column, "number" (as it is), "count" (log(1 + x)), or a number L of
             categories, whose levels k / (L − 1) become L numbers, one of them 1. What
             `features()` of a `tfvae.data.Schema` returns. Missing values, NaN, become zeros.
+        append_mask: whether a mask `[B, ..., D]` follows, 1 for an observed value and 0 for a
+            missing one.
     """
 
-    def __init__(self, features, **kwargs):
+    def __init__(self, features, append_mask: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self.features = list(features)
+        self.features, self.append_mask = list(features), append_mask
 
     def call(self, x):
         """Return the features, side by side in the order of the columns."""
@@ -34,16 +36,19 @@ class ColumnFeatures(layers.Layer):
                 continue
             known = ops.where(ops.isnan(columns), ops.zeros_like(columns), columns)
             parts.append(ops.log1p(known) if feature == "count" else known)
+        if self.append_mask:
+            parts.append(ops.cast(ops.logical_not(ops.isnan(x)), x.dtype))
         return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the output."""
         size = sum(feature if isinstance(feature, int) else 1 for feature in self.features)
-        return (*input_shape[:-1], size)
+        return (*input_shape[:-1], size + self.append_mask * len(self.features))
 
     def get_config(self):
         """Return the constructor arguments."""
-        return {**super().get_config(), "features": self.features}
+        own = {"features": self.features, "append_mask": self.append_mask}
+        return {**super().get_config(), **own}
 
 
 def _runs(features):

@@ -121,7 +121,10 @@ def _likelihood(options: ModelConfig, splits):
         given["blocks"] = splits.schema.blocks()
     if splits.kind == "tokens" and options.likelihood == "categorical":
         given.setdefault("num_levels", _num_tokens(splits))
-    return likelihoods.get(options.likelihood, **given)
+    likelihood = likelihoods.get(options.likelihood, **given)
+    if splits.has_missing and not _is_incomplete(likelihood):
+        return likelihoods.Observed(likelihood)
+    return likelihood
 
 
 def _vae(config, splits):

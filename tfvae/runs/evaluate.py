@@ -2,9 +2,11 @@
 
 import warnings
 
+import numpy as np
+
 from tfvae.config import Config
 from tfvae.data import Splits
-from tfvae.errors import TfvaeError, TfvaeWarning
+from tfvae.errors import InvalidData, TfvaeError, TfvaeWarning
 from tfvae.evaluation import active_units, code_measures, log_likelihood
 from tfvae.models import CodeModel
 from tfvae.paths import config_of
@@ -64,6 +66,14 @@ def load_run(path, assignments: dict):
     config = config_of(path, assignments)
     model, _ = open_model(path)
     splits = load_data(config, model.schema)
+    if splits.has_missing and model.likelihood.complete() is model.likelihood:
+        gone = np.isnan(splits.test.values).sum(axis=0)
+        column = splits.schema.in_x[int(np.argmax(gone))].name
+        raise InvalidData(
+            f"{splits.name} has empty cells, {gone.max()} of the test rows in the column {column!r} "
+            "for instance, and the model was trained on a table without. Fill them in, leave these "
+            "rows out, or train on a table that has some."
+        )
     model.check_data(splits.test.numpy(0, 1), "test")
     return model, config, splits
 
