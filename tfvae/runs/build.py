@@ -120,7 +120,9 @@ def _likelihood(options: ModelConfig, splits):
             )
         given["blocks"] = splits.schema.blocks()
     if splits.kind == "tokens" and options.likelihood == "categorical":
-        given.setdefault("num_levels", _num_tokens(splits))
+        # In a product, whose samples are tokens, and not means of their numbers.
+        block = (options.likelihood, splits.shape[0], {"num_levels": _num_tokens(splits), **given})
+        return likelihoods.Columns([block])
     likelihood = likelihoods.get(options.likelihood, **given)
     if splits.has_missing and not _is_incomplete(likelihood):
         return likelihoods.Observed(likelihood)

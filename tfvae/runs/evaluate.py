@@ -70,7 +70,7 @@ def load_run(path, assignments: dict):
         gone = np.isnan(splits.test.values).sum(axis=0)
         column = splits.schema.in_x[int(np.argmax(gone))].name
         raise InvalidData(
-            f"{splits.name} has empty cells, {gone.max()} of the test rows in the column {column!r} "
+            f"{splits.name} has empty cells, {gone.max()} of test rows in the column {column!r} "
             "for instance, and the model was trained on a table without. Fill them in, leave these "
             "rows out, or train on a table that has some."
         )
