@@ -61,8 +61,15 @@ def _skip_foreign(app, what, name, part, skip, options):
     return True if "tensorflow_prob" in (getattr(part, "__module__", None) or "") else None
 
 
+def _leave_out_of_contents(app, name, text):
+    """Let the reports on exported files, to which pages link, be in no table of contents."""
+    if name.startswith("reports/"):
+        text[0] = f"---\norphan: true\n---\n\n{text[0]}"
+
+
 def setup(app):
     """Write the pages of the reference before Sphinx looks for pages."""
     app.connect("builder-inited", lambda app: reference.write(Path(app.srcdir) / "reference"))
+    app.connect("source-read", _leave_out_of_contents)
     app.connect("autodoc-process-docstring", _escape_formulas, priority=100)
     app.connect("autodoc-skip-member", _skip_foreign)
