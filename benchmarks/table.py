@@ -61,14 +61,14 @@ def factor_analysis(train, validation, test):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the highest ELBO on the validation rows."""
+    """Keeps the weights of the epoch with the highest bound on the validation rows."""
 
     best, weights = -np.inf, None
 
     def on_epoch_end(self, epoch, logs=None):
         """Look at the epoch."""
-        if logs["val_elbo"] > self.best:
-            self.best, self.weights = logs["val_elbo"], self.model.get_weights()
+        if -logs.get("val_loss", np.inf) > self.best:
+            self.best, self.weights = -logs["val_loss"], self.model.get_weights()
 
 
 def vae(config, splits):
@@ -79,6 +79,7 @@ def vae(config, splits):
         splits.train.batches(settings.batch_size, settings.seed),
         validation_data=splits.validation.dataset(settings.batch_size),
         epochs=settings.epochs,
+        validation_freq=10,
         callbacks=[keep],
         verbose=0,
     )
