@@ -5,11 +5,12 @@ import os
 import zipfile
 from pathlib import Path
 
-from tfvae import kinds, memory, untrusted
+from tfvae import kinds, memory, tables, untrusted
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.schema import Schema
 
+_SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there
 BUNDLED = ("digits", "wine")  # data that scikit-learn brings
 
 
@@ -99,9 +100,7 @@ def is_table(path: str | Path) -> bool:
         return path.is_file()
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return False
-    from tfvae.tables import is_table_of_values
-
-    return is_table_of_values(path)
+    return tables.is_table_of_values(path)
 
 
 def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
@@ -142,6 +141,18 @@ def check_data(config: DataConfig) -> None:
     """
     if dataset_kind(config.name) == "tfds" and config.data_dir:
         check_data_dir(config.data_dir)
+
+
+def check_columns(config: DataConfig) -> None:
+    """Refuse a small table that no schema can be made of.
+
+    Raises:
+        InvalidArgument: a description of columns that cannot be used.
+        InvalidData: columns that are not clear, or that do not fit their description.
+    """
+    path = Path(config.name)
+    if path.is_file() and path.stat().st_size < _SOON_READ and is_table(path):
+        Schema.inferred(tables.read(path), config.columns, config.condition)
 
 
 def check_data_dir(path: str | Path) -> None:

@@ -145,7 +145,7 @@ class Schema:
     __repr__ = __str__
 
     @classmethod
-    def inferred(cls, data, columns: Mapping | None = None) -> "Schema":
+    def inferred(cls, data, columns: Mapping | None = None, condition: str = "") -> "Schema":
         """Return the schema of a table, without statistics.
 
         Texts are categories, in alphabetical order unless the frame has one; numbers are numeric,
@@ -156,13 +156,27 @@ class Schema:
             data: what `tfvae.tables.of_data` takes.
             columns: what is to be other than inferred, `{name: type}`, or
                 `{name: {"type": ..., "categories": [...]}}`.
+            condition: the column that is the condition, "" for none.
 
         Raises:
             InvalidData: a column that is neither numbers nor categories, or does not fit its type.
             InvalidArgument: no such column or type.
         """
         table = tables.of_data(data)
-        given = {name: _given(name, value) for name, value in (columns or {}).items()}
+        columns = dict(columns or {})
+        if condition:
+            if condition not in table.columns:
+                raise InvalidData(
+                    f"{table.name} has no column {condition!r}, which data.condition names; it has "
+                    f"{_some(table.columns)}."
+                )
+            if condition in columns:
+                raise InvalidArgument(
+                    f"The column {condition!r} is the condition, and data.columns describes it "
+                    "too. Leave one of them out."
+                )
+            columns[condition] = "condition"
+        given = {name: _given(name, value) for name, value in columns.items()}
         for name in given:
             if name not in table.columns:
                 raise unknown_name("column", name, table.columns)

@@ -75,6 +75,15 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     return np.array([cell is None for cell in values], bool)
 
 
+def read(path: Path) -> Table:
+    """Return the table in a CSV or Parquet file, by its ending.
+
+    Raises:
+        InvalidData: it cannot be read.
+    """
+    return (read_parquet if path.suffix.lower() == ".parquet" else read_csv)(path)
+
+
 def read_csv(path: Path) -> Table:
     """Return the table in a CSV file: UTF-8, with the names of the columns in its first line.
 

@@ -93,6 +93,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         files.read_report(run_dir)
     config.check_names(resolved)
     paths.check_data(resolved.data)
+    paths.check_columns(resolved.data)
     writes = begin_together(resolved.training.distribute, run_dir)
     from tfvae.runs import RunDirectory, load_data, train
 

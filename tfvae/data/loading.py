@@ -16,13 +16,13 @@ from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
 from tfvae.data.splits import NAMES, Part, Splits, by_shuffle, join
-from tfvae.data.tables import open_tables, read_table, standardized, tables_in
+from tfvae.data.tables import open_tables, standardized, tables_in
 from tfvae.data.tfds import open_tfds
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.kinds import check_options, plural
 from tfvae.paths import dataset_kind, is_table
 from tfvae.schema import Schema
-from tfvae.tables import is_frame, of_data
+from tfvae.tables import is_frame, of_data, read
 
 BINARIZATIONS = ("none", "static", "dynamic")
 
@@ -132,7 +132,7 @@ def _tables(name):
     if source == "wine":
         return {"x": _wine()}
     if source == "table" or (source == "shard" and is_table(path)):
-        return {"x": read_table(path)}
+        return {"x": read(path)}
     if source == "folder":
         paths = list(list_files(path))
         if paths and all(is_table(path / inside) for inside in paths):

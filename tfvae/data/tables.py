@@ -8,18 +8,8 @@ import numpy as np
 from tfvae import tables
 from tfvae.data.shards import by_split
 from tfvae.data.splits import NAMES, Part, Splits
-from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.paths import is_text_table
+from tfvae.errors import InvalidData
 from tfvae.schema import Schema
-
-
-def read_table(path: Path) -> tables.Table:
-    """Return the table in a CSV or Parquet file.
-
-    Raises:
-        InvalidData: it cannot be read.
-    """
-    return (tables.read_csv if is_text_table(path.name) else tables.read_parquet)(path)
 
 
 def open_tables(
@@ -37,7 +27,10 @@ def open_tables(
         InvalidData: columns that are not clear, differ between the splits, or do not fit.
         InvalidArgument: a description of columns that cannot be used.
     """
-    schema = columns if isinstance(columns, Schema) else _inferred(found, columns or {}, condition)
+    schema = columns
+    if not isinstance(columns, Schema):
+        whole = _joined(" and ".join(t.name for t in found.values()), list(found.values()))
+        schema = Schema.inferred(whole, columns, condition)
     parts = {}
     for split, table in found.items():
         x = schema.measured(table)
@@ -65,7 +58,7 @@ def tables_in(folder: Path, paths: list[str]) -> dict[str, tables.Table]:
     """
     found = {}
     for split, mine in by_split(folder, paths).items():
-        read = [read_table(folder / path) for path in mine]
+        read = [tables.read(folder / path) for path in mine]
         found[split] = _joined(f"{folder}", read)
     return found
 
@@ -91,20 +84,3 @@ def _joined(name, parts):
             )
         columns[key] = np.concatenate(values)
     return tables.Table(name, columns, first.orders)
-
-
-def _inferred(found, columns, condition):
-    whole = _joined(" and ".join(t.name for t in found.values()), list(found.values()))
-    if condition:
-        if condition not in whole.columns:
-            raise InvalidData(
-                f"{whole.name} has no column {condition!r}, which data.condition names; it has "
-                f"{', '.join(whole.columns)}."
-            )
-        if condition in columns:
-            raise InvalidArgument(
-                f"The column {condition!r} is the condition, and data.columns describes it too. "
-                "Leave one of them out."
-            )
-        columns = {**columns, condition: "condition"}
-    return Schema.inferred(whole, columns)
