@@ -124,6 +124,11 @@ def test_a_config_of_something_else_is_refused(config):
         {"name": "a", "scale": 0.0},
         {"name": "a", "mean": float("nan")},
         {"name": "a", "type": "ignored"},
+        {"name": 3},
+        {"name": "a", "decimals": "x"},
+        {"name": "a", "scale": "x"},
+        {"name": "a", "type": "ordinal", "categories": [[1], [2]]},
+        {"name": "a", "type": "ordinal", "categories": 3},
     ],
 )
 def test_a_damaged_column_is_refused(column):

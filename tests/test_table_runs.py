@@ -219,6 +219,27 @@ def test_the_three_commands_of_the_page_run(wine, tmp_path, monkeypatch):
     assert (len(rows), list(rows[0])) == (1000, COLUMNS)
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("a\n1\ninf\n", [], "Row 2 of the column 'a' .* holds inf"),
+        ("a,b\n1.5,x\n2,x\n", ["--set", "data.columns.c=count"], "Unknown column 'c'"),
+        ("a,b\n1.5,x\n2,x\n", ["--set", "data.columns.a=counts"], "'a' 'counts'. Did you mean"),
+        ("a,b\n1.5,x\n2,x\n", ["--set", "data.condition=c"], "has no column 'c'"),
+        ("a,b\n1.5\n", [], "1 cells in row 1 and 2 columns"),
+    ],
+)
+def test_a_table_is_looked_at_before_tensorflow_is(tmp_path, monkeypatch, text, options, message):
+    def too_late(*_):
+        raise AssertionError("TensorFlow would be imported")
+
+    monkeypatch.setattr("tfvae.tools.train.begin_together", too_late)
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(TfvaeError, match=message):
+        call("train", tmp_path / "x.csv", "--run-dir", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("kind", ["vector", "series", "tokens"])
 def test_arrays_of_other_kinds_go_from_a_file_to_a_device(tmp_path, kind):
     rng = np.random.default_rng(0)

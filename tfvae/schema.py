@@ -56,6 +56,13 @@ class Column:
     def __post_init__(self):
         if self.type not in TYPES:
             raise unknown_name(f"type of the column {self.name!r}", self.type, TYPES)
+        plain = all(isinstance(c, (str, int, float)) for c in self.categories)
+        whole = self.decimals is None or type(self.decimals) is int
+        if not (isinstance(self.name, str) and plain and whole):
+            raise InvalidArgument(
+                f"A column has the name {self.name!r}, the categories {list(self.categories)} and "
+                f"{self.decimals!r} decimals; expected text, texts or numbers, and a whole number."
+            )
         count = len(self.categories)
         if self.type in _WITH_CATEGORIES and (count < 2 or len(set(self.categories)) < count):
             raise InvalidArgument(

@@ -39,7 +39,9 @@ def student_t(distribution, seed, index, shape, temperature):
 def poisson(distribution, seed, index, shape, temperature):
     """Return Poisson counts, by inversion."""
     rate = distribution.rate_parameter()
-    return _inverted(-rate, lambda k: tf.math.log(rate)[..., tf.newaxis], seed, index, shape)
+    log_rate = tf.math.log(rate)[..., tf.newaxis]
+    largest = rate + 8.0 * tf.sqrt(rate) + 20.0
+    return _inverted(-rate, lambda k: log_rate, largest, seed, index, shape)
 
 
 def negative_binomial(distribution, seed, index, shape, temperature):
@@ -47,29 +49,37 @@ def negative_binomial(distribution, seed, index, shape, temperature):
     logits, r = distribution.logits_parameter(), tf.convert_to_tensor(distribution.total_count)
     r = r + tf.zeros_like(logits)
     log_p = tf.math.log_sigmoid(logits)[..., tf.newaxis]
+    mean_of_r = tf.exp(logits)  # μ / r; the tail falls by a factor of e in 1 + μ/r steps at most
+    largest = r * mean_of_r + 8.0 * tf.sqrt(r * mean_of_r * (1.0 + mean_of_r))
+    largest += 20.0 * (1.0 + mean_of_r)
+
+    def log_growth(k):
+        return log_p + tf.math.log(k + r[..., tf.newaxis])
+
     start = r * tf.math.log_sigmoid(-logits)
-    return _inverted(
-        start, lambda k: log_p + tf.math.log(k + r[..., tf.newaxis]), seed, index, shape
-    )
+    return _inverted(start, log_growth, largest, seed, index, shape)
 
 
-def _inverted(log_first, log_growth, seed, index, shape):
+def _inverted(log_first, log_growth, largest, seed, index, shape):
     """Return how many k have P(x ≤ k) < u, at most `MOST_COUNT`.
 
     Args:
         log_first: log P(0), `[..., D]`.
         log_growth: from k = 0, 1, … to log((k + 1) P(k + 1) / P(k)), `[..., D, K]`.
+        largest: beyond which no count is, of any u that there is, `[..., D]`.
         seed: `[2]` int32.
         index: `[N]` int32.
         shape: of one value.
     """
     u = tf.reshape(random.uniform(seed, index, math.prod(shape)), [-1, *shape])
-    k = tf.range(MOST_COUNT - 1, dtype=tf.float32)
+    most = tf.minimum(tf.reduce_max(largest), float(MOST_COUNT))  # what is kept in memory at once
+    k = tf.range(tf.math.ceil(most))
     steps = log_growth(k) - tf.math.log(k + 1.0)
     steps = steps + tf.zeros_like(log_first)[..., tf.newaxis]
     log_p = log_first[..., tf.newaxis] + tf.cumsum(steps, axis=-1)
     masses = tf.concat([tf.exp(log_first)[..., tf.newaxis], tf.exp(log_p)], -1)
-    below = tf.cumsum(masses, axis=-1) < u[..., tf.newaxis]
+    # The last one is not counted: it is the largest there is, however it was rounded.
+    below = tf.cumsum(masses, axis=-1)[..., :-1] < u[..., tf.newaxis]
     return tf.reduce_sum(tf.cast(below, tf.float32), axis=-1)
 
 

@@ -88,6 +88,10 @@ class Columns(Likelihood):
         pairs = zip(self.likelihoods, self.sizes, strict=True)
         return [likelihood.params_size(size) for likelihood, size in pairs]
 
+    def draw_width(self, channels):  # noqa: D102
+        pairs = zip(self.likelihoods, self.sizes, strict=True)
+        return sum(likelihood.draw_width(size) for likelihood, size in pairs)
+
     def params_size(self, channels):
         """Return how many parameters the columns need, which must be as many as the blocks have.
 

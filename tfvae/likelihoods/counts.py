@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfvae.checks import choice, positive
+from tfvae.distributions.draws import MOST_COUNT
 from tfvae.distributions.factory import independent
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import Likelihood
@@ -51,6 +52,9 @@ class Counts(Likelihood):
     @property
     def support(self):  # noqa: D102
         return COUNTS
+
+    def draw_width(self, channels):  # noqa: D102
+        return 4 * MOST_COUNT * channels
 
     def of_means(self, log_mean, batch_ndims: int, make) -> tfd.Distribution:
         """Return the distribution of counts with these means, or shares of the total.

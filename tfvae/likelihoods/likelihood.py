@@ -42,6 +42,10 @@ class Likelihood(Factory):
     missing_unit: str | None = "value"
     draws_values = False
 
+    def draw_width(self, channels: int) -> int:
+        """Return how many numbers a draw of x takes in memory for each example, at most."""
+        return channels
+
     def complete(self) -> "Likelihood":
         """Return the likelihood of examples without missing values: itself, but for `Observed`."""
         return self

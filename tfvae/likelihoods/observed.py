@@ -72,6 +72,9 @@ class Observed(Likelihood):
     def draws_values(self):  # noqa: D102
         return self.likelihood.draws_values
 
+    def draw_width(self, channels):  # noqa: D102
+        return self.likelihood.draw_width(channels)
+
     @property
     def unbounded(self):
         """The unbounded parameters of the likelihood of complete examples."""

@@ -148,13 +148,16 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         """Refuse to draw more images at once than memory holds.
 
         What an image takes is its pixels three times, as the decoder gives them, as an array and as
-        a picture, and the two widest of the decoder's layers.
+        a picture, and the two widest of the decoder's layers; what a row takes is also what its
+        draw takes.
 
         Raises:
             InvalidArgument: with how many it holds.
         """
         widest = sorted(width for network in self._networks() for width in memory.widths(network))
         numbers = 3 * math.prod(self.x_shape) + sum(widest[-2:])
+        if self.likelihood.draws_values:
+            numbers += self.likelihood.draw_width(self.x_shape[-1])
         memory.check_request(n, 4 * numbers, "images", "Draw at most {most} at once (-n).")
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 _MOST_PANELS = 24
 _MOST_BARS = 12
 _MOST_ROWS = 2000
+_MOST_NUMBERS = 10**8  # of draws at once
 _DATA, _SAMPLES = "0.6", "tab:blue"
 
 
@@ -28,7 +29,9 @@ def draw(run, model, splits, condition=None) -> None:
         condition: what to draw samples of, `[N]`, for a model with a condition.
     """
     schema = model.schema
-    count = _MOST_ROWS if condition is None else len(condition)
+    width = model.likelihood.draw_width(schema.size)
+    count = max(64, min(_MOST_ROWS, _MOST_NUMBERS // width))
+    condition = None if condition is None else condition[:count]
     samples = model.sample(count, condition=condition).numpy()
     first = None if condition is None else condition[:64]
     outputs.save(samples[:64], run.path / "samples.csv", schema, first)
