@@ -98,6 +98,8 @@ class TestLinearGaussian:
         ratio = parts.effective_sample_size / whole.effective_sample_size
         assert np.all((ratio > 0.7) & (ratio < 1.4))
         missing = np.isnan(incomplete)
+        ratio = parts.standard_error[missing] / whole.standard_error[missing]
+        assert np.all((ratio > 0.6) & (ratio < 1.6))
         spread = parts.draws[:, missing].std(0)
         off = np.abs(parts.draws[:, missing].mean(0) - whole.mean[missing])
         assert np.all(off < 5 * spread / np.sqrt(200))

@@ -19,7 +19,8 @@ class DataConfig:
     An empty `data_dir` is TFDS's own default. `resize` and `crop` are [height, width], or [] for
     images as they are. `condition` names the labels or vectors that the model is given; none if
     it is empty. Data of at most `memory_gb` 10⁹ bytes is held in memory. `columns` says what the
-    columns of a table are where that is not what is inferred: `{quality = "ordinal"}`.
+    columns of a table are where that is not what is inferred: `{quality = "ordinal"}`. `missing`
+    says that NaN in an array file is a missing value, as an empty cell of a table is.
     """
 
     name: str = "digits"
@@ -29,6 +30,7 @@ class DataConfig:
     layout: str = "auto"
     kind: str = "auto"
     columns: dict = dataclasses.field(default_factory=dict)
+    missing: bool = False
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
     condition: str = ""
@@ -37,11 +39,12 @@ class DataConfig:
 
 # The networks of each family of models; "auto" is chosen by the shape of the images.
 _NETWORKS = {
-    "vae": ("dense", "conv"),
+    "vae": ("dense", "conv", "transformer"),
     "ladder": ("dense", "residual"),
     "vqvae": ("residual",),
     "vqvae2": ("residual",),
 }
+_CHOICES = dict.fromkeys(name for names in _NETWORKS.values() for name in (*names, "auto"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +53,9 @@ class ModelConfig:
 
     `family` is "vae", "ladder", "vqvae" or "vqvae2". A VAE's `network` is "dense", with layers as
     wide as `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer
-    of `units`; with "auto" and an empty `hidden`, these are chosen by the shape of the images.
+    of `units`, for images and series; with "auto" and an empty `hidden`, these are chosen by the
+    shape of the images. "transformer" is for series and tokens, with `network_options` as in
+    `tfvae.networks.transformer_encoder`.
     There are `latent_size` latents; with the posterior "categorical" each takes
     `num_categories` values. `upper_latent_sizes` are stochastic layers above these, from the bottom
     up, and `upper_hidden` the widths of the dense layers between two of them. An empty `prior` is
@@ -232,7 +237,7 @@ class Config:
             "data.layout": (self.data.layout, ("auto", "NHW", "NHWC", "NCHW")),
             "data.kind": (self.data.kind, ("auto", "image", "vector", "series", "tokens")),
             "model.family": (self.model.family, ("vae", "ladder", "vqvae", "vqvae2")),
-            "model.network": (self.model.network, ("dense", "conv", "residual", "auto")),
+            "model.network": (self.model.network, tuple(_CHOICES)),
             "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),
             "training.distribute": (training.distribute, ("", *STRATEGIES)),
             "code_prior.distribute": (self.code_prior.distribute, ("", *STRATEGIES)),

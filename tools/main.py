@@ -18,6 +18,7 @@ from tfvae.tools.encode import encode
 from tfvae.tools.evaluate import evaluate
 from tfvae.tools.explore import explore
 from tfvae.tools.export import export
+from tfvae.tools.impute import impute
 from tfvae.tools.inspect import inspect
 from tfvae.tools.recipes import recipes
 from tfvae.tools.reconstruct import reconstruct
@@ -46,6 +47,7 @@ for _verb in (
     train_prior,
     evaluate,
     score,
+    impute,
     diagnose,
     sample,
     reconstruct,

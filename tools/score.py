@@ -65,7 +65,9 @@ def score(
     needs_splits = examples is None or false_alarm_rate is not None
     splits = load_data(config, model.schema) if needs_splits else None
     read = scores.read_as_run
-    split = splits.test if examples is None else read(examples, config, model.schema)
+    missing = model.likelihood.complete() is not model.likelihood
+    given = None if examples is None else read(examples, config, model.schema, missing)
+    split = splits.test if given is None else given
     split = split if num is None else split.first(num)
     measure = {"num_samples": num_samples, "seed": seed}
     limit = None

@@ -65,8 +65,11 @@ class ArraySource(Source):
         values = np.ascontiguousarray(values, self.dtype)
         return values if self.fit is None else fit_all(values, self.fit)
 
-    def check(self):
+    def check(self, missing=False):
         """Refuse values that are not finite, in one pass over all examples, a part at a time.
+
+        Args:
+            missing: whether NaN is a missing value, and no error.
 
         Raises:
             InvalidData: with their number, and the place of the first.
@@ -81,7 +84,7 @@ class ArraySource(Source):
             return
         bad, first, start = 0, None, 0
         for part in in_parts(self):
-            wrong = ~np.isfinite(part)
+            wrong = np.isinf(part) if missing else ~np.isfinite(part)
             if first is None and wrong.any():
                 first = np.unravel_index(np.argmax(wrong), part.shape)
                 first = (int(first[0]) + start, *map(int, first[1:]))
@@ -90,7 +93,8 @@ class ArraySource(Source):
             what = "pixels" if self.kind == "image" else "values"
             raise InvalidData(
                 f"{self.name} holds {bad} values that are infinite or not a number, the first at "
-                f"{list(first)}; expected finite {what}. Clean the data first."
+                f"{list(first)}; expected finite {what}. Clean the data first. If NaN stands for a "
+                "missing value, set data.missing to true (docs/missing-values.md)."
             )
 
 

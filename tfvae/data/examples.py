@@ -65,12 +65,18 @@ class Examples:
         return self.scaled(self.values[spread(len(self), count)])
 
     def mean(self, count: int) -> np.ndarray:
-        """Return the mean of at most `count` examples, evenly spaced, `shape` in float64."""
+        """Return the mean of at most `count` examples, evenly spaced, `shape` in float64.
+
+        Missing values are left out; it is NaN where all are missing.
+        """
         index = spread(len(self), count)
-        total = np.zeros(self.shape)
+        total, number = np.zeros(self.shape), np.zeros(self.shape, int)
         for start in range(0, len(index), 500):
-            total += self.scaled(self.values[index[start : start + 500]]).sum(0, np.float64)
-        return total / max(1, len(index))
+            part = self.scaled(self.values[index[start : start + 500]])
+            observed = ~np.isnan(part)
+            total += part.sum(0, np.float64, where=observed)
+            number += observed.sum(0)
+        return np.where(number, total / np.maximum(number, 1), np.nan)
 
     def conditions_of(self, model, start: int = 0, stop: int | None = None) -> np.ndarray | None:
         """Return what a model with a condition is given beside examples `start` to `stop`.
@@ -127,7 +133,9 @@ class Examples:
         parts = in_parts(self.values)
         if not self.in_memory and np.dtype(self.values.dtype).kind in "ui":
             parts = [self.values[spread(len(self), 1000)]]
-        lows, highs = zip(*((part.min(), part.max()) for part in parts), strict=True)
+        # Of what is not missing, NaN.
+        ends = [[f.reduce(part, axis=None) for f in (np.fmin, np.fmax)] for part in parts]
+        lows, highs = zip(*ends, strict=True)
         return float(min(lows)), float(max(highs))
 
     def scaled(self, values: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class FolderSource(Source):
             self.check()  # has a better message where sizes differ
             raise
 
-    def check(self) -> None:
+    def check(self, missing: bool = False) -> None:
         """Read the head of every file, so that one that is no image is named before training.
 
         Raises:

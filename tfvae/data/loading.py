@@ -40,6 +40,7 @@ def load(
     memory_gb: float = 1.0,
     kind: str = "auto",
     columns: Mapping | Schema | None = None,
+    missing: bool = False,
 ) -> Splits:
     """Load a dataset.
 
@@ -82,6 +83,8 @@ def load(
         columns: what the columns of a table are to be other than inferred, `{name: type}` or
             `{name: {"type": ..., "categories": [...]}}`; or the `Schema` to read it by. See
             `Schema.inferred` and `Column`.
+        missing: whether NaN in an array file is a missing value, and no error. Empty cells of a
+            table are missing values in any case.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
@@ -97,6 +100,11 @@ def load(
             raise InvalidArgument(f"{name} is a table, and `kind` is {kind!r}. Leave it out.")
         check_options(layout, "vector", fit is not None)
         return _load_table(name, found, columns, condition, seed, binarization)
+    if missing and binarization != "none":
+        raise InvalidArgument(
+            "Binarization takes no missing values. Draw the pixels beforehand, or use "
+            "binarization 'none'."
+        )
     if columns:
         raise InvalidArgument(
             f"`columns` describes the columns of a table, and {name!r} is none. Leave it out."
@@ -104,7 +112,7 @@ def load(
     if not isinstance(memory_gb, numbers.Real) or not memory_gb >= 0:
         raise InvalidArgument(f"`memory_gb` is {memory_gb!r}; expected a number of at least 0.")
     parts, fill = _open(str(name), data_dir, download, layout, fit, condition, kind)
-    parts = _settled(parts, memory_gb)
+    parts = _settled(parts, memory_gb, missing)
     if name == "digits":
         splits = by_shuffle(name, parts["x"], 16.0, seed)
     else:
@@ -156,6 +164,7 @@ def read_examples(
     memory_gb: float = 1.0,
     kind: str = "auto",
     columns: Mapping | Schema | None = None,
+    missing: bool = False,
 ) -> Examples:
     """Read all images of a folder, a table, or an `.npy` or `.npz` file of one array, unsplit.
 
@@ -179,7 +188,7 @@ def read_examples(
         if len(parts) != 1:
             names = ", ".join(sorted(parts)) or "nothing"
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
-    (part,) = _settled(parts, memory_gb).values()
+    (part,) = _settled(parts, memory_gb, missing).values()
     return Examples(part.values, part.maximum, kind=part.kind)
 
 
@@ -208,14 +217,14 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
     return open_tfds(name, data_dir, download, fit, condition), True
 
 
-def _settled(parts, memory_gb):
+def _settled(parts, memory_gb, missing=False):
     """Return the parts, with their values in memory if they are small."""
     total = sum(part.values.nbytes for part in parts.values())
     streamed = total > memory_gb * 1e9
     settled = {}
     for key, part in parts.items():
         if isinstance(part.values, Source) and (streamed or part.values.dtype.kind in "if"):
-            part.values.check()
+            part.values.check(missing)
         settled[key] = part
         if not streamed:
             settled[key] = dataclasses.replace(part, values=in_memory(part.values))

@@ -70,8 +70,11 @@ class Source(abc.ABC):
             InvalidData: one cannot be read; it is named.
         """
 
-    def check(self) -> None:  # noqa: B027
+    def check(self, missing: bool = False) -> None:  # noqa: B027
         """Refuse what can be seen to be no examples before they are read one by one.
+
+        Args:
+            missing: whether NaN is a missing value, and no error.
 
         Raises:
             InvalidData: with the name of what is wrong.
@@ -143,9 +146,9 @@ class Chain(Source):
             starts = [b + part.blocks.starts for b, part in zip(begins, parts, strict=True)]
             self.blocks = Blocks(np.concatenate(starts), sum(part.blocks.nbytes for part in parts))
 
-    def check(self):  # noqa: D102
+    def check(self, missing=False):  # noqa: D102
         for part in self.parts:
-            part.check()
+            part.check(missing)
 
     def read(self, index):  # noqa: D102
         index = np.asarray(index, np.int64)

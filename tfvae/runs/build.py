@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+from functools import partial
 
 import keras
 
@@ -67,14 +68,19 @@ def with_networks(config: Config, shape: tuple[int, ...]) -> Config:
         InvalidArgument: a VQ-VAE of what is no image.
     """
     model = config.model
-    if len(shape) != 3 and model.network != "dense":
-        if model.network != "auto" or model.family != "vae":
-            raise InvalidArgument(
-                f"The examples have the shape {shape}, and model.network = {model.network!r} of "
-                f"family = {model.family!r} is for images, [H, W, C]. Use "
-                '--set model.network=dense with the family "vae" or "ladder".'
-            )
+    of_vae = {1: ("transformer",), 2: ("conv", "transformer"), 3: ("conv", "auto")}
+    fitting = of_vae[len(shape)] if model.family == "vae" else ("residual", "auto")
+    if model.network == "auto" and model.family == "vae" and len(shape) != 3:
         return config.override({"model.network": "dense", "model.hidden": [256, 256]})
+    if model.network != "dense" and (
+        model.network not in fitting or (model.family != "vae" and len(shape) != 3)
+    ):
+        others = [name for name in of_vae[len(shape)] if name != "auto"]
+        raise InvalidArgument(
+            f"The examples have the shape {shape}, and model.network = {model.network!r} of "
+            f"family = {model.family!r} is for others. Use --set model.network=dense with the "
+            f'family "vae" or "ladder", or, with "vae", {" or ".join(others)}.'
+        )
     if model.network != "auto":
         return config
     side = max(shape[:2])
@@ -109,8 +115,9 @@ def _part(registry, name, options):
     return part
 
 
-def _likelihood(options: ModelConfig, splits):
+def _likelihood(config: Config, splits):
     """Return the likelihood of a configuration, for the columns of a table or for tokens."""
+    options = config.model
     given = dict(options.likelihood_options)
     if options.likelihood == "columns" and "blocks" not in given:
         if splits.schema is None:
@@ -124,14 +131,14 @@ def _likelihood(options: ModelConfig, splits):
         block = (options.likelihood, splits.shape[0], {"num_levels": _num_tokens(splits), **given})
         return likelihoods.Columns([block])
     likelihood = likelihoods.get(options.likelihood, **given)
-    if splits.has_missing and not _is_incomplete(likelihood):
+    if (splits.has_missing or config.data.missing) and not _is_incomplete(likelihood):
         return likelihoods.Observed(likelihood)
     return likelihood
 
 
 def _vae(config, splits):
     options = config.model
-    likelihood = _likelihood(options, splits)
+    likelihood = _likelihood(config, splits)
     posterior = posteriors.get(options.posterior, **options.posterior_options)
     encoders, decoders = _networks(options, posterior, likelihood, splits)
     common = {"likelihood": likelihood, "seed": config.training.seed}
@@ -147,7 +154,7 @@ def _vae(config, splits):
 
 def _ladder(config, splits):
     options = config.model
-    likelihood = _likelihood(options, splits)
+    likelihood = _likelihood(config, splits)
     network = {"form": "residual", **options.network_options}
     common = {"condition_size": _condition_size(splits), "options": network}
     common["missing"] = _is_incomplete(likelihood)
@@ -320,17 +327,25 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     bias = _bias(likelihood, splits, per_channel=config.network == "conv")
     size = _condition_size(splits)
     options = {"activation": activation, "condition_size": size}
-    if config.network == "conv":
+    if config.network == "transformer":
+        options = {"condition_size": size}
+        make_encoder = partial(_call, networks.transformer_encoder, options=config.network_options)
+        make_decoder = partial(_call, networks.transformer_decoder, options=config.network_options)
+    elif config.network == "conv":
         options |= {"filters": config.hidden, "units": config.units}
         make_encoder, make_decoder = networks.conv_encoder, networks.conv_decoder
     else:
         options |= {"hidden": config.hidden}
         make_encoder, make_decoder = networks.dense_encoder, networks.dense_decoder
     of_x = {"missing": _is_incomplete(likelihood)}
+    for_x = {"bias": bias}
     if config.network == "dense":
         of_x["features"] = _features(splits)
+    elif config.network == "transformer":
+        of_x["num_tokens"] = _num_tokens(splits) if splits.kind == "tokens" else 0
+        for_x = {"num_steps": splits.shape[0]}
     encoders = [make_encoder(splits.shape, _plain(params[0]), **options, **of_x)]
-    decoders = [make_decoder(_plain(shapes[0]), x_params, bias=bias, **options)]
+    decoders = [make_decoder(_plain(shapes[0]), x_params, **for_x, **options)]
     between = {
         "hidden": config.upper_hidden,
         "activation": activation,

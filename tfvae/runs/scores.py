@@ -17,13 +17,16 @@ from tfvae.files import atomic
 _OF_A_FILE = 3  # the number of a split, for noise other than that of training, validation and test
 
 
-def read_as_run(path: Path, config: Config | None, schema=None) -> data.Examples:
+def read_as_run(
+    path: Path, config: Config | None, schema=None, missing: bool = False
+) -> data.Examples:
     """Return the examples of a file or a folder, read as a run read its own.
 
     Args:
         path: a folder of images, a table, or an `.npy` or `.npz` file of one array.
         config: the run's; None for the defaults.
         schema: of the model, by which a table is read.
+        missing: whether NaN is a missing value, and no error.
 
     Raises:
         InvalidArgument: an option of the run that its examples do not take.
@@ -31,7 +34,7 @@ def read_as_run(path: Path, config: Config | None, schema=None) -> data.Examples
     """
     own = DataConfig() if config is None else config.data
     options = own.layout, own.resize, own.crop, own.memory_gb, own.kind
-    examples = data.read_examples(path, *options, schema)
+    examples = data.read_examples(path, *options, schema, missing)
     if own.binarization == "none":
         return examples
     drawn = binarized(examples, config.training.seed, _OF_A_FILE)

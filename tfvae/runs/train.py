@@ -159,6 +159,7 @@ def load_data(config: Config, schema: data.Schema | None = None) -> data.Splits:
         options.memory_gb,
         options.kind,
         schema or options.columns,
+        missing=options.missing,
     )
 
 
