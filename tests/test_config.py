@@ -29,6 +29,7 @@ def test_the_recipes_are_those_that_are_documented():
         "vqvae-digits",
         "vqvae-images",
         "vqvae-mnist",
+        "vqvae-series",
         "vqvae2-cifar10",
     ]
 

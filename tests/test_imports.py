@@ -30,7 +30,7 @@ LAYERS = [
     ["models"],
     [
         *("config", "paths", "evaluation", "codec", "data", "export"),
-        *("ondevice", "images", "outputs", "diagnosis"),
+        *("ondevice", "images", "outputs", "sound", "diagnosis"),
     ],
     ["callbacks", "sklearn"],
     ["recipes", "runs", "explore"],

@@ -319,6 +319,27 @@ class TestResidual:
         assert np.all(np.ptp(z, axis=0) > 0)
         assert np.all(np.isfinite(decoder(z)))
 
+    @pytest.mark.parametrize(("halvings", "condition_size"), [(0, 0), (1, 3), (3, 0)])
+    def test_from_series_to_a_line_and_back(self, halvings, condition_size, rng):
+        options = {"filters": 8, "num_blocks": 1, "block_filters": 4}
+        options["condition_size"] = condition_size
+        encoder = networks.residual_encoder((24, 2), 5, num_downsamplings=halvings, **options)
+        line = 24 // 2**halvings
+        decoder = networks.residual_decoder((line, 5), 4, num_upsamplings=halvings, **options)
+        y = [rng.normal(size=(3, condition_size))] if condition_size else []
+        x = rng.normal(size=(3, 24, 2)).astype(np.float32)
+        z = encoder([x, *y] if y else x)
+        assert z.shape == (3, line, 5)
+        back = decoder([z, *y] if y else z)
+        assert back.shape == (3, 24, 4)
+        assert np.all(np.isfinite(back))
+        if y:
+            assert np.abs(encoder([x, 1.0 - y[0]]) - z).max() > 1e-3
+
+    def test_series_that_cannot_be_halved_are_refused(self):
+        with pytest.raises(InvalidArgument, match="Series of 6 cannot be halved 2 times"):
+            networks.residual_encoder((6, 1), 2)
+
     def test_the_defaults_are_the_network_of_the_authors(self):
         """Kernels of Sonnet's vqvae_example, in its order, for CIFAR-10 and 64 numbers a vector."""
         block = [(3, 3, 128, 32), (1, 1, 32, 128)]

@@ -66,6 +66,7 @@ _PUBLIC = {
     "runs": None,
     "schedules": None,
     "sklearn": None,
+    "sound": None,
 }
 __all__ = [*_PUBLIC, "__version__"]
 

@@ -35,7 +35,7 @@ from tfvae.tools.common import (
     "--output",
     type=click.Path(path_type=Path),
     help="Default: samples.png, one picture; samples.csv of a table, samples.npy of other data. An "
-    ".npy holds all values.",
+    ".npy holds all values; a .wav is of the codes of a sound.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @json_option
@@ -49,6 +49,8 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
         raise InvalidArgument(
             "Give either --sample N, --latents FILE.npy or --codes FILE (.npz or .npy)."
         )
+    if output is not None and output.suffix.lower() == ".wav":
+        return _decode_sound(model, codes, output, as_json)
     if output is not None:
         if output.suffix.lower() != ".csv":
             outputs.check_ending(output, None)
@@ -68,6 +70,25 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
     outputs.save(decoded, output, schema, condition)
     values, lines = written(output, len(decoded), schema, decoded.shape[1:])
     finish(values, as_json, lines)
+
+
+def _decode_sound(model, codes, output, as_json):
+    """Write the sound in a file of codes, or say that a .wav comes from such a file alone."""
+    if codes is None or not _is_compressed(model, codes):
+        raise InvalidArgument(
+            f"Cannot write {output}: sound comes from a file of codes that was encoded from a "
+            ".wav. Give it with --codes FILE.npz, and the run that it was written with."
+        )
+    files.check_writable(output)
+    paths.check_model(model)
+    load_training_part()
+    from tfvae import codec, sound
+    from tfvae.runs import open_model
+
+    decoded = codec.decompress_sound(open_model(model)[0], codes, progress=True)
+    sound.write(decoded, output)
+    values = {"path": str(output), "seconds": decoded.seconds, "rate": decoded.rate}
+    finish(values, as_json, [f"{decoded.seconds:.2f} s of sound in {output}"])
 
 
 def _is_compressed(model, codes):

@@ -1,4 +1,4 @@
-"""`tfvae encode`: images as a file of codes."""
+"""`tfvae encode`: images, series or sound as a file of codes."""
 
 from pathlib import Path
 
@@ -19,61 +19,113 @@ from tfvae.tools.common import (
 
 @click.command()
 @run_argument
-@click.argument("images", type=click.Path(path_type=Path), required=False)
-@click.option("-n", "--num", type=click.IntRange(min=1), help="Images, from the first; or all.")
+@click.argument("examples", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
+@click.option("-n", "--num", type=click.IntRange(min=1), help="Examples, from the first; or all.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0.0, min_open=True),
+    help="Steps of a series in a second, to say how many bits a second takes.",
+)
 @condition_option
 @output_option("RUN/codes.npz")
 @json_option
-def encode(run, images, num, condition, output, as_json):
-    """Write IMAGES as codes of a RUN (or a .keras file), entropy-coded with its prior.
+def encode(run, examples, num, rate, condition, output, as_json):
+    """Write the examples in FILE as codes of a RUN (or a .keras file), entropy-coded.
 
-    The model is a VQ-VAE. IMAGES is a folder of images in the order of their names, or an .npy or
-    .npz file of one array; by default it is the test split of RUN. The way back is
-    `tfvae decode RUN --codes FILE`. A model with a condition takes that of the test split from RUN,
-    and that of IMAGES from --condition.
+    The model is a VQ-VAE, whose prior the code is made of. FILE is a folder of images in the order
+    of their names, an .npy or .npz file of one array of images or series, or, of a model of series,
+    a .wav file; by default it is the test split of RUN. The way back is `tfvae decode RUN --codes
+    FILE`. A model with a condition takes that of the test split from RUN, and that of FILE from
+    --condition.
     """
     condition = condition_of(condition)
     paths.check_model(run)
-    if images is None and not run.is_dir():
+    if examples is None and not run.is_dir():
         raise InvalidArgument(
-            f"{run} is a model without a run, hence without data. Name the IMAGES to encode."
+            f"{run} is a model without a run, hence without data. Name the FILE to encode."
         )
-    if images is not None and not images.exists():
-        raise InvalidData(f"There is no file or folder {images}.")
+    if examples is not None and not examples.exists():
+        raise InvalidData(f"There is no file or folder {examples}.")
     output = output or (run if run.is_dir() else run.parent) / "codes.npz"
     files.check_writable(output)
+    if examples is not None and examples.suffix.lower() == ".wav":
+        if num is not None or rate is not None:
+            option = "-n" if rate is None else "--rate"
+            raise InvalidArgument(
+                f"{examples} is a sound, encoded as a whole at its own rate: no {option}."
+            )
+        values = _encode_sound(run, examples, condition, output)
+    else:
+        values = _encode(run, examples, num, rate, condition, output)
+    finish(values, as_json, _lines(values))
+
+
+def _encode_sound(run, path, condition, output):
+    from tfvae import sound
+
+    given = sound.read(path)  # before TensorFlow, which takes seconds
+    load_training_part()
+    from tfvae import codec
+    from tfvae.runs import open_model
+
+    model, _ = open_model(run)
+    compressed = codec.compress_sound(model, given, output, condition, progress=True)
+    x = sound.windows(given.frames, model.x_shape[0])
+    return _values(model, x, compressed, output)
+
+
+def _encode(run, examples, num, rate, condition, output):
     load_training_part()
     from tfvae import codec, data
     from tfvae.config import DataConfig
     from tfvae.runs import load_data, open_model
 
     model, config = open_model(run)
-    if images is None:
+    if rate is not None and len(model.x_shape) != 2:
+        raise InvalidArgument("--rate is of series, and the model is one of images. Leave it out.")
+    if examples is None:
         split = load_data(config).test
     else:  # read as the run read its own
         own = DataConfig() if config is None else config.data
         split = data.read_examples(
-            images, own.layout, own.resize, own.crop, own.memory_gb, own.kind
+            examples, own.layout, own.resize, own.crop, own.memory_gb, own.kind
         )
     x = split.numpy(0, num)
     if condition is None:
         condition = split.conditions_of(model, 0, num)
     compressed = codec.compress(model, x, output, condition, progress=True)
-    values = {
-        "path": str(output),
-        **compressed.summary(),
-        **codec.quality(x, codec.decode(model, compressed.codes, compressed.condition)),
-    }
-    finish(values, as_json, _lines(values))
+    values = _values(model, x, compressed, output)
+    return (
+        values if rate is None else values | {"bits_per_second": compressed.bits_per_second(rate)}
+    )
+
+
+def _values(model, x, compressed, output):
+    from tfvae import codec
+
+    decoded = codec.decode(model, compressed.codes, compressed.condition)
+    return {"path": str(output), **compressed.summary(), **codec.quality(x, decoded)}
 
 
 def _lines(values):
-    psnr = "exact" if values["psnr"] is None else f"{values['psnr']:.2f} dB"
+    """Return what to print of a file of codes."""
+    count, what = next(
+        (values[f"num_{w}"], w) for w in ("images", "series") if f"num_{w}" in values
+    )
+    site = "pixel" if what == "images" else "step"
     rows = {
-        "size": f"{values['bytes']:,} bytes, {values['bits_per_pixel']:.4f} bits/pixel",
+        "size": f"{values['bytes']:,} bytes, {values[f'bits_per_{site}']:.4f} bits/{site}",
         "prior": f"{values['prior_bits']:,.0f} bits, coded in {8 * values['stream_bytes']:,}",
-        "PSNR": psnr,
-        "SSIM": f"{values['ssim']:.4f}",
     }
-    head = f"{values['num_images']} images in {values['path']}"
+    if "bits_per_second" in values:
+        rows["rate"] = f"{values['bits_per_second']:,.0f} bits/s"
+    for key in ("psnr", "snr"):
+        if key in values:
+            rows[key.upper()] = "exact" if values[key] is None else f"{values[key]:.2f} dB"
+    if "ssim" in values:
+        rows["SSIM"] = f"{values['ssim']:.4f}"
+    if "seconds" in values:
+        head = f"{values['seconds']:.2f} s of sound in {values['path']}"
+    else:
+        head = f"{count} {what} in {values['path']}"
     return [head, *(f"{name:<16}{value}" for name, value in rows.items())]

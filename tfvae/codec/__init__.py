@@ -1,7 +1,7 @@
-"""Images as files of codes: the encoder chooses them, the prior and an entropy coder pack them.
+"""Images, series and sound as files of codes.
 
-A `CodeModel` with a prior is a lossy image codec, whose files take −log2 p(codes) bits and a few
-bytes more.
+A `CodeModel` with a prior is a lossy codec: the encoder chooses the codes, the prior and an entropy
+coder pack them into −log2 p(codes) bits and a few bytes more.
 """
 
 from tfvae.codec.file_format import FORMAT, fingerprint
@@ -14,15 +14,18 @@ from tfvae.codec.interface import (
     decompress_codes,
     quality,
 )
+from tfvae.codec.sounds import compress_sound, decompress_sound
 
 __all__ = [
     "FORMAT",
     "Compressed",
     "compress",
     "compress_codes",
+    "compress_sound",
     "decode",
     "decompress",
     "decompress_codes",
+    "decompress_sound",
     "fingerprint",
     "quality",
 ]

@@ -36,7 +36,10 @@ def fingerprint(model) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of itself, as JSON."""
+    """What a file says of itself, as JSON.
+
+    `sound` is of a file of sound alone: frames in a second, frames in all, bytes of a value.
+    """
 
     format: int
     num_images: int
@@ -45,11 +48,13 @@ class Header:
     batch_size: int
     crc32: int
     model: str
+    sound: list[int] | None = None
 
 
 def pack(header, stream, condition) -> bytes:
     """Return an .npz of the header, the stream, and the labels or vectors y if there are."""
-    text = json.dumps(dataclasses.asdict(header), separators=(",", ":"))
+    fields = {k: v for k, v in dataclasses.asdict(header).items() if v is not None}
+    text = json.dumps(fields, separators=(",", ":"))
     arrays = {"header": np.frombuffer(text.encode(), np.uint8), "stream": stream}
     if condition is not None:
         labels = np.issubdtype(condition.dtype, np.integer)
@@ -93,6 +98,10 @@ def _parts(fields, arrays):
     whole("batch_size", header.batch_size)
     if header.batch_size > header.num_images:
         raise ValueError("a batch of more images than there are")
+    if header.sound is not None:
+        rate, _, width = (whole("sound", value) for value in header.sound)
+        if rate >= 2**32 or width > 4:
+            raise ValueError("no sound of a .wav")
     stream, labels = arrays["stream"].astype(np.uint32, casting="safe"), arrays.get("labels")
     if stream.ndim != 1 or (labels is not None and labels.shape[:1] != (header.num_images,)):
         raise ValueError("arrays of other shapes")

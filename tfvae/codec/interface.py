@@ -1,4 +1,4 @@
-"""Compressing and decompressing: what the codec offers of images and of codes."""
+"""Compressing and decompressing: what the codec offers of images, of series and of codes."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ _SSIM_FILTER_SIZE = 11
 
 @dataclasses.dataclass(frozen=True)
 class Compressed:
-    """Images as the bytes of a file.
+    """Images or series as the bytes of a file.
 
     Attributes:
         content: the file, an `.npz`.
@@ -32,7 +32,8 @@ class Compressed:
             classes. What an ideal coder would need.
         condition: y of the images, `[N, ...]`; None without a condition.
         stream_bytes: size of the entropy-coded part of `content`.
-        image_shape: shape of one image.
+        image_shape: shape of one image, or of one series.
+        sound: of a sound, its rate, how many frames it has, and the bytes of a value; else None.
     """
 
     content: bytes
@@ -41,28 +42,52 @@ class Compressed:
     stream_bytes: int
     image_shape: tuple[int, ...]
     condition: np.ndarray | None = None
+    sound: tuple[int, int, int] | None = None
 
     @property
     def bits_per_pixel(self) -> float:
-        """Bits of the whole file for each pixel, a site of an image with all its channels."""
-        num_pixels = len(self.codes) * math.prod(self.image_shape[:-1])
-        return 8 * len(self.content) / num_pixels
+        """Bits of the whole file for each pixel, a site of an image with all its channels.
+
+        Of series, for each step.
+        """
+        num_sites = len(self.codes) * math.prod(self.image_shape[:-1])
+        return 8 * len(self.content) / num_sites
+
+    def bits_per_second(self, rate: float) -> float:
+        """Return the bits of the whole file for each second of series of `rate` steps a second."""
+        num_steps = len(self.codes) * self.image_shape[0] if self.sound is None else self.sound[1]
+        return 8 * len(self.content) * rate / num_steps
 
     def summary(self) -> dict:
-        """Return the sizes as a dictionary of plain numbers, for JSON."""
-        return {
-            "num_images": len(self.codes),
+        """Return the sizes as a dictionary of plain numbers, for JSON.
+
+        It has `bits_per_step` in place of `bits_per_pixel` of series, and of a sound
+        `bits_per_second` and `seconds` beside.
+        """
+        series = len(self.image_shape) == 2
+        values = {
+            "num_series" if series else "num_images": len(self.codes),
             "bytes": len(self.content),
             "stream_bytes": self.stream_bytes,
             "prior_bits": self.prior_bits,
-            "bits_per_pixel": self.bits_per_pixel,
+            "bits_per_step" if series else "bits_per_pixel": self.bits_per_pixel,
         }
+        if self.sound is not None:
+            rate, frames, _ = self.sound
+            values |= {"bits_per_second": self.bits_per_second(rate), "seconds": frames / rate}
+        return values
 
 
 def compress(
-    model, x, path=None, condition=None, batch_size: int = _BATCH_SIZE, progress: bool = False
+    model,
+    x,
+    path=None,
+    condition=None,
+    batch_size: int = _BATCH_SIZE,
+    progress: bool = False,
+    sound: tuple[int, int, int] | None = None,
 ) -> Compressed:
-    """Encode images, and write their codes; `decompress` gives back the decoder's images.
+    """Encode images or series, and write their codes; `decompress` gives back the decoder's images.
 
     Args:
         model: a `CodeModel`. Its prior decides the size of the file: fit one first.
@@ -73,6 +98,7 @@ def compress(
         batch_size: images at a time, here and in `decompress`; larger ones are faster and take more
             memory.
         progress: whether to show a progress bar on standard error.
+        sound: what the file keeps of a sound; see `compress_sound`.
 
     Returns:
         A `Compressed`.
@@ -91,11 +117,18 @@ def compress(
     codes = [part for part, _ in encoded]
     if condition is None and model.condition is not None:  # it came with the batches
         condition = np.concatenate([y for _, y in encoded])
-    return compress_codes(model, np.concatenate(codes), path, condition, batch_size, progress)
+    codes = np.concatenate(codes)
+    return compress_codes(model, codes, path, condition, batch_size, progress, sound)
 
 
 def compress_codes(
-    model, codes, path=None, condition=None, batch_size: int = _BATCH_SIZE, progress: bool = False
+    model,
+    codes,
+    path=None,
+    condition=None,
+    batch_size: int = _BATCH_SIZE,
+    progress: bool = False,
+    sound: tuple[int, int, int] | None = None,
 ) -> Compressed:
     """Write codes `[N, *code_shape]`, as `model.encode` gives them; see `compress`.
 
@@ -122,13 +155,15 @@ def compress_codes(
         batch_size=walk.batch_size,
         crc32=file_format.checksum(codes),
         model=file_format.fingerprint(model),
+        sound=None if sound is None else list(sound),
     )
     stream = writer.stream()
     content = file_format.pack(header, stream, y)
     if path is not None:
         with atomic(path) as temporary:
             temporary.write_bytes(content)
-    return Compressed(content, codes, writer.bits, stream.nbytes, tuple(model.x_shape), y)
+    shape = tuple(model.x_shape)
+    return Compressed(content, codes, writer.bits, stream.nbytes, shape, y, sound)
 
 
 def decompress(model, file, progress: bool = False) -> np.ndarray:
@@ -144,16 +179,20 @@ def decompress(model, file, progress: bool = False) -> np.ndarray:
             or the prior's arithmetic differs on this machine from that where it was written.
         InvalidArgument: not a model of codes.
     """
-    return decode(model, *_decompress(model, file, progress))
+    codes, y, _ = read(model, file, progress)
+    return decode(model, codes, y)
 
 
 def decompress_codes(model, file, progress: bool = False) -> np.ndarray:
     """Return the codes in a file, `[N, *code_shape]` int32; see `decompress`."""
-    return _decompress(model, file, progress)[0]
+    return read(model, file, progress)[0]
 
 
-def _decompress(model, file, progress):
-    """Return the codes in a file, and y of the images or None."""
+def read(model, file, progress: bool = False):
+    """Return the codes in a file, and y and what it keeps of a sound, None where there is none.
+
+    See `decompress`.
+    """
     _check(model)
     _check_built(model)
     name, content = file_format.read(file)
@@ -175,7 +214,7 @@ def _decompress(model, file, progress):
     codes = np.concatenate(parts).reshape(-1, *model.code_shape)
     if file_format.checksum(codes) != header.crc32:
         raise file_format.wrong_codes(name)
-    return codes, y
+    return codes, y, header.sound
 
 
 def decode(model, codes, condition=None) -> np.ndarray:
@@ -194,24 +233,28 @@ def decode(model, codes, condition=None) -> np.ndarray:
 
 
 def quality(x, images) -> dict:
-    """Compare images with what they were, both `[N, H, W, C]` with values in [0, 1].
+    """Compare images with what they were, both `[N, H, W, C]` with values in [0, 1], or series.
 
     Returns:
         A dictionary of plain numbers, for JSON, averaged over images: `psnr`, in dB with a peak of
         1 (None if an image is reproduced exactly, which has no finite one), and `ssim`, the
         structural similarity with a Gaussian window of 11 pixels, or the size of a smaller image.
         Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
-        similarity".
+        similarity". Of series `[N, T, C]` it is `snr`, the signal-to-noise ratio over all values,
+        10 log10(Σ x² / Σ (x − x̂)²) in dB (None if they are reproduced exactly, or all are 0).
 
     Raises:
-        InvalidData: not images, or of different shapes.
+        InvalidData: neither images nor series, or of different shapes.
     """
     x, images = (np.asarray(part, np.float32) for part in (x, images))
-    if x.ndim != 4 or x.shape != images.shape or len(x) == 0:
+    if x.ndim not in (3, 4) or x.shape != images.shape or len(x) == 0:
         raise InvalidData(
             f"Arrays of shapes {x.shape} and {images.shape} cannot be compared as images; expected "
-            "[N, H, W, C] twice."
+            "[N, H, W, C] twice, or series, [N, T, C] twice."
         )
+    if x.ndim == 3:
+        signal, noise = (float(np.sum(part.astype(np.float64) ** 2)) for part in (x, x - images))
+        return {"snr": 10 * math.log10(signal / noise) if signal and noise else None}
     size = min(_SSIM_FILTER_SIZE, *x.shape[1:3])
     psnr, ssim = [], []
     for start in range(0, len(x), _BATCH_SIZE):

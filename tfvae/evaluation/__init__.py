@@ -13,6 +13,7 @@ from tfvae.evaluation.information import (
     mutual_information,
     posterior_means,
 )
+from tfvae.evaluation.outliers import corrupted, typicality
 from tfvae.evaluation.scores import Scores, check_rate, score, threshold
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_rate",
     "code_log_likelihood",
     "code_measures",
+    "corrupted",
     "exact_log_likelihood",
     "fit_posterior",
     "impute",
@@ -39,4 +41,5 @@ __all__ = [
     "posterior_means",
     "score",
     "threshold",
+    "typicality",
 ]

@@ -62,18 +62,21 @@ def with_networks(config: Config, shape: tuple[int, ...]) -> Config:
 
     In a VAE, images of up to 16×16 pixels get dense networks; larger ones are halved by
     convolutions until they are at most 8×8, with 32 filters, then 64, 128, 256; what is no image
-    gets dense networks. A VQ-VAE halves images to a grid of at most 16×16 codes, at least once.
+    gets dense networks. A VQ-VAE halves images to a grid of at most 16×16 codes, at least once, and
+    series to at most 32 codes, at least twice.
 
     Raises:
-        InvalidArgument: a VQ-VAE of what is no image.
+        InvalidArgument: a VQ-VAE of what is neither images nor series, or a ladder or a VQ-VAE-2
+            with convolutions of what is no image.
     """
     model = config.model
     of_vae = {1: ("transformer",), 2: ("conv", "transformer"), 3: ("conv", "auto")}
     fitting = of_vae[len(shape)] if model.family == "vae" else ("residual", "auto")
     if model.network == "auto" and model.family == "vae" and len(shape) != 3:
         return config.override({"model.network": "dense", "model.hidden": [256, 256]})
+    series = model.family == "vqvae" and len(shape) == 2
     if model.network != "dense" and (
-        model.network not in fitting or (model.family != "vae" and len(shape) != 3)
+        model.network not in fitting or (model.family != "vae" and len(shape) != 3 and not series)
     ):
         others = [name for name in of_vae[len(shape)] if name != "auto"]
         raise InvalidArgument(
@@ -83,14 +86,19 @@ def with_networks(config: Config, shape: tuple[int, ...]) -> Config:
         )
     if model.network != "auto":
         return config
+    if series:
+        return _with_halvings(config, max(2, math.ceil(math.log2(shape[0] / 32))))
     side = max(shape[:2])
     if model.family == "vae":
         halvings = math.ceil(math.log2(side / 8))
         filters = [min(32 * 2**level, 256) for level in range(halvings)]
         kind, hidden = ("conv", filters) if side > 16 else ("dense", [256, 256])
         return config.override({"model.network": kind, "model.hidden": hidden})
-    halvings = max(1, math.ceil(math.log2(side / 16)))
-    options = {"num_downsamplings": halvings} | model.network_options
+    return _with_halvings(config, max(1, math.ceil(math.log2(side / 16))))
+
+
+def _with_halvings(config, halvings):
+    options = {"num_downsamplings": halvings} | config.model.network_options
     return config.override({"model.network": "residual", "model.network_options": options})
 
 
@@ -207,8 +215,12 @@ def _vqvae(config, splits):
     latent_shape = encoder.output_shape[1:]
     decoder = _residual_decoder(latent_shape, network, likelihood, splits)
     if padded != splits.shape:
-        encoder = _after(keras.layers.ZeroPadding2D(padding), encoder, splits.shape, size)
-        decoder = _after(decoder, keras.layers.Cropping2D(padding), latent_shape, size)
+        series = len(padding) == 1
+        pad = keras.layers.ZeroPadding1D if series else keras.layers.ZeroPadding2D
+        crop = keras.layers.Cropping1D if series else keras.layers.Cropping2D
+        ends = padding[0] if series else padding
+        encoder = _after(pad(ends), encoder, splits.shape, size)
+        decoder = _after(decoder, crop(ends), latent_shape, size)
     return VQVAE(
         encoder,
         quantizer,
@@ -220,14 +232,14 @@ def _vqvae(config, splits):
 
 
 def _padding(shape, halvings):
-    """Return the rows and columns to add on either side before images can be halved so often.
+    """Return the rows and columns, or steps, to add on either side before they can be halved.
 
     None are added for what is no number of halvings, or more than leave a pixel: the network
     refuses it.
     """
     factor = 2**halvings if isinstance(halvings, int) and halvings > 0 else 1
-    factor = factor if factor <= max(shape[:2]) else 1
-    missing = [-n % factor for n in shape[:2]]
+    factor = factor if factor <= max(shape[:-1]) else 1
+    missing = [-n % factor for n in shape[:-1]]
     return tuple((n // 2, n - n // 2) for n in missing)
 
 

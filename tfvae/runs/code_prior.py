@@ -161,7 +161,7 @@ def fit_to_resume(run: RunDirectory):
 
 def _draw(run, model, rows, splits):
     pictures.curves(rows, run.path / "prior-curves.png", pictures.PRIOR_CURVES)
-    if splits.shape[-1] not in (1, 3):
+    if splits.kind != "image" or splits.shape[-1] not in (1, 3):
         return
     y = pictures.some_conditions(model, splits)
     save_grid(model.sample(64, condition=y).numpy(), run.path / "samples.png")

@@ -1,0 +1,63 @@
+"""Sound as codes: the windows that a model of series takes, and what a `.wav` says beside."""
+
+from pathlib import Path
+
+from tfvae.codec.file_format import wrong_codes
+from tfvae.codec.interface import Compressed, compress, decode, read
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.sound import Sound, joined, windows
+
+
+def compress_sound(model, sound: Sound, path=None, condition=None, **options) -> Compressed:
+    """Encode a sound window by window, and write its codes; `decompress_sound` gives it back.
+
+    Its values in [−1, 1] are the series that the model takes, as long as the model takes them, the
+    last one filled up with zeros. The file keeps the rate and the length.
+
+    Args:
+        model: a `CodeModel` of series `[T, C]`, trained on windows of sound of this rate.
+        sound: of C channels; see `tfvae.sound.read`.
+        path: where to write the file, a name ending in .npz; None to write none.
+        condition: y, one for all windows or one for each, where the model or its prior takes one.
+        options: `batch_size` and `progress`, as in `compress`.
+
+    Raises:
+        InvalidArgument: as in `compress`, or a model of something else than series.
+        InvalidData: a sound of another number of channels, or none.
+        InvalidFile: the file cannot be written.
+    """
+    shape = getattr(model, "x_shape", ())
+    if len(shape) != 2:
+        raise InvalidArgument(
+            f"Sound is encoded as series, [T, C], and this model takes examples of shape {shape}. "
+            "Train one on windows of sound, as tfvae.sound.windows makes them."
+        )
+    length, channels = shape
+    if sound.frames.ndim != 2 or sound.frames.shape[1] != channels or not len(sound.frames):
+        raise InvalidData(
+            f"The sound has frames of shape {sound.frames.shape}; the model takes [n, {channels}], "
+            f"sound of {channels} channel{'s' if channels > 1 else ''}."
+        )
+    form = sound.rate, len(sound.frames), sound.width
+    return compress(model, windows(sound.frames, length), path, condition, sound=form, **options)
+
+
+def decompress_sound(model, file, progress: bool = False) -> Sound:
+    """Return the sound in a file that `compress_sound` wrote; see `decompress`.
+
+    Raises:
+        InvalidFile: as `decompress`, or the file holds no sound.
+        InvalidArgument: not a model of codes.
+    """
+    codes, y, form = read(model, file, progress)
+    name = "The file" if isinstance(file, (bytes, bytearray, memoryview)) else Path(file)
+    if form is None:
+        raise InvalidFile(
+            f"{name} holds no sound, but examples without a rate; expected a file that was encoded "
+            "from a .wav. Decode it to an .npy file."
+        )
+    rate, count, width = form
+    series = decode(model, codes, y)
+    if len(series) != -(-count // model.x_shape[0]):
+        raise wrong_codes(name)
+    return Sound(joined(series, count), rate, width)

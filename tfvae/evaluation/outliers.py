@@ -1,0 +1,61 @@
+"""What helps where log p(x) alone does not tell outliers from ordinary examples.
+
+Of pictures, log p(x) is known to fail: it grows with smoothness and falls with the number of
+details, so that simple pictures from elsewhere score above those that the model was trained on.
+Both remedies here give scores like log p(x): the higher, the more ordinary.
+"""
+
+import numpy as np
+
+from tfvae.checks import probability
+from tfvae.errors import InvalidData
+
+
+def typicality(log_likelihood, ordinary) -> np.ndarray:
+    """Return −|log p(x) − mean of log p over ordinary examples|, `[N]` in nats.
+
+    Ordinary examples have log p(x) near its mean, minus the entropy. An example that scores far
+    above them is as little one of them as one that scores far below.
+
+    Source: Nalisnick, Matsukawa, Teh and Lakshminarayanan 2019, "Detecting out-of-distribution
+    inputs to deep generative models using typicality", eq. 5, for one example at a time.
+
+    Args:
+        log_likelihood: scores of the examples in question, `[N]`.
+        ordinary: scores of held-out ordinary examples, `[n]`.
+
+    Raises:
+        InvalidData: there are no ordinary examples.
+    """
+    ordinary = np.asarray(ordinary, np.float64)
+    if ordinary.size == 0:
+        raise InvalidData("`ordinary` is empty; expected scores of held-out ordinary examples.")
+    return -np.abs(np.asarray(log_likelihood, np.float64) - ordinary.mean())
+
+
+def corrupted(x, rate: float, seed: int = 0, levels: int | None = None) -> np.ndarray:
+    """Return examples with a share of their values replaced, to train a background model on.
+
+    log p(x) − log p_background(x) is the likelihood ratio of Ren et al. 2019, "Likelihood ratios
+    for out-of-distribution detection", sec. 3: what both models find likely, such as a plain
+    background, cancels, and what the corruption destroyed, how values go together, remains.
+
+    Args:
+        x: examples, `[N, *x_shape]`.
+        rate: the probability of each value to be replaced; 0.1 to 0.3 in the paper.
+        seed: decides which, and by what.
+        levels: L, to replace values by any of 0, 1/(L − 1), …, 1 with equal probabilities, as in
+            the paper; None to replace them by those of other examples at the same place (column),
+            which leaves the distribution of each as it is.
+
+    Raises:
+        InvalidArgument: a rate that is no probability.
+    """
+    rng = np.random.default_rng(seed)
+    x = np.asarray(x)
+    replaced = rng.random(x.shape) < probability("rate", rate)
+    if levels is not None:
+        values = rng.integers(0, levels, x.shape) / (levels - 1)
+    else:
+        values = rng.permuted(x, axis=0)
+    return np.where(replaced, values, x).astype(x.dtype)
