@@ -326,9 +326,9 @@ class TestResidual:
         encoder = networks.residual_encoder((24, 2), 5, num_downsamplings=halvings, **options)
         line = 24 // 2**halvings
         decoder = networks.residual_decoder((line, 5), 4, num_upsamplings=halvings, **options)
-        y = [rng.normal(size=(3, condition_size))] if condition_size else []
+        y = [rng.normal(size=(3, condition_size)).astype(np.float32)] if condition_size else []
         x = rng.normal(size=(3, 24, 2)).astype(np.float32)
-        z = encoder([x, *y] if y else x)
+        z = np.asarray(encoder([x, *y] if y else x))
         assert z.shape == (3, line, 5)
         back = decoder([z, *y] if y else z)
         assert back.shape == (3, 24, 4)
