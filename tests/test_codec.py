@@ -444,7 +444,7 @@ def test_encode_of_images_that_are_given(tfvae, run, tmp_path, kind):
 
 BAD_USE = {
     "no run": (1, ["no run or model nowhere"], ["encode", "nowhere"]),
-    "a file without images": (2, ["name the IMAGES"], ["encode", "run/model.keras"]),
+    "a file without images": (2, ["name the FILE"], ["encode", "run/model.keras"]),
     "missing images": (1, ["no file or folder a.npy"], ["encode", "run", "a.npy"]),
     "other images": (1, ["(4, 4, 1)", "(8, 8, 1)"], ["encode", "run", "small.npy"]),
     "no images": (1, ["holds no images"], ["encode", "run", "empty"]),

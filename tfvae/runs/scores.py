@@ -10,7 +10,7 @@ from tfvae import data
 from tfvae.config import Config, DataConfig
 from tfvae.data.binarized import binarized
 from tfvae.data.folder import list_files
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import Scores
 from tfvae.files import atomic
 
@@ -35,6 +35,12 @@ def read_as_run(
     own = DataConfig() if config is None else config.data
     options = own.layout, own.resize, own.crop, own.memory_gb, own.kind
     examples = data.read_examples(path, *options, schema, missing)
+    if schema is not None and examples.schema is None:
+        raise InvalidData(
+            f"{path} is no table, and the model is one of a table with the columns "
+            f"{', '.join(column.name for column in schema.in_x)}. Expected a CSV or Parquet file "
+            "that has them."
+        )
     if own.binarization == "none":
         return examples
     drawn = binarized(examples, config.training.seed, _OF_A_FILE)
