@@ -49,10 +49,12 @@ python_use_unqualified_type_names = True
 
 
 def _escape_formulas(app, what, name, part, options, lines):
-    """Keep |x|, *x and z_ of a docstring's formulas from being read as markup, outside of code."""
+    """Have a docstring's |x|, *x and z_ outside of code read as text, and `Column`s as a plural."""
     for number, line in enumerate(lines):
         pieces = re.split(r"(`+[^`]*`+)", line)
         pieces[::2] = [re.sub(r"([|*]|(?<=\w)_(?!\w))", r"\\\1", piece) for piece in pieces[::2]]
+        # Markup ends before a letter only where a space says so: `Column`s.
+        pieces[2::2] = [re.sub(r"^(?=\w)", r"\\ ", piece) for piece in pieces[2::2]]
         lines[number] = "".join(pieces)
 
 
