@@ -172,7 +172,7 @@ def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(copied, split
 
 def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_kept(copied, splits):
     one_step = {"code_prior.batch_size": len(splits.train), "code_prior.learning_rate": 1e38}
-    with pytest.raises(NonFiniteLoss, match=r"validation images became (nan|inf) in epoch 1"):
+    with pytest.raises(NonFiniteLoss, match=r"validation data became (nan|inf) in epoch 1"):
         runs.train_prior(copied.path, CONFIG.override(one_step), progress=False, splits=splits)
     assert not list(copied.code_prior.checkpoints.path.glob("*"))
 

@@ -349,9 +349,9 @@ def test_what_is_said_to_fit_is_the_limit(pristine, monkeypatch, model):
 def test_a_batch_that_does_not_fit_is_said_in_images(pristine, monkeypatch):
     model = runs.load_model(pristine / "vae" / "model.keras")
     monkeypatch.setenv(memory.VARIABLE, "100kB")
-    with pytest.raises(InvalidArgument, match=r"images in a batch.*--batch-size"):
+    with pytest.raises(InvalidArgument, match=r"examples in a batch.*--batch-size"):
         model.check_memory(1, 10**6)
-    with pytest.raises(InvalidArgument, match=r"samples for each of 2 images.*--num-samples"):
+    with pytest.raises(InvalidArgument, match=r"samples for each of 2 examples.*--num-samples"):
         model.check_memory(10**6, 2)
 
 

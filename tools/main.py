@@ -106,6 +106,6 @@ def _fault(error):
     if isinstance(error, MemoryError) or left < _EXHAUSTED or re.search(_NO_MEMORY, repr(error)):
         return (
             f"Out of memory; {memory.text(left)} can still be had. Ask for less: "
-            "fewer images (-n) or samples (--num-samples), or a smaller --batch-size."
+            "fewer examples (-n) or samples (--num-samples), or a smaller --batch-size."
         )
     return None

@@ -158,7 +158,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         numbers = 3 * math.prod(self.x_shape) + sum(widest[-2:])
         if self.likelihood.draws_values:
             numbers += self.likelihood.draw_width(self.x_shape[-1])
-        memory.check_request(n, 4 * numbers, "images", "Draw at most {most} at once (-n).")
+        memory.check_request(n, 4 * numbers, "examples", "Draw at most {most} at once (-n).")
 
     @contextlib.contextmanager
     def blaming_file(self):

@@ -444,12 +444,12 @@ class LatentVariableModel(GenerativeModel):
         for part in self.generative_parts:
             numbers += sum(memory.widths(part))
         each = 2 * 4 * numbers
-        what = "images in a batch, with a sample each,"
+        what = "examples in a batch, with a sample each,"
         memory.check_request(batch_size, each, what, "Use at most {most} (--batch-size).")
         memory.check_request(
             num_samples,
             each * batch_size,
-            f"samples for each of {batch_size:,} images",
+            f"samples for each of {batch_size:,} examples",
             "Use at most {most} (--num-samples), or a smaller --batch-size.",
         )
 

@@ -141,7 +141,7 @@ class Decoder:
             InvalidArgument: a condition that is missing or not wanted.
             InvalidData: images of another shape, not numbers, or not finite.
         """
-        x = _checked(x, self.image_shape, "images")
+        x = _checked(x, self.image_shape, "images" if self.schema is None else "rows")
         output = "mean" if self.code_shape is None else "codes"
         conditions = self._conditions("encode", condition, len(x))
         return self._in_batches("encode", output, image=x, **conditions)
@@ -167,7 +167,7 @@ class Decoder:
                 "finite temperature of at least 0."
             )
         size = 3 * 4 * math.prod(self.image_shape)  # as floats, joined, and as a picture
-        memory.check_request(n, size, "images", "Draw at most {most} at once (--sample).")
+        memory.check_request(n, size, "examples", "Draw at most {most} at once (--sample).")
         draws = {
             "index": np.arange(n, dtype=np.int32),
             **self._conditions("sample", condition, n),

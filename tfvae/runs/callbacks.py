@@ -45,7 +45,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
         loss = float(logs.get("val_loss", 0.0))
         if not math.isfinite(loss):
             raise NonFiniteLoss(
-                f"The loss on the validation images became {loss} in epoch {epoch + 1}. "
+                f"The loss on the validation data became {loss} in epoch {epoch + 1}. "
                 f"{self._remedy()}"
             )
 
