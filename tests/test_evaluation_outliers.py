@@ -1,0 +1,36 @@
+"""Scores for outliers that log p(x) does not tell."""
+
+import numpy as np
+import pytest
+
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.evaluation import corrupted, typicality
+
+
+def test_typicality_is_the_distance_from_the_mean_of_ordinary_scores():
+    scores = typicality([-12.0, -9.0, -10.0], [-9.0, -11.0])
+    np.testing.assert_allclose(scores, [-2.0, -1.0, 0.0])
+    with pytest.raises(InvalidData, match="`ordinary` is empty"):
+        typicality([-1.0], [])
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+def test_a_share_of_the_values_is_replaced(levels, rng):
+    x = rng.integers(0, 5, (2000, 6)).astype(np.float32) / 4 + 10.0 * np.arange(6, dtype="f4")
+    changed = corrupted(x, 0.3, seed=1, levels=levels)
+    assert changed.dtype == x.dtype
+    share = 0.3 * 0.8 if levels is None else 0.3 * (1 - 0.2 / 6)  # a fifth is replaced by its like
+    np.testing.assert_allclose(np.mean(changed != x), share, atol=0.02)
+    if levels is None:  # by values of the same column
+        np.testing.assert_array_equal(changed // 10, x // 10)
+    else:
+        replaced = changed[:, 1:][changed[:, 1:] < 10]
+        assert set(np.unique(replaced)) == {0.0, 0.25, 0.5, 0.75, 1.0}
+    np.testing.assert_array_equal(changed, corrupted(x, 0.3, seed=1, levels=levels))
+    assert not np.array_equal(changed, corrupted(x, 0.3, seed=2, levels=levels))
+    np.testing.assert_array_equal(corrupted(x, 0.0), x)
+
+
+def test_a_rate_that_is_no_probability_is_refused():
+    with pytest.raises(InvalidArgument, match=r"`rate` is 1\.5"):
+        corrupted(np.zeros((2, 2)), 1.5)
