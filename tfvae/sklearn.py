@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from tfvae import likelihoods, networks
 from tfvae.checks import positive, whole
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import score
 from tfvae.likelihoods.support import REALS
 from tfvae.models import VAE
@@ -33,6 +33,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     Columns of real numbers are standardized with the mean and the standard deviation of the
     training rows; it is undone in all that is returned, log p(x) included, which is that of X as it
     is given.
+
+    NaN in X is a missing value: where the training rows have some, the likelihood is that of what
+    is observed, see `tfvae.likelihoods.Observed`. Rows from latents are complete.
 
     Args:
         latent_size: how many latents each row has.
@@ -58,6 +61,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             x are the standardized rows.
         mean_: what was subtracted of each column, `[D]`; 0 where a column was left as it is.
         scale_: what each was then divided by, `[D]`; 1 where a column was left as it is.
+        takes_missing_: whether the training rows had missing values, so that others may.
         loss_curve_: the loss, in nats per row, averaged over each 100 steps.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
@@ -105,6 +109,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         X = self._rows(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         likelihood = self._likelihood()
+        missing = np.isnan(X)
+        self.takes_missing_ = bool(missing.any())
+        if missing.all(axis=0).any():
+            raise InvalidData(
+                f"Column {missing.all(axis=0).argmax()} of X has no observed value: all are NaN. "
+                "Leave it out."
+            )
+        if self.takes_missing_:
+            likelihood = likelihoods.Observed(likelihood)
         self.mean_, self.scale_ = _statistics(X, likelihood)
         x = self._standardized(X)
         likelihood.check(x, "X")
@@ -137,7 +150,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return _row_by_row(self.model_.encode, self._standardized(X)).astype(X.dtype)
 
     def inverse_transform(self, X):
-        """Return the rows that latents `[N, latent_size]` stand for, the means of p(x|z)."""
+        """Return the rows that latents `[N, latent_size]` stand for, the means of p(x|z).
+
+        Of a column of categories it is the likeliest one.
+        """
         check_is_fitted(self)
         X = check_array(X, dtype=[np.float64, np.float32])
         if X.shape[1] != self._n_features_out:
@@ -153,10 +169,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         Of columns of real numbers it is a density, in the units of X.
         """
-        x = self._standardized(self._rows(X))
+        X = self._rows(X)
+        x = self._standardized(X)
         # The same noise for every call: what differs from row to row is the row.
         scores = score(self.model_, x, self.num_score_samples, self.model_.seed, progress=False)
-        return scores.log_likelihood - np.log(self.scale_).sum()
+        return scores.log_likelihood - np.where(np.isnan(X), 0.0, np.log(self.scale_)).sum(axis=1)
 
     def score(self, X, y=None):
         """Return the mean of `score_samples`; y is ignored. A grid search maximizes it."""
@@ -168,6 +185,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -175,7 +193,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Return a checked table of floats."""
         if not reset:
             check_is_fitted(self)
-        return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        finite = "allow-nan" if reset or self.takes_missing_ else True
+        floats = [np.float64, np.float32]
+        return validate_data(self, X, reset=reset, dtype=floats, ensure_all_finite=finite)
 
     def _standardized(self, X):
         return ((X - self.mean_) / self.scale_).astype(np.float32)
@@ -195,7 +215,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         latent_size = whole("latent_size", self.latent_size)
         widths = self.hidden if np.ndim(self.hidden) else [self.hidden]
         hidden = [whole("hidden", units) for units in widths]
-        encoder = networks.dense_encoder((width,), 2 * latent_size, hidden)
+        missing = self.takes_missing_
+        encoder = networks.dense_encoder((width,), 2 * latent_size, hidden, missing=missing)
         params_size = likelihood.params_size(width)
         decoder = networks.dense_decoder(latent_size, (params_size,), hidden[::-1])
         return VAE(encoder, decoder, self.prior, likelihood=likelihood, seed=seed)
@@ -204,8 +225,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 def _statistics(X, likelihood):
     """Return what to subtract from each column and to divide it by, `[D]` float64 each."""
     real = _real_columns(likelihood, X.shape[1])
-    mean = np.where(real, X.mean(axis=0, dtype=np.float64), 0.0)
-    scale = np.where(real, X.std(axis=0, dtype=np.float64), 1.0)
+    mean = np.where(real, np.nanmean(X, axis=0, dtype=np.float64), 0.0)
+    scale = np.where(real, np.nanstd(X, axis=0, dtype=np.float64), 1.0)
     # A constant column has a deviation of 0, or of what rounding made of it.
     least = 10 * np.finfo(X.dtype).eps * np.abs(mean)
     return mean, np.where(scale > least, scale, 1.0)
@@ -213,6 +234,7 @@ def _statistics(X, likelihood):
 
 def _real_columns(likelihood, width):
     """Return for each column whether its likelihood is over all real numbers, `[D]`."""
+    likelihood = likelihood.complete()
     if isinstance(likelihood, likelihoods.Columns):
         pairs = zip(likelihood.likelihoods, likelihood.sizes, strict=True)
         return np.concatenate([_real_columns(part, size) for part, size in pairs])
