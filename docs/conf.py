@@ -1,5 +1,6 @@
 """Settings of the documentation site: `sphinx-build -W docs docs/_build/html`."""
 
+import inspect
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import reference
+from sphinx.util.inspect import stringify_signature
 
 import tfvae
 
@@ -63,6 +65,15 @@ def _skip_foreign(app, what, name, part, skip, options):
     return True if "tensorflow_prob" in (getattr(part, "__module__", None) or "") else None
 
 
+def _constructor(app, what, name, part, options, signature, returned):
+    """Give the arguments of `__init__`, which Keras hides behind a `__new__` of any arguments."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    found = inspect.signature(part.__init__)
+    found = found.replace(parameters=list(found.parameters.values())[1:])
+    return stringify_signature(found, unqualified_typehints=True), returned
+
+
 def _leave_out_of_contents(app, name, text):
     """Let the reports on exported files, to which pages link, be in no table of contents."""
     if name.startswith("reports/"):
@@ -74,4 +85,5 @@ def setup(app):
     app.connect("builder-inited", lambda app: reference.write(Path(app.srcdir) / "reference"))
     app.connect("source-read", _leave_out_of_contents)
     app.connect("autodoc-process-docstring", _escape_formulas, priority=100)
+    app.connect("autodoc-process-signature", _constructor)
     app.connect("autodoc-skip-member", _skip_foreign)
