@@ -8,6 +8,7 @@ import scipy.stats
 
 import tfvae
 from tfvae import likelihoods, networks
+from tfvae.distributions.protocol import draws_by_example
 from tfvae.errors import InvalidArgument
 
 K = 4000
@@ -246,6 +247,17 @@ class TestSelfMasking:
         a, b = (tfvae.log_likelihood(m, x, 20, progress=False).per_example for m in (model, loaded))
         np.testing.assert_array_equal(a, b)
         assert len(model.likelihood.missingness.trainable_weights) == 2
+
+    def test_the_draws_of_a_step_are_the_same_under_xla_and_on_replicas(self):
+        (x, _), losses = self.draw(32), []
+        for jit_compile in (False, True):
+            keras.utils.set_random_seed(0)
+            model = self.model("self_masking")
+            model.likelihood.missingness.set_weights([self.slope, self.offset])
+            model.compile("sgd", objective="iwae", num_samples=3, jit_compile=jit_compile)
+            losses.append(model.train_on_batch(x)[0])
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+        assert draws_by_example(likelihoods.Normal()(np.zeros((1, 3), np.float32)))
 
     def test_measures_of_log_p_of_x_given_z_say_so(self):
         model, (x, _) = self.model("self_masking"), self.draw(4)

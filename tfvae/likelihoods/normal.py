@@ -1,8 +1,7 @@
 """Normal densities."""
 
-import tensorflow_probability as tfp
-
 from tfvae.distributions.factory import independent
+from tfvae.distributions.latents import NormalLatent
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.scales import WithScale
 
@@ -23,4 +22,4 @@ class Normal(WithScale, Likelihood):
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         (loc,), scale = self.split(params)
-        return independent(tfp.distributions.Normal(loc, scale), batch_ndims)
+        return independent(NormalLatent(loc, scale, batch_ndims), batch_ndims)
