@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 import tfvae
 from tfvae import distributions, likelihoods, networks
 from tfvae.distributions.normal_cdf import log_ndtr
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.ondevice import Decoder
 from tfvae.random import make_seed
 
@@ -409,11 +409,12 @@ def test_the_means_of_every_likelihood_are_made_of_operators_that_a_device_has(t
     )
     weights = model.get_weights()
     model.set_weights([0.4 * rng.normal(size=w.shape) if w.shape else w for w in weights])
-    tfvae.export.litert(model, tmp_path / "table.tflite")
+    # Of tables `sample` draws values, which a device cannot of every likelihood.
+    with pytest.warns(TfvaeWarning, match="The export is without `sample`"):
+        tfvae.export.litert(model, tmp_path / "table.tflite")
     decoder = Decoder.from_file(tmp_path / "table.tflite")
     z = rng.normal(size=(3, 2)).astype(np.float32)
     np.testing.assert_allclose(decoder.decode(z), model.decode(z), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(decoder.sample(4, seed=1), model.sample(4, seed=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ class Columns(Likelihood):
     def distribution(self, params, batch_ndims):  # noqa: D102
         parts = tf.split(params, self._params_sizes(), axis=-1)
         pairs = zip(self.likelihoods, parts, strict=True)
-        has_levels = [likelihood.num_levels is not None for likelihood in self.likelihoods]
+        has_levels = [bool(likelihood.num_categories(1)[0]) for likelihood in self.likelihoods]
         return _Product([p(part, batch_ndims) for p, part in pairs], self.sizes, has_levels)
 
     def get_config(self):  # noqa: D102
