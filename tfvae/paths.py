@@ -5,20 +5,21 @@ import os
 import zipfile
 from pathlib import Path
 
-from tfvae import kinds, memory, tables, untrusted
+from tfvae import memory, untrusted
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
-from tfvae.schema import Schema
 
 _SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there
 BUNDLED = ("digits", "wine")  # data that scikit-learn brings
 
 
-def stored_schema(path: str | Path) -> Schema | None:
-    """Return the schema that a model was saved with, of a run or a `.keras` file; None without one.
+def stored_schema(path: str | Path):
+    """Return the `Schema` that a model was saved with, of a run or a `.keras` file, or None.
 
     Only what is needed for a name or a refusal: a file that cannot be read has none here.
     """
+    from tfvae.schema import Schema  # NumPy is no part of a help
+
     path = Path(path)
     file = path / "model.keras" if path.is_dir() else path
     try:
@@ -100,7 +101,9 @@ def is_table(path: str | Path) -> bool:
         return path.is_file()
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return False
-    return tables.is_table_of_values(path)
+    from tfvae.tables import is_table_of_values
+
+    return is_table_of_values(path)
 
 
 def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
@@ -117,7 +120,9 @@ def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
     path = _first_file(Path(name))
     if kind != "auto" or path.suffix not in (".npy", ".npz"):
         return "image" if kind == "auto" else kind
-    return kinds.kind_of(untrusted.array_header(path), str(path), layout)
+    from tfvae.kinds import kind_of
+
+    return kind_of(untrusted.array_header(path), str(path), layout)
 
 
 def _first_file(path):
@@ -150,6 +155,9 @@ def check_columns(config: DataConfig) -> None:
         InvalidArgument: a description of columns that cannot be used.
         InvalidData: columns that are not clear, or that do not fit their description.
     """
+    from tfvae import tables
+    from tfvae.schema import Schema
+
     path = Path(config.name)
     if path.is_file() and path.stat().st_size < _SOON_READ and is_table(path):
         Schema.inferred(tables.read(path), config.columns, config.condition)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import cluster, outputs, paths, untrusted
+from tfvae import cluster, paths, untrusted
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
 json_option = click.option(
@@ -123,6 +123,8 @@ def finish(values: dict, as_json: bool, lines: list[str]) -> None:
 
 def written(path, count: int, schema, shape) -> tuple[dict, list[str]]:
     """Return what to print of a file of examples: as JSON, and as lines for people."""
+    from tfvae import outputs
+
     noun = outputs.noun(schema, shape)
     values = {"path": str(path), f"num_{noun}": count}
     return values, [f"{count} {noun} in {path}"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import files, outputs, paths
+from tfvae import files, paths
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     condition_of,
@@ -51,6 +51,8 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
         )
     if output is not None and output.suffix.lower() == ".wav":
         return _decode_sound(model, codes, output, as_json)
+    from tfvae import outputs
+
     if output is not None:
         if output.suffix.lower() != ".csv":
             outputs.check_ending(output, None)

@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import files, outputs, paths
+from tfvae import files, paths
 from tfvae.tools.common import (
     data_assignments,
     data_dir_option,
@@ -36,6 +36,7 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
     if run.is_dir():
         files.read_report(run)
     load_training_part()
+    from tfvae import outputs
     from tfvae.runs import evaluate, load_run
 
     model, config, splits = load_run(run, assignments)

@@ -6,8 +6,6 @@ import click
 
 from tfvae import config, files, paths, recipes
 from tfvae.errors import InvalidArgument
-from tfvae.kinds import plural
-from tfvae.schema import TYPES
 from tfvae.tools.common import (
     absolute_paths,
     begin_together,
@@ -139,6 +137,8 @@ def _chosen(source, recipe, config_file, assignments):
 
 def _sizes(splits):
     """Return what was read, for a user to see that it was taken for what it is."""
+    from tfvae.kinds import plural
+
     parts = [f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test")]
     if splits.schema is not None:
         return f"rows: {', '.join(parts)}; {len(splits.schema)} columns"
@@ -147,6 +147,8 @@ def _sizes(splits):
 
 def _table(schema):
     """Return the columns of a table, so many as a screen shows, and how to say otherwise."""
+    from tfvae.schema import TYPES
+
     lines = str(schema).splitlines()
     if len(lines) > _MOST_COLUMNS:
         lines = [*lines[:_MOST_COLUMNS], f"… and {len(lines) - _MOST_COLUMNS} more"]
