@@ -1,6 +1,6 @@
 """The signatures of a model of any kind, a float32 copy of it, and the SavedModel of both."""
 
-import keras
+import tensorflow as tf
 
 from tfvae.errors import InvalidArgument
 from tfvae.export.code_signatures import CodeSignatures
@@ -50,15 +50,19 @@ def float32_copy(model):
 
 
 def write_saved_model(signatures: Signatures, path) -> None:
-    """Write a SavedModel with the signatures."""
-    # Keras's archive, not tf.saved_model.save: the latter leaves weights out of what is converted.
-    # Nor `archive.track(model)`: the archive finds the variables of its endpoints by itself, and
-    # would write those of a model that it tracks a second time.
-    archive = keras.export.ExportArchive()
-    for name, function in signatures.functions.items():
-        function.get_concrete_function()  # the archive takes what has been traced
-        archive.add_endpoint(name, function)
-    archive.write_out(str(path), verbose=False)
+    """Write a SavedModel with the signatures, the first one being the default too.
+
+    It holds each function as it was traced, for these inputs alone: as a `tf.function` it would be
+    traced a second time when it is written, and a third time when it is read.
+    """
+    module = tf.Module()
+    traced = {name: f.get_concrete_function() for name, f in signatures.functions.items()}
+    variables = (variable for function in traced.values() for variable in function.variables)
+    module.variables_of_all = list({id(variable): variable for variable in variables}.values())
+    for name, function in traced.items():
+        setattr(module, name, function)
+    default = next(iter(traced.values()))
+    tf.saved_model.save(module, str(path), signatures={"serving_default": default, **traced})
 
 
 def _check_built(model):
