@@ -491,6 +491,8 @@ class Arguments(Kind):
             arguments += [str(name)] if values is None else [str(name), str(rng.choice(values))]
         if verb == "export" and not {"--format", "--quantize"} & set(arguments):
             arguments += ["--format", "x"]  # a sound export takes longer than a case may
+        if verb == "diagnose" and "--estimators" not in arguments:
+            arguments += ["--estimators", "x"]  # and so does a sound table of all estimators
         if verb == "train" and "--run-dir" not in arguments:
             arguments += ["--run-dir", "sample.npz/x"]  # nothing is to be trained for long
         return arguments

@@ -780,12 +780,19 @@ def test_a_posterior_that_cannot_be_reparameterized_is_refused():
         model.evaluate(np.zeros((2, 3), "f4"), verbose=0)
 
 
-@pytest.mark.parametrize("kind", POSTERIORS)
-@pytest.mark.parametrize("name", estimators.REGISTRY.names())
-def test_every_estimator_trains_in_a_graph_and_comes_back_from_a_file(kind, name, tmp_path):
+RELAXED = ("rebar", "relax", "gumbel_softmax", "straight_through")  # by a map of their own per kind
+TRAINED = [
+    (name, kind)
+    for name in estimators.REGISTRY.names()
+    for kind in [k for k in POSTERIORS if fits(name, k, objectives.elbo, 2)][
+        : None if name in RELAXED else 1
+    ]
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), TRAINED)
+def test_every_estimator_trains_in_a_graph_and_comes_back_from_a_file(name, kind, tmp_path):
     num_samples = 2
-    if not fits(name, kind, objectives.elbo, num_samples):
-        pytest.skip(f"{name} does not take {kind} latents")
     x = np.random.default_rng(0).integers(0, 2, (40, PIXELS)).astype("f4")
     model = make_model(kind)
     model.compile("adam", estimator=name, num_samples=num_samples)

@@ -34,9 +34,18 @@ def test_it_computes_what_keras_computes(kernel_size, strides, padding, filters,
     for sizes in ((5, 4), (1, 1)):
         theirs, ours = pair(sizes, filters=filters, activation="tanh", **options)
         x = rng.normal(size=(2, *sizes, 2)).astype(np.float32)
-        expected, actual = theirs(x), tf.function(ours)(x)
+        expected, actual = theirs(x), ours(x)
         assert actual.shape == expected.shape
         np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("filters", [NARROW, WIDE])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_graph_for_any_number_of_images_computes_the_same(padding, filters, rng):
+    _, ours = pair((5, 4), filters=filters, kernel_size=5, strides=2, padding=padding)
+    x = rng.normal(size=(3, 5, 4, 2)).astype(np.float32)
+    graph = tf.function(ours, input_signature=[tf.TensorSpec((None, 5, 4, 2))])
+    np.testing.assert_allclose(graph(x), ours(x), atol=2e-6)
 
 
 def test_a_layer_without_bias_has_none(rng):
