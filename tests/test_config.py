@@ -163,6 +163,8 @@ def test_a_value_of_the_wrong_type_is_refused(key, value, expected):
         ("model.units", -1),
         ("training.num_samples", 0),
         ("training.epochs", 0),
+        ("training.epochs", 10**20),
+        ("code_prior.epochs", 10**9 + 1),
         ("training.batch_size", -5),
         ("training.learning_rate", 0.0),
         ("training.learning_rate", float("nan")),

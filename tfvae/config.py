@@ -165,6 +165,10 @@ class EvaluationConfig:
     num_examples: int = 0
 
 
+# Of a size or a count; what is multiplied of two of them is still a number of 64 bits.
+_LARGEST = 10**9
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A run: what it is called, and its sections."""
@@ -208,6 +212,8 @@ class Config:
         for key, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
+            if isinstance(value, int) and value > _LARGEST:
+                raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
         if training.learning_rate_warmup_steps < 0:
             raise InvalidArgument(
                 "training.learning_rate_warmup_steps is "
