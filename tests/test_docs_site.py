@@ -1,6 +1,7 @@
 """The documentation site, as far as it can be checked without building it.
 
-`.ci/run` builds it, which executes the notebooks of the course and fails on any warning.
+A build, by `sphinx-build -W docs docs/_build/html`, executes the notebooks of the course too and fails on
+any warning.
 """
 
 import ast
