@@ -47,7 +47,9 @@ def train(
     strategy = loop.strategy("training", config.training)
     chief = distribute.is_chief(strategy)
     splits = splits or load_data(config)
-    config = with_networks(config, splits.shape).override({"data.kind": splits.kind})
+    config = with_networks(config, splits.shape)
+    if splits.kind != "image":  # which a run is taken for where it says nothing
+        config = config.override({"data.kind": splits.kind})
     run = RunDirectory(run_dir)
     if resume:
         check_epochs("The run", run.path, run.position(), config.training.epochs)
