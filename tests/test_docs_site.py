@@ -1,13 +1,15 @@
 """The documentation site, as far as it can be checked without building it.
 
-A build, by `sphinx-build -W docs docs/_build/html`, executes the notebooks of the course too and fails on
-any warning.
+A build, by `sphinx-build -W docs docs/_build/html`, executes the notebooks of the course too and
+fails on any warning. The last test builds without executing them, where Sphinx is installed.
 """
 
 import ast
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,15 @@ def test_a_page_of_the_course_computes_and_asks(page):
     exercises = PAGES[page].split("\n## Exercises\n")[1]
     solutions = exercises.count("{dropdown} Solution")
     assert solutions == len(re.findall(r"^\*\*\d+\.\*\*", exercises, re.M)) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("myst_nb") is None, reason="the site needs pip install -e '.[docs]'"
+)
+def test_the_site_is_built_without_a_warning(tmp_path):
+    options = ["-W", "--keep-going", "-q", "-D", "nb_execution_mode=off"]
+    command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "latent-variable models" in (tmp_path / "index.html").read_text()
