@@ -393,6 +393,8 @@ class TestCheck:
     @pytest.mark.parametrize("name", [n for r, n in ALL if r is likelihoods.REGISTRY])
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_values_that_are_not_finite_are_refused(self, name, value):
+        if name == "observed" and np.isnan(value):
+            pytest.skip("NaN is a missing value there; see test_observed.py")
         x = np.array([[0.0, value, 1.0, value]])
         with pytest.raises(InvalidData, match=r"`images` holds 2 values .* expected finite"):
             likelihoods.REGISTRY.get(name).check(x, "images")

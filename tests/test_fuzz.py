@@ -15,6 +15,7 @@ QUICK = (
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_hostile_files_and_configurations_are_errors_of_tfvae_and_nothing_else(tmp_path):
     """Seed 1, which the long run does not have."""
     sizes = ["--files", "24", "--vectors", "60", "--seed", "1", "--json", tmp_path / "a.json"]

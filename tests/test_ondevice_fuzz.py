@@ -307,6 +307,7 @@ def in_a_process(work, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_damaged_files_are_errors_of_tfvae_and_nothing_else(folder):
     result = in_a_process("read", folder)
     assert result["files"] == 2 + SMALL + WHOLE + DESCRIPTIONS

@@ -25,6 +25,7 @@ REGISTRIES = [
     flows.REGISTRY,
     posteriors.REGISTRY,
     likelihoods.REGISTRY,
+    likelihoods.MISSINGNESS,
     priors.REGISTRY,
 ]
 NAMES = {registry.kind: registry.names() for registry in REGISTRIES} | {

@@ -33,6 +33,7 @@ def test_rebar_and_relax_do_as_disarm_does_in_the_first_steps(digits):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", tfvae.estimators.names())
 def test_an_estimator_stays_finite_and_learns(digits, name):
     """Independent pixels at their means have 24.41 nats; plain SGD is not there yet."""

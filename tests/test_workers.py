@@ -35,6 +35,7 @@ def test_two_workers_train_as_one_process(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_worker_ends_the_other_and_both_go_on_to_the_same_weights(tmp_path):
     (row,) = results(tmp_path, "--families", "--recipes", "vae-digits")["kills"]
     assert row["same"]

@@ -136,11 +136,11 @@ def fit_posterior(
         InvalidData: data that is empty or does not fit the model.
     """
     refuse(model, "`fit_posterior`")
-    refuse_drawn(model, "`fit_posterior`")
     whole("num_steps", num_steps, least=0)
     whole("num_samples", num_samples)
     whole("num_fresh_samples", num_fresh_samples)
     _check(model, learning_rate, init)
+    refuse_drawn(model, "`fit_posterior`")
     if _num_states(model) <= _MAX_STATES:
         method = _Enumerated(model)
     else:
