@@ -37,7 +37,7 @@ CODE_SHAPES = {
     "vqvae-digits": (4, 4),
     "vqvae-images": (13, 9),
     "vqvae-mnist": (7, 7),
-    "vqvae-series": (32,),
+    "vqvae-series": (16,),
     "vqvae2-cifar10": (8 * 8 + 4 * 4,),
 }
 PICTURES = {"curves.png", "reconstructions.png", "samples.png", "latent.png"}

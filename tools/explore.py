@@ -62,10 +62,11 @@ def _opened(path):
 
 def _check_kind(path):
     """Refuse what cannot be shown, before anything is loaded or exported."""
-    if path.suffix == ".tflite":
+    exported = path if path.suffix == ".tflite" else path / "decoder.tflite"
+    if path == exported or exported.is_file():
         from tfvae.ondevice import flatfile
 
-        is_table = "schema" in flatfile.read_description(*flatfile.read(path))
+        is_table = "schema" in flatfile.read_description(*flatfile.read(exported))
     else:
         paths.check_model(path)
         is_table = paths.stored_schema(path) is not None
