@@ -217,12 +217,30 @@ def _accumulate(model, x, seed, num_samples, chunk, h, proposal, condition):
         weigh = _own_weights(model, x, h, condition)
     else:
         weigh = _foreign_weights(model, x, proposal(x))
-    zeros = tf.zeros(tf.shape(x)[:1])
+    # Two at a time: the noise of a chunk is drawn while the one before it is decoded.
+    return mean_over_samples(weigh, tf.shape(x)[0], seed, num_samples, chunk, parallel_iterations=2)
+
+
+def mean_over_samples(weigh, batch_size, seed, num_samples, chunk, others=(), **options):
+    """Return log p̂(x), the effective sample size, −E[log p(x|z)] and the KL, each `[B]`.
+
+    Args:
+        weigh: the function (K, seed) → terms of K samples; where there are `others`, a pair of
+            them and of a list of sums over these K samples, `[B, ...]`.
+        batch_size: B.
+        seed: `[2]` int32.
+        num_samples: K in all.
+        chunk: samples at a time.
+        others: zeros of the shapes of those sums, whose means are returned behind the four.
+        options: of `tf.while_loop`.
+    """
+    zeros = tf.zeros([batch_size])
     empty = zeros - np.inf
 
-    def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl):
+    def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl, *sums):
         size = tf.minimum(chunk, num_samples - done)
-        terms = weigh(size, fold_in(seed, done))
+        weighed = weigh(size, fold_in(seed, done))
+        terms, more = weighed if others else (weighed, ())
         log_w = terms.log_weights()
         return (
             done + size,
@@ -230,19 +248,18 @@ def _accumulate(model, x, seed, num_samples, chunk, h, proposal, condition):
             log_add_exp(log_sum_squares, tf.reduce_logsumexp(2.0 * log_w, axis=0)),
             reconstruction - tf.reduce_sum(terms.log_likelihood, axis=0),
             kl + tf.reduce_sum(terms.kl, axis=0),
+            *(total + part for total, part in zip(sums, more, strict=True)),
         )
 
-    start = (0, empty, empty, zeros, zeros)
-    # Two at a time: the noise of a chunk is drawn while the one before it is decoded.
-    _, log_sum, log_sum_squares, reconstruction, kl = tf.while_loop(
-        lambda done, *_: done < num_samples, add_chunk, start, parallel_iterations=2
+    start = (0, empty, empty, zeros, zeros, *others)
+    _, log_sum, log_sum_squares, *sums = tf.while_loop(
+        lambda done, *_: done < num_samples, add_chunk, start, **options
     )
     count = tf.cast(num_samples, tf.float32)
     return (
         log_sum - tf.math.log(count),
         tf.exp(2.0 * log_sum - log_sum_squares),
-        reconstruction / count,
-        kl / count,
+        *(total / count for total in sums),
     )
 
 

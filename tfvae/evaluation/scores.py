@@ -17,7 +17,7 @@ from tfvae.evaluation.batches import (
     sample_size,
     track,
 )
-from tfvae.evaluation.importance import log_add_exp
+from tfvae.evaluation.importance import mean_over_samples
 from tfvae.evaluation.results import sampling_error
 from tfvae.joint import sampler
 from tfvae.models import CodeModel
@@ -223,41 +223,24 @@ def _score(model, x, y, seed, num_samples, chunk):
 def _sums(model, x, condition, seed, num_samples, chunk):
     """Return what `_score` does, of a batch whose examples have their own noise each."""
     infer = model.inference(x, condition=condition)
-    zeros = tf.zeros(tf.shape(x)[:1])
-    empty = zeros - np.inf
 
-    def add_chunk(done, log_sum, log_sum_squares, reconstruction, kl, shares):
-        size = tf.minimum(chunk, num_samples - done)
-        joint = infer(sampler(size, fold_in(seed, done)))
+    def weigh(size, seed):
+        joint = infer(sampler(size, seed))
         by_value = _by_value(joint.p_x, x)
+        sums = tf.zeros([tf.shape(x)[0], 0])
         if by_value is not None:  # log p(x|z) need not be computed a second time
             axes = list(range(2, by_value.shape.rank))
             joint = joint._replace(log_likelihood=tf.reduce_sum(by_value, axes))
-            shares -= tf.reduce_sum(by_value, axis=0)
-        terms = Bound(objectives.iwae).terms(joint)
-        log_w = terms.log_weights()
-        return (
-            done + size,
-            log_add_exp(log_sum, tf.reduce_logsumexp(log_w, axis=0)),
-            log_add_exp(log_sum_squares, tf.reduce_logsumexp(2.0 * log_w, axis=0)),
-            reconstruction - tf.reduce_sum(terms.log_likelihood, axis=0),
-            kl + tf.reduce_sum(terms.kl, axis=0),
-            shares,
-        )
+            sums = -tf.reduce_sum(by_value, axis=0)
+        return Bound(objectives.iwae).terms(joint), [sums]
 
     first = _by_value(infer(sampler(1, seed)).p_x, x)  # for its shape alone
-    start = (0, empty, empty, zeros, zeros, _zeros(x, first, 2))
-    _, log_sum, log_sum_squares, reconstruction, kl, shares = tf.while_loop(
-        lambda done, *_: done < num_samples, add_chunk, start, parallel_iterations=1
+    log_p, effective, reconstruction, kl, shares = mean_over_samples(
+        *(weigh, tf.shape(x)[0], seed, num_samples, chunk),
+        others=[_zeros(x, first, 2)],
+        parallel_iterations=1,
     )
-    count = tf.cast(num_samples, tf.float32)
-    return (
-        log_sum - tf.math.log(count),
-        reconstruction / count,
-        kl / count,
-        shares / count,
-        tf.exp(2.0 * log_sum - log_sum_squares),
-    )
+    return log_p, reconstruction, kl, shares, effective
 
 
 @tf.function(reduce_retracing=True)
