@@ -135,6 +135,16 @@ def beside(run: Path, name: str) -> Path:
     return (run if run.is_dir() else run.parent) / name
 
 
+def check_there(examples: Path | None) -> None:
+    """Refuse a file or folder of examples that is not there, before TensorFlow is imported.
+
+    Raises:
+        InvalidData: with its path.
+    """
+    if examples is not None and not examples.exists():
+        raise InvalidData(f"There is no file or folder {examples}.")
+
+
 def kind_of_run(run: Path) -> str:
     """Return what the examples of a run are; "image" of a file alone, which does not say so."""
     kind = paths.read_run_config(run).data.kind if run.is_dir() else "auto"

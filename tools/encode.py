@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 
 from tfvae import files, paths
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
+    beside,
+    check_there,
     condition_of,
     condition_option,
     finish,
@@ -44,9 +46,8 @@ def encode(run, examples, num, rate, condition, output, as_json):
         raise InvalidArgument(
             f"{run} is a model without a run, hence without data. Name the FILE to encode."
         )
-    if examples is not None and not examples.exists():
-        raise InvalidData(f"There is no file or folder {examples}.")
-    output = output or (run if run.is_dir() else run.parent) / "codes.npz"
+    check_there(examples)
+    output = output or beside(run, "codes.npz")
     files.check_writable(output)
     if examples is not None and examples.suffix.lower() == ".wav":
         if num is not None or rate is not None:

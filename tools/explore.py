@@ -35,9 +35,11 @@ def explore(model, port, open_browser, as_json):
     """
     from tfvae.explore import Server, check_runtime
 
-    _check_kind(model)
+    content = _exported_before(model)
+    _check_kind(model, content)
     check_runtime()
-    content, examples = _opened(model)
+    content = _exported(model) if content is None else content
+    examples = _examples(model)
     with Server(content, str(model), examples, port) as server:
         if as_json:
             click.echo(json.dumps({"url": server.url}))
@@ -48,25 +50,24 @@ def explore(model, port, open_browser, as_json):
             server.serve_forever()
 
 
-def _opened(path):
-    """Return the bytes of the `.tflite`, and test images of its run if there are any."""
+def _exported_before(path):
+    """Return the bytes of a `.tflite` file, or of that in a run if it is as new as the model."""
     from tfvae.ondevice import flatfile
 
-    exported, model = path / "decoder.tflite", path / "model.keras"
     if path.suffix == ".tflite":
-        return flatfile.read(path)[0], None
+        return flatfile.read(path)[0]
+    exported, model = path / "decoder.tflite", path / "model.keras"
     if exported.is_file() and not _is_older(exported, model):
-        return exported.read_bytes(), _examples(path)
-    return _exported(path), _examples(path)
+        return flatfile.read(exported)[0]
+    return None
 
 
-def _check_kind(path):
+def _check_kind(path, content):
     """Refuse what cannot be shown, before anything is loaded or exported."""
-    exported = path if path.suffix == ".tflite" else path / "decoder.tflite"
-    if path == exported or exported.is_file():
+    if content is not None:
         from tfvae.ondevice import flatfile
 
-        is_table = "schema" in flatfile.read_description(*flatfile.read(exported))
+        is_table = "schema" in flatfile.read_description(content, str(path))
     else:
         paths.check_model(path)
         is_table = paths.stored_schema(path) is not None

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from tfvae import files, paths
-from tfvae.errors import InvalidData
 from tfvae.tools.common import (
     beside,
+    check_there,
     condition_of,
     condition_option,
     finish,
@@ -51,8 +51,7 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
     of_draws = [output.with_stem(f"{output.stem}-{n + 1}") for n in range(draws)]
     for path in (output, *of_draws):
         files.check_writable(path)
-    if not examples.exists():
-        raise InvalidData(f"There is no file or folder {examples}.")
+    check_there(examples)
     load_training_part()
     import numpy as np
 

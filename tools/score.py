@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 
 from tfvae import files, paths
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
+    beside,
+    check_there,
     condition_of,
     condition_option,
     finish,
@@ -52,9 +54,8 @@ def score(
     if not run.is_dir() and (examples is None or false_alarm_rate is not None):
         what = "its test split" if examples is None else "the validation data that a rate is of"
         raise InvalidArgument(f"{run} is a model without a run, hence without {what}.")
-    if examples is not None and not examples.exists():
-        raise InvalidData(f"There is no file or folder {examples}.")
-    output = output or (run if run.is_dir() else run.parent) / "scores.csv"
+    check_there(examples)
+    output = output or beside(run, "scores.csv")
     for path in filter(None, (output, by_value)):
         files.check_writable(path)
     load_training_part()

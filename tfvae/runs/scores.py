@@ -1,12 +1,11 @@
 """Scores of the examples of a file, by the model of a run: a table, and which are anomalies."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from tfvae import data
+from tfvae import data, tables
 from tfvae.config import Config, DataConfig
 from tfvae.data.binarized import binarized
 from tfvae.data.folder import list_files
@@ -76,11 +75,7 @@ def write_table(
         columns |= {f"reconstruction_{x}": of for x, of in zip(labels, shares.T, strict=True)}
     if limit is not None:
         columns["anomaly"] = (scores.log_likelihood < limit).astype(int)
-    texts = [_texts(values) for values in columns.values()]
-    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*texts, strict=True))
+    tables.write_csv({name: _texts(values) for name, values in columns.items()}, path)
 
 
 def write_shares(path: Path, scores: Scores) -> None:
