@@ -1,4 +1,4 @@
-"""Brings LiteRT's JavaScript runtime from npm into the package; see docs/explore.md."""
+"""Brings LiteRT's JavaScript runtime from npm into a source tree; see docs/explore.md."""
 
 import json
 import shutil
@@ -14,11 +14,12 @@ TIMEOUT = 300
 
 
 class BuildWithRuntime(build_py):
-    """Fetch the runtime first: it is data of the package, in a wheel and beside an editable one."""
+    """Fetch the runtime for an editable installation; wheels are built without it, and without npm."""
 
     def run(self):
         """Build; without npm everything but `tfvae explore` will work."""
-        problem = None if runtime_is_there() else fetch_runtime()
+        wanted = self.editable_mode and not runtime_is_there()
+        problem = fetch_runtime() if wanted else None
         if problem:
             print(
                 f"warning: {problem}. `tfvae explore` will not work in what is built now; "

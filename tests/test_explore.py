@@ -428,7 +428,9 @@ def test_a_port_that_is_taken_is_refused(running, path_of):
 
 def test_without_the_runtime_an_error_says_how_to_get_it(monkeypatch, tmp_path, path_of):
     monkeypatch.setattr(runtime, "FOLDER", tmp_path)
-    with pytest.raises(MissingDependency, match=r"without npm.*npm ci --prefix .*explore"):
+    with pytest.raises(
+        MissingDependency, match=r"is missing.*npm ci --ignore-scripts --prefix .*explore"
+    ):
         explore.Server(path_of("plane").read_bytes(), "a.tflite")
 
 

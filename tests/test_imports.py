@@ -98,6 +98,14 @@ def test_the_imports_of_a_module_are_seen():
     )
 
 
+def test_tensorflow_probability_has_one_home():
+    """It may have to be replaced one day, by what that module lists."""
+    importing = [
+        name for name, path in MODULES.items() if "tensorflow_probability" in path.read_text()
+    ]
+    assert importing == ["tfvae.distributions.tfd"]
+
+
 @pytest.mark.parametrize("name", tfvae.__all__)
 def test_a_public_name_can_be_used(name):
     assert getattr(tfvae, name) is not None

@@ -1,73 +1,32 @@
 """Latent-variable models for Keras 3 on TensorFlow: trained, measured, and shipped to devices.
 
-Names are imported when they are first used, so that the device side and `tfvae --help` need no
-TensorFlow.
+The names in `__init__.pyi` are imported when they are first used, so that the device side and
+`tfvae --help` need no TensorFlow.
 """
 
+import ast
 import importlib
 import pkgutil
 import sys
+from pathlib import Path
 
 from tfvae.errors import MissingDependency
 
 __version__ = "0.1.0"
 
-# Where each public name lives: to add one, add its line here.
-_PUBLIC = {
-    "VAE": "tfvae.models",
-    "HierarchicalVAE": "tfvae.models",
-    "LadderVAE": "tfvae.models",
-    "VQVAE": "tfvae.models",
-    "HierarchicalVQVAE": "tfvae.models",
-    "GenerativeModel": "tfvae.models",
-    "LatentVariableModel": "tfvae.models",
-    "CodeModel": "tfvae.models",
-    "log_likelihood": "tfvae.evaluation",
-    "LogLikelihood": "tfvae.evaluation",
-    "exact_log_likelihood": "tfvae.evaluation",
-    "annealed_importance_sampling": "tfvae.evaluation",
-    "fit_posterior": "tfvae.evaluation",
-    "amortization_gap": "tfvae.evaluation",
-    "mutual_information": "tfvae.evaluation",
-    "active_units": "tfvae.evaluation",
-    "score": "tfvae.evaluation",
-    "impute": "tfvae.evaluation",
-    "diagnose": "tfvae.diagnosis",
-    "fit_jointly": "tfvae.models",
-    "bound": None,
-    "callbacks": None,
-    "checkpoints": None,
-    "code_priors": None,
-    "codec": None,
-    "conditions": None,
-    "config": None,
-    "data": None,
-    "distribute": None,
-    "distributions": None,
-    "errors": None,
-    "estimators": None,
-    "evaluation": None,
-    "exact": None,
-    "export": None,
-    "flows": None,
-    "joint": None,
-    "likelihoods": None,
-    "models": None,
-    "networks": None,
-    "objectives": None,
-    "ondevice": None,
-    "optimizers": None,
-    "posteriors": None,
-    "priors": None,
-    "quantizers": None,
-    "random": None,
-    "replicas": None,
-    "recipes": None,
-    "runs": None,
-    "schedules": None,
-    "sklearn": None,
-    "sound": None,
-}
+
+def _read_stub():
+    """Return the module that each public name is imported from; None for a module itself."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    return {
+        alias.name: None if node.module == __name__ else node.module
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+_PUBLIC = _read_stub()
 __all__ = [*_PUBLIC, "__version__"]
 
 

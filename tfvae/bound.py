@@ -1,7 +1,7 @@
 """A bound on log p(x) as `compile` sets it: what a pass is turned into, before any gradient."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -31,7 +31,7 @@ class LogWeightTerms(NamedTuple):
         """The sum over layers, `[1 or K, B]`."""
         return sum(self.kls)
 
-    def log_weights(self, beta=1.0) -> tf.Tensor:
+    def log_weights(self, beta: float | tf.Tensor | Sequence = 1.0) -> tf.Tensor:
         """Return log p(x|z) + Σ_l β_l (log p(z_l|…) − log q(z_l|…)), `[K, B]`."""
         counted = self.kls if self.counted is None else self.counted
         betas = by_layer(beta, len(counted))
@@ -98,7 +98,7 @@ class Bound(NamedTuple):
         return objectives.is_linear(self.encoder_objective)
 
 
-def by_layer(value, num_layers: int) -> list:
+def by_layer(value: Any, num_layers: int) -> list:
     """Return one value for each layer, of one for all or of one for each."""
     if isinstance(value, (list, tuple)):
         return list(value)

@@ -5,7 +5,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -76,7 +78,9 @@ class Resume(keras.callbacks.Callback):
         self._data = self._found = self._left_out = None
 
     @contextlib.contextmanager
-    def around_fit(self, model, data, callbacks):
+    def around_fit(
+        self, model: keras.Model, data: Any, callbacks: list[keras.callbacks.Callback]
+    ) -> Iterator[None]:
         """Do what comes before and after a training; called by the `fit` of a model of tfvae.
 
         Args:
@@ -115,7 +119,7 @@ class Resume(keras.callbacks.Callback):
                 self._take_all()  # an error may have come before the first step
                 model._initial_epoch, self._data = before, None
 
-    def restore(self, model) -> Position | None:
+    def restore(self, model: keras.Model) -> Position | None:
         """Put a model that is being trained back to the newest checkpoint; return its position.
 
         None, and nothing is changed, where there is none.

@@ -2,6 +2,7 @@
 
 import numbers
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -25,7 +26,11 @@ class Condition:
         raise NotImplementedError
 
     def check(
-        self, y, count: int | None = None, name: str | None = None, one_for_all: bool = True
+        self,
+        y: np.ndarray | tf.Tensor | int | None,
+        count: int | None = None,
+        name: str | None = None,
+        one_for_all: bool = True,
     ) -> tf.Tensor:
         """Return y as a tensor, `[count, ...]` or one for all; values are checked where known.
 
@@ -71,7 +76,7 @@ class Condition:
         """Return whether all values are such conditions, a scalar, in the graph."""
         raise NotImplementedError
 
-    def encode(self, y, count: tf.Tensor) -> tf.Tensor:
+    def encode(self, y: np.ndarray | tf.Tensor | int | None, count: tf.Tensor) -> tf.Tensor:
         """Return c(y), `[count, C]`, of conditions or of one for all."""
         y = self.check(y, tf.get_static_value(count))
         c = self._vectors(y)
@@ -168,7 +173,7 @@ class Vectors(Condition):
         return f"holds {np.sum(~np.isfinite(y))} values that are infinite or not a number"
 
 
-def get(condition) -> Condition | None:
+def get(condition: int | tuple[int, ...] | Condition | None) -> Condition | None:
     """Return a condition: of a number of classes, of the shape `(C,)` of vectors, or as it is.
 
     Raises:
@@ -192,7 +197,9 @@ class Conditional:
     condition: Condition | None = None
     makes_conditional = "Make the model with `condition=`"  # how one has a condition
 
-    def check_condition(self, y, count: int | None = None, **where) -> tf.Tensor | None:
+    def check_condition(
+        self, y: np.ndarray | tf.Tensor | int | None, count: int | None = None, **where
+    ) -> tf.Tensor | None:
         """Return y as `Condition.check` does; None without a condition, and then y has to be None.
 
         Raises:
@@ -208,7 +215,9 @@ class Conditional:
             )
         return None
 
-    def encode_condition(self, y, count) -> tf.Tensor | None:
+    def encode_condition(
+        self, y: np.ndarray | tf.Tensor | int | None, count: int | tf.Tensor
+    ) -> tf.Tensor | None:
         """Return c(y), `[count, C]`, of conditions or of one for all; None without a condition.
 
         Raises:
@@ -228,7 +237,7 @@ def describe(condition: Condition | None) -> dict:
     return {"condition_size": condition.size}
 
 
-def refuse(model, what: str) -> None:
+def refuse(model: keras.Model, what: str) -> None:
     """Refuse a model with a condition, for what knows none.
 
     Raises:

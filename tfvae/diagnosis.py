@@ -87,7 +87,7 @@ class Diagnosis:
 
 
 def diagnose(
-    model,
+    model: LatentVariableModel,
     x: np.ndarray,
     names: list[str] | None = None,
     objective_names: tuple[str, ...] = ("elbo", "iwae"),

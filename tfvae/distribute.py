@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -101,7 +103,7 @@ def all_same(strategy: Strategy, number: int) -> bool:
     return float(_sum(strategy)(tf.constant(number, tf.float64))) == workers * number
 
 
-def chief_first(strategy: Strategy, function):
+def chief_first(strategy: Strategy, function: Callable[[], Any]) -> Any:
     """Return what a function does on this worker, where the chief calls it before the others."""
     chief = is_chief(strategy)
     result = function() if chief else None
@@ -139,7 +141,7 @@ def _sum(strategy):
 
 
 @contextlib.contextmanager
-def watching_workers(strategy: Strategy, how: str):
+def watching_workers(strategy: Strategy, how: str) -> Iterator[None]:
     """Say that another worker was lost, where that is what ends a training.
 
     Args:

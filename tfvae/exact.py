@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,7 +14,7 @@ from tfvae.likelihoods import Normal
 MAX_STATES = 2**16
 
 
-def states_by_layer(model) -> list[np.ndarray]:
+def states_by_layer(model: keras.Model) -> list[np.ndarray]:
     """Return every value of the model's latent, for each layer an array `[S, *layer_shape]`.
 
     Raises:
@@ -26,12 +27,12 @@ def states_by_layer(model) -> list[np.ndarray]:
     return [of_layer[of_states] for of_layer, of_states in zip(values, index, strict=True)]
 
 
-def latent_states(model) -> np.ndarray:
+def latent_states(model: keras.Model) -> np.ndarray:
     """Return every value of the latent, `[S, *latent_shape]`; see `states_by_layer`."""
     return model.join(states_by_layer(model)).numpy()
 
 
-def num_latent_states(model) -> int:
+def num_latent_states(model: keras.Model) -> int:
     """Return how many values the model's latent takes.
 
     Raises:
@@ -60,7 +61,7 @@ def check_num_states(count: int, what: str) -> None:
         )
 
 
-def log_joint(model, x, states) -> tf.Tensor:
+def log_joint(model: keras.Model, x: np.ndarray | tf.Tensor, states: np.ndarray) -> tf.Tensor:
     """Return log p(x, z) of every state `[S, *latent_shape]`, `[S, B]`; each is decoded once."""
     return model.log_joint(x, tf.convert_to_tensor(states)[:, tf.newaxis])
 
@@ -80,7 +81,7 @@ class LinearGaussian(NamedTuple):
     bias: np.ndarray
     scale: np.ndarray
 
-    def log_prob(self, x) -> tf.Tensor:
+    def log_prob(self, x: np.ndarray) -> tf.Tensor:
         """Return log p(x_obs), `[B]` float64, for x `[B, D]`.
 
         With S = diag σ² of the observed values, A = I + Wᵀ S⁻¹ W, r = x − b and c = Wᵀ S⁻¹ r, it is
@@ -94,7 +95,7 @@ class LinearGaussian(NamedTuple):
         log_det = 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(cholesky)), -1)
         return -0.5 * (squares + log_det + log_scales)
 
-    def mean_given(self, x) -> tf.Tensor:
+    def mean_given(self, x: np.ndarray) -> tf.Tensor:
         """Return E[x|x_obs] = b + W E[z|x_obs], `[B, D]` float64; of an observed value, itself."""
         observed, _, precision, c = self._statistics(x)
         z = tf.linalg.solve(precision, c[..., tf.newaxis])[..., 0]
@@ -113,7 +114,7 @@ class LinearGaussian(NamedTuple):
         return observed, residual, precision, tf.matmul(residual, scaled)
 
 
-def linear_gaussian(model) -> LinearGaussian | None:
+def linear_gaussian(model: keras.Model) -> LinearGaussian | None:
     """Return p(x) in closed form, N(b, W Wᵀ + σ² I), over flattened x; None where it has none.
 
     It has one for the standard normal prior, a Normal likelihood whose σ does not depend on z, and

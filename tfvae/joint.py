@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow_probability import distributions as tfd
 
 from tfvae import distributions
+from tfvae.distributions import tfd
 from tfvae.random import fold_in
 
 
@@ -125,7 +125,9 @@ def ancestral(num_samples: int | Sequence[int], seed: tf.Tensor) -> Callable:
     return _in_order(first, later)
 
 
-def replay(values: Mapping[int, tf.Tensor] | Sequence[tf.Tensor], otherwise=None) -> Callable:
+def replay(
+    values: Mapping[int, tf.Tensor] | Sequence[tf.Tensor], otherwise: Callable | None = None
+) -> Callable:
     """Return the draw that gives layers their values; `otherwise` draws those without one."""
 
     def draw(number, q):
@@ -141,6 +143,6 @@ def values_of(values: Sequence[tf.Tensor]) -> Callable:
     return lambda number, p: values[number]
 
 
-def representatives(number: int, q) -> tuple[tf.Tensor, None]:
+def representatives(number: int, q: tfd.Distribution) -> tuple[tf.Tensor, None]:
     """Draw what stands for q, its mean where it has one: the `draw` behind `encode`."""
     return distributions.representative(q), None

@@ -1,5 +1,7 @@
 """Optimizers: Adam with TensorFlow's fused kernel, and what goes with an optimizer."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -57,7 +59,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         steps: how many steps it rises over.
     """
 
-    def __init__(self, rate, steps: int):
+    def __init__(self, rate: float | Callable, steps: int):
         self.rate, self.steps = rate, whole("steps", steps)
 
     def __call__(self, step):
@@ -75,7 +77,15 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["rate"]), config["steps"])
 
 
-def adam_direction(gradient, first, second, done, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+def adam_direction(
+    gradient: tf.Tensor,
+    first: tf.Tensor,
+    second: tf.Tensor,
+    done: tf.Tensor,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the direction of Adam's step, and its moments after it.
 
     Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization", algorithm 1.

@@ -15,6 +15,7 @@ rounds); Box and Muller 1958.
 
 import enum
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -103,7 +104,7 @@ def draw_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
     return tf.stack(words)
 
 
-def words(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
+def words(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
     """Return random int32 words of all 32 bits, the same in a graph and under XLA.
 
     Args:
@@ -122,7 +123,9 @@ def words(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
     )
 
 
-def stateless_uniform(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
+def stateless_uniform(
+    shape: Sequence[int] | tf.Tensor, seed: tf.Tensor, axis: int | None = None
+) -> tf.Tensor:
     """Return float32 uniforms in (0, 1), both ends left out: odd multiples of 2^-24.
 
     The same in a graph and under XLA, which `tf.random.stateless_uniform` is not; see `words`.
@@ -130,7 +133,9 @@ def stateless_uniform(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Ten
     return _open_uniform(words(shape, seed, axis))
 
 
-def stateless_normal(shape, seed: tf.Tensor, axis: int | None = None) -> tf.Tensor:
+def stateless_normal(
+    shape: Sequence[int] | tf.Tensor, seed: tf.Tensor, axis: int | None = None
+) -> tf.Tensor:
     """Return standard normals in float32, the same in a graph and under XLA to within rounding.
 
     `tf.random.stateless_normal` gives other ones under XLA, and is no faster. |value| < 5.78; see
@@ -164,7 +169,9 @@ def gumbel(uniform: tf.Tensor) -> tf.Tensor:
     return -tf.math.log(-tf.math.log(uniform))
 
 
-def threefry2x32(key, counter):
+def threefry2x32(
+    key: Sequence[tf.Tensor], counter: Sequence[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Threefry-2x32 with 20 rounds on int32 words.
 
     Args:

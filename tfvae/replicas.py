@@ -29,7 +29,7 @@ def sums(tensors: list) -> list:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
-def locate(size) -> tuple[tf.Tensor, tf.Tensor]:
+def locate(size: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return how many rows stand before those of this replica, and how many there are in all.
 
     Args:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ class Schema:
         InvalidArgument: none that is a part of x, or two of one name.
     """
 
-    def __init__(self, columns):
+    def __init__(self, columns: Iterable[Column]):
         self.columns = tuple(columns)
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
@@ -152,7 +153,7 @@ class Schema:
     __repr__ = __str__
 
     @classmethod
-    def inferred(cls, data, columns: Mapping | None = None, condition: str = "") -> "Schema":
+    def inferred(cls, data: Any, columns: Mapping | None = None, condition: str = "") -> "Schema":
         """Return the schema of a table, without statistics.
 
         Texts are categories, in alphabetical order unless the frame has one; numbers are numeric,
@@ -197,7 +198,7 @@ class Schema:
             for name, values in table.columns.items()
         )
 
-    def measured(self, data) -> np.ndarray:
+    def measured(self, data: Any) -> np.ndarray:
         """Return the numbers of a table before they are standardized, `[N, D]` float64.
 
         Missing values are NaN.
@@ -224,7 +225,7 @@ class Schema:
             )
         return x
 
-    def conditions(self, data) -> np.ndarray | None:
+    def conditions(self, data: Any) -> np.ndarray | None:
         """Return the number of the category of each row in the column that is the condition.
 
         Returns:
@@ -262,7 +263,7 @@ class Schema:
         mean, scale = self._statistics()
         return ((measured - mean) / scale).astype(np.float32)
 
-    def encode(self, data) -> np.ndarray:
+    def encode(self, data: Any) -> np.ndarray:
         """Return x `[N, D]` float32 of a table: what the model is given.
 
         Args:
@@ -274,7 +275,9 @@ class Schema:
         """
         return self.standardized(self.measured(data))
 
-    def decode(self, x: np.ndarray, condition=None) -> dict[str, np.ndarray]:
+    def decode(
+        self, x: np.ndarray, condition: np.ndarray | int | None = None
+    ) -> dict[str, np.ndarray]:
         """Return the columns of x `[N, D]`, in their order and units: the inverse of `encode`.
 
         Categories are the nearest ones, counts are rounded, and so are numbers to the decimals that
@@ -334,7 +337,7 @@ class Schema:
         return {"columns": [_without_defaults(column) for column in self.columns]}
 
     @classmethod
-    def of(cls, value) -> "Schema":
+    def of(cls, value: "Schema | dict") -> "Schema":
         """Return a schema as it is, or the one that `get_config` described.
 
         Raises:

@@ -7,6 +7,7 @@ Scikit-learn's rules hold: the constructor takes names and numbers and looks at 
 import contextlib
 import inspect
 import random
+from typing import Any
 
 import keras
 import numpy as np
@@ -70,20 +71,20 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __init__(
         self,
-        latent_size=2,
+        latent_size: int = 2,
         *,
-        hidden=(64,),
-        likelihood="normal",
-        likelihood_options=None,
-        prior="standard_normal",
-        objective="elbo",
-        num_samples=1,
-        beta=1.0,
-        num_steps=2000,
-        batch_size=50,
-        learning_rate=3e-3,
-        num_score_samples=200,
-        random_state=None,
+        hidden: tuple[int, ...] = (64,),
+        likelihood: str = "normal",
+        likelihood_options: dict | None = None,
+        prior: str = "standard_normal",
+        objective: str = "elbo",
+        num_samples: int = 1,
+        beta: float = 1.0,
+        num_steps: int = 2000,
+        batch_size: int = 50,
+        learning_rate: float = 3e-3,
+        num_score_samples: int = 200,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.latent_size = latent_size
         self.hidden = hidden
@@ -99,7 +100,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.num_score_samples = num_score_samples
         self.random_state = random_state
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> "VAETransformer":
         """Train on the rows of X, `[N, D]`; y is ignored.
 
         Raises:
@@ -144,12 +145,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.loss_curve_ = np.array(history.history["loss"])
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Return what stands for q(z|x) of each row, its mean: `[N, latent_size]`."""
         X = self._rows(X)
         return _row_by_row(self.model_.encode, self._standardized(X)).astype(X.dtype)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Any) -> np.ndarray:
         """Return the rows that latents `[N, latent_size]` stand for, the means of p(x|z).
 
         Of a column of categories it is the likeliest one.
@@ -164,7 +165,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         x = _row_by_row(self.model_.decode, X.astype(np.float32))
         return (x * self.scale_ + self.mean_).astype(X.dtype)
 
-    def score_samples(self, X):
+    def score_samples(self, X: Any) -> np.ndarray:
         """Return an estimate of log p(x) of each row, in nats, `[N]`; see `tfvae.score`.
 
         Of columns of real numbers it is a density, in the units of X.
@@ -175,7 +176,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         scores = score(self.model_, x, self.num_score_samples, self.model_.seed, progress=False)
         return scores.log_likelihood - np.where(np.isnan(X), 0.0, np.log(self.scale_)).sum(axis=1)
 
-    def score(self, X, y=None):
+    def score(self, X: Any, y: Any = None) -> float:
         """Return the mean of `score_samples`; y is ignored. A grid search maximizes it."""
         return float(np.mean(self.score_samples(X)))
 

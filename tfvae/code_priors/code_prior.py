@@ -2,7 +2,9 @@
 
 import functools
 import math
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfvae import checks, conditions
@@ -81,11 +83,11 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         """
         raise NotImplementedError
 
-    def first_state(self, classes: tf.Tensor):
+    def first_state(self, classes: tf.Tensor) -> Any:
         """Return the state before the first position, a nest of tensors, for classes `[B]`."""
         raise NotImplementedError
 
-    def step(self, state, position: tf.Tensor, previous: tf.Tensor):
+    def step(self, state: Any, position: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """Return the logits of one position, given those before; the cost is that of one position.
 
         Positions come in order, from 0, each once. It is traced into the loop of `draw`: operators
@@ -102,7 +104,9 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         """
         raise NotImplementedError
 
-    def start(self, batch_size, condition=None):
+    def start(
+        self, batch_size: int | tf.Tensor, condition: np.ndarray | tf.Tensor | int | None = None
+    ) -> Any:
         """Return the state before the first position, a nest of tensors; see `step`.
 
         Args:
@@ -112,7 +116,12 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         self._check_built()
         return self.first_state(self._classes(condition, batch_size))
 
-    def logits(self, codes, condition=None, training: bool = False) -> tf.Tensor:
+    def logits(
+        self,
+        codes: np.ndarray | tf.Tensor,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         """Return log p(code_i = k | codes before i) + constant, `[B, *code_shape, K]` float32.
 
         Args:
@@ -129,7 +138,12 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         dropout = Dropout(self.dropout, self._dropout_seed if training else None)
         return tf.cast(self.network(codes, classes, dropout), tf.float32)
 
-    def log_prob(self, codes, condition=None, training: bool = False) -> tf.Tensor:
+    def log_prob(
+        self,
+        codes: np.ndarray | tf.Tensor,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         """Return log p(codes) in nats, the sum over the positions, `[B]` float32; see `logits`."""
         codes = self._tensor(codes)
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -145,8 +159,8 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         self,
         seed: tf.Tensor,
         index: tf.Tensor,
-        temperature=1.0,
-        condition=None,
+        temperature: float = 1.0,
+        condition: np.ndarray | tf.Tensor | int | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         cached: bool = True,
@@ -188,7 +202,7 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         self,
         n: int,
         seed: int = 0,
-        condition=None,
+        condition: np.ndarray | tf.Tensor | int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -227,7 +241,7 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
             cached,
         )
 
-    def check_codes(self, codes, name: str = "codes") -> None:
+    def check_codes(self, codes: np.ndarray | tf.Tensor, name: str = "codes") -> None:
         """Refuse codes that the prior gives no probability to.
 
         Raises:

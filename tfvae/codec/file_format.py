@@ -17,11 +17,12 @@ import numpy as np
 from tfvae import memory, untrusted
 from tfvae.checks import whole
 from tfvae.errors import InvalidFile
+from tfvae.models import CodeModel
 
 FORMAT = 1
 
 
-def fingerprint(model) -> str:
+def fingerprint(model: CodeModel) -> str:
     """Return 16 hexadecimal digits that are the same for models of equal weights.
 
     Of all weights, prior and decoder among them: codes mean what they do to this model alone.

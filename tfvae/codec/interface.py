@@ -79,10 +79,10 @@ class Compressed:
 
 
 def compress(
-    model,
-    x,
-    path=None,
-    condition=None,
+    model: CodeModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    path: str | Path | None = None,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     batch_size: int = _BATCH_SIZE,
     progress: bool = False,
     sound: tuple[int, int, int] | None = None,
@@ -122,10 +122,10 @@ def compress(
 
 
 def compress_codes(
-    model,
-    codes,
-    path=None,
-    condition=None,
+    model: CodeModel,
+    codes: np.ndarray | tf.Tensor,
+    path: str | Path | None = None,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     batch_size: int = _BATCH_SIZE,
     progress: bool = False,
     sound: tuple[int, int, int] | None = None,
@@ -166,7 +166,7 @@ def compress_codes(
     return Compressed(content, codes, writer.bits, stream.nbytes, shape, y, sound)
 
 
-def decompress(model, file, progress: bool = False) -> np.ndarray:
+def decompress(model: CodeModel, file: str | Path | bytes, progress: bool = False) -> np.ndarray:
     """Return the images in a file, `[N, *x_shape]` float32: the means of p(x|codes).
 
     Args:
@@ -183,7 +183,9 @@ def decompress(model, file, progress: bool = False) -> np.ndarray:
     return decode(model, codes, y)
 
 
-def decompress_codes(model, file, progress: bool = False) -> np.ndarray:
+def decompress_codes(
+    model: CodeModel, file: str | Path | bytes, progress: bool = False
+) -> np.ndarray:
     """Return the codes in a file, `[N, *code_shape]` int32; see `decompress`."""
     return read(model, file, progress)[0]
 
@@ -217,7 +219,11 @@ def read(model, file, progress: bool = False):
     return codes, y, header.sound
 
 
-def decode(model, codes, condition=None) -> np.ndarray:
+def decode(
+    model: CodeModel,
+    codes: np.ndarray | tf.Tensor,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+) -> np.ndarray:
     """Return `model.decode(codes, condition)`, the images `[N, *x_shape]`, a batch at a time.
 
     Raises:
@@ -232,7 +238,7 @@ def decode(model, codes, condition=None) -> np.ndarray:
     return np.concatenate([model.decode(*part).numpy() for part in parts])
 
 
-def quality(x, images) -> dict:
+def quality(x: np.ndarray, images: np.ndarray) -> dict:
     """Compare images with what they were, both `[N, H, W, C]` with values in [0, 1], or series.
 
     Returns:

@@ -2,13 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
+import tensorflow as tf
+
 from tfvae.codec.file_format import wrong_codes
 from tfvae.codec.interface import Compressed, compress, decode, read
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.models import CodeModel
 from tfvae.sound import Sound, joined, windows
 
 
-def compress_sound(model, sound: Sound, path=None, condition=None, **options) -> Compressed:
+def compress_sound(
+    model: CodeModel,
+    sound: Sound,
+    path: str | Path | None = None,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+    **options,
+) -> Compressed:
     """Encode a sound window by window, and write its codes; `decompress_sound` gives it back.
 
     Its values in [−1, 1] are the series that the model takes, as long as the model takes them, the
@@ -42,7 +52,7 @@ def compress_sound(model, sound: Sound, path=None, condition=None, **options) ->
     return compress(model, windows(sound.frames, length), path, condition, sound=form, **options)
 
 
-def decompress_sound(model, file, progress: bool = False) -> Sound:
+def decompress_sound(model: CodeModel, file: str | Path | bytes, progress: bool = False) -> Sound:
     """Return the sound in a file that `compress_sound` wrote; see `decompress`.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -78,7 +79,9 @@ class Examples:
             number += observed.sum(0)
         return np.where(number, total / np.maximum(number, 1), np.nan)
 
-    def conditions_of(self, model, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+    def conditions_of(
+        self, model: keras.Model, start: int = 0, stop: int | None = None
+    ) -> np.ndarray | None:
         """Return what a model with a condition is given beside examples `start` to `stop`.
 
         That is None for a model without one, and where nothing is known of the examples.

@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ BINARIZATIONS = ("none", "static", "dynamic")
 
 
 def load(
-    name,
+    name: str | Path | Mapping | Any,
     data_dir: str | Path | None = None,
     binarization: str = "none",
     seed: int = 0,
@@ -159,8 +160,8 @@ def _load_table(name, found, columns, condition, seed, binarization):
 def read_examples(
     path: str | Path,
     layout: str = "auto",
-    resize=(),
-    crop=(),
+    resize: tuple[int, ...] = (),
+    crop: tuple[int, ...] = (),
     memory_gb: float = 1.0,
     kind: str = "auto",
     columns: Mapping | Schema | None = None,

@@ -7,7 +7,7 @@ import numpy as np
 from tfvae.errors import InvalidData
 
 
-def masked(x, observed) -> np.ndarray:
+def masked(x: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Return examples with NaN for what was not observed, float32.
 
     Args:

@@ -3,11 +3,10 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import random
+from tfvae.distributions import tfd
 
-tfd = tfp.distributions
 MOST_COUNT = 1023  # the largest count that is drawn
 
 

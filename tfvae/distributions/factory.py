@@ -5,11 +5,9 @@ from typing import ClassVar
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
-
-tfd = tfp.distributions
 
 
 class Factory(keras.layers.Layer):
@@ -44,7 +42,7 @@ class Factory(keras.layers.Layer):
         """Return how many parameters a site with this many channels needs."""
         return channels * self.params_per_channel
 
-    def event_shape(self, params_shape) -> tuple[int, ...]:
+    def event_shape(self, params_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of one value, given that of its parameters (both without batch axes).
 
         Raises:

@@ -3,12 +3,10 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import random
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
-
-tfd = tfp.distributions
 
 
 class FlowDistribution(tfd.Distribution):

@@ -7,11 +7,9 @@ digits in the difference of two cumulative distributions (logistic mixture).
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import random
-
-tfd = tfp.distributions
+from tfvae.distributions import tfd
 
 
 class ImageDistribution(tfd.Distribution):
@@ -310,4 +308,4 @@ def _uniform_like(values, seed):
 
 
 def _stateless(seed):
-    return tfp.random.sanitize_seed(seed)
+    return tfd.sanitize_seed(seed)

@@ -8,14 +8,13 @@ what relaxations, control variates and antithetic pairs take hold of:
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import random
-
-tfd = tfp.distributions
+from tfvae.distributions import tfd
 
 
 class NormalLatent(tfd.Normal):
@@ -40,7 +39,7 @@ class NormalLatent(tfd.Normal):
 
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], self._batch_shape_tensor()], 0)
-        seed = tfp.random.sanitize_seed(seed)
+        seed = tfd.sanitize_seed(seed)
         return self.loc + self.scale * random.stateless_normal(shape, seed, self._batch_ndims)
 
 
@@ -50,7 +49,7 @@ class DiscreteLatent(tfd.Distribution):
     kind: str
     draws_by_example = True
 
-    def __init__(self, logits, batch_ndims, name):
+    def __init__(self, logits: tf.Tensor, batch_ndims: int, name: str):
         self.logits = logits
         self._batch_ndims = batch_ndims
         super().__init__(
@@ -76,13 +75,15 @@ class DiscreteLatent(tfd.Distribution):
     def _sample_n(self, n, seed=None):
         return self.harden(self.perturb(self.draw_noise([n], seed)))
 
-    def draw_noise(self, sample_shape, seed) -> tf.Tensor:
+    def draw_noise(
+        self, sample_shape: Sequence[int] | tf.Tensor, seed: int | tf.Tensor
+    ) -> tf.Tensor:
         """Return uniforms in (0, 1), `[*sample_shape, batch..., *event]`."""
         shape = tf.concat([tf.cast(sample_shape, tf.int32), tf.shape(self.logits)], 0)
         examples = len(sample_shape) + self._batch_ndims - 1 if self._batch_ndims else None
-        return random.stateless_uniform(shape, tfp.random.sanitize_seed(seed), examples)
+        return random.stateless_uniform(shape, tfd.sanitize_seed(seed), examples)
 
-    def perturb(self, noise: tf.Tensor, temperature=1.0) -> tf.Tensor:
+    def perturb(self, noise: tf.Tensor, temperature: float | tf.Tensor = 1.0) -> tf.Tensor:
         """Return ζ, the logits perturbed by noise; differentiable in the logits.
 
         `temperature` scales the noise: at 0, harden(ζ) is the mode.
@@ -97,7 +98,7 @@ class DiscreteLatent(tfd.Distribution):
         """Return the value z of perturbed logits."""
         raise NotImplementedError
 
-    def soften(self, perturbed: tf.Tensor, temperature) -> tf.Tensor:
+    def soften(self, perturbed: tf.Tensor, temperature: float | tf.Tensor) -> tf.Tensor:
         """Return the continuous relaxation of z at a temperature above 0."""
         raise NotImplementedError
 
@@ -115,7 +116,7 @@ class BernoulliLatent(DiscreteLatent):
 
     kind = "bernoulli"
 
-    def __init__(self, logits, batch_ndims=1, name="BernoulliLatent"):
+    def __init__(self, logits: tf.Tensor, batch_ndims: int = 1, name: str = "BernoulliLatent"):
         super().__init__(logits, batch_ndims, name)
 
     def _log_prob(self, z):
@@ -159,7 +160,7 @@ class CategoricalLatent(DiscreteLatent):
 
     kind = "categorical"
 
-    def __init__(self, logits, batch_ndims=1, name="CategoricalLatent"):
+    def __init__(self, logits: tf.Tensor, batch_ndims: int = 1, name: str = "CategoricalLatent"):
         super().__init__(tf.nn.log_softmax(logits), batch_ndims, name)
 
     def _log_prob(self, z):
@@ -199,14 +200,14 @@ class CategoricalLatent(DiscreteLatent):
         return tf.reduce_sum(self._mean() * (self.logits - other.logits), axis=-1)
 
 
-@tfp.distributions.RegisterKL(BernoulliLatent, BernoulliLatent)
-@tfp.distributions.RegisterKL(CategoricalLatent, CategoricalLatent)
+@tfd.RegisterKL(BernoulliLatent, BernoulliLatent)
+@tfd.RegisterKL(CategoricalLatent, CategoricalLatent)
 def _kl_discrete(a, b, name=None):
     by_unit = a.kl_by_unit(b)
     return _sum_last(by_unit, len(by_unit.shape) - a._batch_ndims)
 
 
-def all_states(kind: str, event_shape) -> np.ndarray:
+def all_states(kind: str, event_shape: tuple[int, ...]) -> np.ndarray:
     """Return every value of a discrete latent, `[S, *event_shape]` float32.
 
     Args:
@@ -221,7 +222,7 @@ def all_states(kind: str, event_shape) -> np.ndarray:
     return symbols[index].reshape(-1, *event_shape)
 
 
-def num_states(kind: str, event_shape) -> int:
+def num_states(kind: str, event_shape: tuple[int, ...]) -> int:
     """Return how many values a discrete latent takes."""
     if kind == "bernoulli":
         return 2 ** math.prod(event_shape)

@@ -3,11 +3,9 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import random
-
-tfd = tfp.distributions
+from tfvae.distributions import tfd
 
 
 class NormalMixture(tfd.Distribution):
@@ -72,7 +70,7 @@ class NormalMixture(tfd.Distribution):
         return tf.reduce_sum(weights * self.loc, 0)
 
     def _sample_n(self, n, seed=None):
-        seeds = tfp.random.split_seed(seed, n=2)
+        seeds = tfd.split_seed(seed, n=2)
         uniform = tf.random.stateless_uniform([n], seeds[0], dtype=self.dtype)
         noise = tf.random.stateless_normal([n, *self.event_shape], seeds[1], dtype=self.dtype)
         return self._of_component(self._component(uniform), noise)

@@ -5,19 +5,20 @@ with a method of the verb's name answers for itself.
 """
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import random, replicas
+from tfvae.distributions import tfd
 from tfvae.distributions.draws import DRAWS
 from tfvae.distributions.latents import DiscreteLatent
 from tfvae.errors import InvalidArgument
 
-tfd = tfp.distributions
 
-
-def sample_and_log_prob(distribution, sample_shape, seed) -> tuple[tf.Tensor, tf.Tensor]:
+def sample_and_log_prob(
+    distribution: tfd.Distribution, sample_shape: Sequence[int], seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return draws `[*sample_shape, batch..., *event]` and their log-density, from the same call.
 
     A flow knows the density of what it has just drawn; of a given z it would have to be inverted.
@@ -45,7 +46,7 @@ def draws_by_example(distribution) -> bool:
     return distribution.draws_by_example
 
 
-def representative(distribution) -> tf.Tensor:
+def representative(distribution: tfd.Distribution) -> tf.Tensor:
     """Return the value that stands for the distribution: its mean, where it has one.
 
     A flow, whose mean has no closed form, gives the image of the mean of its base.
@@ -55,7 +56,7 @@ def representative(distribution) -> tf.Tensor:
     return distribution.mean()
 
 
-def kl_by_unit(q, p) -> tf.Tensor | None:
+def kl_by_unit(q: tfd.Distribution, p: tfd.Distribution) -> tf.Tensor | None:
     """Return KL(q‖p) in nats, `[batch..., U]`: of each unit where they are independent, else U = 1.
 
     Returns:
@@ -76,7 +77,7 @@ def kl_by_unit(q, p) -> tf.Tensor | None:
     return tf.reshape(by_unit, tf.concat([tf.shape(by_unit)[:batch_ndims], [-1]], 0))
 
 
-def log_prob_by_unit(distribution, z) -> tf.Tensor | None:
+def log_prob_by_unit(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor | None:
     """Return log q(z_u) of each unit, `[..., U]`; None where the units are not independent normals.
 
     Args:
@@ -90,7 +91,7 @@ def log_prob_by_unit(distribution, z) -> tf.Tensor | None:
     return tf.reshape(by_unit, tf.concat([leading, [distribution.event_shape.num_elements()]], 0))
 
 
-def log_prob_by_value(distribution, x) -> tf.Tensor:
+def log_prob_by_value(distribution: tfd.Distribution, x: tf.Tensor) -> tf.Tensor:
     """Return log p of each value of x (pixel, column, token), `[..., *event]`; log p(x) is its sum.
 
     Where the values on the last axis depend on each other, as the channels of a pixel under a
@@ -120,7 +121,7 @@ def log_prob_by_value(distribution, x) -> tf.Tensor:
     )
 
 
-def of_whole_batch(distribution):
+def of_whole_batch(distribution: tfd.Distribution) -> tfd.Distribution:
     """Return independent normals for the examples of all replicas, of those for this one's.
 
     Args:
@@ -134,7 +135,12 @@ def of_whole_batch(distribution):
     return tfd.Independent(tfd.Normal(loc, scale), len(distribution.event_shape))
 
 
-def draw(distribution, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
+def draw(
+    distribution: tfd.Distribution,
+    seed: tf.Tensor,
+    index: tf.Tensor,
+    temperature: float | tf.Tensor = 1.0,
+) -> tf.Tensor:
     """Return draws number `index` of the stream `seed`, `[N, *event_shape]`.
 
     A function of its arguments alone, made of operators that LiteRT has: the same draws come out in

@@ -1,7 +1,7 @@
 """The contract of a gradient estimator, and what the families share."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -75,15 +75,15 @@ class Estimator(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def prepare(self, model) -> None:
+    def prepare(self, model: keras.Model) -> None:
         """Add the weights of the estimator, for a model that is built and compiled with it."""
         self.built = True
 
-    def update(self, statistics) -> None:
+    def update(self, statistics: Any) -> None:
         """Take in the statistics of a batch; called once a training step, after the gradient."""
 
     @classmethod
-    def misfit(cls, posteriors: Sequence, objective, num_samples: int) -> str | None:
+    def misfit(cls, posteriors: Sequence, objective: Callable, num_samples: int) -> str | None:
         """Return why it does not fit the posteriors, objective or K; None if it does."""
         wrong = sorted({posterior.kind for posterior in posteriors} - set(cls.latents))
         if wrong:
@@ -112,7 +112,7 @@ class Estimator(keras.layers.Layer):
             return f"it needs num_samples of at least {cls.min_samples}, got {num_samples}"
         return None
 
-    def check(self, posteriors: Sequence, objective, num_samples: int) -> None:
+    def check(self, posteriors: Sequence, objective: Callable, num_samples: int) -> None:
         """Refuse what the estimator does not fit.
 
         Raises:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import objectives
 from tfvae.bound import Bound
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.estimators.estimator import (
     REGISTRY,
@@ -96,7 +96,7 @@ def reparameterized(num_samples: int, seed) -> Callable:
     draw_sample = sampler(num_samples, seed)
 
     def draw(number, q):
-        if q.reparameterization_type != tfp.distributions.FULLY_REPARAMETERIZED:
+        if q.reparameterization_type != tfd.FULLY_REPARAMETERIZED:
             raise InvalidArgument(
                 f"The pathwise estimators need a posterior that can be reparameterized; "
                 f"{q.name} cannot. Use a Gaussian posterior, or declare its `kind` and use an "

@@ -11,7 +11,7 @@ the derivative of L through log q at fixed z is added.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -66,7 +66,13 @@ class ScoreFunction(Estimator):
         surrogate -= zero(centred.own_loss)
         return Estimate(surrogate, terms, centred.statistics if training else None)
 
-    def centre(self, objective, log_weights, learning_signal, context):
+    def centre(
+        self,
+        objective: Callable,
+        log_weights: tf.Tensor,
+        learning_signal: tf.Tensor,
+        context: tf.Tensor,
+    ) -> tuple[tf.Tensor, Any, tf.Tensor]:
         """Return the signal less its baseline, statistics for `update`, and a loss of its own.
 
         Args:

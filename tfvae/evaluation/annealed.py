@@ -19,6 +19,7 @@ from tfvae.evaluation.batches import (
 )
 from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.joint import ancestral
+from tfvae.models import LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of decoder outputs, as in importance sampling; gradients keep several.
@@ -75,8 +76,8 @@ class AnnealedLogLikelihood(Measured):
 
 
 def annealed_importance_sampling(
-    model,
-    x,
+    model: LatentVariableModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,

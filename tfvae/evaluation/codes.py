@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
 from tfvae.evaluation.results import Measured
+from tfvae.models import CodeModel
 from tfvae.models.code_usage import CodeUsage
 
 # Numbers in one tensor of decoder outputs, or of the prior's logits: 32 MiB.
@@ -69,7 +70,12 @@ class CodeLogLikelihood(Measured):
         )
 
 
-def code_log_likelihood(model, x, condition=None, progress: bool = True) -> CodeLogLikelihood:
+def code_log_likelihood(
+    model: CodeModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+    progress: bool = True,
+) -> CodeLogLikelihood:
     """Bound log p(x) of a model of codes from below, by one term of its sum.
 
     log p(x) = log Σ_codes p(x|codes) p(codes) ≥ log p(x|z_q(x)) + log p(codes of x), since the
@@ -126,7 +132,11 @@ def _terms(model, prior, x, condition):
     return -p_x.log_prob(x), -prior.log_prob(quantized.codes, given)
 
 
-def code_measures(model, x, condition=None) -> dict:
+def code_measures(
+    model: CodeModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+) -> dict:
     """Measure what a model of codes leaves of images, and how it uses its codes.
 
     Args:

@@ -12,6 +12,7 @@ from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, count_values, join, sample_size, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import Measured
+from tfvae.models import LatentVariableModel
 
 # Numbers in one tensor of (states × examples × decoder outputs): 32 MiB, of which the log-density
 # of a likelihood makes a handful.
@@ -32,7 +33,10 @@ class ExactLogLikelihood(Measured):
 
 
 def exact_log_likelihood(
-    model, x, batch_size: int = 100, progress: bool = False
+    model: LatentVariableModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    batch_size: int = 100,
+    progress: bool = False,
 ) -> ExactLogLikelihood:
     """Compute log p(x) without sampling, to float32 rounding.
 

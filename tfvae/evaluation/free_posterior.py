@@ -6,22 +6,20 @@ import numbers
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import estimators, exact, objectives
 from tfvae.bound import Bound
 from tfvae.checks import whole
 from tfvae.conditions import refuse
-from tfvae.distributions import num_states
+from tfvae.distributions import num_states, tfd
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, join, refuse_drawn, sample_size, track
 from tfvae.evaluation.exact import log_joint_table
 from tfvae.evaluation.importance import log_weight_sums
 from tfvae.evaluation.results import error_or_none, standard_error
+from tfvae.models import VAE
 from tfvae.optimizers import adam_direction
 from tfvae.random import Stream, fold_in, make_seed
-
-tfd = tfp.distributions
 
 INITIALIZERS = ("encoder", "prior")
 # Numbers in one tensor of decoder outputs, or of log-probabilities of states.
@@ -67,7 +65,7 @@ class FreePosterior:
         """Standard error of the mean over examples: std / √N."""
         return standard_error(self.per_example)
 
-    def distribution(self, examples=slice(None)) -> tfd.Distribution:
+    def distribution(self, examples: slice | np.ndarray = slice(None)) -> tfd.Distribution:
         """Return q_n(z) of the examples that a slice or an array of indices selects, as a batch."""
         return self.family(tf.constant(self.parameters[examples]))
 
@@ -88,8 +86,8 @@ class FreePosterior:
 
 
 def fit_posterior(
-    model,
-    x,
+    model: VAE,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
     num_steps: int = 1000,
     learning_rate: float = 0.02,
     num_samples: int = 10,

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
@@ -10,6 +11,7 @@ from tfvae.evaluation.batches import as_array
 from tfvae.evaluation.exact import exact_log_likelihood, has_exact_log_likelihood
 from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
 from tfvae.evaluation.results import error_or_none, standard_error
+from tfvae.models import VAE
 
 GAPS = ("approximation_gap", "amortization_gap", "inference_gap")
 
@@ -71,8 +73,8 @@ class AmortizationGap:
 
 
 def amortization_gap(
-    model,
-    x,
+    model: VAE,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
     num_samples: int = 5000,
     posterior: FreePosterior | None = None,
     seed: int = 0,

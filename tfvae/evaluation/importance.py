@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import objectives
 from tfvae.bound import Bound, LogWeightTerms
 from tfvae.checks import whole
 from tfvae.conditions import as_argument, refuse
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import (
     batches_beside_condition,
@@ -23,7 +23,7 @@ from tfvae.evaluation.batches import (
 from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood
 from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.joint import sampler
-from tfvae.models import CodeModel
+from tfvae.models import CodeModel, LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed, missing_seed
 
 # Numbers in one tensor of decoder outputs: small enough for a CPU's cache, large enough for a GPU.
@@ -87,13 +87,13 @@ class LogLikelihood(Measured):
 
 
 def log_likelihood(
-    model,
-    x,
+    model: LatentVariableModel | CodeModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
     num_samples: int = 5000,
     seed: int = 0,
     progress: bool = True,
-    proposal: Callable[[tf.Tensor], tfp.distributions.Distribution] | None = None,
-    condition=None,
+    proposal: Callable[[tf.Tensor], tfd.Distribution] | None = None,
+    condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> LogLikelihood | CodeLogLikelihood:
     """Estimate log p(x), or log p(x|y), by importance sampling from q(z|x) or another proposal.
 

@@ -43,13 +43,13 @@ class Imputation:
 
 
 def impute(
-    model,
-    x,
+    model: LatentVariableModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
     num_samples: int = 1000,
     draws: int = 0,
     seed: int = 0,
     progress: bool = True,
-    condition=None,
+    condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> Imputation:
     """Fill in missing values by what the model knows of them from the observed ones.
 

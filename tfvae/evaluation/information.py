@@ -12,6 +12,7 @@ from tfvae.evaluation.batches import as_array, batches, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import error_or_none, standard_error
 from tfvae.joint import replay, representatives, sampler
+from tfvae.models import VAE, LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of (draws × posteriors × latent dimensions).
@@ -19,7 +20,9 @@ _CHUNK_SIZE = 2**21
 _BATCH_SIZE = 500
 
 
-def active_units(model, x, threshold: float = 0.01) -> int:
+def active_units(
+    model: VAE, x: np.ndarray | tf.Tensor | tf.data.Dataset, threshold: float = 0.01
+) -> int:
     """Count the latent dimensions that the data moves: Var_x(E[z_u|x]) > threshold.
 
     Source: Burda, Grosse and Salakhutdinov 2016, sec. 5.2.
@@ -32,7 +35,9 @@ def active_units(model, x, threshold: float = 0.01) -> int:
     return int(np.count_nonzero(posterior_means(model, x).var(axis=0) > threshold))
 
 
-def posterior_means(model, x, batch_size: int = 500) -> np.ndarray:
+def posterior_means(
+    model: VAE, x: np.ndarray | tf.Tensor | tf.data.Dataset, batch_size: int = 500
+) -> np.ndarray:
     """Return E[z|x] for all examples, flattened to `[N, D]`."""
     refuse(model, "`posterior_means`")
     encode = tf.function(model.encode, reduce_retracing=True)
@@ -96,7 +101,11 @@ class MutualInformation:
 
 
 def mutual_information(
-    model, x, num_samples: int = 10, seed: int = 0, progress: bool = True
+    model: LatentVariableModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    num_samples: int = 10,
+    seed: int = 0,
+    progress: bool = True,
 ) -> MutualInformation:
     """Estimate the mutual information of examples and latents under the encoder.
 

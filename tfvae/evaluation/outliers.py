@@ -11,7 +11,7 @@ from tfvae.checks import probability
 from tfvae.errors import InvalidData
 
 
-def typicality(log_likelihood, ordinary) -> np.ndarray:
+def typicality(log_likelihood: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
     """Return −|log p(x) − mean of log p over ordinary examples|, `[N]` in nats.
 
     Ordinary examples have log p(x) near its mean, minus the entropy. An example that scores far
@@ -33,7 +33,7 @@ def typicality(log_likelihood, ordinary) -> np.ndarray:
     return -np.abs(np.asarray(log_likelihood, np.float64) - ordinary.mean())
 
 
-def corrupted(x, rate: float, seed: int = 0, levels: int | None = None) -> np.ndarray:
+def corrupted(x: np.ndarray, rate: float, seed: int = 0, levels: int | None = None) -> np.ndarray:
     """Return examples with a share of their values replaced, to train a background model on.
 
     log p(x) − log p_background(x) is the likelihood ratio of Ren et al. 2019, "Likelihood ratios

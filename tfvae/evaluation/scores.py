@@ -20,7 +20,7 @@ from tfvae.evaluation.batches import (
 from tfvae.evaluation.importance import mean_over_samples
 from tfvae.evaluation.results import sampling_error
 from tfvae.joint import sampler
-from tfvae.models import CodeModel
+from tfvae.models import CodeModel, LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
 
 _CHUNK_SIZE = 2**20  # numbers in one tensor of decoder outputs
@@ -101,12 +101,12 @@ class Scores:
 
 
 def score(
-    model,
-    x,
+    model: LatentVariableModel | CodeModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
     num_samples: int = 1000,
     seed: int = 0,
     progress: bool = True,
-    condition=None,
+    condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> Scores:
     """Score examples: log p(x) of each by importance sampling, and what it is made of.
 
@@ -153,7 +153,7 @@ def score(
     return Scores(log_p, reconstruction, kl, _known(shares), effective, num_samples)
 
 
-def threshold(log_likelihood, false_alarm_rate: float) -> float:
+def threshold(log_likelihood: np.ndarray, false_alarm_rate: float) -> float:
     """Return the score below which an example is called an anomaly.
 
     It is the k-th smallest of n scores of held-out examples, k = ⌊rate · (n + 1)⌋. An example that

@@ -1,4 +1,4 @@
-"""LiteRT's JavaScript runtime: files of npm, brought into this folder when the package is built."""
+"""LiteRT's JavaScript runtime: files of npm, which no wheel has and npm brings into this folder."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ def check_runtime() -> None:
     """Check that the files are there.
 
     Raises:
-        MissingDependency: the package was built without npm.
+        MissingDependency: they are not.
     """
     missing = [name for name in FILES if not (FOLDER / name).is_file()]
     if missing:
         raise MissingDependency(
-            f"LiteRT's JavaScript runtime is not there ({FOLDER / missing[0]} is missing): tfvae "
-            "was built without npm. Install Node.js, which brings npm, and run: "
-            f"npm ci --prefix {PACKAGE}"
+            f"LiteRT's JavaScript runtime is not there ({FOLDER / missing[0]} is missing); no other "
+            "command needs it, so it is installed by itself. Install Node.js, which brings npm, "
+            f"and run: npm ci --ignore-scripts --prefix {PACKAGE}"
         )

@@ -21,6 +21,7 @@ from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, check_writable, read_report, update_report
+from tfvae.models import GenerativeModel
 from tfvae.ondevice import Decoder, operators
 from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
 from tfvae.quiet import quiet_stderr
@@ -30,7 +31,7 @@ _CALIBRATED = ("int8", "int16x8")
 
 
 def litert(
-    model,
+    model: GenerativeModel,
     path: str | Path,
     x: np.ndarray | None = None,
     tolerance: float = 1e-4,

@@ -12,6 +12,7 @@ from tfvae.errors import ExportError, MissingDependency, unknown_name
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, check_writable, read_report, update_report
+from tfvae.models import GenerativeModel
 from tfvae.quiet import quiet_stderr
 
 # Noise is made of integer operators that the exporter does not know.
@@ -19,7 +20,7 @@ _LEFT_OUT = ("sample",)
 
 
 def onnx(
-    model,
+    model: GenerativeModel,
     path: str | Path,
     x: np.ndarray | None = None,
     tolerance: float = 1e-4,

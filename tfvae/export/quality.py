@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfvae.export.parity import psnr
 from tfvae.joint import sampler
-from tfvae.models import CodeModel
+from tfvae.models import CodeModel, GenerativeModel
 from tfvae.ondevice import Decoder
 from tfvae.random import Stream, fold_in, make_seed
 
@@ -15,7 +15,12 @@ _BATCH_SIZE = 50
 
 
 def quality(
-    model, decoder: Decoder, x: np.ndarray, num_samples: int = 64, seed: int = 0, condition=None
+    model: GenerativeModel,
+    decoder: Decoder,
+    x: np.ndarray,
+    num_samples: int = 64,
+    seed: int = 0,
+    condition: np.ndarray | int | None = None,
 ) -> dict:
     """Measure a file beside the model that it was made from.
 

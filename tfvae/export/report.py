@@ -7,6 +7,7 @@ import numpy as np
 from tfvae.export.quality import quality, reconstructions
 from tfvae.files import atomic, update_report
 from tfvae.images import is_picture, save_grid
+from tfvae.models import GenerativeModel
 from tfvae.ondevice import Decoder, benchmark, inspect
 
 _QUALITY_EXAMPLES = 200
@@ -14,7 +15,11 @@ _COLUMNS = 16
 
 
 def report(
-    model, path: str | Path, x: np.ndarray, exported: dict | None = None, condition=None
+    model: GenerativeModel,
+    path: str | Path,
+    x: np.ndarray,
+    exported: dict | None = None,
+    condition: np.ndarray | int | None = None,
 ) -> dict:
     """Measure a `.tflite` and write about it, in words and pictures, beside it.
 

@@ -9,10 +9,11 @@ from tfvae.errors import InvalidFile
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
 from tfvae.files import atomic, check_writable_folder, read_report, update_report
+from tfvae.models import GenerativeModel
 
 
 def saved_model(
-    model, path: str | Path, x: np.ndarray | None = None, tolerance: float = 1e-4
+    model: GenerativeModel, path: str | Path, x: np.ndarray | None = None, tolerance: float = 1e-4
 ) -> dict:
     """Write a SavedModel with the signatures of the model, and verify it.
 

@@ -1,5 +1,7 @@
 """Affine coupling (RealNVP)."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfvae.checks import positive
@@ -24,7 +26,13 @@ class AffineCoupling(Coupling):
 
     params_per_unit = 2
 
-    def __init__(self, hidden=(64, 64), activation="tanh", max_log_scale=2.0, **kwargs):
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (64, 64),
+        activation: str | Callable = "tanh",
+        max_log_scale: float = 2.0,
+        **kwargs,
+    ):
         super().__init__(hidden, activation, **kwargs)
         self.max_log_scale = positive("max_log_scale", max_log_scale)
 

@@ -1,5 +1,7 @@
 """Compositions of flows."""
 
+from collections.abc import Sequence
+
 import keras
 
 from tfvae.checks import whole
@@ -20,7 +22,7 @@ class FlowChain(Flow):
         InvalidArgument: there is none.
     """
 
-    def __init__(self, flows, **kwargs):
+    def __init__(self, flows: Sequence[str | Flow], **kwargs):
         flows = [REGISTRY.get(flow) for flow in flows]
         if not flows:
             raise InvalidArgument("A FlowChain of no flows; expected at least one.")

@@ -1,6 +1,7 @@
 """The contract of a normalizing flow."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -35,7 +36,7 @@ class Flow(keras.layers.Layer):
     inverse_is_parallel = True
     order = "reverse"
 
-    def __init__(self, dtype="float32", **kwargs):
+    def __init__(self, dtype: Any = "float32", **kwargs):
         super().__init__(dtype=dtype, autocast=False, **kwargs)
 
     def build(self, event_shape, context_size: int = 0):
@@ -57,7 +58,9 @@ class Flow(keras.layers.Layer):
                 f"{self.event_shape}. Expected at least one axis, none of length 0."
             )
 
-    def forward(self, u: tf.Tensor, context=None) -> tuple[tf.Tensor, tf.Tensor]:
+    def forward(
+        self, u: tf.Tensor, context: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return z = f(u; context) and log|det ∂z/∂u|.
 
         Args:
@@ -72,7 +75,9 @@ class Flow(keras.layers.Layer):
         """
         return self._on_vectors(self._forward, u, context)
 
-    def inverse(self, z: tf.Tensor, context=None) -> tuple[tf.Tensor, tf.Tensor]:
+    def inverse(
+        self, z: tf.Tensor, context: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return u with f(u; context) = z, and log|det ∂u/∂z|; as `forward`."""
         return self._on_vectors(self._inverse, z, context)
 
@@ -122,7 +127,7 @@ class Flow(keras.layers.Layer):
             self.build(**config)
 
 
-def build_flow(flow: Flow, event_shape, context_size: int = 0) -> None:
+def build_flow(flow: Flow, event_shape: tuple[int, ...], context_size: int = 0) -> None:
     """Build a flow, or check that one that is built already is for these shapes.
 
     Raises:

@@ -1,5 +1,7 @@
 """Invertible linear maps."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -30,7 +32,13 @@ class Linear(Flow):
         InvalidArgument: no such order.
     """
 
-    def __init__(self, order="reverse", seed: int = 0, max_log_scale=3.0, **kwargs):
+    def __init__(
+        self,
+        order: str | Sequence[int] = "reverse",
+        seed: int = 0,
+        max_log_scale: float = 3.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.order, self.seed = checked_order(order), integer("seed", seed)
         self.max_log_scale = positive("max_log_scale", max_log_scale)

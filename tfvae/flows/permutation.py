@@ -1,5 +1,7 @@
 """Fixed permutations of the units."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,7 +31,7 @@ class Permutation(Flow):
         InvalidArgument: no such order.
     """
 
-    def __init__(self, order="reverse", seed: int = 0, **kwargs):
+    def __init__(self, order: str | Sequence[int] = "reverse", seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.order, self.seed = checked_order(order), integer("seed", seed)
 

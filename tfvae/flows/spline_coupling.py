@@ -1,6 +1,7 @@
 """Coupling by monotone rational-quadratic splines."""
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -33,7 +34,14 @@ class SplineCoupling(Coupling):
         bound: B.
     """
 
-    def __init__(self, hidden=(64, 64), activation="tanh", num_bins=8, bound=5.0, **kwargs):
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (64, 64),
+        activation: str | Callable = "tanh",
+        num_bins: int = 8,
+        bound: float = 5.0,
+        **kwargs,
+    ):
         super().__init__(hidden, activation, **kwargs)
         self.num_bins = whole("num_bins", num_bins)
         self.bound = positive("bound", bound)

@@ -1,8 +1,8 @@
 """Beta densities."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.scales import WithScale
@@ -37,7 +37,7 @@ class Beta(WithScale, Likelihood):
         return independent(_Beta(a, b), batch_ndims)
 
 
-class _Beta(tfp.distributions.Beta):
+class _Beta(tfd.Beta):
     """Whose samples stay inside (0, 1), where rounding would take them to an end."""
 
     def _sample_n(self, n, seed=None):

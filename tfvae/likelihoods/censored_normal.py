@@ -3,14 +3,12 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent
 from tfvae.distributions.normal_cdf import log_ndtr, log_normal_density
 from tfvae.likelihoods.bounded_normal import BoundedNormal
 from tfvae.likelihoods.likelihood import REGISTRY
-
-tfd = tfp.distributions
 
 
 @REGISTRY.register("censored_normal")

@@ -1,17 +1,17 @@
 """Products of likelihoods, one for each block of columns."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import distributions
 from tfvae.checks import whole
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, get
 from tfvae.random import draw_seed
-
-tfd = tfp.distributions
 
 
 @REGISTRY.register("columns")
@@ -34,7 +34,7 @@ class Columns(Likelihood):
 
     draws_values = True
 
-    def __init__(self, blocks, **kwargs):
+    def __init__(self, blocks: Sequence, **kwargs):
         super().__init__(**kwargs)
         blocks = [_block(block) for block in blocks] if isinstance(blocks, (list, tuple)) else []
         if not blocks:
@@ -210,7 +210,7 @@ class _Product(tfd.Distribution):
         return tf.concat([distributions.log_prob_by_value(p, part) for p, part in pairs], -1)
 
     def _sample_n(self, n, seed=None):
-        seeds = tfp.random.split_seed(seed, n=len(self._parts))
+        seeds = tfd.split_seed(seed, n=len(self._parts))
         pairs = zip(self._parts, seeds, strict=True)
         return tf.concat([tf.cast(p.sample(n, seed=s), tf.float32) for p, s in pairs], -1)
 

@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-import tensorflow_probability as tfp
-
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.support import interval
@@ -26,4 +25,4 @@ class ContinuousBernoulli(Likelihood):
         return interval(0.0, 1.0)
 
     def distribution(self, params, batch_ndims):  # noqa: D102
-        return independent(tfp.distributions.ContinuousBernoulli(logits=params), batch_ndims)
+        return independent(tfd.ContinuousBernoulli(logits=params), batch_ndims)

@@ -1,16 +1,15 @@
 """Distributions of counts whose means may be shares of an example's total."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae.checks import choice, positive
+from tfvae.distributions import tfd
 from tfvae.distributions.draws import MOST_COUNT
 from tfvae.distributions.factory import independent
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import Likelihood
 from tfvae.likelihoods.support import COUNTS
 
-tfd = tfp.distributions
 SIZE_FACTORS = ("total",)
 LARGEST_LOG_MEAN = 20.0
 

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import Factory
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.likelihoods.support import REALS, Support
@@ -50,7 +51,9 @@ class Likelihood(Factory):
         """Return the likelihood of examples without missing values: itself, but for `Observed`."""
         return self
 
-    def weigh(self, p_x, x: tf.Tensor, seed=None) -> tuple[tf.Tensor, tf.Tensor]:
+    def weigh(
+        self, p_x: tfd.Distribution, x: tf.Tensor, seed: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return what p(x|z) contributes to a log-weight, `[K, B]`, and the x that it is of.
 
         This is log p(x|z), of x itself, but for `Observed` with a model of the mask, which draws

@@ -2,8 +2,7 @@
 
 import math
 
-import tensorflow_probability as tfp
-
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.scales import WithScale
@@ -34,4 +33,4 @@ class LogNormal(WithScale, Likelihood):
 
     def distribution(self, params, batch_ndims):  # noqa: D102
         (loc,), scale = self.split(params)
-        return independent(tfp.distributions.LogNormal(loc, scale), batch_ndims)
+        return independent(tfd.LogNormal(loc, scale), batch_ndims)

@@ -1,8 +1,8 @@
 """Negative binomial counts."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfvae.distributions import tfd
 from tfvae.likelihoods.counts import Counts
 from tfvae.likelihoods.likelihood import REGISTRY
 from tfvae.likelihoods.scales import WithScale
@@ -45,8 +45,8 @@ class NegativeBinomial(WithScale, Counts):
         return WithScale.get_config(self) | Counts.get_config(self)
 
 
-def counts_about(log_mean, r) -> tfp.distributions.NegativeBinomial:
+def counts_about(log_mean, r) -> tfd.NegativeBinomial:
     """Return the negative binomial with mean μ and inverse dispersion r."""
-    return tfp.distributions.NegativeBinomial(
+    return tfd.NegativeBinomial(
         total_count=r, logits=log_mean - tf.math.log(r), require_integer_total_count=False
     )

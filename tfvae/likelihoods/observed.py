@@ -3,14 +3,12 @@
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import distributions
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, get
-from tfvae.likelihoods.missingness import MISSINGNESS
-
-tfd = tfp.distributions
+from tfvae.likelihoods.missingness import MISSINGNESS, Missingness
 
 
 @REGISTRY.register("observed")
@@ -45,7 +43,11 @@ class Observed(Likelihood):
     """
 
     def __init__(
-        self, likelihood="normal", options: dict | None = None, missingness=None, **kwargs
+        self,
+        likelihood: str | Likelihood = "normal",
+        options: dict | None = None,
+        missingness: str | Missingness | None = None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.likelihood = get(likelihood, **(options or {}))

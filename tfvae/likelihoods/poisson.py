@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-import tensorflow_probability as tfp
-
+from tfvae.distributions import tfd
 from tfvae.likelihoods.counts import Counts
 from tfvae.likelihoods.likelihood import REGISTRY
 
@@ -20,6 +19,4 @@ class Poisson(Counts):
     unbounded: ClassVar = {"log-means": (0, 1)}
 
     def distribution(self, params, batch_ndims):  # noqa: D102
-        return self.of_means(
-            params, batch_ndims, lambda log_mean: tfp.distributions.Poisson(log_rate=log_mean)
-        )
+        return self.of_means(params, batch_ndims, lambda log_mean: tfd.Poisson(log_rate=log_mean))

@@ -1,8 +1,7 @@
 """Student's t densities."""
 
-import tensorflow_probability as tfp
-
 from tfvae.checks import positive
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.scales import WithScale
@@ -30,7 +29,7 @@ class StudentT(WithScale, Likelihood):
         return {"df": self.df} | super().get_config()
 
 
-class _StudentT(tfp.distributions.StudentT):
+class _StudentT(tfd.StudentT):
     """Whose mean is μ for every ν: the centre, where the mean itself does not exist."""
 
     def _mean(self):

@@ -4,8 +4,8 @@ import math
 from typing import ClassVar
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood
 from tfvae.likelihoods.support import interval
@@ -36,7 +36,7 @@ class VonMises(Likelihood):
         return independent(_Natural(a, b), batch_ndims)
 
 
-class _Natural(tfp.distributions.VonMises):
+class _Natural(tfd.VonMises):
     """The von Mises distribution by its natural parameters a = κ cos μ, b = κ sin μ."""
 
     def __init__(self, a, b):

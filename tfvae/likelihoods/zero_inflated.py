@@ -1,12 +1,10 @@
 """Negative binomial counts with zeros in excess."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfvae.distributions import tfd
 from tfvae.likelihoods.likelihood import REGISTRY
 from tfvae.likelihoods.negative_binomial import NegativeBinomial, counts_about
-
-tfd = tfp.distributions
 
 
 @REGISTRY.register("zero_inflated_negative_binomial")
@@ -65,7 +63,7 @@ class _ZeroInflated(tfd.Distribution):
         return tf.where(x > 0.0, log_count, at_zero)
 
     def _sample_n(self, n, seed=None):
-        kept = tfp.random.split_seed(seed, n=2)
+        kept = tfd.split_seed(seed, n=2)
         counts = self._counts.sample(n, seed=kept[0])
         is_zero = tfd.Bernoulli(logits=self._logit, dtype=tf.float32).sample(n, seed=kept[1])
         return counts * (1.0 - is_zero)

@@ -2,15 +2,16 @@
 
 import math
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import code_priors, distribute, likelihoods, networks
 from tfvae.checks import whole
-from tfvae.conditions import as_argument
+from tfvae.conditions import Condition, as_argument
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.models.generative_model import GenerativeModel
@@ -66,10 +67,10 @@ class CodeModel(GenerativeModel):
     def __init__(
         self,
         codebooks: list[Quantizer],
-        likelihood,
-        prior,
+        likelihood: str | likelihoods.Likelihood,
+        prior: str | code_priors.CodePrior | None,
         seed: int,
-        condition=None,
+        condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         super().__init__(("loss", "reconstruction", "quantization"), seed, condition, **kwargs)
@@ -108,7 +109,9 @@ class CodeModel(GenerativeModel):
         """Build encoders and quantizers; see the class."""
         raise NotImplementedError
 
-    def quantized(self, x, training: bool = False, condition=None) -> Quantized:
+    def quantized(
+        self, x: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None
+    ) -> Quantized:
         """Return what the decoder gets for x, its codes, and the quantizers' loss.
 
         Args:
@@ -121,19 +124,24 @@ class CodeModel(GenerativeModel):
         """
         raise NotImplementedError
 
-    def lookup(self, codes, condition=None) -> tf.Tensor:
+    def lookup(self, codes: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Return what the decoder gets for codes `[B, *code_shape]`: `[B, *latent_shape]`."""
         raise NotImplementedError
 
-    def by_codebook(self, codes) -> list[tf.Tensor]:
+    def by_codebook(self, codes: tf.Tensor) -> list[tf.Tensor]:
         """Return the codes of each codebook."""
         raise NotImplementedError
 
-    def vectors_to_start(self, index: int, x, condition=None) -> tf.Tensor:
+    def vectors_to_start(
+        self,
+        index: int,
+        x: np.ndarray | tf.Tensor,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
         """Return what the quantizer number `index` is given for x, `[B, ..., D]`."""
         raise NotImplementedError
 
-    def compile(self, optimizer="adam", **kwargs):
+    def compile(self, optimizer: str | keras.optimizers.Optimizer = "adam", **kwargs) -> None:
         """Set the optimizer, and Keras's `jit_compile`, `steps_per_execution`, `run_eagerly`.
 
         Raises:
@@ -232,7 +240,9 @@ class CodeModel(GenerativeModel):
         """Whether `fit`, `evaluate` and `predict` need y beside x: where a network takes it."""
         return self._condition is not None
 
-    def condition_of_prior(self, y):
+    def condition_of_prior(
+        self, y: np.ndarray | tf.Tensor | int | None
+    ) -> np.ndarray | tf.Tensor | int | None:
         """Return what the prior is given of y: nothing, if it has no classes."""
         return None if self.prior.condition is None else y
 
@@ -248,8 +258,8 @@ class CodeModel(GenerativeModel):
         return super().encode_condition(y, count)
 
     def p_x_given_vectors(
-        self, vectors, training: bool = False, condition=None
-    ) -> tfp.distributions.Distribution:
+        self, vectors: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None
+    ) -> tfd.Distribution:
         """Return p(x|z_q), batch shape `[B]`, for vectors `[B, *latent_shape]` and c(y)."""
         return self.likelihood(self._x_params(vectors, condition, training))
 
@@ -257,7 +267,12 @@ class CodeModel(GenerativeModel):
         shape = self.latent_shape
         return networks.apply_given(self.decoder, vectors, shape, condition, training)
 
-    def autoencode(self, x, training: bool = False, condition=None):
+    def autoencode(
+        self,
+        x: np.ndarray | tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tuple[Quantized, tfd.Distribution]:
         """Return `quantized`, and p(x|z_q) of it, for examples and y `[B, ...]` or one for all."""
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
@@ -268,12 +283,16 @@ class CodeModel(GenerativeModel):
         """Return reconstructions, the mean of p(x|z_q(x))."""
         return self.autoencode(x, training, condition)[1].mean()
 
-    def x_parameters(self, codes, condition=None) -> tf.Tensor:
+    def x_parameters(
+        self, codes: np.ndarray | tf.Tensor, condition: np.ndarray | tf.Tensor | int | None = None
+    ) -> tf.Tensor:
         """Return the parameters of p(x|codes), as `likelihood` takes them; see `decode`."""
         c = self.encode_condition(condition, tf.shape(codes)[0])
         return self._x_params(self.lookup(codes, **as_argument(c)), c)
 
-    def encode(self, x, condition=None) -> tf.Tensor:
+    def encode(
+        self, x: np.ndarray | tf.Tensor, condition: np.ndarray | tf.Tensor | int | None = None
+    ) -> tf.Tensor:
         """Return the codes of x, `[B, *code_shape]` int32.
 
         Args:
@@ -288,7 +307,9 @@ class CodeModel(GenerativeModel):
         c = self.encode_condition(condition, tf.shape(x)[0])
         return self.quantized(x, **as_argument(c)).codes
 
-    def decode(self, codes, condition=None) -> tf.Tensor:
+    def decode(
+        self, codes: np.ndarray | tf.Tensor, condition: np.ndarray | tf.Tensor | int | None = None
+    ) -> tf.Tensor:
         """Return the mean of p(x|codes), `[B, *x_shape]`; images in [0, 1].
 
         Args:
@@ -305,7 +326,12 @@ class CodeModel(GenerativeModel):
         return self.likelihood(self.x_parameters(codes, condition)).mean()
 
     def sample(
-        self, n: int, seed: int = 0, temperature: float = 1.0, condition=None, **options
+        self,
+        n: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+        **options,
     ) -> tf.Tensor:
         """Return n images, the means of p(x|codes) for codes ~ p(codes), `[n, *x_shape]`.
 
@@ -328,7 +354,13 @@ class CodeModel(GenerativeModel):
             codes = self.prior.sample(n, seed, condition=given, temperature=temperature, **options)
             return self.decode(codes, y)
 
-    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0, condition=None):
+    def draw(
+        self,
+        seed: tf.Tensor,
+        index: tf.Tensor,
+        temperature: float = 1.0,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return draws number `index` of the stream `seed`: codes and images.
 
         A function of its arguments alone, made of operators that LiteRT has; see `CodePrior.draw`.
@@ -339,7 +371,7 @@ class CodeModel(GenerativeModel):
         codes = tf.minimum(codes, self.codebook_size - 1)
         return codes, self.decode(codes, condition)
 
-    def check_codes(self, codes) -> np.ndarray:
+    def check_codes(self, codes: np.ndarray | tf.Tensor) -> np.ndarray:
         """Return codes as an int32 array, or refuse them.
 
         Raises:
@@ -382,7 +414,7 @@ class CodeModel(GenerativeModel):
         loss = self._total_loss(sum(terms), x, y, training=False)
         return self._update_metrics(loss, terms, codes, sample_weight)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(self, x: Any = None, y: Any = None, *args, **kwargs) -> keras.callbacks.History:
         """Train; see `keras.Model.fit`. y is the condition, where a network takes it.
 
         A codebook that starts from the data ("kmeans") does so here, once, from the encoder's

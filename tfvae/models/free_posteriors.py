@@ -7,13 +7,14 @@ import tensorflow as tf
 
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
+from tfvae.models.vae import VAE
 from tfvae.optimizers import adam_direction
 from tfvae.random import Stream, fold_in, make_seed, missing_seed, stream_seed
 
 
 def fit_jointly(
-    model,
-    x,
+    model: VAE,
+    x: np.ndarray,
     epochs: int = 50,
     batch_size: int = 100,
     learning_rate: float = 0.02,

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -39,7 +40,12 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     loaded_from: Path | None = None
 
     def __init__(
-        self, averages: tuple[str, ...], seed: int = 0, condition=None, schema=None, **kwargs
+        self,
+        averages: tuple[str, ...],
+        seed: int = 0,
+        condition: int | tuple[int, ...] | conditions.Condition | None = None,
+        schema: Schema | dict | None = None,
+        **kwargs,
     ):
         super().__init__(averages, "step", seed, **kwargs)
         self._attached = Attached()
@@ -161,7 +167,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         memory.check_request(n, 4 * numbers, "examples", "Draw at most {most} at once (-n).")
 
     @contextlib.contextmanager
-    def blaming_file(self):
+    def blaming_file(self) -> Iterator[None]:
         """Turn an error of Keras or TensorFlow into one of the file that the model came from.
 
         A file may describe parts that load and do not fit together. Errors of tfvae, and of memory,

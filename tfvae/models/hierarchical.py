@@ -1,13 +1,17 @@
 """The variational autoencoder with several stochastic layers."""
 
+from collections.abc import Sequence
+
 import keras
 
 from tfvae import likelihoods, networks, priors
 from tfvae import posteriors as families
+from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
 from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.posteriors import Posterior
 
 # How the weights of the networks lie in a file; see `from_config`.
 _LAYOUT = "encoders, decoders"
@@ -50,11 +54,11 @@ class HierarchicalVAE(LatentVariableModel):
         self,
         encoders: list[keras.Model],
         decoders: list[keras.Model],
-        prior=None,
-        posteriors="diagonal_normal",
-        likelihood="bernoulli",
+        prior: str | priors.Prior | None = None,
+        posteriors: str | Posterior | Sequence[str | Posterior] = "diagonal_normal",
+        likelihood: str | likelihoods.Likelihood = "bernoulli",
         seed: int = 0,
-        condition=None,
+        condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         count = len(encoders)

@@ -1,14 +1,16 @@
 """VQ-VAE-2: several grids of codes, the coarse ones deciding what the fine ones add."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from tfvae import networks, quantizers
+from tfvae import code_priors, likelihoods, networks, quantizers
+from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument
 from tfvae.models.code_model import CodeModel, build_quantizer, check_input
-from tfvae.quantizers import Quantized
+from tfvae.quantizers import Quantized, Quantizer
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -50,13 +52,13 @@ class HierarchicalVQVAE(CodeModel):
 
     def __init__(
         self,
-        encoders,
-        quantizers,
-        decoders,
-        likelihood="normal",
-        prior=None,
-        seed=0,
-        condition=None,
+        encoders: Sequence[keras.Model],
+        quantizers: Sequence[str | Quantizer],
+        decoders: Sequence[keras.Model],
+        likelihood: str | likelihoods.Likelihood = "normal",
+        prior: str | code_priors.CodePrior | None = None,
+        seed: int = 0,
+        condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         count = len(encoders)

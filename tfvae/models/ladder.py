@@ -2,18 +2,19 @@
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import likelihoods, networks, posteriors, priors
 from tfvae.checks import choice
+from tfvae.conditions import Condition
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent, softplus_scale
 from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
 from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.posteriors import Posterior
 
-tfd = tfp.distributions
 FORMS = ("residual", "precision")
 
 
@@ -66,11 +67,11 @@ class LadderVAE(LatentVariableModel):
         inference: list[keras.Model],
         generation: list[keras.Model],
         top_down: list[keras.Model],
-        prior="standard_normal",
+        prior: str | priors.Prior = "standard_normal",
         form: str = "residual",
-        likelihood="bernoulli",
+        likelihood: str | likelihoods.Likelihood = "bernoulli",
         seed: int = 0,
-        condition=None,
+        condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         count = len(inference)
@@ -158,7 +159,7 @@ class LadderVAE(LatentVariableModel):
             )
 
     @property
-    def posterior_of_layer(self):
+    def posterior_of_layer(self) -> tuple[Posterior, ...]:
         """The family of each stochastic layer, independent normals."""
         return tuple(self.posteriors)
 

@@ -2,17 +2,19 @@
 
 import math
 import numbers
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import conditions, distributions, estimators, memory, objectives
 from tfvae.averages import Averages
 from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
 from tfvae.checks import whole
+from tfvae.conditions import Condition
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.likelihoods import Observed
@@ -83,23 +85,29 @@ class LatentVariableModel(GenerativeModel):
     beta = Scheduled("beta")
     free_bits = Scheduled("free_bits")
 
-    def __init__(self, num_layers: int = 1, seed: int = 0, condition=None, **kwargs):
+    def __init__(
+        self,
+        num_layers: int = 1,
+        seed: int = 0,
+        condition: int | tuple[int, ...] | Condition | None = None,
+        **kwargs,
+    ):
         by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
         super().__init__((*METRICS, *by_layer), seed, condition, **kwargs)
         self._penalty = Averages(("penalty",), name="penalty")
 
     def compile(
         self,
-        optimizer="adam",
-        objective="elbo",
-        estimator=None,
+        optimizer: str | keras.optimizers.Optimizer = "adam",
+        objective: str | objectives.Objective | Callable = "elbo",
+        estimator: str | estimators.Estimator | None = None,
         num_samples: int = 1,
-        beta=1.0,
+        beta: float | Callable | Sequence = 1.0,
         kl_warmup_steps: int = 0,
         kl: str = "auto",
-        free_bits=0.0,
+        free_bits: float | Callable | Sequence = 0.0,
         **kwargs,
-    ):
+    ) -> None:
         """Set how the model is trained.
 
         The loss is  −mean over the batch of objective(log w),
@@ -204,12 +212,14 @@ class LatentVariableModel(GenerativeModel):
 
     # What a subclass implements: the passes.
 
-    def bottom_up(self, x: tf.Tensor, training: bool = False, condition=None):
+    def bottom_up(
+        self, x: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None
+    ) -> Any:
         """Return what inference takes from x, `[B, *x_shape]`, without drawing anything."""
         raise NotImplementedError
 
     def infer(
-        self, h, draw: Callable, training: bool = False, condition=None
+        self, h: Any, draw: Callable, training: bool = False, condition: tf.Tensor | None = None
     ) -> tuple[tuple[StochasticLayer, ...], tf.Tensor]:
         """Draw the layers from q, and return them and the parameters of p(x|z), `[K, B, ...]`.
 
@@ -222,7 +232,7 @@ class LatentVariableModel(GenerativeModel):
         raise NotImplementedError
 
     def generate(
-        self, draw: Callable, training: bool = False, condition=None
+        self, draw: Callable, training: bool = False, condition: tf.Tensor | None = None
     ) -> tuple[tuple[StochasticLayer, ...], tf.Tensor]:
         """Draw the layers from p, and return them and the parameters of p(x|z), `[N, ...]`."""
         raise NotImplementedError
@@ -230,7 +240,12 @@ class LatentVariableModel(GenerativeModel):
     # What follows from them.
 
     def inference(
-        self, x: tf.Tensor, training: bool = False, h=None, condition=None, seed=None
+        self,
+        x: tf.Tensor,
+        training: bool = False,
+        h: Any = None,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+        seed: tf.Tensor | None = None,
     ) -> Infer:
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
 
@@ -254,7 +269,11 @@ class LatentVariableModel(GenerativeModel):
         return infer
 
     def log_joint(
-        self, x: tf.Tensor, z: tf.Tensor, training: bool = False, condition=None
+        self,
+        x: tf.Tensor,
+        z: tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tf.Tensor:
         """Return log p(x, z) = log p(x|z) + log p(z) in nats, `[K, B]`.
 
@@ -268,7 +287,11 @@ class LatentVariableModel(GenerativeModel):
         return log_likelihood + log_p
 
     def log_joint_terms(
-        self, x, z, training: bool = False, condition=None
+        self,
+        x: np.ndarray | tf.Tensor,
+        z: np.ndarray | tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return log p(x|z) and log p(z) in nats, each `[K, B]`; see `log_joint`."""
         c = self.encode_condition(condition, tf.shape(x)[0])
@@ -278,7 +301,13 @@ class LatentVariableModel(GenerativeModel):
         log_p = sum(layer.log_p() for layer in layers)
         return self.likelihood.weigh(self._p_x(x_params), x)[0], log_p
 
-    def log_weights(self, x, num_samples: int, seed: int = 0, condition=None) -> tf.Tensor:
+    def log_weights(
+        self,
+        x: np.ndarray | tf.Tensor,
+        num_samples: int,
+        seed: int = 0,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
         """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
         seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
         infer = self.inference(x, condition=condition, seed=missing_seed(seed))
@@ -286,12 +315,20 @@ class LatentVariableModel(GenerativeModel):
         return Bound(objectives.elbo).terms(joint).log_weights()
 
     def p_x_given_z(
-        self, z: tf.Tensor, training: bool = False, condition=None
-    ) -> tfp.distributions.Distribution:
+        self,
+        z: tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tfd.Distribution:
         """Return p(x|z), with the leading axes of z as its batch: `[B]` or `[K, B]`."""
         return self._p_x(self.x_parameters(z, training, condition))
 
-    def x_parameters(self, z: tf.Tensor, training: bool = False, condition=None) -> tf.Tensor:
+    def x_parameters(
+        self,
+        z: tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
         """Return the parameters of p(x|z), as `likelihood` takes them, `[..., *params_shape]`."""
         batch_ndims = len(z.shape) - len(self.latent_shape)
         c = self.encode_condition(condition, tf.shape(z)[batch_ndims - 1])
@@ -347,7 +384,12 @@ class LatentVariableModel(GenerativeModel):
                 "method `representative`."
             ) from error
 
-    def encode(self, x, training=False, condition=None) -> tf.Tensor:
+    def encode(
+        self,
+        x: np.ndarray | tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
         """Return what stands for q(z|x), `[B, *latent_shape]`: its mean, where it has one.
 
         Of several layers, each is taken at that of the layers drawn before.
@@ -355,12 +397,23 @@ class LatentVariableModel(GenerativeModel):
         layers, _ = self._at_representatives(x, training, condition)
         return self.join([layer.z for layer in layers])
 
-    def decode(self, z, training=False, condition=None) -> tf.Tensor:
+    def decode(
+        self,
+        z: np.ndarray | tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
         """Return the mean of p(x|z), `[B, *x_shape]`; images in [0, 1]."""
         p_x = self.p_x_given_z(tf.cast(z, tf.float32), training, condition)
         return distributions.representative(p_x)
 
-    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0, condition=None):
+    def draw(
+        self,
+        seed: tf.Tensor,
+        index: tf.Tensor,
+        temperature: float | Sequence[float] = 1.0,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return draws number `index` of the stream `seed`: latents, and means or draws of x.
 
         A function of its arguments alone, made of operators that LiteRT has; see
@@ -390,7 +443,13 @@ class LatentVariableModel(GenerativeModel):
             x = distributions.representative(p_x)
         return self.join([layer.z for layer in layers]), x
 
-    def sample(self, n: int, seed: int = 0, temperature: float = 1.0, condition=None) -> tf.Tensor:
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
         """Return n examples, means of p(x|z) for z ~ p(z), `[n, *x_shape]`.
 
         They are draws of x where the likelihood says so, that of a table (`draws_values`); these do
@@ -551,7 +610,7 @@ class LatentVariableModel(GenerativeModel):
                 "tfvae.networks.ZeroImputation()."
             )
 
-    def check_assigned(self, name: str, value) -> None:
+    def check_assigned(self, name: str, value: Any) -> None:
         """Refuse what is assigned to `beta` or `free_bits` as `compile` would."""
         if name == "beta":
             self._check_beta(value, self.kl_warmup_steps, self.objective, self.estimator)

@@ -1,15 +1,15 @@
 """The variational autoencoder: any Keras encoder and decoder, distributions from TFP."""
 
 import keras
+import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import likelihoods, networks, posteriors, priors
+from tfvae.conditions import Condition
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
-
-tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -54,11 +54,11 @@ class VAE(LatentVariableModel):
         self,
         encoder: keras.Model,
         decoder: keras.Model,
-        prior=None,
-        posterior="diagonal_normal",
-        likelihood="bernoulli",
+        prior: str | priors.Prior | None = None,
+        posterior: str | posteriors.Posterior = "diagonal_normal",
+        likelihood: str | likelihoods.Likelihood = "bernoulli",
         seed: int = 0,
-        condition=None,
+        condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         super().__init__(seed=seed, condition=condition, **kwargs)
@@ -138,12 +138,17 @@ class VAE(LatentVariableModel):
         given = condition if self.prior.takes_condition else None
         return self.prior.given(posterior_of, training, given)
 
-    def q_z_given_x(self, x: tf.Tensor, training: bool = False, condition=None) -> tfd.Distribution:
+    def q_z_given_x(
+        self,
+        x: tf.Tensor,
+        training: bool = False,
+        condition: np.ndarray | tf.Tensor | int | None = None,
+    ) -> tfd.Distribution:
         """Return q(z|x), or q(z|x, y), batch shape `[B]`."""
         c = self.encode_condition(condition, tf.shape(x)[0])
         return self.posterior(self.bottom_up(x, training, c))
 
-    def p_z(self, condition=None) -> tfd.Distribution:
+    def p_z(self, condition: np.ndarray | tf.Tensor | int | None = None) -> tfd.Distribution:
         """Return the prior p(z); where it takes a condition, p(z|y) of conditions `[B, ...]`."""
         count = 1 if condition is None else tf.shape(condition)[0]
         takes = self.prior.takes_condition and self.condition is not None

@@ -5,8 +5,10 @@ import math
 import keras
 import tensorflow as tf
 
-from tfvae import networks, quantizers
+from tfvae import code_priors, likelihoods, networks, quantizers
+from tfvae.conditions import Condition
 from tfvae.models.code_model import CodeModel, build_quantizer
+from tfvae.quantizers import Quantizer
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -60,12 +62,12 @@ class VQVAE(CodeModel):
     def __init__(
         self,
         encoder: keras.Model,
-        quantizer,
+        quantizer: str | Quantizer,
         decoder: keras.Model,
-        likelihood="normal",
-        prior=None,
+        likelihood: str | likelihoods.Likelihood = "normal",
+        prior: str | code_priors.CodePrior | None = None,
         seed: int = 0,
-        condition=None,
+        condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         codebooks = [quantizers.get(quantizer)]

@@ -1,6 +1,7 @@
 """What an encoder makes of the columns of a table."""
 
 import itertools
+from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
@@ -18,7 +19,7 @@ class ColumnFeatures(layers.Layer):
             missing one.
     """
 
-    def __init__(self, features, append_mask: bool = False, **kwargs):
+    def __init__(self, features: Sequence, append_mask: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.features, self.append_mask = list(features), append_mask
 

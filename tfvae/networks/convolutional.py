@@ -1,8 +1,10 @@
 """Convolutional networks between images or series and latent vectors."""
 
 import math
+from collections.abc import Callable
 
 import keras
+import numpy as np
 from keras import layers
 
 from tfvae.networks.ends import from_latents, in_order, initial_bias, of_examples, to_params
@@ -10,11 +12,11 @@ from tfvae.networks.ranks import convolutions, crop
 
 
 def conv_encoder(
-    x_shape,
+    x_shape: tuple[int, ...],
     params_size: int | tuple[int, ...],
-    filters=(32, 64),
-    units=256,
-    activation="relu",
+    filters: tuple[int, ...] = (32, 64),
+    units: int = 256,
+    activation: str | Callable = "relu",
     condition_size: int = 0,
     missing: bool = False,
 ) -> keras.Model:
@@ -36,11 +38,11 @@ def conv_encoder(
 
 def conv_decoder(
     latent_size: int | tuple[int, ...],
-    output_shape,
-    filters=(32, 64),
-    units=256,
-    activation="relu",
-    bias=None,
+    output_shape: tuple[int, ...],
+    filters: tuple[int, ...] = (32, 64),
+    units: int = 256,
+    activation: str | Callable = "relu",
+    bias: np.ndarray | None = None,
     condition_size: int = 0,
 ) -> keras.Model:
     """The mirror of `conv_encoder`: z `[B, D]` → parameters `[B, H, W, C']`, or `[B, T, C']`.

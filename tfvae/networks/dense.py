@@ -1,8 +1,10 @@
 """Networks of dense layers."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 from keras import layers
 
 from tfvae.networks.columns import ColumnFeatures
@@ -53,13 +55,13 @@ def hidden_layer(units: int, activation) -> layers.Layer:
 
 
 def dense_encoder(
-    x_shape,
+    x_shape: tuple[int, ...],
     params_size: int | tuple[int, ...],
-    hidden=(200, 200),
-    activation="tanh",
+    hidden: tuple[int, ...] = (200, 200),
+    activation: str | Callable = "tanh",
     condition_size: int = 0,
     missing: bool = False,
-    features=None,
+    features: Sequence | None = None,
 ) -> keras.Model:
     """x `[B, *x_shape]` → hidden layers → parameters `[B, params_size]`.
 
@@ -85,10 +87,10 @@ def dense_encoder(
 
 def dense_decoder(
     latent_size: int | tuple[int, ...],
-    output_shape,
-    hidden=(200, 200),
-    activation="tanh",
-    bias=None,
+    output_shape: tuple[int, ...],
+    hidden: tuple[int, ...] = (200, 200),
+    activation: str | Callable = "tanh",
+    bias: np.ndarray | None = None,
     condition_size: int = 0,
 ) -> keras.Model:
     """z `[B, latent_size]` → hidden layers → parameters `[B, *output_shape]`.

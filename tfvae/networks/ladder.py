@@ -1,10 +1,12 @@
 """The networks of a ladder variational autoencoder, for vectors and for pictures."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import layers
 
 from tfvae.errors import InvalidArgument
@@ -28,13 +30,13 @@ class LadderNetworks(NamedTuple):
 
 
 def dense_ladder(
-    x_shape,
-    output_shape,
-    latent_sizes=(32, 16),
+    x_shape: tuple[int, ...],
+    output_shape: tuple[int, ...],
+    latent_sizes: tuple[int, ...] = (32, 16),
     hidden: int = 200,
-    activation="tanh",
+    activation: str | Callable = "tanh",
     form: str = "residual",
-    bias=None,
+    bias: np.ndarray | None = None,
     condition_size: int = 0,
     missing: bool = False,
 ) -> LadderNetworks:
@@ -93,14 +95,14 @@ def dense_ladder(
 
 
 def residual_ladder(
-    x_shape,
+    x_shape: tuple[int, ...],
     output_channels: int,
-    latent_channels=(4, 8, 16),
-    strides=(2, 2, 1),
+    latent_channels: tuple[int, ...] = (4, 8, 16),
+    strides: tuple[int, ...] = (2, 2, 1),
     filters: int = 32,
     num_blocks: int = 1,
     form: str = "residual",
-    bias=None,
+    bias: np.ndarray | None = None,
     condition_size: int = 0,
     missing: bool = False,
 ) -> LadderNetworks:

@@ -4,6 +4,7 @@ Source: van den Oord et al. 2017, "Neural discrete representation learning", sec
 """
 
 import keras
+import numpy as np
 from keras import layers
 
 from tfvae.errors import InvalidArgument
@@ -18,7 +19,7 @@ from tfvae.networks.ranks import convolutions
 
 
 def residual_encoder(
-    x_shape,
+    x_shape: tuple[int, ...],
     embedding_dim: int | None,
     filters: int = 128,
     num_downsamplings: int = 2,
@@ -77,13 +78,13 @@ def residual_encoder(
 
 
 def residual_decoder(
-    latent_shape,
+    latent_shape: tuple[int, ...],
     output_channels: int,
     filters: int = 128,
     num_upsamplings: int = 2,
     num_blocks: int = 2,
     block_filters: int = 32,
-    bias=None,
+    bias: np.ndarray | None = None,
     condition_size: int = 0,
     name: str = "decoder",
 ) -> keras.Model:

@@ -110,7 +110,7 @@ class MeanOfSteps(layers.Layer):
 
 
 def transformer_encoder(
-    x_shape,
+    x_shape: tuple[int, ...],
     params_size: int | tuple[int, ...],
     num_tokens: int = 0,
     width: int = 64,
@@ -159,7 +159,7 @@ def transformer_encoder(
 
 def transformer_decoder(
     latent_size: int | tuple[int, ...],
-    output_shape,
+    output_shape: tuple[int, ...],
     num_steps: int | None = None,
     width: int = 64,
     num_layers: int = 2,

@@ -2,15 +2,23 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfvae.conditions import Condition
+from tfvae.distributions import Factory
 from tfvae.errors import InvalidArgument
 from tfvae.networks.endings import warn_if_bounded
 
 
-def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int, ...]:
+def connect(
+    network: keras.Model,
+    input_shape: tuple[int, ...] | list[tuple[int, ...]],
+    factory: Factory,
+    role: str,
+) -> tuple[int, ...]:
     """Build a network for inputs of a shape, and return the shape of the values it describes.
 
     A network that ends in an activation from which such parameters cannot come gets a
@@ -33,7 +41,9 @@ def connect(network: keras.Model, input_shape, factory, role: str) -> tuple[int,
     return event_shape
 
 
-def connect_inputs(network: keras.Model, input_shape, role: str) -> tuple[int, ...]:
+def connect_inputs(
+    network: keras.Model, input_shape: tuple[int, ...] | list[tuple[int, ...]], role: str
+) -> tuple[int, ...]:
     """Build a network for inputs of a shape, or a list of these, and return that of its output.
 
     Raises:
@@ -68,7 +78,9 @@ def _build_of_several(network, input_shapes, role):
     return shape
 
 
-def output_shapes(network: keras.Model, input_shape, role: str) -> list[tuple[int, ...]]:
+def output_shapes(
+    network: keras.Model, input_shape: tuple[int, ...] | list[tuple[int, ...]], role: str
+) -> list[tuple[int, ...]]:
     """Build a network for inputs of a shape, or a list of these; return the shapes of its outputs.
 
     Raises:
@@ -84,7 +96,12 @@ def output_shapes(network: keras.Model, input_shape, role: str) -> list[tuple[in
     return [tuple(output.shape[1:]) for output in outputs]
 
 
-def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
+def connect_decoder(
+    decoder: keras.Model,
+    latent_shape: tuple[int, ...] | list[tuple[int, ...]],
+    likelihood: Factory,
+    x_shape: tuple[int, ...],
+) -> None:
     """Build the decoder that gives x, and check that it describes values of x's shape.
 
     Raises:
@@ -99,7 +116,12 @@ def connect_decoder(decoder, latent_shape, likelihood, x_shape) -> None:
         )
 
 
-def apply(network: keras.Model, values, shapes, training: bool = False) -> tf.Tensor:
+def apply(
+    network: keras.Model,
+    values: tf.Tensor | list[tf.Tensor],
+    shapes: tuple[int, ...] | list[tuple[int, ...]],
+    training: bool = False,
+) -> tf.Tensor:
     """Return a network's output for values with any leading axes, `[B]` or `[K, B]`.
 
     Args:
@@ -141,7 +163,11 @@ def takes_condition(network: keras.Model, num_values: int = 1) -> bool:
     return len(getattr(network, "inputs", None) or ()) == num_values + 1
 
 
-def beside_condition(network: keras.Model, input_shape, condition):
+def beside_condition(
+    network: keras.Model,
+    input_shape: tuple[int, ...] | list[tuple[int, ...]],
+    condition: Condition | None,
+) -> tuple[int, ...] | list[tuple[int, ...]]:
     """Return what `connect` takes for a network of values, and of a condition if it has that.
 
     Args:
@@ -155,7 +181,7 @@ def beside_condition(network: keras.Model, input_shape, condition):
     return [*shapes, (condition.size,)]
 
 
-def shape_beside_condition(network: keras.Model, condition):
+def shape_beside_condition(network: keras.Model, condition: Condition | None) -> tuple[int, ...]:
     """Return the shape of a batch of the values that a network takes, without the condition's."""
     if condition is None or not takes_condition(network):
         return network.input_shape
@@ -163,7 +189,11 @@ def shape_beside_condition(network: keras.Model, condition):
 
 
 def apply_given(
-    network: keras.Model, values, shapes, condition, training: bool = False
+    network: keras.Model,
+    values: tf.Tensor | list[tf.Tensor],
+    shapes: tuple[int, ...] | list[tuple[int, ...]],
+    condition: tf.Tensor | None,
+    training: bool = False,
 ) -> tf.Tensor:
     """Apply a network as `apply`, and to the condition c(y) `[B, C]` if it has an input for it."""
     several = isinstance(values, list)
@@ -175,7 +205,11 @@ def apply_given(
 
 
 def conditional(
-    network: keras.Model, factory, input_shape, training: bool = False, condition=None
+    network: keras.Model,
+    factory: Factory,
+    input_shape: tuple[int, ...] | list[tuple[int, ...]],
+    training: bool = False,
+    condition: tf.Tensor | None = None,
 ) -> Callable:
     """Return the function from a value to the distribution that a network makes of it.
 
@@ -196,7 +230,9 @@ def conditional(
     return given
 
 
-def build(network: keras.Model, input_shape, role: str) -> None:
+def build(
+    network: keras.Model, input_shape: tuple[int, ...] | list[tuple[int, ...]], role: str
+) -> None:
     """Build a network, unless it is built, for inputs of a shape (without the batch axis).
 
     A network without a `build` of its own is called on a batch of zeros, which builds it.
@@ -212,7 +248,7 @@ def build(network: keras.Model, input_shape, role: str) -> None:
         network.build((None, *input_shape))
 
 
-def example_shape(input_shape, role: str) -> tuple[int, ...]:
+def example_shape(input_shape: Any, role: str) -> tuple[int, ...]:
     """Return the shape of one input of a network, given that of a batch.
 
     Raises:
@@ -229,7 +265,7 @@ def example_shape(input_shape, role: str) -> tuple[int, ...]:
     return tuple(input_shape[1:])
 
 
-def output_shape(network: keras.Model, input_shape, role: str) -> tuple[int, ...]:
+def output_shape(network: keras.Model, input_shape: tuple[int, ...], role: str) -> tuple[int, ...]:
     """Return the shape of a network's output, without the batch axis.
 
     Raises:

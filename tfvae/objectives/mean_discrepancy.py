@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfvae import distributions, replicas
 from tfvae.checks import choice, positive
+from tfvae.joint import StochasticLayer
 from tfvae.objectives.bounds import elbo
 from tfvae.objectives.objective import REGISTRY, Objective
 
@@ -57,7 +58,7 @@ class InfoVAE(Objective):
     def __call__(self, log_weights):  # noqa: D102
         return elbo(log_weights)
 
-    def penalty(self, layer, seed) -> tf.Tensor:
+    def penalty(self, layer: StochasticLayer, seed: tf.Tensor) -> tf.Tensor:
         """Return the share of each example in weight · MMD², `[B]`."""
         num_samples, size = tf.unstack(tf.shape(layer.z)[:2])
         if len(layer.p.batch_shape):  # a p with a condition has a batch of its own

@@ -33,7 +33,7 @@ class Objective:
         raise NotImplementedError
 
     @classmethod
-    def from_config(cls, config: dict):
+    def from_config(cls, config: dict) -> "Objective":
         """Return the objective with these constructor arguments."""
         return cls(**config)
 

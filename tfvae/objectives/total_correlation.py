@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfvae import distributions
 from tfvae.checks import positive
 from tfvae.errors import InvalidArgument
+from tfvae.joint import StochasticLayer
 from tfvae.objectives.bounds import elbo
 from tfvae.objectives.objective import REGISTRY, Objective
 
@@ -38,7 +39,7 @@ class BetaTCVAE(Objective):
     def __call__(self, log_weights):  # noqa: D102
         return elbo(log_weights)
 
-    def penalty(self, layer, seed) -> tf.Tensor:
+    def penalty(self, layer: StochasticLayer, seed: tf.Tensor) -> tf.Tensor:
         """Return (β − 1) (log q(z_i) − Σ_d log q(z_id)) of each example i, `[B]`."""
         return (self.tc_weight - 1.0) * total_correlation(layer.q, layer.z)
 

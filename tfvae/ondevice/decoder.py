@@ -87,7 +87,7 @@ class Decoder:
         """
         return cls(*flatfile.read(path), num_threads=num_threads)
 
-    def decode(self, z: np.ndarray, condition=None) -> np.ndarray:
+    def decode(self, z: np.ndarray, condition: np.ndarray | int | None = None) -> np.ndarray:
         """Return images `[N, *image_shape]`, the mean of p(x|z), for latents `[N, *latent_shape]`.
 
         Args:
@@ -107,7 +107,9 @@ class Decoder:
         conditions = self._conditions("decode", condition, len(z))
         return self._in_batches("decode", "image", latents=z, **conditions)
 
-    def decode_codes(self, codes: np.ndarray, condition=None) -> np.ndarray:
+    def decode_codes(
+        self, codes: np.ndarray, condition: np.ndarray | int | None = None
+    ) -> np.ndarray:
         """Return images `[N, *image_shape]`, the mean of p(x|codes), for codes `[N, *code_shape]`.
 
         Args:
@@ -127,7 +129,7 @@ class Decoder:
         conditions = self._conditions("decode_codes", condition, len(codes))
         return self._in_batches("decode_codes", "image", codes=codes, **conditions)
 
-    def encode(self, x: np.ndarray, condition=None) -> np.ndarray:
+    def encode(self, x: np.ndarray, condition: np.ndarray | int | None = None) -> np.ndarray:
         """Return what an image is coded by, for images `[N, *image_shape]`.
 
         That is the mean of q(z|x), `[N, *latent_shape]` float32, or the codes of x,
@@ -146,7 +148,13 @@ class Decoder:
         conditions = self._conditions("encode", condition, len(x))
         return self._in_batches("encode", output, image=x, **conditions)
 
-    def sample(self, n: int, seed: int = 0, temperature: float = 1.0, condition=None) -> np.ndarray:
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        condition: np.ndarray | int | None = None,
+    ) -> np.ndarray:
         """Return n images `[n, *image_shape]`, those that the model draws from the same seed.
 
         Args:
@@ -225,7 +233,7 @@ class Decoder:
         """Whether a signature has the input `condition`."""
         return signature in self._conditioned
 
-    def given(self, signature: str, condition) -> dict:
+    def given(self, signature: str, condition: np.ndarray | int | None) -> dict:
         """Return the argument `condition` of what runs a signature, where that takes one."""
         return {"condition": condition} if self.takes_condition(signature) else {}
 

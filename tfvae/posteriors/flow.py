@@ -30,9 +30,9 @@ class FlowPosterior(Posterior):
 
     def __init__(
         self,
-        flow="affine_coupling",
+        flow: str | flows.Flow = "affine_coupling",
         num_layers: int = 4,
-        hidden=(64, 64),
+        hidden: tuple[int, ...] = (64, 64),
         context_size: int = 0,
         flow_options: dict | None = None,
         **kwargs,
@@ -98,7 +98,13 @@ class InverseAutoregressivePosterior(FlowPosterior):
         context_size: numbers of the encoder's output that the flow sees, beside its vector.
     """
 
-    def __init__(self, num_layers: int = 2, hidden=(64, 64), context_size: int = 0, **kwargs):
+    def __init__(
+        self,
+        num_layers: int = 2,
+        hidden: tuple[int, ...] = (64, 64),
+        context_size: int = 0,
+        **kwargs,
+    ):
         super().__init__("inverse_autoregressive", num_layers, hidden, context_size, **kwargs)
 
     def get_config(self):  # noqa: D102

@@ -3,14 +3,12 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import random
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import softplus_scale
 from tfvae.errors import InvalidArgument
 from tfvae.posteriors.posterior import REGISTRY, Posterior
-
-tfd = tfp.distributions
 
 
 @REGISTRY.register("full_normal")
@@ -91,7 +89,7 @@ class FullCovarianceNormal(tfd.Distribution):
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], tf.shape(self.loc)], 0)
         examples = len(self.loc.shape) - 1
-        noise = random.stateless_normal(shape, tfp.random.sanitize_seed(seed), examples)
+        noise = random.stateless_normal(shape, tfd.sanitize_seed(seed), examples)
         return self.loc + tf.linalg.matvec(self.lower, noise)
 
     def _log_prob(self, z):

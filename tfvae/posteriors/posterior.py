@@ -24,7 +24,7 @@ class Posterior(Factory):
     has_log_prob = True
 
 
-def get(identifier, **options) -> Posterior:
+def get(identifier: str | Posterior | None, **options) -> Posterior:
     """Return the posterior of a name, or the given one; see `Registry.get`.
 
     Raises:

@@ -20,7 +20,13 @@ class AutoregressivePrior(FlowPrior):
         flow_options: other arguments of `tfvae.flows.MaskedAutoregressive`.
     """
 
-    def __init__(self, num_layers=2, hidden=(64, 64), flow_options=None, **kwargs):
+    def __init__(
+        self,
+        num_layers: int = 2,
+        hidden: tuple[int, ...] = (64, 64),
+        flow_options: dict | None = None,
+        **kwargs,
+    ):
         super().__init__("masked_autoregressive", num_layers, hidden, None, flow_options, **kwargs)
 
     def get_config(self):  # noqa: D102

@@ -3,16 +3,14 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae.checks import whole
+from tfvae.distributions import tfd
 from tfvae.distributions.factory import softplus_scale
 from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.flows.conditioner import Conditioner
 from tfvae.priors.prior import REGISTRY, Prior
-
-tfd = tfp.distributions
 
 
 @REGISTRY.register("conditional_normal")
@@ -31,7 +29,7 @@ class ConditionalNormal(Prior):
 
     takes_condition = True
 
-    def __init__(self, hidden=(), **kwargs):
+    def __init__(self, hidden: tuple[int, ...] = (), **kwargs):
         super().__init__(**kwargs)
         self.hidden = tuple(whole("hidden", width) for width in hidden)
 

@@ -2,14 +2,12 @@
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import flows
+from tfvae.distributions import tfd
 from tfvae.distributions.flow import FlowDistribution
 from tfvae.errors import InvalidArgument
 from tfvae.priors.prior import REGISTRY, Prior
-
-tfd = tfp.distributions
 
 
 @REGISTRY.register("flow")
@@ -39,11 +37,11 @@ class FlowPrior(Prior):
 
     def __init__(
         self,
-        flow="affine_coupling",
-        num_layers=None,
-        hidden=None,
-        mixing=None,
-        flow_options=None,
+        flow: str | flows.Flow = "affine_coupling",
+        num_layers: int | None = None,
+        hidden: tuple[int, ...] | None = None,
+        mixing: str | None = None,
+        flow_options: dict | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)

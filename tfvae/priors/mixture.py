@@ -28,7 +28,14 @@ class MixturePrior(Prior):
         seed: decides where the locations start.
     """
 
-    def __init__(self, num_components=10, spread=1.0, max_scale=10.0, seed=0, **kwargs):
+    def __init__(
+        self,
+        num_components: int = 10,
+        spread: float = 1.0,
+        max_scale: float = 10.0,
+        seed: int = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.num_components = whole("num_components", num_components)
         self.spread = positive("spread", spread)

@@ -1,12 +1,15 @@
 """The contract of a prior."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfvae import distributions
 from tfvae.checks import integer
+from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.random import make_seed
 from tfvae.registry import Registry
@@ -38,13 +41,16 @@ class Prior(keras.layers.Layer):
         self.latent_shape = tuple(latent_shape)
         self.built = True
 
-    def distribution(self) -> tfp.distributions.Distribution:
+    def distribution(self) -> tfd.Distribution:
         """Return p(z), built anew: inside a gradient tape this is what makes it trainable."""
         raise NotImplementedError
 
     def given(
-        self, posterior_of=None, training: bool = False, condition=None
-    ) -> tfp.distributions.Distribution:
+        self,
+        posterior_of: Callable | None = None,
+        training: bool = False,
+        condition: tf.Tensor | None = None,
+    ) -> tfd.Distribution:
         """Return p(z), or p(z|y), in a pass of a model.
 
         Args:
@@ -57,7 +63,7 @@ class Prior(keras.layers.Layer):
             p.draw = self.draw  # a prior's own draws are those of its distribution
         return p
 
-    def connect(self, posterior, x_shape: tuple[int, ...]) -> None:
+    def connect(self, posterior: Any, x_shape: tuple[int, ...]) -> None:
         """Take in what it is the prior of; called by a model before `build`.
 
         Args:
@@ -80,7 +86,9 @@ class Prior(keras.layers.Layer):
         """Return log p(z) in nats, for z of shape `[..., *latent_shape]`."""
         return self.distribution().log_prob(z)
 
-    def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
+    def draw(
+        self, seed: tf.Tensor, index: tf.Tensor, temperature: float | tf.Tensor = 1.0
+    ) -> tf.Tensor:
         """Return draws number `index` of the stream `seed`, `[N, *latent_shape]`.
 
         See `tfvae.distributions.draw`, which makes them.

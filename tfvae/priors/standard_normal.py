@@ -1,11 +1,9 @@
 """The standard normal prior, N(0, I)."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfvae.distributions import tfd
 from tfvae.priors.prior import REGISTRY, Prior
-
-tfd = tfp.distributions
 
 
 @REGISTRY.register("standard_normal")

@@ -27,7 +27,9 @@ class VampPrior(Prior):
             default; None for data without one.
     """
 
-    def __init__(self, num_components: int = 500, bounds=(0.0, 1.0), **kwargs):
+    def __init__(
+        self, num_components: int = 500, bounds: tuple[float, float] | None = (0.0, 1.0), **kwargs
+    ):
         super().__init__(**kwargs)
         self.num_components = whole("num_components", num_components)
         self.bounds = None if bounds is None else tuple(map(float, bounds))

@@ -39,7 +39,7 @@ class Codebook(Quantizer):
         num_embeddings: int = 512,
         embedding_dim: int = 64,
         *,
-        initializer="uniform",
+        initializer: str | keras.Initializer = "uniform",
         similarity: str = "euclidean",
         seed: int = 0,
         **kwargs,

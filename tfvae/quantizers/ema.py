@@ -1,5 +1,6 @@
 """Vector quantization with a table of moving averages."""
 
+import keras
 import tensorflow as tf
 
 from tfvae import replicas
@@ -52,7 +53,7 @@ class EMAVectorQuantizer(NearestCode):
         commitment_cost: float = 0.25,
         decay: float = 0.99,
         epsilon: float = 1e-5,
-        initializer="uniform",
+        initializer: str | keras.Initializer = "uniform",
         threshold_ema_dead_code: float = 0.0,
         similarity: str = "euclidean",
         gradient: str = "straight_through",

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -36,7 +37,7 @@ class FiniteScalarQuantizer(Quantizer):
         InvalidArgument: no levels, a level below 2, or 2^31 codes or more.
     """
 
-    def __init__(self, levels=(8, 5, 5, 5), **kwargs):
+    def __init__(self, levels: Sequence[int] = (8, 5, 5, 5), **kwargs):
         levels = _checked(levels)
         super().__init__(len(levels), math.prod(levels), **kwargs)
         self.levels = levels

@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import tensorflow as tf
 
 from tfvae import random
@@ -49,7 +50,7 @@ class GumbelSoftmaxQuantizer(Codebook):
         *,
         temperature: float = 1.0,
         kl_weight: float = 1.0,
-        initializer="uniform",
+        initializer: str | keras.Initializer = "uniform",
         similarity: str = "euclidean",
         seed: int = 0,
         **kwargs,

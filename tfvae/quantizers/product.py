@@ -1,11 +1,13 @@
 """Several quantizers side by side, each for its share of the axes of a vector."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import whole
 from tfvae.quantizers.composite import Composite
-from tfvae.quantizers.quantizer import REGISTRY, Quantized
+from tfvae.quantizers.quantizer import REGISTRY, Quantized, Quantizer
 
 
 @REGISTRY.register("product")
@@ -29,7 +31,13 @@ class ProductQuantizer(Composite):
         InvalidArgument: a value that cannot be used.
     """
 
-    def __init__(self, quantizer, num_heads: int, seed: int = 0, **kwargs):
+    def __init__(
+        self,
+        quantizer: str | Quantizer | Sequence[Quantizer],
+        num_heads: int,
+        seed: int = 0,
+        **kwargs,
+    ):
         super().__init__(quantizer, whole("num_heads", num_heads), seed, **kwargs)
         self.num_heads = len(self.parts)
         self.embedding_dim = self.num_heads * self.parts[0].embedding_dim

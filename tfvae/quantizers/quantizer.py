@@ -91,7 +91,7 @@ class Quantizer(keras.layers.Layer):
         """Quantize vectors `[N, D]`, float32, without changing any state."""
         raise NotImplementedError
 
-    def update(self, vectors: tf.Tensor, codes: tf.Tensor, active=True) -> None:
+    def update(self, vectors: tf.Tensor, codes: tf.Tensor, active: bool | tf.Tensor = True) -> None:
         """Take in a training batch; called once a training call, after `quantize_flat`.
 
         Args:
@@ -106,11 +106,11 @@ class Quantizer(keras.layers.Layer):
         """Return the vectors `[..., D]` that codes `[..., *codes_per_vector]` stand for."""
         raise NotImplementedError
 
-    def code_shape(self, latent_shape) -> tuple:
+    def code_shape(self, latent_shape: tuple[int, ...]) -> tuple:
         """Return the shape of the codes of vectors of shape `latent_shape`."""
         return (*latent_shape[:-1], *self.codes_per_vector)
 
-    def initialize(self, vectors) -> None:
+    def initialize(self, vectors: np.ndarray | tf.Tensor) -> None:
         """Start from data, where `needs_data` says so; else do nothing. Eager, before training.
 
         Args:
@@ -150,7 +150,14 @@ class Quantizer(keras.layers.Layer):
         seed = {} if self.seed is None else {"seed": self.seed}
         return {**super().get_config(), **seed}
 
-    def add_state(self, name, shape, initializer, dtype="float32", trainable=False):
+    def add_state(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        initializer: str | keras.Initializer,
+        dtype: str = "float32",
+        trainable: bool = False,
+    ) -> keras.Variable:
         """Add a weight that calls may set, from values that are the same on every replica."""
         return self.add_weight(
             name=name,

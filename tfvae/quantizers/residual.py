@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +10,7 @@ import tensorflow as tf
 from tfvae import random
 from tfvae.checks import probability, whole
 from tfvae.errors import InvalidArgument
-from tfvae.quantizers import gradients
+from tfvae.quantizers import Quantizer, gradients
 from tfvae.quantizers.composite import Composite
 from tfvae.quantizers.quantizer import REGISTRY, Quantized
 
@@ -47,7 +48,12 @@ class ResidualQuantizer(Composite):
     """
 
     def __init__(
-        self, quantizer, num_quantizers: int, dropout: float = 0.0, seed: int = 0, **kwargs
+        self,
+        quantizer: str | Quantizer | Sequence[Quantizer],
+        num_quantizers: int,
+        dropout: float = 0.0,
+        seed: int = 0,
+        **kwargs,
     ):
         super().__init__(quantizer, whole("num_quantizers", num_quantizers), seed, **kwargs)
         self.num_quantizers = len(self.parts)

@@ -1,5 +1,6 @@
 """Vector quantization with a fixed table seen through a trained linear map."""
 
+import keras
 import tensorflow as tf
 
 from tfvae.quantizers.quantizer import REGISTRY
@@ -38,7 +39,7 @@ class SimVQ(VectorQuantizer):
         embedding_dim: int = 64,
         *,
         commitment_cost: float = 0.25,
-        initializer="uniform",
+        initializer: str | keras.Initializer = "uniform",
         similarity: str = "euclidean",
         gradient: str = "straight_through",
         seed: int = 0,

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from tfvae import code_priors, conditions, distribute
 from tfvae.config import CodePriorConfig, Config
-from tfvae.data import shuffled_batches
+from tfvae.data import Examples, Splits, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, clear_strays, update_report
 from tfvae.images import save_grid
@@ -22,11 +23,11 @@ from tfvae.runs.train import check_epochs, load_data
 
 
 def train_prior(
-    run_dir,
+    run_dir: str | Path,
     config: Config | None = None,
     resume: bool = False,
     progress: bool = True,
-    splits=None,
+    splits: Splits | None = None,
 ) -> dict:
     """Fit a prior to the codes of a run's training images, and save it inside the run's model.
 
@@ -145,7 +146,7 @@ def _check_no_other(run):
         )
 
 
-def fit_to_resume(run: RunDirectory):
+def fit_to_resume(run: RunDirectory) -> RunDirectory:
     """Return the directory of the fit of a prior, where there is one to go on with.
 
     Raises:
@@ -170,7 +171,7 @@ def _draw(run, model, rows, splits):
     save_grid(model.decode(uniform.sample(64), y).numpy(), run.path / "samples-uniform.png")
 
 
-def encode_all(model, images, batch_size: int = 500) -> np.ndarray:
+def encode_all(model: CodeModel, images: Examples, batch_size: int = 500) -> np.ndarray:
     """Return the codes of all images of a split, `[N, *code_shape]` int32."""
     encode = tf.function(model.encode, reduce_retracing=True)
     parts = []

@@ -100,7 +100,7 @@ class RunDirectory(TrainingDirectory):
         if self.code_prior.path.exists():
             shutil.rmtree(self.code_prior.path)
 
-    def load_model(self):
+    def load_model(self) -> GenerativeModel:
         """Load the trained model.
 
         Raises:
@@ -111,7 +111,7 @@ class RunDirectory(TrainingDirectory):
         return load_model(self.model_file)
 
 
-def load_model(path: str | Path, kind: type = GenerativeModel):
+def load_model(path: str | Path, kind: type = GenerativeModel) -> GenerativeModel:
     """Load a model that tfvae saved.
 
     Args:
@@ -140,7 +140,7 @@ def load_model(path: str | Path, kind: type = GenerativeModel):
     return model
 
 
-def open_model(path: str | Path):
+def open_model(path: str | Path) -> tuple[GenerativeModel, Config | None]:
     """Return (model, configuration or None) of a run directory or of a `.keras` file.
 
     Raises:

@@ -1,6 +1,7 @@
 """Measuring a run on its test split."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 
@@ -8,14 +9,15 @@ from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import InvalidData, TfvaeError, TfvaeWarning
 from tfvae.evaluation import active_units, code_measures, log_likelihood
-from tfvae.models import CodeModel
+from tfvae.models import CodeModel, GenerativeModel
 from tfvae.paths import config_of
 from tfvae.runs.directory import open_model
 from tfvae.runs.train import load_data
+from tfvae.schema import Schema
 
 
 def evaluate(
-    model,
+    model: GenerativeModel,
     splits: Splits,
     num_samples: int,
     num_examples: int = 0,
@@ -51,7 +53,7 @@ def evaluate(
     return values
 
 
-def load_run(path, assignments: dict):
+def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Config | None, Splits]:
     """Return (model, configuration, data) of a run directory, or of a `.keras` file.
 
     Args:
@@ -78,7 +80,9 @@ def load_run(path, assignments: dict):
     return model, config, splits
 
 
-def export_examples(config: Config | None, num_test: int, num_training: int, schema=None):
+def export_examples(
+    config: Config | None, num_test: int, num_training: int, schema: Schema | None = None
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return (test images to verify an export with, training images to calibrate it with, y).
 
     The last is what is known of the test images, None if nothing is. All are None where the data

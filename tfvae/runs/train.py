@@ -1,12 +1,14 @@
 """Training a configuration into a run directory."""
 
 import time
+from pathlib import Path
 
 import keras
 
 from tfvae import data, distribute, paths
 from tfvae.checkpoints import Position
 from tfvae.config import Config
+from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel, LatentVariableModel
@@ -16,7 +18,11 @@ from tfvae.runs.directory import RunDirectory
 
 
 def train(
-    config: Config, run_dir, resume: bool = False, progress: bool = True, splits=None
+    config: Config,
+    run_dir: str | Path,
+    resume: bool = False,
+    progress: bool = True,
+    splits: Splits | None = None,
 ) -> RunDirectory:
     """Train, and fill the run directory with the model, its history and its pictures.
 
