@@ -14,7 +14,7 @@ TIMEOUT = 300
 
 
 class BuildWithRuntime(build_py):
-    """Fetch the runtime for an editable installation; wheels are built without it, and without npm."""
+    """Fetch the runtime for an editable installation; wheels are built without it."""
 
     def run(self):
         """Build; without npm everything but `tfvae explore` will work."""

@@ -28,7 +28,7 @@ def check_runtime() -> None:
     missing = [name for name in FILES if not (FOLDER / name).is_file()]
     if missing:
         raise MissingDependency(
-            f"LiteRT's JavaScript runtime is not there ({FOLDER / missing[0]} is missing); no other "
+            f"LiteRT's JavaScript runtime is not there: {FOLDER / missing[0]} is missing. No other "
             "command needs it, so it is installed by itself. Install Node.js, which brings npm, "
             f"and run: npm ci --ignore-scripts --prefix {PACKAGE}"
         )
