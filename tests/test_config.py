@@ -13,6 +13,7 @@ SECTIONS = ("data", "model", "training", "code_prior", "evaluation")
 
 def test_the_recipes_are_those_that_are_documented():
     assert recipes.names() == [
+        "counts-digits",
         "flow-mnist",
         "iwae-mnist",
         "iwae-mnist-2layer",
@@ -22,6 +23,7 @@ def test_the_recipes_are_those_that_are_documented():
         "sbn-mnist-linear",
         "sbn-mnist-nonlinear",
         "table-wine",
+        "vae-counts",
         "vae-digits",
         "vae-images",
         "vae-mnist",

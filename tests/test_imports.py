@@ -16,7 +16,7 @@ LAYERS = [
     ["cluster", "registry", "random", "files", "quiet", "checks", "untrusted"],
     ["kinds"],
     ["tables"],
-    ["schema"],
+    ["schema", "standardization"],
     ["checkpoints"],
     ["distribute", "inputs", "averages", "schedules", "conditions"],
     ["training"],

@@ -482,7 +482,10 @@ def test_every_recipe_makes_a_model(name):
     shape = shapes.get(config.data.name, (28, 28, 1))
     if name == "vqvae-series":
         shape = (64, 2)
-    images = Examples(np.zeros((1000, *shape), np.uint8))
+    kind = config.data.kind
+    if kind == "vector":
+        shape = (64,)
+    images = Examples(np.zeros((1000, *shape), np.uint8), kind="image" if kind == "auto" else kind)
     splits = Splits(config.data.name, images, images, images)
     if config.model.likelihood == "columns":
         splits = load("wine")

@@ -21,6 +21,7 @@ class DataConfig:
     it is empty. Data of at most `memory_gb` 10⁹ bytes is held in memory. `columns` says what the
     columns of a table are where that is not what is inferred: `{quality = "ordinal"}`. `missing`
     says that NaN in an array file is a missing value, as an empty cell of a table is.
+    `standardize` gives the values of vectors and series the mean 0 and the scale 1.
     """
 
     name: str = "digits"
@@ -31,6 +32,7 @@ class DataConfig:
     kind: str = "auto"
     columns: dict = dataclasses.field(default_factory=dict)
     missing: bool = False
+    standardize: bool = False
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
     condition: str = ""

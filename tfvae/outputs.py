@@ -44,23 +44,33 @@ def check_ending(path: str | Path, schema: Schema | None) -> None:
         )
 
 
-def save(
-    values: np.ndarray, path: str | Path, schema: Schema | None = None, condition=None
-) -> None:
-    """Write examples: rows as CSV where there is a schema, else images as one picture.
-
-    A path that ends in .npy gets all values as they are.
+def in_units(x: np.ndarray, source) -> np.ndarray:
+    """Return the values of vectors and series that x stands for; x itself of other data.
 
     Args:
-        values: `[N, *shape]`.
+        x: `[N, *shape]`, what a model is given or gives.
+        source: what has a `standardization`, a model or a `tfvae.ondevice.Decoder`.
+    """
+    return x if source.standardization is None else source.standardization.restored(x)
+
+
+def save(x: np.ndarray, path: str | Path, source, condition=None) -> None:
+    """Write examples in the units of the data: rows as CSV, or images as one picture.
+
+    A path that ends in .npy gets all values, those of a table standardized.
+
+    Args:
+        x: `[N, *shape]`.
         path: of the file.
-        schema: of the table that they are rows of, or None.
+        source: the model or the `tfvae.ondevice.Decoder` that they come from, for its `schema` and
+            its `standardization`.
         condition: y of the rows, for the column that is the condition.
 
     Raises:
         InvalidArgument: the ending is of no format that can be written.
         InvalidData: what is neither rows nor images.
     """
+    schema, values = source.schema, in_units(x, source)
     check_ending(path, schema)
     if Path(path).suffix.lower() == ".npy":
         with atomic(path) as temporary, temporary.open("wb") as file:

@@ -125,6 +125,13 @@ def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
     return kind_of(untrusted.array_header(path), str(path), layout)
 
 
+def holds_whole_numbers(name: str) -> bool:
+    """Whether the first array of a file or folder is one of integers."""
+    path = _first_file(Path(name))
+    is_arrays = path.suffix in (".npy", ".npz")
+    return is_arrays and untrusted.array_header(path).dtype.kind in "ui"
+
+
 def _first_file(path):
     """Return the path of a file, or of the first one found below a folder."""
     if not path.is_dir():

@@ -20,7 +20,7 @@ _FEW = 10  # so many whole numbers are levels, not measurements
 _MOST_CATEGORIES = 50
 _MOST_DECIMALS = 9
 _LARGEST_COUNT = 2**24  # up to which float32 holds every whole number
-_LARGEST_DRAWN = 500  # up to which counts are inferred: draws of them end at twice as many
+_LARGEST_INFERRED = 500  # up to which whole numbers are counts unless a user says otherwise
 _MOST_COLUMNS = 100_000
 
 
@@ -311,6 +311,18 @@ class Schema:
                 place += 1
         return decoded
 
+    def log_jacobian(self, x: np.ndarray) -> np.ndarray:
+        """Return log |dx/dv| of each value v of the table, `[N, D]`; 0 where it is missing.
+
+        That is −log scale of numbers, −log(scale · v) of positive ones, and 0 of all that have
+        probabilities. Added to log p(x), their sum gives the log-density of rows in their units.
+        """
+        x = np.asarray(x, np.float64)
+        mean, scale = self._statistics()
+        logs = x * scale + mean  # of positive values
+        is_positive = np.array([column.type == "positive" for column in self.in_x])
+        return np.where(np.isnan(x), 0.0, -np.log(scale) - np.where(is_positive, logs, 0.0))
+
     def blocks(self) -> list[tuple]:
         """Return the blocks of the likelihood "columns": (name, number of columns, options)."""
         found = []
@@ -502,7 +514,7 @@ def _type_of_numbers(levels, is_whole):
         return "numeric"
     if len(levels) <= _FEW:
         return "categorical" if list(levels) == [0, 1] else "ordinal"
-    return "count" if levels[0] == 0 and levels[-1] <= _LARGEST_DRAWN else "numeric"
+    return "count" if levels[0] == 0 and levels[-1] <= _LARGEST_INFERRED else "numeric"
 
 
 def _is_index(values):

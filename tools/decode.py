@@ -61,16 +61,16 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
     if codes is not None and _is_compressed(model, codes):
         if condition is not None:
             raise InvalidArgument(f"{codes} holds the conditions of its images: no --condition.")
-        decoded, schema = _decompress(model, codes), None
+        decoded, source = _decompress(model, codes)
     else:
         what = num, latents, codes, condition
-        decoded, schema = _decode_on_device(model, *what, seed, temperature, threads)
+        decoded, source = _decode_on_device(model, *what, seed, temperature, threads)
     if output is None:
         kind = "image" if len(decoded.shape) == 4 else "vector"
-        output = Path(f"samples{outputs.default_ending(schema, kind)}")
+        output = Path(f"samples{outputs.default_ending(source.schema, kind)}")
         files.check_writable(output)
-    outputs.save(decoded, output, schema, condition)
-    values, lines = written(output, len(decoded), schema, decoded.shape[1:])
+    outputs.save(decoded, output, source, condition)
+    values, lines = written(output, len(decoded), source.schema, decoded.shape[1:])
     finish(values, as_json, lines)
 
 
@@ -126,7 +126,8 @@ def _decompress(model, codes):
     from tfvae import codec
     from tfvae.runs import open_model
 
-    return codec.decompress(open_model(model)[0], codes, progress=True)
+    opened, _ = open_model(model)
+    return codec.decompress(opened, codes, progress=True), opened
 
 
 def _decode_on_device(model, num, latents, codes, condition, seed, temperature, threads):
@@ -142,4 +143,4 @@ def _decode_on_device(model, num, latents, codes, condition, seed, temperature, 
             decoded = decoder.decode(read_array(latents), condition)
         else:
             decoded = decoder.decode_codes(read_array(codes), condition)
-        return decoded, decoder.schema
+        return decoded, decoder

@@ -71,26 +71,22 @@ def _encode_sound(run, path, condition, output):
 
     model, _ = open_model(run)
     compressed = codec.compress_sound(model, given, output, condition, progress=True)
-    x = sound.windows(given.frames, model.x_shape[0])
+    x = codec.windows_for(model, given)
     return _values(model, x, compressed, output)
 
 
 def _encode(run, examples, num, rate, condition, output):
     load_training_part()
-    from tfvae import codec, data
-    from tfvae.config import DataConfig
-    from tfvae.runs import load_data, open_model
+    from tfvae import codec
+    from tfvae.runs import load_data, open_model, scores
 
     model, config = open_model(run)
     if rate is not None and len(model.x_shape) != 2:
         raise InvalidArgument("--rate is of series, and the model is one of images. Leave it out.")
     if examples is None:
-        split = load_data(config).test
-    else:  # read as the run read its own
-        own = DataConfig() if config is None else config.data
-        split = data.read_examples(
-            examples, own.layout, own.resize, own.crop, own.memory_gb, own.kind
-        )
+        split = load_data(config, model).test
+    else:
+        split = scores.read_as_run(examples, config, model)
     x = split.numpy(0, num)
     if condition is None:
         condition = split.conditions_of(model, 0, num)
@@ -102,10 +98,11 @@ def _encode(run, examples, num, rate, condition, output):
 
 
 def _values(model, x, compressed, output):
-    from tfvae import codec
+    from tfvae import codec, outputs
 
     decoded = codec.decode(model, compressed.codes, compressed.condition)
-    return {"path": str(output), **compressed.summary(), **codec.quality(x, decoded)}
+    both = (outputs.in_units(part, model) for part in (x, decoded))
+    return {"path": str(output), **compressed.summary(), **codec.quality(*both)}
 
 
 def _lines(values):

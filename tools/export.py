@@ -73,7 +73,7 @@ def export(
     from tfvae.runs import export_examples, open_model
 
     model, config = open_model(run)
-    test, training, y = export_examples(config, 200, calibration, model.schema)
+    test, training, y = export_examples(config, 200, calibration, model)
     if format_name == "saved_model":
         values = library.saved_model(model, output, test, tolerance)
     elif format_name == "onnx":

@@ -59,11 +59,11 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
     from tfvae.runs import open_model, scores
 
     model, config = open_model(run)
-    given = scores.read_as_run(examples, config, model.schema, missing=True)
+    given = scores.read_as_run(examples, config, model, missing=True)
     found = evaluation.impute(model, given, num_samples, draws, seed, condition=condition)
     y = given.conditions if condition is None else condition
     for path, values in zip((output, *of_draws), (found.values, *found.draws), strict=True):
-        outputs.save(values, path, model.schema, y)
+        outputs.save(values, path, model, y)
     values, lines = written(output, len(given), model.schema, model.x_shape)
     values |= {
         "num_missing": int(np.isnan(given.numpy()).sum()),

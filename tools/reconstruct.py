@@ -47,7 +47,8 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
     x = splits.test.numpy(0, num)
     y = splits.test.conditions_of(model, 0, num)
     if output.suffix.lower() == ".npy":
-        outputs.save(model(x, condition=y).numpy() if y is not None else model(x).numpy(), output)
+        decoded = model(x, condition=y) if y is not None else model(x)
+        outputs.save(decoded.numpy(), output, model)
     else:
         (pictures if model.schema is None else tables).reconstructions(model, x, output, y)
     values, lines = written(output, len(x), model.schema, model.x_shape)

@@ -46,6 +46,6 @@ def sample(run, num, seed, temperature, condition, output, as_json):
 
     model, _ = open_model(run)
     x = model.sample(num, seed, temperature, condition=condition).numpy()
-    outputs.save(x, output, model.schema, condition)
+    outputs.save(x, output, model, condition)
     values, lines = written(output, num, model.schema, model.x_shape)
     finish(values, as_json, lines)

@@ -46,8 +46,8 @@ def score(
 
     FILE is a table, a folder of images, or an .npy or .npz file of one array; by default it is
     the test split of RUN. Beside log p(x) stand its standard error, the ELBO, reconstruction and
-    KL. A model with a condition takes that of the test split from RUN, and that of FILE from
-    --condition.
+    KL, all of the data in its own units. A model with a condition takes that of the test split from
+    RUN, and that of FILE from --condition.
     """
     condition = condition_of(condition)
     paths.check_model(run)
@@ -60,14 +60,14 @@ def score(
         files.check_writable(path)
     load_training_part()
     from tfvae import evaluation
-    from tfvae.runs import load_data, open_model, scores
+    from tfvae.runs import load_data, of_data, open_model, scores
 
     model, config = open_model(run)
     needs_splits = examples is None or false_alarm_rate is not None
-    splits = load_data(config, model.schema) if needs_splits else None
+    splits = load_data(config, model) if needs_splits else None
     read = scores.read_as_run
     missing = model.likelihood.complete() is not model.likelihood
-    given = None if examples is None else read(examples, config, model.schema, missing)
+    given = None if examples is None else read(examples, config, model, missing)
     split = splits.test if given is None else given
     split = split if num is None else split.first(num)
     measure = {"num_samples": num_samples, "seed": seed}
@@ -75,8 +75,10 @@ def score(
     if false_alarm_rate is not None:
         evaluation.check_rate(false_alarm_rate, len(splits.validation))
         ordinary = evaluation.score(model, splits.validation, **measure)
+        ordinary = of_data(ordinary, model, splits.validation)
         limit = evaluation.threshold(ordinary.log_likelihood, false_alarm_rate)
     found = evaluation.score(model, split, condition=condition, **measure)
+    found = of_data(found, model, split)
     names = scores.names_of(examples, len(found))
     scores.write_table(output, found, names, limit, model.schema)
     if by_value is not None:

@@ -14,7 +14,7 @@ from tfvae.codec.interface import (
     decompress_codes,
     quality,
 )
-from tfvae.codec.sounds import compress_sound, decompress_sound
+from tfvae.codec.sounds import compress_sound, decompress_sound, windows_for
 
 __all__ = [
     "FORMAT",
@@ -28,4 +28,5 @@ __all__ = [
     "decompress_sound",
     "fingerprint",
     "quality",
+    "windows_for",
 ]

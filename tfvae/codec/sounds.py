@@ -42,14 +42,21 @@ def compress_sound(
             f"Sound is encoded as series, [T, C], and this model takes examples of shape {shape}. "
             "Train one on windows of sound, as tfvae.sound.windows makes them."
         )
-    length, channels = shape
+    channels = shape[-1]
     if sound.frames.ndim != 2 or sound.frames.shape[1] != channels or not len(sound.frames):
         raise InvalidData(
             f"The sound has frames of shape {sound.frames.shape}; the model takes [n, {channels}], "
             f"sound of {channels} channel{'s' if channels > 1 else ''}."
         )
     form = sound.rate, len(sound.frames), sound.width
-    return compress(model, windows(sound.frames, length), path, condition, sound=form, **options)
+    return compress(model, windows_for(model, sound), path, condition, sound=form, **options)
+
+
+def windows_for(model, sound: Sound):
+    """Return the windows of a sound as a model of series takes them, `[N, T, C]`."""
+    series = windows(sound.frames, model.x_shape[0])
+    units = model.standardization
+    return series if units is None else units.standardized(series)
 
 
 def decompress_sound(model: CodeModel, file: str | Path | bytes, progress: bool = False) -> Sound:
@@ -68,6 +75,8 @@ def decompress_sound(model: CodeModel, file: str | Path | bytes, progress: bool 
         )
     rate, count, width = form
     series = decode(model, codes, y)
+    if model.standardization is not None:
+        series = model.standardization.restored(series)
     if len(series) != -(-count // model.x_shape[0]):
         raise wrong_codes(name)
     return Sound(joined(series, count), rate, width)

@@ -16,6 +16,7 @@ from tfvae.data.source import Blocks, Source
 from tfvae.data.splits import Splits
 from tfvae.kinds import KINDS, LAYOUTS
 from tfvae.schema import Column, Schema
+from tfvae.standardization import Standardization
 
 __all__ = [
     "BINARIZATIONS",
@@ -28,6 +29,7 @@ __all__ = [
     "Schema",
     "Source",
     "Splits",
+    "Standardization",
     "load",
     "masked",
     "padded",

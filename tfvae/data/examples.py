@@ -10,6 +10,7 @@ from tfvae.data.batches import Batches, shuffled_batches
 from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source, in_parts, select, spread
 from tfvae.schema import Schema
+from tfvae.standardization import Standardization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Examples:
             which the largest, `max_value`, stands for 1).
         schema: what the values of a vector are, where these are the columns of a table: `x =
             schema.encode(table)` and `schema.decode(x)`; else None.
+        standardization: what was done to the values of vectors and series, where they are
+            standardized; else None.
     """
 
     values: np.ndarray | Source
@@ -37,6 +40,7 @@ class Examples:
     conditions: np.ndarray | None = None
     kind: str = "image"
     schema: Schema | None = None
+    standardization: Standardization | None = None
 
     def __len__(self):
         return len(self.values)

@@ -17,12 +17,15 @@ from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
 from tfvae.data.splits import NAMES, Part, Splits, by_shuffle, join
+from tfvae.data.standardized import fitted, with_units
+from tfvae.data.standardized import standardized as standardized_examples
 from tfvae.data.tables import open_tables, standardized, tables_in
 from tfvae.data.tfds import open_tfds
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.kinds import check_options, plural
 from tfvae.paths import dataset_kind, is_table
 from tfvae.schema import Schema
+from tfvae.standardization import Standardization
 from tfvae.tables import is_frame, of_data, read
 
 BINARIZATIONS = ("none", "static", "dynamic")
@@ -42,6 +45,7 @@ def load(
     kind: str = "auto",
     columns: Mapping | Schema | None = None,
     missing: bool = False,
+    standardize: bool | Standardization = False,
 ) -> Splits:
     """Load a dataset.
 
@@ -49,7 +53,8 @@ def load(
         name: a pandas or polars frame, or a dictionary `{column: values}`; the path of a CSV or
             Parquet file of such a table, or of a folder of them; "wine" (178 wines, 13 measurements
             of each and the cultivar) or "digits" (1,797 handwritten digits of 8×8 pixels and 17
-            grey levels), which scikit-learn brings; the name of a TFDS
+            grey levels; with `kind="vector"`, 64 counts from 0 to 16), which scikit-learn brings;
+            the name of a TFDS
             dataset; or the path of an `.npy` or `.npz` file, of a folder of images, or of a folder
             of shards: `.npy`, TFRecord, ArrayRecord, Arrow or Parquet files. A folder of images may
             hold `train/`, `validation/` and `test/`; an `.npz` may hold arrays of these names;
@@ -86,6 +91,10 @@ def load(
             `Schema.inferred` and `Column`.
         missing: whether NaN in an array file is a missing value, and no error. Empty cells of a
             table are missing values in any case.
+        standardize: whether the values of vectors and series are given as (v − mean) / scale, of
+            each column or channel over the training examples; or the `Standardization` to use. The
+            splits have it as `standardization`, which a model takes. Tables are standardized by
+            their schema in any case.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
@@ -115,7 +124,8 @@ def load(
     parts, fill = _open(str(name), data_dir, download, layout, fit, condition, kind)
     parts = _settled(parts, memory_gb, missing)
     if name == "digits":
-        splits = by_shuffle(name, parts["x"], 16.0, seed)
+        part = parts["x"]
+        splits = by_shuffle(name, part, 16.0 if part.kind == "image" else 1.0, seed)
     else:
         splits = join(str(name), parts, seed, fill)
     for split in NAMES:
@@ -129,6 +139,15 @@ def load(
                 f"The {split} split of {name!r} has {plural(images.kind)} of shape {images.shape}, "
                 f"the training split of {splits.shape}; expected one shape."
             )
+    if standardize:
+        if binarization != "none":
+            raise InvalidArgument(
+                "Binarization is for intensities in [0, 1], which are not standardized. Leave one "
+                "of them out."
+            )
+        return standardized_examples(splits, standardize)
+    if missing and splits.kind in ("vector", "series"):
+        fitted(splits)  # refuses what has no value at all
     return splits if binarization == "none" else _binarize(splits, binarization, seed)
 
 
@@ -166,11 +185,13 @@ def read_examples(
     kind: str = "auto",
     columns: Mapping | Schema | None = None,
     missing: bool = False,
+    standardization: Standardization | None = None,
 ) -> Examples:
     """Read all images of a folder, a table, or an `.npy` or `.npz` file of one array, unsplit.
 
     Images of a folder come in the order of their names. The options are those of `load`; a table
-    that a model is to see is read by its schema, `columns=model.schema`.
+    that a model is to see is read by its schema, `columns=model.schema`, and arrays are
+    standardized by its `standardization`.
 
     Raises:
         InvalidArgument: an option that does not exist.
@@ -190,7 +211,8 @@ def read_examples(
             names = ", ".join(sorted(parts)) or "nothing"
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
     (part,) = _settled(parts, memory_gb, missing).values()
-    return Examples(part.values, part.maximum, kind=part.kind)
+    examples = Examples(part.values, part.maximum, kind=part.kind)
+    return examples if standardization is None else with_units(examples, standardization)
 
 
 def _read_table(found, columns):
@@ -208,7 +230,7 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
     """Return the parts of a dataset, and whether "train" gives up examples for missing ones."""
     source, path = dataset_kind(name), Path(name)
     if source == "digits":
-        return {"x": _digits(fit, condition)}, False
+        return {"x": _digits(fit, condition, kind)}, False
     if source == "arrays":
         return _open_arrays(path, layout, fit, condition, kind), False
     if source == "folder":
@@ -303,12 +325,19 @@ def _wine():
     return of_data({**columns, "cultivar": names}, "wine")
 
 
-def _digits(fit, condition):
+def _digits(fit, condition, kind):
+    """Return 1,797 pictures whose grey levels count the black ones of 16 finer pixels."""
     from sklearn.datasets import load_digits
 
+    if kind not in ("auto", "image", "vector"):
+        raise InvalidArgument(
+            f"`kind` is {kind!r}, and the digits are images; as 'vector' they are 64 counts each."
+        )
     if condition not in ("", "label"):
         raise InvalidData(f"data.condition is {condition!r}; the digits have 'label' alone.")
     digits = load_digits()
     pixels = digits.images.astype(np.uint8)[..., np.newaxis]
     labels = digits.target.astype(np.int32) if condition else None
+    if kind == "vector":
+        return Part(digits.data.astype(np.float32), labels, "vector")
     return Part(fit_all(pixels, fit), labels)

@@ -10,6 +10,7 @@ from tfvae.data.source import Source, select
 from tfvae.errors import InvalidData
 from tfvae.random import Stream
 from tfvae.schema import Schema
+from tfvae.standardization import Standardization
 
 NAMES = ("train", "validation", "test")
 _MOST_HELD_OUT = 10_000
@@ -44,6 +45,11 @@ class Splits:
     def schema(self) -> Schema | None:
         """The columns of a table, with the statistics of the training rows; else None."""
         return self.train.schema
+
+    @property
+    def standardization(self) -> Standardization | None:
+        """The mean and scale of the training examples, where all are standardized; else None."""
+        return self.train.standardization
 
     @property
     def condition(self) -> int | tuple[int] | None:

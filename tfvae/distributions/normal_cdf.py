@@ -36,6 +36,18 @@ def log_ndtr(x: tf.Tensor) -> tf.Tensor:
     return tf.where(x < 0.0, log_tail, tf.math.log(1.0 - tf.exp(tf.minimum(log_tail, -0.5))))
 
 
+def inverse_log_ndtr(log_p: tf.Tensor) -> tf.Tensor:
+    """Return x with log Φ(x) = log p, for p up to 1/2, by Newton's method.
+
+    It starts below the root, and approaches it from there, since log Φ is concave.
+    """
+    x = -tf.sqrt(-2.0 * log_p)
+    for _ in range(6):
+        log_mass = log_ndtr(x)
+        x -= (log_mass - log_p) * tf.exp(log_mass - log_normal_density(x))
+    return x
+
+
 def log_normal_density(x: tf.Tensor) -> tf.Tensor:
     """Return log φ(x)."""
     return -0.5 * x**2 - 0.5 * math.log(2.0 * math.pi)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfvae import random, replicas
 from tfvae.distributions import tfd
-from tfvae.distributions.draws import DRAWS
+from tfvae.distributions.draws import of_values
 from tfvae.distributions.latents import DiscreteLatent
 from tfvae.errors import InvalidArgument
 
@@ -167,9 +167,9 @@ def draw(
         noise = tf.reshape(random.uniform(seed, index, size), [-1, *shape])
         return distribution.harden(distribution.perturb(noise, temperature))
     values = getattr(distribution, "distribution", None)
-    draws = next((DRAWS[kind] for kind in DRAWS if isinstance(values, kind)), None)
-    if draws is not None:
-        return draws(values, seed, index, shape, temperature)
+    drawn = of_values(values, seed, index, shape, temperature)
+    if drawn is not None:
+        return drawn
     raise InvalidArgument(
         f"No draws of {distribution.name} are known that a device can repeat; expected independent "
         "normals, bits or categories, or a distribution with a method `draw(seed, index, "

@@ -14,6 +14,7 @@ from tfvae.evaluation.information import (
     posterior_means,
 )
 from tfvae.evaluation.outliers import corrupted, typicality
+from tfvae.evaluation.results import in_units
 from tfvae.evaluation.scores import Scores, check_rate, score, threshold
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "exact_log_likelihood",
     "fit_posterior",
     "impute",
+    "in_units",
     "log_likelihood",
     "mutual_information",
     "posterior_means",

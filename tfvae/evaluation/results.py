@@ -1,5 +1,6 @@
 """What every measured log p(x) answers: its mean, its error, bits per dimension."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -44,6 +45,27 @@ class Measured:
             f"log p(x) = {self.mean:.3f} ± {self.standard_error:.3f} nats "
             f"({self.bits_per_dim:.4f} bits/dim), {len(self.per_example)} examples"
         )
+
+
+def in_units(found, log_jacobian: np.ndarray | None):
+    """Return what was measured of x as that of the data x stands for, in its own units.
+
+    log p(v) = log p(x) + log |dx/dv|, and the reconstruction has the same with the other sign.
+
+    Args:
+        found: a `LogLikelihood`, a `CodeLogLikelihood` or `Scores`.
+        log_jacobian: what `model.log_jacobian(x)` gives, `[N, *x_shape]`; None changes nothing.
+    """
+    if log_jacobian is None:
+        return found
+    of_example = log_jacobian.reshape(len(log_jacobian), -1).sum(axis=1)
+    changes = {"reconstruction": found.reconstruction - of_example}
+    fields = {field.name for field in dataclasses.fields(found)}
+    for name in fields & {"per_example", "log_likelihood"}:
+        changes[name] = getattr(found, name) + of_example
+    if getattr(found, "reconstruction_by_value", None) is not None:
+        changes["reconstruction_by_value"] = found.reconstruction_by_value - log_jacobian
+    return dataclasses.replace(found, **changes)
 
 
 def standard_error(values: np.ndarray) -> float:

@@ -120,12 +120,18 @@ def describe(offered: Signatures) -> dict:
         "model": type(model).__name__,
         **offered.shapes(),
         "image_shape": list(model.x_shape),
-        **({} if model.schema is None else {"schema": model.schema.get_config()}),
+        **_units(model),
         "image_range": [0.0, 1.0] if model.likelihood.num_levels else None,
         "likelihood": {"name": likelihood["class_name"], **likelihood["config"]},
         "signatures": list(offered.functions),
         "left_out": offered.left_out,
     }
+
+
+def _units(model):
+    """Return what gives x its meaning in the data, as plain data."""
+    parts = {"schema": model.schema, "standardization": model.standardization}
+    return {name: part.get_config() for name, part in parts.items() if part is not None}
 
 
 def _check_options(quantize, integer_io):

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from tfvae.distributions import tfd
+from tfvae.distributions.draws import of_values
 from tfvae.distributions.factory import independent
 from tfvae.distributions.normal_cdf import log_ndtr, log_normal_density
 from tfvae.likelihoods.bounded_normal import BoundedNormal
@@ -46,6 +47,11 @@ class _Censored(tfd.Normal):
 
     def _sample_n(self, n, seed=None):
         return tf.clip_by_value(super()._sample_n(n, seed), self._low, self._high)
+
+    def draw_values(self, seed, index, shape, temperature):
+        """Return draws that a device repeats, clip(μ + T·σ·ε, low, high)."""
+        y = of_values(tfd.Normal(self.loc, self.scale), seed, index, shape, temperature)
+        return tf.clip_by_value(y, self._low, self._high)
 
     def _mean(self):
         mean = self.loc + tf.zeros_like(self.scale)

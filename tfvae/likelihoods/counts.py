@@ -2,9 +2,10 @@
 
 import tensorflow as tf
 
+from tfvae import distributions
 from tfvae.checks import choice, positive
 from tfvae.distributions import tfd
-from tfvae.distributions.draws import MOST_COUNT
+from tfvae.distributions.draws import NUMBERS_OF_COUNT
 from tfvae.distributions.factory import independent
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import Likelihood
@@ -53,7 +54,7 @@ class Counts(Likelihood):
         return COUNTS
 
     def draw_width(self, channels):  # noqa: D102
-        return 4 * MOST_COUNT * channels
+        return NUMBERS_OF_COUNT * channels
 
     def of_means(self, log_mean, batch_ndims: int, make) -> tfd.Distribution:
         """Return the distribution of counts with these means, or shares of the total.
@@ -118,3 +119,8 @@ class _OfTotal(tfd.Distribution):
 
     def _mean(self):
         return self._given(self._target_sum).mean()
+
+    def draw(self, seed, index, temperature=1.0):
+        """Return draws number `index`, for examples with a total of `target_sum` on average."""
+        counts = independent(self._given(self._target_sum), self._batch_ndims)
+        return distributions.draw(counts, seed, index, temperature)

@@ -1,10 +1,16 @@
 """Negative binomial counts with zeros in excess."""
 
+import math
+
 import tensorflow as tf
 
+from tfvae import random
 from tfvae.distributions import tfd
+from tfvae.distributions.draws import of_values
 from tfvae.likelihoods.likelihood import REGISTRY
 from tfvae.likelihoods.negative_binomial import NegativeBinomial, counts_about
+
+_STREAM_OF_ZEROS = 1 << 17  # beyond those of layers and of blocks of columns
 
 
 @REGISTRY.register("zero_inflated_negative_binomial")
@@ -67,6 +73,13 @@ class _ZeroInflated(tfd.Distribution):
         counts = self._counts.sample(n, seed=kept[0])
         is_zero = tfd.Bernoulli(logits=self._logit, dtype=tf.float32).sample(n, seed=kept[1])
         return counts * (1.0 - is_zero)
+
+    def draw_values(self, seed, index, shape, temperature):
+        """Return draws that a device repeats."""
+        counts = of_values(self._counts, seed, index, shape, temperature)
+        u = random.uniform(random.draw_seed(seed, _STREAM_OF_ZEROS), index, math.prod(shape))
+        is_zero = tf.reshape(u, [-1, *shape]) < tf.sigmoid(self._logit)
+        return tf.where(is_zero, 0.0, counts)
 
     def _mean(self):
         return tf.sigmoid(-self._logit) * self._counts.mean()

@@ -14,6 +14,7 @@ from tfvae import conditions, memory
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.likelihoods.likelihood import MISSING
 from tfvae.schema import Schema
+from tfvae.standardization import Standardization
 from tfvae.training import OwnLoss, unpack
 
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
@@ -32,6 +33,8 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         condition: what y is: a number of classes, the shape `(C,)` of vectors, or None.
         schema: the `tfvae.data.Schema` of the table that x comes from, or None. It is saved with
             the model, and goes into the description of an exported file.
+        standardization: the `tfvae.data.Standardization` of the vectors or series that x comes
+            from, or None; kept as the schema is.
 
     Attributes:
         loaded_from: the file that `tfvae.runs.load_model` read it from, or None.
@@ -45,12 +48,16 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         seed: int = 0,
         condition: int | tuple[int, ...] | conditions.Condition | None = None,
         schema: Schema | dict | None = None,
+        standardization: Standardization | dict | None = None,
         **kwargs,
     ):
         super().__init__(averages, "step", seed, **kwargs)
         self._attached = Attached()
         self._condition = conditions.get(condition)
         self._schema = None if schema is None else Schema.of(schema)
+        self._standardization = None
+        if standardization is not None:
+            self._standardization = Standardization.of(standardization)
 
     @property
     def condition(self) -> conditions.Condition | None:
@@ -61,6 +68,20 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     def schema(self) -> Schema | None:
         """The columns of the table that x comes from, or None."""
         return self._schema
+
+    @property
+    def standardization(self) -> Standardization | None:
+        """What makes x of the values of vectors or series, or None."""
+        return self._standardization
+
+    def log_jacobian(self, x: np.ndarray) -> np.ndarray | None:
+        """Return log |dx/dv| of each value, `[N, *x_shape]`, where x stands for values v.
+
+        Their sum, added to log p(x), is log p of the data in its own units. None where x is the
+        data itself.
+        """
+        units = self.schema or self.standardization
+        return None if units is None else units.log_jacobian(x)
 
     @property
     def trains_on_condition(self) -> bool:
@@ -106,12 +127,14 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
             config["condition"] = self._condition.config()
         if self.schema is not None:
             config["schema"] = self.schema.get_config()
+        if self.standardization is not None:
+            config["standardization"] = self.standardization.get_config()
         return config
 
     @classmethod
     def from_config(cls, config):
         """Return the model described by `get_config`."""
-        plain = {name: config[name] for name in ("schema",) if name in config}
+        plain = {name: config[name] for name in ("schema", "standardization") if name in config}
         parts = {k: v for k, v in config.items() if k not in plain}
         return cls(
             **{k: keras.saving.deserialize_keras_object(v) for k, v in parts.items()}, **plain

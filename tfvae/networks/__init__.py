@@ -7,7 +7,7 @@ Any Keras model can take their place; these are the usual ones, of the sizes tha
 from tfvae.networks.columns import ColumnFeatures
 from tfvae.networks.convolutional import conv_decoder, conv_encoder
 from tfvae.networks.dense import GATED, GatedDense, dense_decoder, dense_encoder
-from tfvae.networks.ends import logit_bias
+from tfvae.networks.ends import log_bias, logit_bias
 from tfvae.networks.ladder import dense_ladder, residual_ladder
 from tfvae.networks.missing import ZeroImputation
 from tfvae.networks.residual import residual_decoder, residual_encoder
@@ -58,6 +58,7 @@ __all__ = [
     "dense_encoder",
     "dense_ladder",
     "example_shape",
+    "log_bias",
     "logit_bias",
     "output_shape",
     "output_shapes",

@@ -119,3 +119,12 @@ def logit_bias(x: np.ndarray, per_channel: bool = False) -> np.ndarray:
     mean = np.divide(total, count, out=np.full(total.shape, 0.5), where=count > 0)
     mean = np.clip(mean, 0.001, 0.999)
     return np.log(mean / (1.0 - mean)).astype(np.float32)
+
+
+def log_bias(mean: np.ndarray) -> np.ndarray:
+    """Return log(mean), of means of at least 0.001: a decoder's initial bias for counts.
+
+    Args:
+        mean: of the training examples, `x_shape`; where it is NaN nothing is known, and it is 1.
+    """
+    return np.log(np.maximum(np.nan_to_num(mean, nan=1.0), 1e-3)).astype(np.float32)

@@ -13,6 +13,7 @@ from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.ondevice import flatfile
 from tfvae.ondevice.benchmark import timed
 from tfvae.schema import Schema
+from tfvae.standardization import Standardization
 
 _MAX_BATCH = 256
 
@@ -36,6 +37,8 @@ class Decoder:
         image_shape: shape of one image, or of what else an example is.
         schema: the `tfvae.schema.Schema` of the table that examples are rows of, whose `decode`
             gives its columns; None of other data.
+        standardization: the `tfvae.standardization.Standardization` of the vectors or series that
+            examples stand for, whose `restored` gives their values; None of other data.
         latent_shape: shape of the latents of one image; None in a file with codes.
         code_shape: shape of the codes of one image; None in a file with latents.
         codebook_size: K; codes are from 0 to K − 1. None in a file with latents.
@@ -56,7 +59,10 @@ class Decoder:
         self._name = name
         self.description = flatfile.read_description(content, name)
         self.image_shape = tuple(self.description["image_shape"])
-        self.schema = _schema(self.description, name)
+        self.schema = _of_description(Schema, "schema", self.description, name)
+        self.standardization = _of_description(
+            Standardization, "standardization", self.description, name
+        )
         self.latent_shape = _shape(self.description.get("latent_shape"))
         self.code_shape = _shape(self.description.get("code_shape"))
         self.codebook_size = self.description.get("codebook_size")
@@ -302,9 +308,9 @@ def _to_real(values, how):
     return np.float32(scale) * (values.astype(np.float32) - zero_point)
 
 
-def _schema(description, name):
+def _of_description(kind, key, description, name):
     try:
-        return Schema.of(description["schema"]) if "schema" in description else None
+        return kind.of(description[key]) if key in description else None
     except InvalidArgument as error:
         raise InvalidFile(f"{name} is damaged: {error} Export it again.") from None
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, unknown_name
-from tfvae.paths import dataset_kind, is_table, kind_of_data
+from tfvae.paths import dataset_kind, holds_whole_numbers, is_table, kind_of_data
 
 # What data of one's own is trained with, by its kind.
 _FOR = {
     "image": "vae-images",
     "table": "vae-table",
     "vector": "vae-vectors",
+    "counts": "vae-counts",
     "series": "vae-series",
     "tokens": "vae-tokens",
 }
@@ -51,7 +52,10 @@ def for_data(source: str, data: DataConfig) -> str:
     Raises:
         InvalidData: it is none, or may be of several kinds.
     """
-    return _FOR["table" if is_table(source) else kind_of_data(source, data.layout, data.kind)]
+    if is_table(source):
+        return _FOR["table"]
+    kind = kind_of_data(source, data.layout, data.kind)
+    return _FOR["counts" if kind == "vector" and holds_whole_numbers(source) else kind]
 
 
 def stands_for(source: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import math
 from functools import partial
 
 import keras
+import numpy as np
 
 from tfvae import (
     conditions,
@@ -21,6 +22,8 @@ from tfvae import (
 )
 from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument
+from tfvae.likelihoods.counts import Counts
+from tfvae.likelihoods.support import REALS
 from tfvae.models import VAE, VQVAE, GenerativeModel, HierarchicalVAE, HierarchicalVQVAE, LadderVAE
 from tfvae.optimizers import Adam, WarmUp
 from tfvae.runs.weights import bounded_weights
@@ -135,10 +138,14 @@ def _likelihood(config: Config, splits):
             )
         given["blocks"] = splits.schema.blocks()
     if splits.kind == "tokens" and options.likelihood == "categorical":
-        # In a product, whose samples are tokens, and not means of their numbers.
-        block = (options.likelihood, splits.shape[0], {"num_levels": _num_tokens(splits), **given})
-        return likelihoods.Columns([block])
+        given = {"num_levels": _num_tokens(splits), **given}
+    if given.get("size_factor") is not None:
+        given.setdefault("target_sum", _usual_total(splits))
     likelihood = likelihoods.get(options.likelihood, **given)
+    _check_units(likelihood, splits)
+    if splits.kind != "image" and options.likelihood not in ("columns", "observed"):
+        # In a product, of whose values samples are draws, and not means.
+        likelihood = likelihoods.Columns([(likelihood, splits.shape[-1])])
     if (splits.has_missing or config.data.missing) and not _is_incomplete(likelihood):
         return likelihoods.Observed(likelihood)
     return likelihood
@@ -154,7 +161,7 @@ def _vae(config, splits):
     if options.prior:
         common["prior"] = priors.get(options.prior, **options.prior_options)
     common["condition"] = splits.condition
-    common["schema"] = splits.schema
+    common |= {"schema": splits.schema, "standardization": splits.standardization}
     if options.upper_latent_sizes:
         return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
     return VAE(*encoders, *decoders, posterior=posterior, **common)
@@ -194,12 +201,14 @@ def _ladder(config, splits):
         seed=config.training.seed,
         condition=splits.condition,
         schema=splits.schema,
+        standardization=splits.standardization,
     )
 
 
 def _vqvae(config, splits):
     options = config.model
     likelihood = likelihoods.get(options.likelihood, **options.likelihood_options)
+    _check_units(likelihood, splits)
     quantizer = _quantizer(options, config.training.seed)
     network = dict(options.network_options)
     padding = _padding(splits.shape, network.get("num_downsamplings", 2))
@@ -228,6 +237,7 @@ def _vqvae(config, splits):
         likelihood,
         seed=config.training.seed,
         condition=splits.condition,
+        standardization=splits.standardization,
     )
 
 
@@ -319,14 +329,31 @@ def _call(function, *args, options, **kwargs):
         ) from None
 
 
+def _check_units(likelihood, splits):
+    """Refuse standardized values under a likelihood whose values have a meaning as they are."""
+    if splits.standardization is not None and likelihood.complete().support != REALS:
+        raise InvalidArgument(
+            f"The {type(likelihood).__name__} likelihood is of values as they are, and "
+            "data.standardize is true. Add --set data.standardize=false, or train with another "
+            "likelihood."
+        )
+
+
+def _usual_total(splits):
+    """Return the median total of training examples, which samples are to have."""
+    return max(1.0, float(np.median(splits.train.sample(_SAMPLE_FOR_BIAS).sum(axis=-1))))
+
+
 def _num_tokens(splits):
     return int(splits.train.max_value) + 1
 
 
-def _features(splits):
-    """Return what an encoder makes of the columns of a table, or of tokens; None of other data."""
+def _features(likelihood, splits):
+    """Return what an encoder makes of columns, tokens or counts; None of other data."""
     if splits.kind == "tokens":
         return [_num_tokens(splits)] * splits.shape[0]
+    if len(splits.shape) == 1 and isinstance(_of_values(likelihood), Counts):
+        return ["count"] * splits.shape[0]
     return None if splits.schema is None else splits.schema.features()
 
 
@@ -352,7 +379,7 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     of_x = {"missing": _is_incomplete(likelihood)}
     for_x = {"bias": bias}
     if config.network == "dense":
-        of_x["features"] = _features(splits)
+        of_x["features"] = _features(likelihood, splits)
     elif config.network == "transformer":
         of_x["num_tokens"] = _num_tokens(splits) if splits.kind == "tokens" else 0
         for_x = {"num_steps": splits.shape[0]}
@@ -382,9 +409,21 @@ def _condition_size(splits):
 
 def _bias(likelihood, splits, per_channel):
     """Return the initial bias of the decoder's output, None for zeros."""
-    if not isinstance(likelihood.complete(), likelihoods.Bernoulli):
-        return None
-    return networks.logit_bias(splits.train.mean(_SAMPLE_FOR_BIAS)[None], per_channel)
+    of_values = _of_values(likelihood)
+    if isinstance(of_values, likelihoods.Bernoulli):
+        return networks.logit_bias(splits.train.mean(_SAMPLE_FOR_BIAS)[None], per_channel)
+    if isinstance(of_values, Counts) and len(splits.shape) == 1:
+        bias = networks.log_bias(splits.train.mean(_SAMPLE_FOR_BIAS))
+        return np.pad(bias, (0, likelihood.params_size(len(bias)) - len(bias)))
+    return None
+
+
+def _of_values(likelihood):
+    """Return the likelihood that all values of an example have; None where they differ."""
+    likelihood = likelihood.complete()
+    if not isinstance(likelihood, likelihoods.Columns):
+        return likelihood
+    return likelihood.likelihoods[0] if len(likelihood.likelihoods) == 1 else None
 
 
 def _latent_sizes(config):

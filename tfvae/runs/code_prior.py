@@ -74,7 +74,7 @@ def train_prior(
         check_epochs("The fit of the prior", run.path, position, options.epochs)
     if not resume:
         _check_no_other(run)
-    splits = splits or load_data(config)
+    splits = splits or load_data(config, model)
     parts = (splits.train, splits.validation)
     codes, held_out = (encode_all(model, images) for images in parts)
     with strategy.scope():

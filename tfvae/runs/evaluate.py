@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.config import Config
-from tfvae.data import Splits
+from tfvae.data import Examples, Splits
 from tfvae.errors import InvalidData, TfvaeError, TfvaeWarning
-from tfvae.evaluation import active_units, code_measures, log_likelihood
+from tfvae.evaluation import active_units, code_measures, in_units, log_likelihood
 from tfvae.models import CodeModel, GenerativeModel
 from tfvae.paths import config_of
 from tfvae.runs.directory import open_model
 from tfvae.runs.train import load_data
-from tfvae.schema import Schema
 
 
 def evaluate(
@@ -35,9 +34,10 @@ def evaluate(
         progress: whether to show a progress bar on standard error.
 
     Returns:
-        What `LogLikelihood.summary` has, and `active_units`, which counts over the whole split,
-        unless the model has a condition; of a model of codes, what `code_measures` and
-        `CodeLogLikelihood.summary` have, the latter unless the likelihood is a density.
+        What `LogLikelihood.summary` has, of the data in its own units, and `active_units`, which
+        counts over the whole split, unless the model has a condition; of a model of codes, what
+        `code_measures` and `CodeLogLikelihood.summary` have, the latter unless the likelihood is a
+        density.
     """
     test = splits.test
     some = test.first(num_examples or len(test))
@@ -47,10 +47,24 @@ def evaluate(
         if not model.likelihood.is_density:
             values |= log_likelihood(model, some, progress=progress, condition=y).summary()
     else:
-        values = log_likelihood(model, some, num_samples, seed, progress, condition=y).summary()
+        found = log_likelihood(model, some, num_samples, seed, progress, condition=y)
+        values = of_data(found, model, some).summary()
         if model.condition is None:
             values["active_units"] = active_units(model, test)
     return values
+
+
+def of_data(found, model: GenerativeModel, examples: Examples):
+    """Return what was measured of x as that of the data in its own units.
+
+    Args:
+        found: what `tfvae.log_likelihood` or `tfvae.score` gave.
+        model: the model, whose schema or standardization says what x stands for.
+        examples: `tfvae.data.Examples`, what was measured.
+    """
+    if model.schema is None and model.standardization is None:
+        return found
+    return in_units(found, model.log_jacobian(examples.numpy()))
 
 
 def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Config | None, Splits]:
@@ -67,7 +81,7 @@ def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Conf
     """
     config = config_of(path, assignments)
     model, _ = open_model(path)
-    splits = load_data(config, model.schema)
+    splits = load_data(config, model)
     if splits.has_missing and model.likelihood.complete() is model.likelihood:
         gone = np.isnan(splits.test.values).sum(axis=0)
         column = splits.schema.in_x[int(np.argmax(gone))].name
@@ -81,8 +95,8 @@ def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Conf
 
 
 def export_examples(
-    config: Config | None, num_test: int, num_training: int, schema: Schema | None = None
-) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    config: Config | None, num_test: int, num_training: int, model: GenerativeModel | None = None
+):
     """Return (test images to verify an export with, training images to calibrate it with, y).
 
     The last is what is known of the test images, None if nothing is. All are None where the data
@@ -91,7 +105,7 @@ def export_examples(
     if config is None:
         return None, None, None
     try:
-        splits = load_data(config, schema)
+        splits = load_data(config, model)
     except TfvaeError as error:
         warnings.warn(
             f"The run's data cannot be loaded, so the export is verified on samples: {error}",

@@ -12,19 +12,21 @@ from tfvae.data.folder import list_files
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import Scores
 from tfvae.files import atomic
+from tfvae.models import GenerativeModel
 
 _OF_A_FILE = 3  # the number of a split, for noise other than that of training, validation and test
 
 
 def read_as_run(
-    path: Path, config: Config | None, schema=None, missing: bool = False
+    path: Path, config: Config | None, model: GenerativeModel | None = None, missing: bool = False
 ) -> data.Examples:
     """Return the examples of a file or a folder, read as a run read its own.
 
     Args:
         path: a folder of images, a table, or an `.npy` or `.npz` file of one array.
         config: the run's; None for the defaults.
-        schema: of the model, by which a table is read.
+        model: of the run, by whose schema a table is read, and by whose statistics arrays are
+            standardized; None for one without.
         missing: whether NaN is a missing value, and no error.
 
     Raises:
@@ -33,7 +35,8 @@ def read_as_run(
     """
     own = DataConfig() if config is None else config.data
     options = own.layout, own.resize, own.crop, own.memory_gb, own.kind
-    examples = data.read_examples(path, *options, schema, missing)
+    schema, units = (None, None) if model is None else (model.schema, model.standardization)
+    examples = data.read_examples(path, *options, schema, missing, units)
     if schema is not None and examples.schema is None:
         raise InvalidData(
             f"{path} is no table, and the model is one of a table with the columns "

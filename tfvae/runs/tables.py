@@ -34,7 +34,7 @@ def draw(run, model, splits, condition=None) -> None:
     condition = None if condition is None else condition[:count]
     samples = model.sample(count, condition=condition).numpy()
     first = None if condition is None else condition[:64]
-    outputs.save(samples[:64], run.path / "samples.csv", schema, first)
+    outputs.save(samples[:64], run.path / "samples.csv", model, first)
     x, y = splits.test.numpy(0, 64), splits.test.conditions_of(model, 0, 64)
     reconstructions(model, x, run.path / "reconstructions.csv", y)
     data = splits.train.sample(_MOST_ROWS)

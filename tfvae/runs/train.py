@@ -11,7 +11,7 @@ from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.files import atomic, update_report
-from tfvae.models import CodeModel, LatentVariableModel
+from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
 from tfvae.runs import loop, pictures
 from tfvae.runs.build import build_model, with_networks
 from tfvae.runs.directory import RunDirectory
@@ -146,14 +146,18 @@ def _settle_prior(run, model):
         run.forget_code_prior()  # it is of other codes
 
 
-def load_data(config: Config, schema: data.Schema | None = None) -> data.Splits:
+def load_data(config: Config, model: GenerativeModel | None = None) -> data.Splits:
     """Load the data of a configuration.
 
     Args:
         config: the configuration.
-        schema: of the model that is to see a table; inferred if None.
+        model: that is to see the data, whose schema a table is read by, and by whose statistics
+            arrays are standardized; None for what the training examples give.
     """
     options = config.data
+    columns, standardize = options.columns, options.standardize
+    if model is not None:
+        columns, standardize = model.schema or columns, model.standardization or False
     return data.load(
         options.name,
         options.data_dir or None,
@@ -166,8 +170,9 @@ def load_data(config: Config, schema: data.Schema | None = None) -> data.Splits:
         options.condition,
         options.memory_gb,
         options.kind,
-        schema or options.columns,
+        columns,
         missing=options.missing,
+        standardize=standardize,
     )
 
 

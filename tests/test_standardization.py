@@ -1,0 +1,145 @@
+"""Standardized vectors and series: undone in what a model gives, and counted in log p."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+from click.testing import CliRunner
+
+import tfvae
+from tfvae import data, evaluation, runs
+from tfvae.data import Schema, Standardization
+from tfvae.data.standardized import StandardizedSource
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeError
+from tfvae.tools.main import cli
+
+CHANNELS = np.array([20.0, -3000.0]), np.array([2.0, 500.0])  # mean and scale
+
+
+def call(*arguments):
+    """Run a verb in this process and return what it printed as JSON."""
+    result = CliRunner().invoke(cli, [*map(str, arguments), "--json"], catch_exceptions=True)
+    if result.exception is not None:
+        raise result.exception
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """The path of 120 series of 12 steps and two channels in units of their own."""
+    rng = np.random.default_rng(0)
+    phase, noise = rng.uniform(0, 6, (120, 1, 1)), rng.normal(size=(120, 12, 2))
+    x = np.sin(np.arange(12)[:, np.newaxis] / 2 + phase) + 0.2 * noise
+    path = tmp_path_factory.mktemp("series") / "x.npy"
+    np.save(path, (CHANNELS[0] + CHANNELS[1] * x).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(series):
+    path = series.parent / "run"
+    tiny = ("model.hidden=[16]", "model.latent_size=2", "training.epochs=2", "data.kind=series")
+    settings = [part for text in tiny for part in ("--set", text)]
+    call("train", series, "--run-dir", path, "--set", "evaluation.num_samples=10", *settings)
+    return path
+
+
+def test_the_statistics_are_those_of_all_that_is_observed(rng):
+    x = rng.normal(100, 3, (50, 4, 2))
+    x[rng.uniform(size=x.shape) < 0.3] = np.nan
+    x[:, :, 1] = np.where(np.isnan(x[:, :, 1]), np.nan, 7.0)
+    found = Standardization.fitted(np.split(x, [7, 7, 30]))
+    np.testing.assert_allclose(found.mean, np.nanmean(x, axis=(0, 1)), rtol=1e-12)
+    np.testing.assert_allclose(found.scale, [np.nanstd(x[..., 0]), 1.0], rtol=1e-12)
+    np.testing.assert_allclose(found.restored(found.standardized(x)), x, rtol=1e-6)
+    assert Standardization.of(json.loads(json.dumps(found.get_config()))) == found
+
+
+def test_data_is_standardized_by_its_training_examples(series):
+    splits = data.load(series, kind="series", standardize=True)
+    train = splits.train.numpy()
+    np.testing.assert_allclose(train.mean((0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(train.std((0, 1)), 1, rtol=1e-5)
+    streamed = data.load(series, kind="series", standardize=True, memory_gb=0)
+    assert isinstance(streamed.train.values, StandardizedSource)
+    np.testing.assert_array_equal(streamed.test.numpy(), splits.test.numpy())
+    again = data.read_examples(series, kind="series", standardization=splits.standardization)
+    restored = splits.standardization.restored(again.numpy())
+    np.testing.assert_allclose(restored, np.load(series), rtol=1e-5)
+
+
+def test_a_run_gives_series_in_their_units(run, series):
+    model, _, splits = runs.load_run(run, {})
+    assert model.standardization == splits.standardization
+    assert call("export", run, "--no-report")["max_abs_error"] < 1e-4
+    call("sample", run, "-n", 50, "--seed", 3, "-o", run / "keras.npy")
+    call("decode", run, "--sample", 50, "--seed", 3, "-o", run / "device.npy")
+    own, device = np.load(run / "keras.npy"), np.load(run / "device.npy")
+    np.testing.assert_allclose(own, device, rtol=1e-3, atol=1e-2)
+    drawn = model.sample(50, seed=3).numpy()
+    np.testing.assert_allclose((own - own.mean()) / own.std(), _of(drawn, model), atol=1e-5)
+    assert abs(own[..., 1].mean() + 3000) < 500
+    call("reconstruct", run, "-n", 3, "-o", run / "back.npy")
+    assert np.load(run / "back.npy")[..., 1].mean() < -2000
+
+
+def _of(x, model):
+    values = model.standardization.restored(x)
+    return (values - values.mean()) / values.std()
+
+
+def test_log_p_is_that_of_the_data_in_its_units(run, series):
+    """It differs from that of x by the logarithms of the scales, for each step."""
+    model, _, splits = runs.load_run(run, {})
+    measured = call("evaluate", run)
+    of_x = tfvae.log_likelihood(model, splits.test, num_samples=10, progress=False).mean
+    moved = -12 * np.log(model.standardization.scale).sum()
+    assert measured["log_likelihood"] == pytest.approx(of_x + moved, abs=1e-3)
+    assert measured["elbo"] == pytest.approx(-measured["reconstruction"] - measured["kl"], abs=1e-3)
+    scored = call("score", run, series, "-n", 5, "--num-samples", 10, "-o", run / "scores.csv")
+    assert scored["log_likelihood"] == pytest.approx(of_x + moved, abs=15)
+
+
+def test_the_jacobian_of_a_table_is_that_of_its_columns(rng):
+    """log p(v) of a normal in x = (v − mean) / scale, and of a log-normal, as scipy has them."""
+    frame = {"a": rng.normal(50, 4, 200), "b": np.exp(rng.normal(2, 0.5, 200)), "n": np.arange(200)}
+    schema = Schema.inferred(frame, {"b": "positive", "n": "count"})
+    schema = schema.fitted(schema.measured(frame))
+    x = schema.encode(frame)
+    moved = schema.log_jacobian(x)
+    log_p = scipy.stats.norm.logpdf(x[:, :2]) + moved[:, :2]
+    a, b = schema["a"], schema["b"]
+    of_a = scipy.stats.norm(a.mean, a.scale).logpdf(frame["a"])
+    np.testing.assert_allclose(log_p[:, 0], of_a, rtol=1e-4)
+    of_b = scipy.stats.lognorm(b.scale, scale=np.exp(b.mean)).logpdf(frame["b"])
+    np.testing.assert_allclose(log_p[:, 1], of_b, rtol=1e-4)
+    assert not moved[:, 2].any(), "counts have probabilities"
+    scores = evaluation.Scores(np.zeros(200), np.ones(200), np.zeros(200), np.zeros((200, 3)))
+    found = evaluation.in_units(scores, moved)
+    np.testing.assert_allclose(found.log_likelihood, moved.sum(1))
+    np.testing.assert_allclose(found.elbo, -1 + moved.sum(1))
+    np.testing.assert_allclose(found.reconstruction_by_value, -moved)
+
+
+def test_a_column_without_a_value_is_refused_by_its_number(tmp_path):
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    x[:, 2] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    for standardize in (True, False):
+        with pytest.raises(InvalidData, match=r"Column 2 of .*x\.npy has no value"):
+            data.load(tmp_path / "x.npy", missing=True, standardize=standardize)
+
+
+def test_what_is_not_to_be_standardized_is_refused(series):
+    with pytest.raises(InvalidArgument, match="holds images, and only vectors and series"):
+        data.load("digits", standardize=True)
+    with pytest.raises(InvalidArgument, match="which are not standardized"):
+        data.load(series, kind="series", standardize=True, binarization="static")
+    settings = ("--set", "data.kind=series", "--set", "model.likelihood=log_normal")
+    with pytest.raises(TfvaeError, match=r"Add --set data\.standardize=false"):
+        call("train", series, "--run-dir", series.parent / "refused", *settings)
+    with pytest.raises(InvalidArgument, match="scales above 0"):
+        Standardization([0.0], [0.0])
+    with pytest.raises(InvalidArgument, match="No standardization can be made"):
+        Standardization.of({"mean": [0.0]})

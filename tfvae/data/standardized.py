@@ -1,0 +1,64 @@
+"""Splits of vectors and series whose values are standardized, by the training examples."""
+
+import dataclasses
+
+import numpy as np
+
+from tfvae.data.source import Source, in_parts
+from tfvae.data.splits import NAMES, Splits
+from tfvae.errors import InvalidArgument
+from tfvae.kinds import plural
+from tfvae.standardization import Standardization
+
+
+class StandardizedSource(Source):
+    """Examples that are standardized as they are read.
+
+    Args:
+        source: of the values.
+        standardization: of the training examples.
+    """
+
+    def __init__(self, source: Source, standardization: Standardization):
+        self.source, self.standardization = source, standardization
+        self.name, self.kind, self.blocks = source.name, source.kind, source.blocks
+        self.shape, self.dtype = source.shape, np.dtype(np.float32)
+
+    def read(self, index):  # noqa: D102
+        return self.standardization.standardized(self.source.read(index))
+
+    def check(self, missing=False):  # noqa: D102
+        self.source.check(missing)
+
+
+def standardized(splits: Splits, standardize: bool | Standardization) -> Splits:
+    """Return splits of x, by the statistics of the training examples where none are given.
+
+    Raises:
+        InvalidArgument: what is no vectors or series of one's own.
+        InvalidData: values of which all are missing.
+    """
+    if splits.kind not in ("vector", "series"):
+        raise InvalidArgument(
+            f"{splits.name!r} holds {plural(splits.kind)}, and only vectors and series are "
+            "standardized. Set data.standardize to false."
+        )
+    if not isinstance(standardize, Standardization):
+        standardize = fitted(splits)
+    parts = (with_units(getattr(splits, name), standardize) for name in NAMES)
+    return Splits(splits.name, *parts)
+
+
+def fitted(splits: Splits) -> Standardization:
+    """Return the statistics of training examples; see `Standardization.fitted`."""
+    return Standardization.fitted(in_parts(splits.train.values), splits.name)
+
+
+def with_units(examples, standardization: Standardization):
+    """Return examples as x, by statistics that are known."""
+    values = examples.values
+    if isinstance(values, np.ndarray):
+        values = standardization.standardized(values)
+    else:
+        values = StandardizedSource(values, standardization)
+    return dataclasses.replace(examples, values=values, standardization=standardization)
