@@ -202,13 +202,13 @@ TASKS = {
         "counts-digits",
         OF_COUNTS,
         {
-            "VAE, Poisson": {"model.likelihood": "poisson"},
+            "VAE, negative binomial": {"model.likelihood": "negative_binomial"},
             "VAE, categorical over 0 to 16": {
                 "data.kind": "image",
                 "model.likelihood": "categorical",
                 "model.likelihood_options": {"num_levels": 17},
             },
-            "VAE, negative binomial (counts-digits)": {},
+            "VAE, Poisson (counts-digits)": {},
         },
         "log P of the 64 counts of a test digit, nats",
     ),

@@ -54,7 +54,7 @@ def in_units(x: np.ndarray, source) -> np.ndarray:
     return x if source.standardization is None else source.standardization.restored(x)
 
 
-def save(x: np.ndarray, path: str | Path, source, condition=None) -> None:
+def save(x: np.ndarray, path: str | Path, source, condition=None, observed=None) -> None:
     """Write examples in the units of the data: rows as CSV, or images as one picture.
 
     A path that ends in .npy gets all values, those of a table standardized.
@@ -65,12 +65,15 @@ def save(x: np.ndarray, path: str | Path, source, condition=None) -> None:
         source: the model or the `tfvae.ondevice.Decoder` that they come from, for its `schema` and
             its `standardization`.
         condition: y of the rows, for the column that is the condition.
+        observed: values of an array, `[N, *shape]`, that are written as they are but for NaN.
 
     Raises:
         InvalidArgument: the ending is of no format that can be written.
         InvalidData: what is neither rows nor images.
     """
     schema, values = source.schema, in_units(x, source)
+    if observed is not None:
+        values = np.where(np.isnan(observed), values, observed)
     check_ending(path, schema)
     if Path(path).suffix.lower() == ".npy":
         with atomic(path) as temporary, temporary.open("wb") as file:

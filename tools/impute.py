@@ -62,8 +62,11 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
     given = scores.read_as_run(examples, config, model, missing=True)
     found = evaluation.impute(model, given, num_samples, draws, seed, condition=condition)
     y = given.conditions if condition is None else condition
+    as_it_is = None  # standardized values do not come back to the last digit
+    if model.standardization is not None:
+        as_it_is = scores.read_as_run(examples, config, missing=True).numpy()
     for path, values in zip((output, *of_draws), (found.values, *found.draws), strict=True):
-        outputs.save(values, path, model, y)
+        outputs.save(values, path, model, y, as_it_is)
     values, lines = written(output, len(given), model.schema, model.x_shape)
     values |= {
         "num_missing": int(np.isnan(given.numpy()).sum()),
