@@ -1,6 +1,7 @@
 """Files of decoded examples: a picture, the rows of a table as CSV, or an array of all values."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def check_ending(path: str | Path, schema: Schema | None) -> None:
         )
 
 
-def in_units(x: np.ndarray, source) -> np.ndarray:
+def in_units(x: np.ndarray, source: Any) -> np.ndarray:
     """Return the values of vectors and series that x stands for; x itself of other data.
 
     Args:
@@ -54,7 +55,13 @@ def in_units(x: np.ndarray, source) -> np.ndarray:
     return x if source.standardization is None else source.standardization.restored(x)
 
 
-def save(x: np.ndarray, path: str | Path, source, condition=None, observed=None) -> None:
+def save(
+    x: np.ndarray,
+    path: str | Path,
+    source: Any,
+    condition: Any = None,
+    observed: np.ndarray | None = None,
+) -> None:
     """Write examples in the units of the data: rows as CSV, or images as one picture.
 
     A path that ends in .npy gets all values, those of a table standardized.

@@ -1,6 +1,6 @@
 """The values of vectors and series in units of their spread."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class Standardization:
         InvalidArgument: they are no finite numbers, or not as many.
     """
 
-    def __init__(self, mean, scale):
+    def __init__(self, mean: Sequence[float] | np.ndarray, scale: Sequence[float] | np.ndarray):
         try:
             self.mean, self.scale = (np.array(part, np.float64) for part in (mean, scale))
         except (TypeError, ValueError):
@@ -96,7 +96,7 @@ class Standardization:
         return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
     @classmethod
-    def of(cls, value) -> "Standardization":
+    def of(cls, value: "Standardization | dict") -> "Standardization":
         """Return one as it is, or the one that `get_config` described.
 
         Raises:

@@ -52,7 +52,7 @@ def compress_sound(
     return compress(model, windows_for(model, sound), path, condition, sound=form, **options)
 
 
-def windows_for(model, sound: Sound):
+def windows_for(model: CodeModel, sound: Sound) -> np.ndarray:
     """Return the windows of a sound as a model of series takes them, `[N, T, C]`."""
     series = windows(sound.frames, model.x_shape[0])
     units = model.standardization

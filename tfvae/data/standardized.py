@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tfvae.data.examples import Examples
 from tfvae.data.source import Source, in_parts
 from tfvae.data.splits import NAMES, Splits
 from tfvae.errors import InvalidArgument
@@ -54,7 +55,7 @@ def fitted(splits: Splits) -> Standardization:
     return Standardization.fitted(in_parts(splits.train.values), splits.name)
 
 
-def with_units(examples, standardization: Standardization):
+def with_units(examples: Examples, standardization: Standardization) -> Examples:
     """Return examples as x, by statistics that are known."""
     values = examples.values
     if isinstance(values, np.ndarray):

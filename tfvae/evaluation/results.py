@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Measured:
         )
 
 
-def in_units(found, log_jacobian: np.ndarray | None):
+def in_units(found: Any, log_jacobian: np.ndarray | None) -> Any:
     """Return what was measured of x as that of the data x stands for, in its own units.
 
     log p(v) = log p(x) + log |dx/dv|, and the reconstruction has the same with the other sign.

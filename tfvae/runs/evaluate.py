@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def evaluate(
     return values
 
 
-def of_data(found, model: GenerativeModel, examples: Examples):
+def of_data(found: Any, model: GenerativeModel, examples: Examples) -> Any:
     """Return what was measured of x as that of the data in its own units.
 
     Args:
