@@ -33,7 +33,7 @@ LAYERS = [
         *("ondevice", "images", "outputs", "sound", "diagnosis"),
     ],
     ["callbacks", "sklearn"],
-    ["recipes", "runs", "explore"],
+    ["recipes", "runs", "explore", "hub"],
     ["tools"],
 ]
 LAYER_OF = {part: number for number, layer in enumerate(LAYERS) for part in layer}

@@ -39,6 +39,7 @@ from tfvae import evaluation as evaluation
 from tfvae import exact as exact
 from tfvae import export as export
 from tfvae import flows as flows
+from tfvae import hub as hub
 from tfvae import joint as joint
 from tfvae import likelihoods as likelihoods
 from tfvae import models as models

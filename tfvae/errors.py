@@ -42,6 +42,10 @@ class MissingDependency(TfvaeError, ImportError):
     """A part of tfvae that needs an extra which is not installed."""
 
 
+class HubError(TfvaeError, RuntimeError):
+    """The Hugging Face Hub refused a request or could not be reached, or there is no token."""
+
+
 class TfvaeWarning(UserWarning):
     """Something that works and is probably not what was meant."""
 

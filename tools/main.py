@@ -20,6 +20,8 @@ from tfvae.tools.explore import explore
 from tfvae.tools.export import export
 from tfvae.tools.impute import impute
 from tfvae.tools.inspect import inspect
+from tfvae.tools.pull import pull
+from tfvae.tools.push import push
 from tfvae.tools.recipes import recipes
 from tfvae.tools.reconstruct import reconstruct
 from tfvae.tools.sample import sample
@@ -57,6 +59,8 @@ for _verb in (
     benchmark,
     decode,
     explore,
+    push,
+    pull,
 ):
     cli.add_command(_verb)
 

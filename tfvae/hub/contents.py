@@ -1,0 +1,85 @@
+"""What of a run lies on the Hub: the model as Keras reads it from there, and what belongs to it."""
+
+import dataclasses
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from tfvae import files, paths, untrusted
+from tfvae.config import Config
+from tfvae.errors import InvalidFile
+
+# The members of a `.keras` file, for which `keras.saving.load_model("hf://...")` looks.
+MODEL = ("config.json", "metadata.json", "model.weights.h5")
+NEEDED = (*MODEL, "config.toml")
+_OTHERS = re.compile(r"README\.md|report\.json|[A-Za-z0-9][\w.-]*\.(?:png|tflite)")
+
+
+def is_shared(name: str) -> bool:
+    """Whether a file of this name is written to the Hub, and read from there."""
+    return name in NEEDED or _OTHERS.fullmatch(name) is not None
+
+
+def collect(run: Path, folder: Path) -> tuple[Config, dict]:
+    """Copy what is shared of a run into a folder; return its configuration and its report.
+
+    Raises:
+        InvalidFile: there is no finished run, or its model has files beside its weights.
+    """
+    paths.check_model(run)
+    config, report = _without_paths(paths.read_run_config(run)), _plain(files.read_report(run))
+    _unpack(run / "model.keras", folder)
+    for path in sorted(run.iterdir()):
+        if path.is_file() and path.suffix in (".png", ".tflite") and is_shared(path.name):
+            shutil.copy(path, folder)
+    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    files.write_json(folder / "report.json", report)
+    return config, report
+
+
+def make_run(folder: Path) -> None:
+    """Turn a folder of what is shared into a run.
+
+    Raises:
+        InvalidFile: a configuration, a report or a model that cannot be used.
+        InvalidArgument: a setting that does not exist.
+    """
+    config = _without_paths(paths.read_run_config(folder))
+    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    files.read_report(folder)
+    model = folder / "model.keras"
+    with zipfile.ZipFile(model, "w") as archive:
+        for name in MODEL:
+            archive.write(folder / name, name)
+            (folder / name).unlink()
+    untrusted.check_model_file(model)
+
+
+def _unpack(model, folder):
+    untrusted.check_model_file(model)
+    with zipfile.ZipFile(model) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if set(names) != set(MODEL):
+            raise InvalidFile(
+                f"{model} holds {', '.join(sorted(set(names) ^ set(MODEL)))}, and the Hub gets "
+                f"{', '.join(MODEL)} alone. Save the model without layers that keep files."
+            )
+        archive.extractall(folder, MODEL)
+
+
+def _without_paths(config):
+    """Return a configuration that says nothing of the machine, and loads no data by itself."""
+    name = config.data.name
+    kept = Path(name).name if "/" in name or "\\" in name else name
+    data = dataclasses.replace(config.data, name=kept, data_dir="", download=False)
+    return dataclasses.replace(config, data=data)
+
+
+def _plain(report):
+    """Return a report whose exports say where they lie by name alone."""
+    exports = {
+        name: {**values, "path": Path(values["path"]).name} if "path" in values else values
+        for name, values in report.get("exports", {}).items()
+    }
+    return {**report, "exports": exports} if exports else report
