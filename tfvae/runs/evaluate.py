@@ -97,7 +97,7 @@ def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Conf
 
 def export_examples(
     config: Config | None, num_test: int, num_training: int, model: GenerativeModel | None = None
-):
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return (test images to verify an export with, training images to calibrate it with, y).
 
     The last is what is known of the test images, None if nothing is. All are None where the data
