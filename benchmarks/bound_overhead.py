@@ -40,7 +40,7 @@ def programs():
     def repeated(total):
         """Return a graph of several steps, so that the return to Python does not count."""
 
-        @tf.function
+        @tf.function(autograph=False)
         def run():
             out = tf.zeros([])
             for number in tf.range(STEPS):

@@ -103,7 +103,7 @@ def repeated(name, make):
 
     step = tf.autograph.experimental.do_not_convert(model.train_step)
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         for _ in tf.range(STEPS):
             step((x,))

@@ -97,7 +97,7 @@ def foreign_content():
     """The bytes of a `.tflite` of another program: y = x + 1 for any number of rows of three."""
 
     class Successor(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, "x")])
+        @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, "x")], autograph=False)
         def next(self, x):
             return {"y": x + 1.0}
 
@@ -231,6 +231,6 @@ def mode(request):
     """A way to run a function of tensors: as it is, in a graph, or compiled by XLA."""
     return {
         "eager": lambda function: function,
-        "graph": tf.function,
-        "xla": lambda function: tf.function(function, jit_compile=True),
+        "graph": lambda function: tf.function(function, autograph=False),
+        "xla": lambda function: tf.function(function, jit_compile=True, autograph=False),
     }[request.param]

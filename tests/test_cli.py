@@ -858,6 +858,7 @@ def test_libraries_do_not_write_to_the_terminal(journey, verb):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_demo_goes_the_whole_way(demo_started):
     folder, process = demo_started
     values = finish_command(process).json()

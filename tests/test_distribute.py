@@ -187,7 +187,7 @@ parts = strategy.experimental_distribute_values_from_function(
     )
 )
 
-@tf.function
+@tf.function(autograph=False)
 def run(parts):
     def on_replica(part):
         size = tf.shape(part)[0]

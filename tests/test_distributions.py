@@ -116,13 +116,15 @@ class TestEveryFactory:
                 log_prob = factory(params).log_prob(x)
             return log_prob, tape.gradient(log_prob, params)
 
-        compiled = tf.function(log_prob_and_gradient, jit_compile=True)(params)
+        compiled = tf.function(log_prob_and_gradient, jit_compile=True, autograph=False)(params)
         for a, b in zip(compiled, log_prob_and_gradient(params), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
     def test_xla_samples_are_values_of_the_distribution(self, factory, rng):
         params = random_params(rng, factory, (2, 2, 3))
-        sample = tf.function(lambda p: factory(p).sample(4, seed=make_seed(1)), jit_compile=True)
+        sample = tf.function(
+            lambda p: factory(p).sample(4, seed=make_seed(1)), jit_compile=True, autograph=False
+        )
         if isinstance(factory, NO_XLA_SAMPLES):
             pytest.skip("XLA does not know TFP's sampler of gamma variates")
         x = sample(params).numpy()

@@ -301,7 +301,7 @@ def prove_unbiased_by_sampling(kind, estimator, objective, num_samples, batches=
     expected = exact_gradient(model, kind, objective, num_samples, 0.7)
     x = tf.constant(np.repeat(example(), size, axis=0))
 
-    @tf.function
+    @tf.function(autograph=False)
     def draw(seed):
         with tf.GradientTape() as tape:
             bound, infer = Bound(objective, num_samples, 0.7), model.inference(x)
@@ -409,7 +409,7 @@ def gradient_variance(model, x, estimator, objective, num_samples, train_estimat
     optimizer = tfvae.optimizers.Adam(1e-2)
     weights = model.encoder.trainable_variables
 
-    @tf.function
+    @tf.function(autograph=False)
     def draw(seed, train):
         with tf.GradientTape() as tape:
             infer = model.inference(x, training=True)

@@ -60,7 +60,7 @@ def test_a_transition_leaves_its_distribution_invariant(linear_gaussian, model):
     deviation = np.sqrt(linear_gaussian.variance)
     rng = np.random.default_rng(0)
     z = tf.constant(mean + deviation * rng.normal(size=(4000, 1, 2)), tf.float32)
-    move = tf.function(annealed._hmc)
+    move = tf.function(annealed._hmc, autograph=False)
     for step in range(20):
         seed = tf.constant([0, step])
         z, _, acceptance = move(model, x, z, 1.0, tf.constant([0.75]), tf.constant(2), seed)

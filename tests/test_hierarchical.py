@@ -266,7 +266,7 @@ def test_the_expected_gradient_is_the_enumerated_one(estimator, kind, x, assert_
     enumeration.prepare(model)
     # A thousand copies of the example are a thousand independent draws.
     copies = tf.constant(np.repeat(x[:1], 1000, axis=0))
-    sampled = tf.function(lambda seed: gradient(model.estimator, copies, seed))
+    sampled = tf.function(lambda seed: gradient(model.estimator, copies, seed), autograph=False)
     draws = np.stack([sampled(make_seed(seed)) for seed in range(40)])
     assert_mean(draws, gradient(enumeration, tf.constant(x[:1]), make_seed(0)))
 

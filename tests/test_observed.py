@@ -65,7 +65,7 @@ class TestLikelihood:
         missing = rng.uniform(size=x.shape) < 0.5
         x_obs = tf.constant(np.where(missing, np.nan, x))
 
-        @tf.function(jit_compile=jit_compile)
+        @tf.function(jit_compile=jit_compile, autograph=False)
         def log_p_and_gradient(params, x):
             with tf.GradientTape() as tape:
                 tape.watch([params, x])

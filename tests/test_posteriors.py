@@ -147,7 +147,7 @@ def test_the_pathwise_estimators_agree(posterior, objective, names, x):
     def mean_and_error(name):
         estimator = estimators.get(name)
 
-        @tf.function
+        @tf.function(autograph=False)
         def draw(seed):
             with tf.GradientTape() as tape:
                 infer = model.inference(example)
@@ -242,9 +242,9 @@ class TestVampPrior:
         encoder = networks.dense_encoder((20,), 80, hidden=())
         decoder = networks.dense_decoder(40, (20,), hidden=())
         model = tfvae.VAE(encoder, decoder, prior="vamp")
-        function = tf.function(lambda z: model.p_z().log_prob(z)).get_concrete_function(
-            tf.TensorSpec([1000, 40])
-        )
+        function = tf.function(
+            lambda z: model.p_z().log_prob(z), autograph=False
+        ).get_concrete_function(tf.TensorSpec([1000, 40]))
         sizes = [
             tensor.shape.num_elements() or 0
             for operation in function.graph.get_operations()

@@ -320,7 +320,7 @@ class TestMixture:
         prior = priors.MixturePrior(500)
         prior.build((40,))
 
-        @tf.function(input_signature=[tf.TensorSpec((1000, 40))])
+        @tf.function(input_signature=[tf.TensorSpec((1000, 40))], autograph=False)
         def gradient(z):
             with tf.GradientTape() as tape:
                 log_p = prior.log_prob(z)

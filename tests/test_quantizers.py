@@ -106,7 +106,7 @@ def test_dead_codes_get_the_same_vectors_under_xla(kind, z):
         quantizer.build((None, D))
         quantizer.table.assign(np.linspace(-2, 2, 7 * D).reshape(7, D))
     plain, compiled = quantizers
-    call = tf.function(lambda z: compiled(z, training=True), jit_compile=True)
+    call = tf.function(lambda z: compiled(z, training=True), jit_compile=True, autograph=False)
     for _ in range(5):
         before = plain.table.numpy()
         plain(z, training=True)
@@ -152,7 +152,9 @@ class TestEveryQuantizer:
 
     def test_unknown_leading_axes(self, make, z):
         quantizer = make()
-        call = tf.function(quantizer, input_signature=[tf.TensorSpec([None] * 3 + [D])])
+        call = tf.function(
+            quantizer, input_signature=[tf.TensorSpec([None] * 3 + [D])], autograph=False
+        )
         for size in (2, 1):
             for actual, expected in zip(call(z[:size]), quantizer(z[:size]), strict=True):
                 np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
@@ -182,7 +184,7 @@ class TestEveryQuantizer:
     def test_training_under_xla_is_the_same(self, make, z):
         """Over several steps: with one draw that differs, codes and tables would drift apart."""
         quantizer, other = make(), make()
-        call = tf.function(lambda z: quantizer(z, training=True), jit_compile=True)
+        call = tf.function(lambda z: quantizer(z, training=True), jit_compile=True, autograph=False)
         for _ in range(5):
             for actual, expected in zip(call(z), other(z, training=True), strict=True):
                 np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
@@ -407,7 +409,7 @@ class TestMovingAverages:
         quantizer.table.assign(np.concatenate([quantizer.table[:-1], np.full((1, 3), 100.0)]))
         table = quantizer.table.numpy().astype(np.float64)
         counts, sums, debias = np.zeros(size), np.zeros((size, 3)), 0.0
-        train = tf.function(lambda z: quantizer(z, training=True))
+        train = tf.function(lambda z: quantizer(z, training=True), autograph=False)
         for _ in range(batches):
             z = rng.normal(size=(20, 3)).astype(np.float32)
             hot = np.eye(size)[np.argmin(np.sum((z[:, None] - table) ** 2, -1), -1)]
@@ -439,7 +441,7 @@ class TestMovingAverages:
         quantizer.table.assign_add(tf.fill(quantizer.table.shape, 50.0))
         optimizer = keras.optimizers.SGD(4.0)
 
-        @tf.function
+        @tf.function(autograph=False)
         def train(z):
             with tf.GradientTape() as tape:
                 quantized = quantizer(z, training=True)
@@ -834,7 +836,7 @@ for count in (1, 2):
         for layer in layers:
             layer.build((None, 3))
 
-    @tf.function
+    @tf.function(autograph=False)
     def train(z):
         def step(z):
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group

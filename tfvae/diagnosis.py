@@ -177,14 +177,14 @@ class _Draws:
                 loss = -tf.reduce_mean(estimate.surrogate)
             return tape.gradient(loss, variables), estimate
 
-        @tf.function
+        @tf.function(autograph=False)
         def draw(seed):
             found, _ = gradients(seed, q, training=False)
             pairs = zip(found, q, strict=True)
             parts = [tf.zeros(v.shape) if g is None else g for g, v in pairs]
             return tf.concat([tf.reshape(part, [-1]) for part in parts], 0)
 
-        @tf.function
+        @tf.function(autograph=False)
         def warm_up(seed):
             found, estimate = gradients(seed, own, training=True)
             if own:
@@ -192,7 +192,7 @@ class _Draws:
             if estimate.statistics is not None:
                 estimator.update(estimate.statistics)
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(seed):
             found, _ = gradients(seed, model.trainable_variables, training=True)
             return [tf.reduce_sum(g) for g in found if g is not None]

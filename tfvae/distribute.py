@@ -132,7 +132,7 @@ def _sum(strategy):
         first = tf.cast(replicas.number() % replicas_each == 0, value.dtype)
         return replicas.sums([first * value])[0]
 
-    @tf.function
+    @tf.function(autograph=False)
     def total(value):
         results = strategy.run(on_replica, args=(value,))
         return strategy.experimental_local_results(results)[0]

@@ -56,7 +56,7 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         self.codebook_size = checks.whole("codebook_size", codebook_size)
         self.num_classes = checks.whole("num_classes", num_classes) if num_classes else 0
         self.condition = conditions.get(self.num_classes or None)
-        self._compiled_draw = tf.function(self.draw, reduce_retracing=True)
+        self._compiled_draw = tf.function(self.draw, reduce_retracing=True, autograph=False)
 
     def build(self, input_shape):
         """Take the shape of the codes, `(None, *code_shape)`; subclasses add their weights here.

@@ -271,7 +271,7 @@ def quality(x: np.ndarray, images: np.ndarray) -> dict:
     return {name: float(v) if math.isfinite(v) else None for name, v in means.items()}
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _encode(model, x, condition):
     """Return the codes of a batch; at module level, so as not to trace the graph at every call."""
     return model.encode(x, condition)

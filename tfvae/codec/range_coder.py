@@ -44,7 +44,7 @@ class Walk:
 
     def __init__(self, prior: CodePrior, batch_size: int):
         self.prior, self.batch_size = prior, batch_size
-        self._step = tf.function(prior.step)
+        self._step = tf.function(prior.step, autograph=False)
 
     def batches(self, count: int) -> tuple[Iterator[slice], int]:
         """Return the rows of each batch of `count` examples, and how many batches there are."""

@@ -157,7 +157,7 @@ def sigmoid_schedule(num_temperatures: int, radius: float = 4.0) -> np.ndarray:
     return (raw - raw[0]) / (raw[-1] - raw[0])
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _tune(model, x, seed, betas, num_leapfrog):
     """Return the step sizes of T − 1 transitions, `[T − 1, B]`, from chains of their own."""
     count = tf.size(betas) - 2
@@ -180,7 +180,7 @@ def _tune(model, x, seed, betas, num_leapfrog):
     return used.stack()
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _anneal(model, x, seed, betas, num_leapfrog, step_sizes, num_chains):
     """Return log p̂(x), the effective sample size and the acceptance rate, each `[B]`."""
     count = tf.size(betas) - 2

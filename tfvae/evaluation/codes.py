@@ -121,7 +121,7 @@ def _check_discrete(likelihood):
         )
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _terms(model, prior, x, condition):
     """Return −log p(x|z_q(x)) and −log p(codes), `[B]` each.
 
@@ -182,7 +182,7 @@ def code_measures(
     }
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _reconstruct(model, x, condition):
     """Return the mean squared error of each example, `[B]`, and its codes."""
     quantized, p_x = model.autoencode(x, condition=condition)

@@ -102,7 +102,7 @@ def log_joint_sum(model, x, states) -> tf.Tensor:
     return _log_joint_sum(model, x, states, tf.constant(chunk))
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _log_joint_sum(model, x, states, chunk):
     """Go over the states in chunks, so that memory does not grow with their number."""
 
@@ -124,7 +124,7 @@ def log_joint_table(model, x, states) -> tf.Tensor:
     return tf.concat([_log_joint(model, x, states[n : n + chunk]) for n in starts], 0)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _log_joint(model, x, states):
     """Return log p(x, z), `[S, B]`, compiled once for a shape."""
     return exact.log_joint(model, x, states)

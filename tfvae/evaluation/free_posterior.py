@@ -224,7 +224,7 @@ class _Enumerated:
         return bound, tf.reduce_logsumexp(log_joint, axis=0), tf.zeros_like(bound)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _fit_sampled(model, x, start, num_steps, learning_rate, seed, num_samples, pathwise):
     estimator = estimators.get("sticking_the_landing" if pathwise else "rloo")
     bound = Bound(objectives.elbo, num_samples)
@@ -240,7 +240,7 @@ def _fit_sampled(model, x, start, num_steps, learning_rate, seed, num_samples, p
     return _ascend(gradient, start, num_steps, learning_rate)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _fit_enumerated(model, states, log_joint, start, num_steps, learning_rate):
     def gradient(step, parameters):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -251,7 +251,7 @@ def _fit_enumerated(model, states, log_joint, start, num_steps, learning_rate):
     return _ascend(gradient, start, num_steps, learning_rate)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _enumerated_bound(model, states, log_joint, parameters):
     """Return Σ_z q(z) (log p(x, z) − log q(z)), `[B]`."""
     log_q = model.posterior(parameters).log_prob(states[:, tf.newaxis])

@@ -207,7 +207,7 @@ def _check_proposal(model, proposal, x):
         )
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _accumulate(model, x, seed, num_samples, chunk, h, proposal, condition):
     """Return the four tensors of `log_weight_sums`.
 

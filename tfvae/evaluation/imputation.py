@@ -180,7 +180,7 @@ def _about(centre, mean, moments):
     return zeroth, first + shift * zeroth, second + 2.0 * shift * first + shift**2 * zeroth
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _chunk(model, x, condition, seed, size, draws):
     """Return what `_Total.add` takes of `size` samples for each example of a batch."""
     infer = model.inference(x, condition=condition, seed=missing_seed(seed))

@@ -40,7 +40,7 @@ def posterior_means(
 ) -> np.ndarray:
     """Return E[z|x] for all examples, flattened to `[N, D]`."""
     refuse(model, "`posterior_means`")
-    encode = tf.function(model.encode, reduce_retracing=True)
+    encode = tf.function(model.encode, reduce_retracing=True, autograph=False)
     parts, _ = batches(model, x, batch_size)
     means = np.concatenate([encode(batch).numpy() for batch in parts])
     return means.reshape(len(means), -1)
@@ -174,20 +174,20 @@ def _exact_rate(model, x):
     return None if parts[0] is None else np.concatenate(parts)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _draw_batch(model, x, seed):
     joint = model.inference(x)(sampler(1, seed))
     return model.join(joint.z)[0], joint.log_q()[0], joint.log_p()[0]
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _rate_batch(model, x):
     layer = model.inference(x)(representatives).layers[0]
     by_unit = layer.kl_by_unit()
     return None if by_unit is None else tf.reduce_sum(by_unit[0], axis=-1)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _add_posteriors(model, x, z, log_sum, rows):
     """Add Σ_m q(z|x_m) over a batch of x to e^log_sum, `rows` latents at a time."""
     h = model.bottom_up(x)

@@ -201,7 +201,7 @@ def _one_for_each(model, y, count):
     return None if y is None else tf.broadcast_to(y, [count, *model.condition.spec.shape[1:]])
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _score(model, x, y, seed, num_samples, chunk):
     """Return the tensors that `Scores` holds for a batch, `[B, ...]` each.
 
@@ -243,7 +243,7 @@ def _sums(model, x, condition, seed, num_samples, chunk):
     return log_p, reconstruction, kl, shares, effective
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _score_codes(model, prior, x, condition):
     """Return the tensors that `Scores` holds for a batch, but for what samples have."""
     quantized, p_x = model.autoencode(x, condition=condition)

@@ -211,6 +211,7 @@ def _converted(offered):
             folder, signature_keys=list(offered.functions)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.exclude_conversion_metadata = True  # written in a second pass over the file
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class is private

@@ -88,7 +88,7 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
         context = model.likelihood.filled(batch)
         return model.estimator.estimate(bound, infer, context, seed, True)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(index):
         batch = tf.gather(x, index)
         params, first, second = (tf.gather(row, index) for row in rows)

@@ -49,11 +49,7 @@ def read_description(content: bytes, name: str = "the model") -> dict:
     # LiteRT does not survive every damaged file: none reaches it, nor even the reader below.
     if content[4:8] == FILE_IDENTIFIER and not _is_whole(content):
         raise damaged(name)
-    model, _ = parse(content, name)
-    try:
-        description = description_in(model)
-    except Exception:
-        raise damaged(name) from None
+    description = _description(content, name)
     if description is None:
         raise InvalidFile(
             f"{name} carries no tfvae description. Expected a file written by `tfvae export`."
@@ -152,22 +148,50 @@ def parse(content: bytes, name: str = "the model"):
     Raises:
         InvalidFile: it is none, or is damaged.
     """
-    if len(content) < 8 or content[4:8] != FILE_IDENTIFIER:
-        raise InvalidFile(
-            f"{name} is not a .tflite file. Expected a file written by `tfvae export`."
-        )
-    schema = litert_part("schema_py_generated")
     try:
-        root = schema.Model.GetRootAs(content)
-        _check_lengths(root, len(content))
-        model = schema.ModelT.InitFromObj(root)
+        model = _schema().ModelT.InitFromObj(_root(content, name))
         for buffer in model.buffers or []:
             if buffer.offset > 1:  # its data lies behind the tree; from 2 on, says the schema
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
-        return model, schema
+        return model, _schema()
+    except InvalidFile:
+        raise
     except Exception:  # a damaged flatbuffer fails anywhere in the generated reader
         raise damaged(name) from None
+
+
+def _schema():
+    return litert_part("schema_py_generated")
+
+
+def _root(content, name):
+    """Return the root of a `.tflite`, whose tree is read where one looks into it."""
+    if len(content) < 8 or content[4:8] != FILE_IDENTIFIER:
+        raise InvalidFile(
+            f"{name} is not a .tflite file. Expected a file written by `tfvae export`."
+        )
+    root = _schema().Model.GetRootAs(content)
+    _check_lengths(root, len(content))
+    return root
+
+
+def _description(content, name):
+    """Return the description in a `.tflite`, of which nothing else is read; None if it has none."""
+    try:
+        root = _root(content, name)
+        for entry in map(root.Metadata, range(root.MetadataLength())):
+            if entry.Name() == METADATA_NAME:
+                buffer = root.Buffers(entry.Buffer())
+                start, size = buffer.Offset(), buffer.Size()
+                within = start > 1  # as in `parse`
+                data = content[start : start + size] if within else buffer.DataAsNumpy()
+                return json.loads(bytes(data))
+    except InvalidFile:
+        raise
+    except Exception:
+        raise damaged(name) from None
+    return None
 
 
 def description_in(model) -> dict | None:

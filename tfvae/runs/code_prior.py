@@ -173,7 +173,7 @@ def _draw(run, model, rows, splits):
 
 def encode_all(model: CodeModel, images: Examples, batch_size: int = 500) -> np.ndarray:
     """Return the codes of all images of a split, `[N, *code_shape]` int32."""
-    encode = tf.function(model.encode, reduce_retracing=True)
+    encode = tf.function(model.encode, reduce_retracing=True, autograph=False)
     parts = []
     for start in range(0, len(images), batch_size):
         rows = start, start + batch_size
