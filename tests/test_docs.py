@@ -57,6 +57,8 @@ def cases():
     for page, text in PAGES.items():
         if blocks(text):
             marks = [pytest.mark.slow] if "savefig" in text or "diagnose(" in text else []
+            if "savefig" in text and "diagnose(" in text:  # what tests/test_estimators.py proves
+                marks.append(pytest.mark.nightly)
             yield pytest.param(page, marks=marks, id=page)
 
 

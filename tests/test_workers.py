@@ -24,7 +24,7 @@ def results(tmp_path, *arguments):
 
 
 def test_two_workers_train_as_one_process(tmp_path):
-    families = ("vae", "nvil", "vqvae-ema", "transformer-prior")
+    families = ("nvil", "vqvae-ema")  # what they learn of a batch, they learn of all workers' parts
     rows = results(tmp_path, "--steps", "3", "--families", *families, "--recipes")["families"]
     assert [row["family"] for row in rows] == list(families)
     for row in rows:

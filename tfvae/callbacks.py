@@ -96,9 +96,6 @@ class Resume(keras.callbacks.Callback):
         _check_data(data)
         self._data, self._callbacks = data, callbacks[:-1]
         self._strategy = model.distribute_strategy
-        if not model.optimizer.built:
-            with model.distribute_strategy.scope():
-                model.optimizer.build(model.trainable_variables)
         with contextlib.ExitStack() as stack:
             if distribute.is_chief(self._strategy):
                 stack.enter_context(self.checkpoints.in_use())

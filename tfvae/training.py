@@ -208,6 +208,7 @@ class OwnLoss(keras.Model):
         options = bound("fit", *args, **kwargs)
         self._give_directions(options.get("callbacks"))
         x = self._look(x, y, "x", self.consider)
+        self._build_optimizer()
         if options.get("class_weight") is not None and y is None and inputs.is_array(x):
             raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
         if options.get("validation_data") is not None:
@@ -452,7 +453,12 @@ class OwnLoss(keras.Model):
         """
         if self._distribute_strategy is None or not self.built:
             super()._maybe_symbolic_build(iterator, data_batch)
-        elif not self.optimizer.built:
+        else:
+            self._build_optimizer()
+
+    def _build_optimizer(self):
+        """Make the optimizer's variables: made in the graph of a step, it would be traced twice."""
+        if self.built and self.compiled and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
@@ -501,7 +507,10 @@ class OwnLoss(keras.Model):
     def _on_batch(self, method, x, y, name, *args, **kwargs):
         options = bound(name, *args, **kwargs)
         as_dict = options.pop("return_dict", False)
-        logs = method(self._look(x, y, "x"), y, return_dict=True, **options)
+        x = self._look(x, y, "x")
+        if name == "train_on_batch":
+            self._build_optimizer()
+        logs = method(x, y, return_dict=True, **options)
         return logs if as_dict else self._in_order(logs)
 
     def _in_order(self, logs):
