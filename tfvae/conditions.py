@@ -113,14 +113,14 @@ class Classes(Condition):
     def __str__(self):
         return f"a label from 0 to {self.size - 1}"
 
-    def takes(self, y):  # noqa: D102
+    def takes(self, y):
         y = tf.cast(y, tf.int64)
         return tf.reduce_all((y >= 0) & (y < self.size))
 
-    def example(self, count):  # noqa: D102
+    def example(self, count):
         return tf.range(count, dtype=tf.int32) % self.size
 
-    def config(self):  # noqa: D102
+    def config(self):
         return self.size
 
     def _of_type_and_shape(self, y, where):
@@ -152,13 +152,13 @@ class Vectors(Condition):
     def __str__(self):
         return f"a vector of {self.size} numbers"
 
-    def takes(self, y):  # noqa: D102
+    def takes(self, y):
         return tf.reduce_all(tf.math.is_finite(tf.cast(y, tf.float32)))
 
-    def example(self, count):  # noqa: D102
+    def example(self, count):
         return tf.zeros([count, self.size])
 
-    def config(self):  # noqa: D102
+    def config(self):
         return [self.size]
 
     def _of_type_and_shape(self, y, where):

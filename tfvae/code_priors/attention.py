@@ -24,7 +24,7 @@ class CausalSelfAttention(keras.layers.Layer):
         self.project = keras.layers.Dense(3 * hidden_size, dtype=self.dtype_policy)
         self.mix = keras.layers.Dense(hidden_size, dtype=self.dtype_policy)
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         self.project.build(input_shape)
         self.mix.build(input_shape)
 

@@ -19,7 +19,7 @@ class CategoricalCodePrior(CodePrior):
         seed: not used, as there is no noise in its training.
     """
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         super().build(input_shape)
         self.table = self.add_weight(
             shape=(max(self.num_classes, 1), self.num_positions, self.codebook_size),
@@ -29,7 +29,7 @@ class CategoricalCodePrior(CodePrior):
             name="table",
         )
 
-    def network(self, codes, classes, dropout):  # noqa: D102
+    def network(self, codes, classes, dropout):
         logits = tf.gather(self.table, classes)
         return tf.reshape(logits, [-1, *self.code_shape, self.codebook_size])
 
@@ -37,6 +37,6 @@ class CategoricalCodePrior(CodePrior):
         """Return the classes: nothing else is remembered."""
         return classes
 
-    def step(self, state, position, previous):  # noqa: D102
+    def step(self, state, position, previous):
         at_position = tf.gather(tf.convert_to_tensor(self.table), position, axis=1)
         return tf.gather(at_position, state), state

@@ -32,7 +32,7 @@ class GatedLayer(keras.layers.Layer):
             else None
         )
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         self.convolution.build(input_shape)
         if self.class_bias is not None:
             self.class_bias.build()
@@ -60,7 +60,7 @@ class VerticalLayer(GatedLayer):
         self.reach = reach
         self.across = keras.layers.Dense(2 * num_filters, dtype=self.dtype_policy)
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         super().build(input_shape)
         self.across.build((*input_shape[:-1], 2 * self.num_filters))
 
@@ -91,7 +91,7 @@ class HorizontalLayer(GatedLayer):
         self.reach = reach
         self.mix = keras.layers.Dense(num_filters, dtype=self.dtype_policy)
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         super().build(input_shape)
         self.mix.build(input_shape)
 

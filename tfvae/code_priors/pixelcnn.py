@@ -63,7 +63,7 @@ class PixelCNN(CodePrior):
         self.hidden = keras.layers.Dense(num_filters, "relu", dtype=policy)
         self.head = keras.layers.Dense(codebook_size, dtype=policy)
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         super().build(input_shape)
         if len(self.code_shape) != 2:
             raise InvalidArgument(
@@ -75,7 +75,7 @@ class PixelCNN(CodePrior):
         for layer in (*self.vertical, *self.horizontal, self.hidden, self.head):
             layer.build(features)
 
-    def network(self, codes, classes, dropout):  # noqa: D102
+    def network(self, codes, classes, dropout):
         embedded = self.embedding(codes)
         v = tf.pad(embedded[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])
         h = tf.pad(embedded[:, :, :-1], [[0, 0], [0, 0], [1, 0], [0, 0]])

@@ -98,16 +98,16 @@ class MaximumLikelihood(OwnLoss):
                 f"{type(self).__name__} has nothing to learn. Use it as it is, or another prior."
             )
 
-    def check_batch(self, x, y, name):  # noqa: D102
+    def check_batch(self, x, y, name):
         self.check_codes(x, name)
         self.check_condition(y, len(x), name=name, one_for_all=False)
 
-    def takes(self, x, y):  # noqa: D102
+    def takes(self, x, y):
         in_range = tf.reduce_all((x >= 0) & (x < tf.cast(self.codebook_size, x.dtype)))
         y = self.check_condition(y, name="x", one_for_all=False)
         return in_range if y is None else in_range & self.condition.takes(y)
 
-    def refusal(self):  # noqa: D102
+    def refusal(self):
         labels = "" if self.condition is None else f", each with {self.condition}"
         return (
             f"held values out of range; expected codes from 0 to {self.codebook_size - 1}{labels}."

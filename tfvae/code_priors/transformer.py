@@ -67,7 +67,7 @@ class TransformerCodePrior(CodePrior):
         self.norm = keras.layers.LayerNormalization(dtype=policy)
         self.head = keras.layers.Dense(codebook_size, dtype=policy)
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         super().build(input_shape)
         self.begin.build()
         self.embedding.build()
@@ -79,7 +79,7 @@ class TransformerCodePrior(CodePrior):
         for layer in (*self.blocks, self.norm, self.head):
             layer.build((None, self.num_positions, self.hidden_size))
 
-    def network(self, codes, classes, dropout):  # noqa: D102
+    def network(self, codes, classes, dropout):
         before = tf.reshape(codes, [-1, self.num_positions])[:, :-1]
         begin = self.begin(classes)[:, tf.newaxis]
         x = tf.concat([begin, self.embedding(before)], axis=1) + self._positions()
@@ -94,7 +94,7 @@ class TransformerCodePrior(CodePrior):
         size = tf.shape(classes)[0], self.num_positions
         return classes, [block.attention.empty_cache(*size) for block in self.blocks]
 
-    def step(self, state, position, previous):  # noqa: D102
+    def step(self, state, position, previous):
         classes, caches = state
         first = tf.equal(position, 0)
         token = self.embedding(tf.where(first, 0, previous))
@@ -131,7 +131,7 @@ class Block(keras.layers.Layer):
         self.widen = keras.layers.Dense(4 * hidden_size, dtype=policy)
         self.narrow = keras.layers.Dense(hidden_size, dtype=policy)
 
-    def build(self, input_shape):  # noqa: D102
+    def build(self, input_shape):
         for layer in (self.attention, *self.norms, self.widen):
             layer.build(input_shape)
         self.narrow.build((*input_shape[:-1], self.widen.units))

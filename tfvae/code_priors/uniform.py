@@ -18,11 +18,11 @@ class UniformCodePrior(CodePrior):
         seed: see `CodePrior`.
     """
 
-    def network(self, codes, classes, dropout):  # noqa: D102
+    def network(self, codes, classes, dropout):
         return tf.zeros([*tf.unstack(tf.shape(codes)), self.codebook_size])
 
-    def first_state(self, classes):  # noqa: D102
+    def first_state(self, classes):
         return classes
 
-    def step(self, state, position, previous):  # noqa: D102
+    def step(self, state, position, previous):
         return tf.zeros([tf.shape(state)[0], self.codebook_size]), state

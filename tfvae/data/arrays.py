@@ -53,7 +53,7 @@ class ArraySource(Source):
         if len(array) and fit is not None:
             self.shape = (len(array), *self.read(np.arange(1)).shape[1:])
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         array = self.open_array()
         values = array.take(index, axis=0)
         if isinstance(array, np.memmap):  # what was read need not count as memory of ours

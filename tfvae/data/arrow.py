@@ -61,7 +61,7 @@ class TableSource(Source):
     def release(self) -> None:
         """Give back memory that holds what is in a file, once it was copied."""
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         shape = (len(index), *self.shape[1:])
         name_of = lambda place: self._name_of(index[place])  # noqa: E731
         return stacked(self._pictures(index), shape, self.dtype, name_of)
@@ -182,13 +182,13 @@ class ArrowSource(TableSource):
         self.whole_column(column)  # is looked at
         return column
 
-    def piece(self, number):  # noqa: D102
+    def piece(self, number):
         return self.open()[0].column(self.column).chunk(number)
 
-    def release(self):  # noqa: D102
+    def release(self):
         self.open()[1].madvise(mmap.MADV_DONTNEED)  # it stays in the system's cache
 
-    def whole_column(self, name):  # noqa: D102
+    def whole_column(self, name):
         import pyarrow as pa
 
         column = self.open()[0].column(name)
@@ -223,10 +223,10 @@ class ParquetSource(TableSource):
         starts = np.unique(self.ends - counts)
         self.blocks = Blocks(starts, sum(sizes))
 
-    def piece(self, number):  # noqa: D102
+    def piece(self, number):
         return _GROUPS.get((self.open.args, self.column, number), self._group)
 
-    def whole_column(self, name):  # noqa: D102
+    def whole_column(self, name):
         return self._read(name, range(len(self.ends)))
 
     def _group(self, number):

@@ -24,7 +24,7 @@ class Binarized(Source):
         self.shape, self.dtype = images.values.shape, np.dtype(np.uint8)
         self.blocks = getattr(images.values, "blocks", None)
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         intensities = self.images.scaled(self.images.values[index])
         drawn = np.empty(intensities.shape, np.uint8)
         size = intensities[0].size if len(index) else 0

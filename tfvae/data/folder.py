@@ -48,7 +48,7 @@ class FolderSource(Source):
         start = self.ends[number - 1] if number else 0
         return self.folder / os.fsdecode(self.paths[start : self.ends[number]])
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         shape = (len(index), *self.shape[1:])
         pictures = (self._decode(number) for number in index)
         try:

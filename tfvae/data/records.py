@@ -58,7 +58,7 @@ class RecordSource(Source):
         first = self._decode(0)
         self.shape, self.dtype = (count, *first.shape), first.dtype
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         shape = (len(index), *self.shape[1:])
         pictures = (self._decode(number) for number in index)
         return stacked(pictures, shape, self.dtype, lambda place: self._name_of(index[place]))

@@ -115,7 +115,7 @@ class Subset(Source):
             share = len(starts) / len(source.blocks.starts)
             self.blocks = Blocks(starts, int(source.blocks.nbytes * share))
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         return self.source.read(self.index[index])
 
 
@@ -146,11 +146,11 @@ class Chain(Source):
             starts = [b + part.blocks.starts for b, part in zip(begins, parts, strict=True)]
             self.blocks = Blocks(np.concatenate(starts), sum(part.blocks.nbytes for part in parts))
 
-    def check(self, missing=False):  # noqa: D102
+    def check(self, missing=False):
         for part in self.parts:
             part.check(missing)
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         index = np.asarray(index, np.int64)
         which = np.searchsorted(self.ends, index, side="right")
         images = np.empty((len(index), *self.shape[1:]), self.dtype)

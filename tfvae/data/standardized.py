@@ -25,10 +25,10 @@ class StandardizedSource(Source):
         self.name, self.kind, self.blocks = source.name, source.kind, source.blocks
         self.shape, self.dtype = source.shape, np.dtype(np.float32)
 
-    def read(self, index):  # noqa: D102
+    def read(self, index):
         return self.standardization.standardized(self.source.read(index))
 
-    def check(self, missing=False):  # noqa: D102
+    def check(self, missing=False):
         self.source.check(missing)
 
 

@@ -75,7 +75,7 @@ class BernoulliImage(ImageDistribution):
         x = tf.reshape(x, tf.concat([tf.shape(x)[: -len(self._event)], [flat]], 0))
         return _bernoulli_log_prob(x, logits)
 
-    def log_prob_by_value(self, x):  # noqa: D102
+    def log_prob_by_value(self, x):
         return x * self._params - tf.nn.softplus(self._params)
 
     def _pairwise_log_prob(self, x):
@@ -158,7 +158,7 @@ class CategoricalImage(ImageDistribution):
         self._num_levels = num_levels
         super().__init__(params, batch_ndims, (*sites, channels), "CategoricalImage")
 
-    def log_prob_by_value(self, x):  # noqa: D102
+    def log_prob_by_value(self, x):
         labels = _to_levels(x, self._num_levels)
         shape = tf.broadcast_dynamic_shape(tf.shape(labels), tf.shape(self._logits)[:-1])
         logits = tf.broadcast_to(self._logits, tf.concat([shape, [self._num_levels]], 0))

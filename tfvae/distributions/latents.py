@@ -132,23 +132,23 @@ class BernoulliLatent(DiscreteLatent):
     def _mode(self):
         return self.harden(self.logits)
 
-    def perturb(self, noise, temperature=1.0):  # noqa: D102
+    def perturb(self, noise, temperature=1.0):
         return self.logits + temperature * _logit(noise)
 
-    def perturb_given(self, z, noise):  # noqa: D102
+    def perturb_given(self, z, noise):
         # Tucker et al. 2017, "REBAR", app. C, written with softplus.
         logit = _logit(noise)
         one = tf.nn.softplus(logit + tf.nn.softplus(self.logits))
         zero = -tf.nn.softplus(-logit + tf.nn.softplus(-self.logits))
         return tf.where(z > 0.5, one, zero)
 
-    def harden(self, perturbed):  # noqa: D102
+    def harden(self, perturbed):
         return tf.cast(perturbed > 0.0, tf.float32)
 
-    def soften(self, perturbed, temperature):  # noqa: D102
+    def soften(self, perturbed, temperature):
         return tf.sigmoid(perturbed / temperature)
 
-    def kl_by_unit(self, other):  # noqa: D102
+    def kl_by_unit(self, other):
         if not isinstance(other, BernoulliLatent):
             return None
         difference = tf.sigmoid(self.logits) * (self.logits - other.logits)
@@ -175,10 +175,10 @@ class CategoricalLatent(DiscreteLatent):
     def _mode(self):
         return self.harden(self.logits)
 
-    def perturb(self, noise, temperature=1.0):  # noqa: D102
+    def perturb(self, noise, temperature=1.0):
         return self.logits + temperature * random.gumbel(noise)
 
-    def perturb_given(self, z, noise):  # noqa: D102
+    def perturb_given(self, z, noise):
         # Tucker et al. 2017, app. C; the largest of the perturbed logits is a standard Gumbel.
         log_exponential = tf.math.log(-tf.math.log(noise))
         log_largest = tf.reduce_sum(z * log_exponential, axis=-1, keepdims=True)
@@ -187,14 +187,14 @@ class CategoricalLatent(DiscreteLatent):
         below = -(log_largest + tf.nn.softplus(ratio))
         return tf.where(z > 0.5, -log_largest, below)
 
-    def harden(self, perturbed):  # noqa: D102
+    def harden(self, perturbed):
         choice = tf.argmax(perturbed, axis=-1, output_type=tf.int32)
         return tf.one_hot(choice, self.logits.shape[-1])
 
-    def soften(self, perturbed, temperature):  # noqa: D102
+    def soften(self, perturbed, temperature):
         return tf.nn.softmax(perturbed / temperature)
 
-    def kl_by_unit(self, other):  # noqa: D102
+    def kl_by_unit(self, other):
         if not isinstance(other, CategoricalLatent):
             return None
         return tf.reduce_sum(self._mean() * (self.logits - other.logits), axis=-1)

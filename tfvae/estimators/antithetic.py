@@ -39,7 +39,7 @@ class DisARM(Estimator):
 
     latents = ("bernoulli",)
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         objective = bound.encoder_objective
         draw, drawn = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, 0, n))
         joint = infer(draw)

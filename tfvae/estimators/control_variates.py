@@ -66,7 +66,7 @@ class REBAR(Estimator):
         self.scale = positive("scale", scale)
         self.learning_rate = positive("learning_rate", learning_rate)
 
-    def prepare(self, model):  # noqa: D102
+    def prepare(self, model):
         if self.built:
             return
 
@@ -106,7 +106,7 @@ class REBAR(Estimator):
         """What c is made of, and what is trained to lower the squared norm of the gradient."""
         return [self._log_temperature, self._log_scale]
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         draw, drawn = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, 0, n))
         joint = infer(draw)
         terms = bound.terms(joint)
@@ -166,10 +166,10 @@ class REBAR(Estimator):
         eta = tf.exp(self._log_scale.value)
         return eta * of_each, eta * total
 
-    def update(self, statistics):  # noqa: D102
+    def update(self, statistics):
         self._optimizer.step(statistics)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         own = {"temperature": self.temperature, "scale": self.scale}
         return {**super().get_config(), **own, "learning_rate": self.learning_rate}
 
@@ -217,7 +217,7 @@ class RELAX(REBAR):
         super().__init__(temperature, scale, learning_rate, **kwargs)
         self.hidden = whole("hidden", hidden)
 
-    def prepare(self, model):  # noqa: D102
+    def prepare(self, model):
         if self.built:
             return
         self._networks = [
@@ -235,7 +235,7 @@ class RELAX(REBAR):
         super().prepare(model)
 
     @property
-    def control_variables(self):  # noqa: D102
+    def control_variables(self):
         return super().control_variables + [w for net in self._networks for w in net.weights]
 
     def _control(self, bound, infer, drawn, number, leaf, zeta, context):
@@ -255,5 +255,5 @@ class RELAX(REBAR):
         values = self._networks[number](tf.concat([flat_z, flat_x], axis=1))
         return tf.reshape(values, [num_samples, batch_size]) / tf.cast(num_samples, tf.float32)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "hidden": self.hidden}

@@ -38,7 +38,7 @@ class Enumeration(Estimator):
         self._states = [z[:, np.newaxis] for z in exact.states_by_layer(model)]  # [S, 1, *shape]
         super().prepare(model)
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         joint = infer(replay([tf.constant(z) for z in self._states]))
         terms = bound._replace(kl="monte_carlo").terms(joint)  # of every state, [S, B]
         log_q = joint.log_q()

@@ -36,7 +36,7 @@ class Pathwise(Estimator):
     needs_log_prob = False
     takes_penalty = True
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         if bound.encoder_objective is not bound.objective:
             return two_gradients(bound, infer, seed, total_derivative)
         joint = infer(reparameterized(bound.num_samples, seed))
@@ -63,7 +63,7 @@ class StickingTheLanding(Estimator):
     latents = ("continuous",)
     linear_only = True
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         return two_gradients(bound, infer, seed, path_derivative)
 
 
@@ -83,7 +83,7 @@ class DoublyReparameterized(Estimator):
     latents = ("continuous",)
     takes_betas = False
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         return two_gradients(bound, infer, seed, doubly_reparameterized)
 
 

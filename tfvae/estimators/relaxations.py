@@ -59,7 +59,7 @@ class GumbelSoftmax(Relaxation):
     def temperature(self, value):
         self._temperature.assign(positive("temperature", value))
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         draw_hard, drawn = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, n))
         hard = _estimate(bound, infer(draw_hard))
 
@@ -70,7 +70,7 @@ class GumbelSoftmax(Relaxation):
         soft = _estimate(bound, infer(draw_soft))
         return hard._replace(surrogate=tf.stop_gradient(hard.surrogate) + zero(soft.surrogate))
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}
 
 
@@ -87,7 +87,7 @@ class StraightThrough(Relaxation):
     stochastic neurons", sec. 4.
     """
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         draw_hard, _ = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, n))
 
         def draw(number, q):

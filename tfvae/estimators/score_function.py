@@ -57,7 +57,7 @@ class ScoreFunction(Estimator):
     Jordan 2012, "Variational Bayesian inference with stochastic search", eq. 3.
     """
 
-    def estimate(self, bound, infer, context, seed, training):  # noqa: D102
+    def estimate(self, bound, infer, context, seed, training):
         joint = infer(fixed_sampler(bound.num_samples, seed))
         terms = bound.terms(joint)
         log_w = bound.log_weights(terms)
@@ -169,20 +169,20 @@ class MovingAverage(ScoreFunction):
         super().__init__(**kwargs)
         self.decay = below_one("decay", decay)
 
-    def prepare(self, model):  # noqa: D102
+    def prepare(self, model):
         if not self.built:
             self._moments = _RunningMoments(self, self.decay)
             self.built = True
 
-    def centre(self, objective, log_weights, learning_signal, context):  # noqa: D102
+    def centre(self, objective, log_weights, learning_signal, context):
         scale = _scale(objective, log_weights)
         statistics = _moments_of(learning_signal / scale)
         return Centred(learning_signal - scale * self._moments.mean, statistics)
 
-    def update(self, statistics):  # noqa: D102
+    def update(self, statistics):
         self._moments.update(statistics)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "decay": self.decay}
 
 
@@ -212,7 +212,7 @@ class NVIL(ScoreFunction):
             raise InvalidArgument(f"`normalize` is {normalize!r}; expected True or False.")
         self.normalize = normalize
 
-    def prepare(self, model):  # noqa: D102
+    def prepare(self, model):
         if self.built:
             return
         self._moments = _RunningMoments(self, self.decay)
@@ -227,7 +227,7 @@ class NVIL(ScoreFunction):
         )
         self.built = True
 
-    def centre(self, objective, log_weights, learning_signal, context):  # noqa: D102
+    def centre(self, objective, log_weights, learning_signal, context):
         scale = _scale(objective, log_weights)
         baseline = tf.cast(self._network(context)[:, 0], tf.float32)
         raw = learning_signal / scale
@@ -240,10 +240,10 @@ class NVIL(ScoreFunction):
         own_loss = tf.reduce_mean((residual / deviation) ** 2, axis=0)
         return Centred(scale * tf.stop_gradient(residual), statistics, own_loss, 1.0 / deviation)
 
-    def update(self, statistics):  # noqa: D102
+    def update(self, statistics):
         self._moments.update(statistics)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         own = {"hidden": self.hidden, "decay": self.decay, "normalize": self.normalize}
         return {**super().get_config(), **own}
 
@@ -260,7 +260,7 @@ class VIMCO(ScoreFunction):
 
     min_samples = 2
 
-    def centre(self, objective, log_weights, learning_signal, context):  # noqa: D102
+    def centre(self, objective, log_weights, learning_signal, context):
         objective = objectives.for_encoder(objective)
         log_weights = tf.stop_gradient(log_weights)
         total = tf.reduce_sum(log_weights, axis=0)

@@ -197,11 +197,7 @@ def _start_usage(by_codebook, codebook_size):
 
 
 class Moments:
-    """The variance of all values of a stream of arrays.
-
-    Attributes:
-        variance: over all values so far; 0 before the first, and exactly so if all are equal.
-    """
+    """The variance of all values of a stream of arrays."""
 
     def __init__(self):
         self._shift, self._count, self._sum, self._squares = None, 0, 0.0, 0.0
@@ -217,7 +213,8 @@ class Moments:
         self._squares += float(np.square(shifted).sum())
 
     @property
-    def variance(self) -> float:  # noqa: D102
+    def variance(self) -> float:
+        """The variance of all values so far; 0 before the first, and exactly so if all are equal."""
         if not self._count:
             return 0.0
         return self._squares / self._count - (self._sum / self._count) ** 2

@@ -26,7 +26,7 @@ class CodeSignatures(Signatures):
     Codes are int32, from 0 to K − 1; the functions do not check that.
     """
 
-    def define(self):  # noqa: D102
+    def define(self):
         model, spec = self.model, tf.TensorSpec
         codes = spec((None, *model.code_shape), tf.int32, "codes")
         image = spec((None, *model.x_shape), tf.float32, "image")
@@ -64,14 +64,14 @@ class CodeSignatures(Signatures):
         """Return the decoder's output for codes."""
         return {"parameters": self.model.x_parameters(codes, self._given(condition, codes))}
 
-    def shapes(self):  # noqa: D102
+    def shapes(self):
         return {"num_classes": 0, **describe(self.model.condition)} | {
             "code_shape": list(self.model.code_shape),
             "code_grids": [list(grid) for grid in self.model.code_grids],
             "codebook_size": self.model.codebook_size,
         }
 
-    def example_inputs(self, x):  # noqa: D102
+    def example_inputs(self, x):
         model = self.model
         x = self._images(16, 1) if x is None else held_out(x)
         # Not the codes of x: a model may use few of its codes, and the file must hold them all.
@@ -89,7 +89,7 @@ class CodeSignatures(Signatures):
         }
         return self.with_conditions(inputs)
 
-    def calibration_inputs(self, x):  # noqa: D102
+    def calibration_inputs(self, x):
         model = self.model
         x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
         y = None if model.condition is None else model.condition.example(len(x))
@@ -103,7 +103,7 @@ class CodeSignatures(Signatures):
         """Return the names of the quantizers."""
         return tuple(quantizer.name for quantizer in self.model.codebooks)
 
-    def agreement(self, signature, inputs, expected, actual, tolerance):  # noqa: D102
+    def agreement(self, signature, inputs, expected, actual, tolerance):
         ours, theirs = expected["codes"], actual["codes"]
         rows = np.all(ours == theirs, axis=tuple(range(1, ours.ndim)))
         if rows.all():

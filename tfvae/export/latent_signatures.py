@@ -21,7 +21,7 @@ class LatentSignatures(Signatures):
     - `parameters(latents [B, *latent_shape])` → `parameters`: what `likelihood` makes p(x|z) of.
     """
 
-    def define(self):  # noqa: D102
+    def define(self):
         model, spec = self.model, tf.TensorSpec
         latents = spec((None, *model.latent_shape), tf.float32, "latents")
         image = spec((None, *model.x_shape), tf.float32, "image")
@@ -73,14 +73,14 @@ class LatentSignatures(Signatures):
         infer = self.model.inference(tf.constant(x), condition=self._given(None, len(x)))
         return self.model.join(infer(sampler(1, seed)).z)[0]
 
-    def shapes(self):  # noqa: D102
+    def shapes(self):
         return describe(self.model.condition) | {
             "latent_shape": list(self.model.latent_shape),
             "latent_kinds": list(self.model.latent_kinds),
             "layer_shapes": [list(shape) for shape in self.model.layer_shapes],
         }
 
-    def example_inputs(self, x):  # noqa: D102
+    def example_inputs(self, x):
         x = self._images(16, 1).numpy() if x is None else held_out(x)
         seed = make_seed(7)
         latents = self.posterior_draws(x, seed).numpy()
@@ -96,7 +96,7 @@ class LatentSignatures(Signatures):
         }
         return self.with_conditions(inputs)
 
-    def calibration_inputs(self, x):  # noqa: D102
+    def calibration_inputs(self, x):
         x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
         seed = make_seed(8)
         # What is decoded comes from an encoder, or from the prior.

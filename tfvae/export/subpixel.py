@@ -52,7 +52,7 @@ class SubpixelConv2D(keras.layers.Conv2DTranspose):
             "registered_name": keras.saving.get_registered_name(cls),
         }
 
-    def call(self, inputs):  # noqa: D102
+    def call(self, inputs):
         sizes = inputs.shape[1:3]
         if None in sizes:
             return super().call(inputs)

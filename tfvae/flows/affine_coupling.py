@@ -48,7 +48,7 @@ class AffineCoupling(Coupling):
         raw, t = tf.split(params, 2, axis=-1)
         return bounded(raw, self.max_log_scale), t
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "max_log_scale": self.max_log_scale}
 
 

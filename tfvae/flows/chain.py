@@ -31,7 +31,7 @@ class FlowChain(Flow):
         self.forward_is_parallel = all(flow.forward_is_parallel for flow in self.flows)
         self.inverse_is_parallel = all(flow.inverse_is_parallel for flow in self.flows)
 
-    def build(self, event_shape, context_size=0):  # noqa: D102
+    def build(self, event_shape, context_size=0):
         super().build(event_shape, context_size)
         for flow in self.flows:
             build_flow(flow, event_shape, context_size)
@@ -42,12 +42,12 @@ class FlowChain(Flow):
     def _inverse(self, z, context):
         return _through([flow._inverse for flow in reversed(self.flows)], z, context)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         flows = [keras.saving.serialize_keras_object(flow) for flow in self.flows]
         return {**super().get_config(), "flows": flows}
 
     @classmethod
-    def from_config(cls, config):  # noqa: D102
+    def from_config(cls, config):
         return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
 
 

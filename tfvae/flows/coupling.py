@@ -34,7 +34,7 @@ class Coupling(Flow):
         self.activation = activation
         self.conditioner = Conditioner(self.hidden, activation, dtype=self.dtype_policy)
 
-    def build(self, event_shape, context_size=0):  # noqa: D102
+    def build(self, event_shape, context_size=0):
         super().build(event_shape, context_size)
         self.num_kept = self.size // 2
         num_params = self.params_per_unit * (self.size - self.num_kept)
@@ -59,5 +59,5 @@ class Coupling(Flow):
     def _transform_back(self, z, params):
         raise NotImplementedError
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "hidden": self.hidden, "activation": self.activation}

@@ -43,7 +43,7 @@ class Linear(Flow):
         self.order, self.seed = checked_order(order), integer("seed", seed)
         self.max_log_scale = positive("max_log_scale", max_log_scale)
 
-    def build(self, event_shape, context_size=0):  # noqa: D102
+    def build(self, event_shape, context_size=0):
         super().build(event_shape, context_size)
         self.permutation = permutation(self.size, self.order, self.seed)
         square = (self.size, self.size)
@@ -76,7 +76,7 @@ class Linear(Flow):
         inverse = tf.gather(inverse, tf.constant(self.permutation, tf.int32), axis=0)
         return _times(z - self.bias, inverse), zero_log_det(z) - tf.reduce_sum(s)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         names = ("order", "seed", "max_log_scale")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 

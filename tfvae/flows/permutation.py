@@ -35,7 +35,7 @@ class Permutation(Flow):
         super().__init__(**kwargs)
         self.order, self.seed = checked_order(order), integer("seed", seed)
 
-    def build(self, event_shape, context_size=0):  # noqa: D102
+    def build(self, event_shape, context_size=0):
         super().build(event_shape, context_size)
         self.permutation = permutation(self.size, self.order, self.seed)
 
@@ -45,7 +45,7 @@ class Permutation(Flow):
     def _inverse(self, z, context):
         return _reordered(z, np.argsort(self.permutation)), zero_log_det(z)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "order": self.order, "seed": self.seed}
 
 

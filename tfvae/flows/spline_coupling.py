@@ -69,7 +69,7 @@ class SplineCoupling(Coupling):
         y, log_derivative = in_bin(safe, *_at(safe, side, lefts, sizes, _derivatives(raw[2])))
         return tf.where(inside, y, x), tf.where(inside, log_derivative, tf.zeros_like(x))
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "num_bins": self.num_bins, "bound": self.bound}
 
 

@@ -16,8 +16,8 @@ class Bernoulli(Likelihood):
     is_density = False
     unbounded: ClassVar = {"logits": (0, 1)}
 
-    def num_categories(self, channels):  # noqa: D102
+    def num_categories(self, channels):
         return np.full(channels, 2)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return BernoulliImage(params, batch_ndims)

@@ -24,13 +24,13 @@ class Beta(WithScale, Likelihood):
         self.unbounded = {"logits": (0, 1 / self.params_per_channel)}
 
     @property
-    def support(self):  # noqa: D102
+    def support(self):
         return interval(0.0, 1.0, is_open=True)._replace(
             remedy="Move values off the ends, as (x (N − 1) + 1/2) / N does for N examples, or use "
             "likelihood='continuous_bernoulli', which takes 0 and 1."
         )
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (logits,), precision = self.split(params)
         # Away from 0, where the density at the ends grows without bound.
         a, b = (1e-3 + tf.sigmoid(sign * logits) * precision for sign in (1.0, -1.0))

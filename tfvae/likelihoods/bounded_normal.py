@@ -31,10 +31,10 @@ class BoundedNormal(WithScale, Likelihood):
         self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
 
     @property
-    def support(self):  # noqa: D102
+    def support(self):
         return interval(*self._ends)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"low": self.low, "high": self.high} | super().get_config()
 
 

@@ -24,11 +24,11 @@ class Categorical(Likelihood):
         self.num_levels = check_levels(num_levels)
         self.params_per_channel = self.num_levels
 
-    def num_categories(self, channels):  # noqa: D102
+    def num_categories(self, channels):
         return np.full(channels, self.num_levels)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return CategoricalImage(params, batch_ndims, self.num_levels)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"num_levels": self.num_levels}

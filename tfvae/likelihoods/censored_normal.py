@@ -27,7 +27,7 @@ class CensoredNormal(BoundedNormal):
         scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
     """
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (loc,), scale = self.split(params)
         return independent(_Censored(loc, scale, *self._ends), batch_ndims)
 

@@ -59,11 +59,11 @@ class Columns(Likelihood):
         }
         return "value" if units == {"value"} else None
 
-    def num_categories(self, channels):  # noqa: D102
+    def num_categories(self, channels):
         pairs = zip(self.likelihoods, self.sizes, strict=True)
         return np.concatenate([likelihood.num_categories(size) for likelihood, size in pairs])
 
-    def placeholder(self, channels):  # noqa: D102
+    def placeholder(self, channels):
         pairs = zip(self.likelihoods, self.sizes, strict=True)
         return np.concatenate([likelihood.placeholder(size) for likelihood, size in pairs])
 
@@ -78,7 +78,7 @@ class Columns(Likelihood):
             start += size
         return found
 
-    def build(self, params_shape):  # noqa: D102
+    def build(self, params_shape):
         for likelihood, size in zip(self.likelihoods, self._params_sizes(), strict=True):
             if not likelihood.built:  # a loaded one is
                 likelihood.build((*params_shape[:-1], size))
@@ -88,7 +88,7 @@ class Columns(Likelihood):
         pairs = zip(self.likelihoods, self.sizes, strict=True)
         return [likelihood.params_size(size) for likelihood, size in pairs]
 
-    def draw_width(self, channels):  # noqa: D102
+    def draw_width(self, channels):
         pairs = zip(self.likelihoods, self.sizes, strict=True)
         return sum(likelihood.draw_width(size) for likelihood, size in pairs)
 
@@ -105,7 +105,7 @@ class Columns(Likelihood):
             )
         return sum(self._params_sizes())
 
-    def event_shape(self, params_shape):  # noqa: D102
+    def event_shape(self, params_shape):
         *sites, size = params_shape
         if size != sum(self._params_sizes()):
             raise InvalidArgument(
@@ -122,32 +122,32 @@ class Columns(Likelihood):
             likelihood.check(np.asarray(x)[..., start : start + size], f"{name}, {columns}")
             start += size
 
-    def takes(self, x):  # noqa: D102
+    def takes(self, x):
         parts = tf.split(x, self.sizes, axis=-1)
         taken = [p.takes(part) for p, part in zip(self.likelihoods, parts, strict=True)]
         return tf.reduce_all(tf.stack(taken))
 
-    def expected(self):  # noqa: D102
+    def expected(self):
         return " ".join(dict.fromkeys(likelihood.expected() for likelihood in self.likelihoods))
 
-    def off_levels(self, x):  # noqa: D102
+    def off_levels(self, x):
         ends = np.cumsum(self.sizes)[:-1]
         parts = np.split(np.asarray(x), ends, axis=-1)
         pairs = zip(self.likelihoods, parts, strict=True)
         return max(likelihood.off_levels(part) for likelihood, part in pairs)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         parts = tf.split(params, self._params_sizes(), axis=-1)
         pairs = zip(self.likelihoods, parts, strict=True)
         has_levels = [bool(likelihood.num_categories(1)[0]) for likelihood in self.likelihoods]
         return _Product([p(part, batch_ndims) for p, part in pairs], self.sizes, has_levels)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         pairs = zip(self.likelihoods, self.sizes, strict=True)
         return {"blocks": [[keras.saving.serialize_keras_object(p), size] for p, size in pairs]}
 
     @classmethod
-    def from_config(cls, config):  # noqa: D102
+    def from_config(cls, config):
         blocks = config["blocks"]
         return cls([(keras.saving.deserialize_keras_object(p), size) for p, size in blocks])
 

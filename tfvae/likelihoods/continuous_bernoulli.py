@@ -21,8 +21,8 @@ class ContinuousBernoulli(Likelihood):
     unbounded: ClassVar = {"logits": (0, 1)}
 
     @property
-    def support(self):  # noqa: D102
+    def support(self):
         return interval(0.0, 1.0)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return independent(tfd.ContinuousBernoulli(logits=params), batch_ndims)

@@ -50,10 +50,10 @@ class Counts(Likelihood):
         return "value" if self.size_factor is None else None
 
     @property
-    def support(self):  # noqa: D102
+    def support(self):
         return COUNTS
 
-    def draw_width(self, channels):  # noqa: D102
+    def draw_width(self, channels):
         return NUMBERS_OF_COUNT * channels
 
     def of_means(self, log_mean, batch_ndims: int, make) -> tfd.Distribution:
@@ -71,7 +71,7 @@ class Counts(Likelihood):
         log_shares = log_mean - tf.reduce_logsumexp(log_mean, axis=axes, keepdims=True)
         return _OfTotal(log_shares, batch_ndims, make, self.target_sum)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"size_factor": self.size_factor, "target_sum": self.target_sum}
 
 

@@ -22,7 +22,7 @@ class LogNormal(WithScale, Likelihood):
         self.unbounded = {"location": (0, 1 / self.params_per_channel)}
 
     @property
-    def support(self):  # noqa: D102
+    def support(self):
         return Support(
             0.0,
             math.inf,
@@ -31,6 +31,6 @@ class LogNormal(WithScale, Likelihood):
             remedy="Shift the data, or use likelihood='normal'.",
         )
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (loc,), scale = self.split(params)
         return independent(tfd.LogNormal(loc, scale), batch_ndims)

@@ -35,14 +35,14 @@ class DiscretizedLogisticMixture(Likelihood):
         self.num_components = whole("num_components", num_components)
         self.num_levels = check_levels(num_levels)
 
-    def params_size(self, channels):  # noqa: D102
+    def params_size(self, channels):
         return self.num_components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         *_, channels = self.event_shape(params.shape[batch_ndims:])
         return LogisticMixtureImage(
             params, batch_ndims, channels, self.num_components, self.num_levels
         )
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"num_components": self.num_components, "num_levels": self.num_levels}

@@ -73,19 +73,19 @@ class SelfMasking(Missingness):
         super().__init__(**kwargs)
         self.sign = choice("sign", sign, SIGNS)
 
-    def build(self, x_shape):  # noqa: D102
+    def build(self, x_shape):
         options = {"shape": x_shape, "initializer": "zeros", "autocast": False}
         self.raw_slope = self.add_weight(name="raw_slope", **options)
         self.bias = self.add_weight(name="bias", **options)
         super().build(x_shape)
 
-    def logits(self, x):  # noqa: D102
+    def logits(self, x):
         slope = tf.convert_to_tensor(self.raw_slope)
         if self.sign != "any":
             slope = tf.nn.softplus(slope) * (1.0 if self.sign == "high" else -1.0)
         return slope * x + self.bias
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"sign": self.sign}
 
 
@@ -96,7 +96,7 @@ class LinearMasking(Missingness):
     Source: as `SelfMasking`, sec. 3.1.
     """
 
-    def build(self, x_shape):  # noqa: D102
+    def build(self, x_shape):
         size = 1
         for length in x_shape:
             size *= length
@@ -105,7 +105,7 @@ class LinearMasking(Missingness):
         self.bias = self.add_weight(shape=(size,), name="bias", **options)
         super().build(x_shape)
 
-    def logits(self, x):  # noqa: D102
+    def logits(self, x):
         size = self.kernel.shape[0]
         shape = tf.shape(x)
         flat = tf.reshape(x, [-1, size])

@@ -37,11 +37,11 @@ class NegativeBinomial(WithScale, Counts):
         end = self.params_per_value / self.params_per_channel
         self.unbounded = {self.unbounded_parameters: (0, end)}
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (log_mean,), r = self.split(params)
         return self.of_means(log_mean, batch_ndims, lambda value: counts_about(value, r))
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return WithScale.get_config(self) | Counts.get_config(self)
 
 

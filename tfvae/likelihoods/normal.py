@@ -20,6 +20,6 @@ class Normal(WithScale, Likelihood):
         super().__init__(scale, **kwargs)
         self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (loc,), scale = self.split(params)
         return independent(NormalLatent(loc, scale, batch_ndims), batch_ndims)

@@ -59,22 +59,22 @@ class Observed(Likelihood):
                 "over several channels a model of its own, or put Observed around all columns."
             )
 
-    def complete(self):  # noqa: D102
+    def complete(self):
         return self.likelihood
 
     @property
-    def num_levels(self):  # noqa: D102
+    def num_levels(self):
         return self.likelihood.num_levels
 
     @property
-    def is_density(self):  # noqa: D102
+    def is_density(self):
         return self.likelihood.is_density
 
     @property
-    def draws_values(self):  # noqa: D102
+    def draws_values(self):
         return self.likelihood.draws_values
 
-    def draw_width(self, channels):  # noqa: D102
+    def draw_width(self, channels):
         return self.likelihood.draw_width(channels)
 
     @property
@@ -83,7 +83,7 @@ class Observed(Likelihood):
         return self.likelihood.unbounded
 
     @property
-    def support(self):  # noqa: D102
+    def support(self):
         return self.likelihood.support
 
     @property
@@ -91,7 +91,7 @@ class Observed(Likelihood):
         """None: its values may be missing already."""
         return None
 
-    def build(self, params_shape):  # noqa: D102
+    def build(self, params_shape):
         if not self.likelihood.built:  # a loaded one is
             self.likelihood.build(params_shape)
         if self.missingness is not None:
@@ -106,10 +106,10 @@ class Observed(Likelihood):
                 self.missingness.build(self.event_shape(params_shape))
         super().build(params_shape)
 
-    def params_size(self, channels):  # noqa: D102
+    def params_size(self, channels):
         return self.likelihood.params_size(channels)
 
-    def event_shape(self, params_shape):  # noqa: D102
+    def event_shape(self, params_shape):
         return self.likelihood.event_shape(params_shape)
 
     def check(self, x, name="x"):
@@ -134,7 +134,7 @@ class Observed(Likelihood):
         usual = np.where(np.isnan(smallest), self.placeholder(x.shape[-1]), smallest)
         self.likelihood.check(np.where(missing, usual, x), name)
 
-    def takes(self, x):  # noqa: D102
+    def takes(self, x):
         missing = tf.math.is_nan(x)
         some = tf.reduce_any(~missing, axis=list(range(1, len(x.shape))))
         fits = tf.reduce_all(some) & ~tf.reduce_any(self._apart(missing))
@@ -146,13 +146,13 @@ class Observed(Likelihood):
             return tf.zeros(tf.shape(missing)[:1], tf.bool)
         return tf.reduce_any(missing, axis=-1) & ~tf.reduce_all(missing, axis=-1)
 
-    def expected(self):  # noqa: D102
+    def expected(self):
         return f"{self.likelihood.expected()} NaN is a missing value; every row needs another one."
 
-    def off_levels(self, x):  # noqa: D102
+    def off_levels(self, x):
         return self.likelihood.off_levels(self.filled(tf.constant(x, tf.float32)).numpy())
 
-    def placeholder(self, channels):  # noqa: D102
+    def placeholder(self, channels):
         return self.likelihood.placeholder(channels)
 
     def filled(self, x):
@@ -179,10 +179,10 @@ class Observed(Likelihood):
         completed = tf.where(missing, drawn, x)
         return p_x.log_prob(x) + self.missingness.log_prob(missing, completed), completed
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return _Observed(self.likelihood.distribution(params, batch_ndims), self.filled)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         parts = {"likelihood": self.likelihood, "missingness": self.missingness}
         return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
 

@@ -31,7 +31,7 @@ class Ordinal(Likelihood):
         super().__init__(**kwargs)
         self.num_levels = check_levels(num_levels)
 
-    def build(self, params_shape):  # noqa: D102
+    def build(self, params_shape):
         shape = (params_shape[-1], self.num_levels - 1)
         self.raw_thresholds = self.add_weight(
             shape=shape, initializer="zeros", name="raw_thresholds", autocast=False
@@ -46,13 +46,13 @@ class Ordinal(Likelihood):
         steps = (start[1:] - start[:-1]) * tf.exp(raw[:, 1:])
         return tf.cumsum(tf.concat([start[0] + raw[:, :1], steps], -1), axis=-1)
 
-    def num_categories(self, channels):  # noqa: D102
+    def num_categories(self, channels):
         return np.full(channels, self.num_levels)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return _Ordinal(params, batch_ndims, self.thresholds())
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"num_levels": self.num_levels}
 
 

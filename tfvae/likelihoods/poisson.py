@@ -18,5 +18,5 @@ class Poisson(Counts):
 
     unbounded: ClassVar = {"log-means": (0, 1)}
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return self.of_means(params, batch_ndims, lambda log_mean: tfd.Poisson(log_rate=log_mean))

@@ -21,11 +21,11 @@ class StudentT(WithScale, Likelihood):
         self.df = positive("df", df)
         self.unbounded = {"raw scale": (1 / 2, 1)} if scale == "learned" else {}
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (loc,), scale = self.split(params)
         return independent(_StudentT(self.df, loc, scale), batch_ndims)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"df": self.df} | super().get_config()
 
 

@@ -21,7 +21,7 @@ class TruncatedNormal(BoundedNormal):
         scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
     """
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (loc,), scale = self.split(params)
         return independent(
             _TruncatedNormal(loc, scale + tf.zeros_like(loc), *self._ends), batch_ndims

@@ -24,14 +24,14 @@ class VonMises(Likelihood):
     unbounded: ClassVar = {"components": (0, 1)}
 
     @property
-    def support(self):  # noqa: D102
+    def support(self):
         return interval(-3.1415927410125732, 3.1415927410125732)._replace(
             noun="angles in radians, in [−π, π]",
             remedy="Convert degrees by np.deg2rad, and bring angles to the range by "
             "(x + π) % 2π − π.",
         )
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         a, b = tf.split(params, 2, axis=-1)
         return independent(_Natural(a, b), batch_ndims)
 

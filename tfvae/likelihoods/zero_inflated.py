@@ -29,7 +29,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     params_per_value = 2
     unbounded_parameters = "log-means and logits"
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (log_mean, logit), r = self.split(params)
         return self.of_means(
             log_mean, batch_ndims, lambda value: _ZeroInflated(counts_about(value, r), logit)

@@ -215,7 +215,7 @@ class CodeModel(GenerativeModel):
         return [*super().metrics, self._usage]
 
     @property
-    def epoch_metrics(self):  # noqa: D102
+    def epoch_metrics(self):
         return [*super().epoch_metrics, self._usage]
 
     @property

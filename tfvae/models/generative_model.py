@@ -220,12 +220,12 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     def _lock_state(self):
         """Stay open: our constructor builds, and that of a subclass may go on to make layers."""
 
-    def check_batch(self, x, y, name):  # noqa: D102
+    def check_batch(self, x, y, name):
         self.check_data(x, name)
         if self.trains_on_condition:
             self.condition.check(y, len(x), name, one_for_all=False)
 
-    def takes(self, x, y):  # noqa: D102
+    def takes(self, x, y):
         if tuple(x.shape[1:]) != self.x_shape:
             raise InvalidData(_other_shape("A batch", x.shape, self.x_shape))
         taken = self.likelihood.takes(tf.cast(x, tf.float32))
@@ -233,7 +233,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
             return taken
         return taken & self.condition.takes(self.condition.check(y, None, "x", one_for_all=False))
 
-    def refusal(self):  # noqa: D102
+    def refusal(self):
         values = f"values that the likelihood gives no meaning to: {self.likelihood.expected()}"
         if self.likelihood.complete() is self.likelihood:
             values += f" For missing values, NaN, {MISSING}."

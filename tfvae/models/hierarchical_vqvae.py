@@ -88,7 +88,7 @@ class HierarchicalVQVAE(CodeModel):
         """The grids that the codes of an example are made of, the coarsest first."""
         return self.grids[::-1]
 
-    def connect(self):  # noqa: D102
+    def connect(self):
         features = [self.x_shape]
         for number, encoder in enumerate(self.encoders, start=1):
             features.append(self._built(encoder, features[-1], f"encoder {number}"))
@@ -132,7 +132,7 @@ class HierarchicalVQVAE(CodeModel):
             "sample": any(decodes),
         }
 
-    def quantized(self, x, training=False, condition=None):  # noqa: D102
+    def quantized(self, x, training=False, condition=None):
         features = self._features(x, training, condition)
         results, above = [], None
         for level in reversed(range(len(features))):
@@ -146,7 +146,7 @@ class HierarchicalVQVAE(CodeModel):
         )
         return Quantized(joined, codes, losses)
 
-    def lookup(self, codes, condition=None):  # noqa: D102
+    def lookup(self, codes, condition=None):
         above = None
         for level, part in reversed(list(enumerate(self.by_codebook(codes)))):
             grid = tf.reshape(part, [-1, *self.grids[level]])
@@ -154,11 +154,11 @@ class HierarchicalVQVAE(CodeModel):
             above = self._next(level, joined, condition) if level else None
         return joined
 
-    def by_codebook(self, codes):  # noqa: D102
+    def by_codebook(self, codes):
         sizes = [math.prod(grid) for grid in self.grids]
         return tf.split(codes, sizes[::-1], axis=1)[::-1]
 
-    def vectors_to_start(self, index, x, condition=None):  # noqa: D102
+    def vectors_to_start(self, index, x, condition=None):
         features = self._features(x, False, condition)
         above = None
         for level in reversed(range(index + 1, len(features))):

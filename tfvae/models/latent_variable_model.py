@@ -174,12 +174,12 @@ class LatentVariableModel(GenerativeModel):
             self._ready()
         super().compile(optimizer, **kwargs)
 
-    def compile_arguments(self):  # noqa: D102
+    def compile_arguments(self):
         names = ("num_samples", "kl_warmup_steps", "kl")
         parts = {"objective": self.objective, "estimator": self.estimator}
         return parts | {name: getattr(self, name) for name in (*names, "beta", "free_bits")}
 
-    def assigned_settings(self):  # noqa: D102
+    def assigned_settings(self):
         return Scheduled.variables(self)
 
     def variables_of_training(self):

@@ -103,7 +103,7 @@ class VAE(LatentVariableModel):
         """What p(x, z) is made of."""
         return (self.decoder, self.prior, self.likelihood)
 
-    def parts_given_condition(self):  # noqa: D102
+    def parts_given_condition(self):
         decodes = networks.takes_condition(self.decoder)
         return {
             "encode": networks.takes_condition(self.encoder),

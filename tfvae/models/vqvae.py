@@ -83,7 +83,7 @@ class VQVAE(CodeModel):
         """The quantizer."""
         return self.codebooks[0]
 
-    def connect(self):  # noqa: D102
+    def connect(self):
         inputs = networks.beside_condition(self.encoder, self.x_shape, self._condition)
         shape = networks.connect_inputs(self.encoder, inputs, "encoder")
         if self._takes_any_size:
@@ -93,20 +93,20 @@ class VQVAE(CodeModel):
         count = math.prod(self.quantizer.codes_per_vector)
         return shape, code_shape, [math.prod(code_shape) // count] * count
 
-    def parts_given_condition(self):  # noqa: D102
+    def parts_given_condition(self):
         encodes, decodes = map(networks.takes_condition, (self.encoder, self.decoder))
         return {"encode": encodes, "decode": decodes, "sample": decodes}
 
-    def quantized(self, x, training=False, condition=None):  # noqa: D102
+    def quantized(self, x, training=False, condition=None):
         return self.quantizer(self._vectors(x, training, condition), training=training)
 
-    def lookup(self, codes, condition=None):  # noqa: D102
+    def lookup(self, codes, condition=None):
         return self.quantizer.lookup(codes)
 
-    def by_codebook(self, codes):  # noqa: D102
+    def by_codebook(self, codes):
         return tf.unstack(codes, axis=-1) if self.quantizer.codes_per_vector else [codes]
 
-    def vectors_to_start(self, index, x, condition=None):  # noqa: D102
+    def vectors_to_start(self, index, x, condition=None):
         return self._vectors(x, False, condition)
 
     def _vectors(self, x, training, condition):

@@ -66,7 +66,7 @@ class MIWAE(Objective):
     def __init__(self, num_bounds: int = 5):
         self.num_bounds = whole("num_bounds", num_bounds)
 
-    def __call__(self, log_weights):  # noqa: D102
+    def __call__(self, log_weights):
         shape = tf.shape(log_weights)
         groups = tf.reshape(log_weights, [-1, self.num_bounds * shape[1]])
         return tf.reduce_mean(tf.reshape(iwae(groups), [self.num_bounds, shape[1]]), axis=0)
@@ -79,7 +79,7 @@ class MIWAE(Objective):
                 f"num_samples={num_samples}; expected a multiple of {self.num_bounds}."
             )
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"num_bounds": self.num_bounds}
 
 
@@ -99,7 +99,7 @@ class PIWAE(MIWAE):
         super().__init__(num_bounds)
         self.for_encoder = MIWAE(num_bounds)
 
-    def __call__(self, log_weights):  # noqa: D102
+    def __call__(self, log_weights):
         return iwae(log_weights)
 
 
@@ -121,11 +121,11 @@ class CIWAE(Objective):
             )
         self.elbo_weight = elbo_weight
 
-    def __call__(self, log_weights):  # noqa: D102
+    def __call__(self, log_weights):
         weight = self.elbo_weight
         return weight * elbo(log_weights) + (1.0 - weight) * iwae(log_weights)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"elbo_weight": self.elbo_weight}
 
 
@@ -150,7 +150,7 @@ class Renyi(Objective):
             )
         self.alpha = alpha
 
-    def __call__(self, log_weights):  # noqa: D102
+    def __call__(self, log_weights):
         # Around the mean, with log1p and expm1 where the exponents are small: near α = 1 the plain
         # formula would divide rounding errors by 1 − α.
         power = 1.0 - self.alpha
@@ -162,5 +162,5 @@ class Renyi(Objective):
         is_small = tf.reduce_max(tf.abs(exponents), axis=0) < 1.0
         return centre + tf.where(is_small, small, iwae(exponents)) / power
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"alpha": self.alpha}

@@ -55,7 +55,7 @@ class InfoVAE(Objective):
         self.weight = positive("weight", weight)
         self.kernel = choice("kernel", kernel, KERNELS)
 
-    def __call__(self, log_weights):  # noqa: D102
+    def __call__(self, log_weights):
         return elbo(log_weights)
 
     def penalty(self, layer: StochasticLayer, seed: tf.Tensor) -> tf.Tensor:
@@ -68,7 +68,7 @@ class InfoVAE(Objective):
             prior_z = replicas.own(layer.p.sample([num_samples, whole], seed=seed), size, axis=1)
         return self.weight * squared_discrepancy(layer.z, prior_z, KERNELS[self.kernel])
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"weight": self.weight, "kernel": self.kernel}
 
 

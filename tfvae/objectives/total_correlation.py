@@ -36,14 +36,14 @@ class BetaTCVAE(Objective):
     def __init__(self, tc_weight: float = 6.0):
         self.tc_weight = positive("tc_weight", tc_weight)
 
-    def __call__(self, log_weights):  # noqa: D102
+    def __call__(self, log_weights):
         return elbo(log_weights)
 
     def penalty(self, layer: StochasticLayer, seed: tf.Tensor) -> tf.Tensor:
         """Return (β − 1) (log q(z_i) − Σ_d log q(z_id)) of each example i, `[B]`."""
         return (self.tc_weight - 1.0) * total_correlation(layer.q, layer.z)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"tc_weight": self.tc_weight}
 
 

@@ -13,5 +13,5 @@ class IndependentBernoulli(Posterior):
     kind = "bernoulli"
     unbounded: ClassVar = {"logits": (0, 1)}
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return BernoulliLatent(params, batch_ndims)

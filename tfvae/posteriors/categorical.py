@@ -16,5 +16,5 @@ class IndependentCategorical(Posterior):
     kind = "categorical"
     unbounded: ClassVar = {"logits": (0, 1)}
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         return CategoricalLatent(params, batch_ndims)

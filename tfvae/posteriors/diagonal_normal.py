@@ -28,10 +28,10 @@ class DiagonalNormal(Posterior):
         super().__init__(**kwargs)
         self.scale = choice("scale", scale, SCALES)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         loc, raw = tf.split(params, 2, axis=-1)
         scale = softplus_scale(raw) if self.scale == "softplus" else tf.exp(0.5 * raw)
         return independent(NormalLatent(loc, scale, batch_ndims), batch_ndims)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"scale": self.scale}

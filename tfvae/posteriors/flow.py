@@ -59,10 +59,10 @@ class FlowPosterior(Posterior):
         """Whether the density of any z is one pass through the flow."""
         return self.flow.inverse_is_parallel
 
-    def params_size(self, channels):  # noqa: D102
+    def params_size(self, channels):
         return 2 * channels + self.context_size
 
-    def build(self, params_shape):  # noqa: D102
+    def build(self, params_shape):
         if len(params_shape) != 1:
             raise InvalidArgument(
                 f"{type(self).__name__} moves vectors, but the encoder's output has shape "
@@ -72,13 +72,13 @@ class FlowPosterior(Posterior):
         flows.build_flow(self.flow, self.event_shape(params_shape), self.context_size)
         super().build(params_shape)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         size = (params.shape[-1] - self.context_size) // 2
         loc, raw, context = tf.split(params, [size, size, self.context_size], -1)
         base = independent(NormalLatent(loc, softplus_scale(raw), batch_ndims), batch_ndims)
         return FlowDistribution(base, self.flow, context if self.context_size else None)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {"flow": self._given, **self._settings, "context_size": self.context_size}
 
 
@@ -107,6 +107,6 @@ class InverseAutoregressivePosterior(FlowPosterior):
     ):
         super().__init__("inverse_autoregressive", num_layers, hidden, context_size, **kwargs)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         config = super().get_config()
         return {name: config[name] for name in ("num_layers", "hidden", "context_size")}

@@ -21,10 +21,10 @@ class FullNormal(Posterior):
     Source: Kingma and Welling 2019, "An introduction to variational autoencoders", sec. 2.5.1.
     """
 
-    def params_size(self, channels):  # noqa: D102
+    def params_size(self, channels):
         return 2 * channels + channels * (channels - 1) // 2
 
-    def build(self, params_shape):  # noqa: D102
+    def build(self, params_shape):
         if len(params_shape) != 1:
             raise InvalidArgument(
                 "FullNormal is over one vector, but the encoder's output has shape "
@@ -33,7 +33,7 @@ class FullNormal(Posterior):
             )
         super().build(params_shape)
 
-    def distribution(self, params, batch_ndims):  # noqa: D102
+    def distribution(self, params, batch_ndims):
         (size,) = self.event_shape(params.shape[-1:])
         below = params.shape[-1] - 2 * size
         loc, raw, rest = tf.split(params, [size, size, below], -1)

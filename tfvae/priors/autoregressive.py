@@ -29,6 +29,6 @@ class AutoregressivePrior(FlowPrior):
     ):
         super().__init__("masked_autoregressive", num_layers, hidden, None, flow_options, **kwargs)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         config = super().get_config()
         return {name: value for name, value in config.items() if name != "flow"}

@@ -15,11 +15,11 @@ class BernoulliPrior(Prior):
 
     kind = "bernoulli"
 
-    def build(self, latent_shape):  # noqa: D102
+    def build(self, latent_shape):
         super().build(latent_shape)
         self.logits = self.add_weight(
             shape=self.latent_shape, initializer="zeros", name="logits", dtype="float32"
         )
 
-    def distribution(self):  # noqa: D102
+    def distribution(self):
         return BernoulliLatent(tf.convert_to_tensor(self.logits), batch_ndims=0)

@@ -74,5 +74,5 @@ class ConditionalNormal(Prior):
         normal = NormalLatent(loc, scale, len(condition.shape) - 1)
         return tfd.Independent(normal, len(self.latent_shape))
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "hidden": list(self.hidden)}

@@ -88,10 +88,10 @@ class FlowPrior(Prior):
         base = tfd.Independent(tfd.Normal(zeros, tf.ones_like(zeros)), len(self.latent_shape))
         return FlowDistribution(base, self.flow, context)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         config = self._config or {"flow": keras.saving.serialize_keras_object(self.flow)}
         return {**super().get_config(), **config}
 
     @classmethod
-    def from_config(cls, config):  # noqa: D102
+    def from_config(cls, config):
         return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})

@@ -42,7 +42,7 @@ class MixturePrior(Prior):
         self.max_scale = positive("max_scale", max_scale)
         self.seed = integer("seed", seed)
 
-    def build(self, latent_shape):  # noqa: D102
+    def build(self, latent_shape):
         super().build(latent_shape)
         shape = (self.num_components, *self.latent_shape)
         start = keras.initializers.RandomNormal(stddev=self.spread, seed=self.seed)
@@ -55,13 +55,13 @@ class MixturePrior(Prior):
             shape=shape, initializer=start, name=name, dtype="float32", autocast=False
         )
 
-    def distribution(self):  # noqa: D102
+    def distribution(self):
         bound = math.log(self.max_scale)
         log_scale = bound * tf.tanh(tf.convert_to_tensor(self.raw_scale) / bound)
         return NormalMixture(
             tf.convert_to_tensor(self.logits), tf.convert_to_tensor(self.loc), log_scale
         )
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         names = ("num_components", "spread", "max_scale", "seed")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -10,7 +10,7 @@ from tfvae.priors.prior import REGISTRY, Prior
 class StandardNormal(Prior):
     """p(z) = N(z; 0, I). Temperature scales the standard deviation of what is sampled."""
 
-    def distribution(self):  # noqa: D102
+    def distribution(self):
         return tfd.Independent(
             tfd.Normal(tf.zeros(self.latent_shape), tf.ones(self.latent_shape)),
             len(self.latent_shape),

@@ -53,7 +53,7 @@ class VampPrior(Prior):
             )
         self.x_shape = tuple(x_shape)
 
-    def build(self, latent_shape):  # noqa: D102
+    def build(self, latent_shape):
         middle = 0.0 if self.bounds is None else sum(self.bounds) / 2
         self.pseudo_inputs = self.add_weight(
             shape=(self.num_components, *self.x_shape),
@@ -75,14 +75,14 @@ class VampPrior(Prior):
         self.build(tuple(config["latent_shape"]))
 
     @property
-    def num_examples_to_start(self):  # noqa: D102
+    def num_examples_to_start(self):
         return self.num_components
 
     def start(self, x):
         """Start the pseudo-inputs at examples, over again where there are fewer."""
         self.pseudo_inputs.assign(np.resize(x, (self.num_components, *self.x_shape)))
 
-    def given(self, posterior_of=None, training=False, condition=None):  # noqa: D102
+    def given(self, posterior_of=None, training=False, condition=None):
         return AggregatedPosterior(tf.convert_to_tensor(self.pseudo_inputs), posterior_of)
 
     def distribution(self):
@@ -96,7 +96,7 @@ class VampPrior(Prior):
             "model.p_z() or model.draw(...)."
         )
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {
             **super().get_config(),
             "num_components": self.num_components,

@@ -103,7 +103,7 @@ class Codebook(Quantizer):
         self.table.assign(_centres(vectors, self.num_embeddings, self.seed))
         self.started.assign(1)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         initializer = self.initializer
         if not isinstance(initializer, str):
             initializer = keras.initializers.serialize(initializer)

@@ -45,13 +45,13 @@ class Composite(Quantizer):
         """Whether a copy waits for `initialize`."""
         return any(part.needs_data for part in self.parts)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         # The first copy stands for all: its name and seed are replaced again.
         quantizer = keras.saving.serialize_keras_object(self.parts[0])
         return {**super().get_config(), "quantizer": quantizer}
 
     @classmethod
-    def from_config(cls, config):  # noqa: D102
+    def from_config(cls, config):
         quantizer = keras.saving.deserialize_keras_object(config["quantizer"])
         return super().from_config({**config, "quantizer": quantizer})
 

@@ -99,5 +99,5 @@ class EMAVectorQuantizer(NearestCode):
         total = tf.reduce_sum(counts)
         return (counts + self.epsilon) / (total + self.num_embeddings * self.epsilon) * total
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "decay": self.decay, "epsilon": self.epsilon}

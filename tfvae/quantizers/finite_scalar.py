@@ -42,7 +42,7 @@ class FiniteScalarQuantizer(Quantizer):
         super().__init__(len(levels), math.prod(levels), **kwargs)
         self.levels = levels
 
-    def quantize_flat(self, vectors, training):  # noqa: D102
+    def quantize_flat(self, vectors, training):
         bounded = tf.tanh(vectors)
         digits = tf.cast(tf.round((bounded + 1.0) * (0.5 * self._intervals())), tf.int32)
         values = gradients.straight_through(bounded, self._values(digits))
@@ -60,7 +60,7 @@ class FiniteScalarQuantizer(Quantizer):
     def _intervals(self):
         return np.asarray(self.levels, np.float32) - 1.0
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "levels": list(self.levels)}
 
 

@@ -66,7 +66,7 @@ class GumbelSoftmaxQuantizer(Codebook):
         self.temperature = positive("temperature", temperature)
         self.kl_weight = not_negative("kl_weight", kl_weight)
 
-    def quantize_flat(self, vectors, training):  # noqa: D102
+    def quantize_flat(self, vectors, training):
         vectors = self.project(vectors)
         table = self.codebook()
         log_q = tf.nn.log_softmax(_negative_distances(vectors, table))
@@ -80,7 +80,7 @@ class GumbelSoftmaxQuantizer(Codebook):
         relaxed = tf.matmul(tf.nn.softmax(perturbed / self.temperature), table)
         return Quantized(gradients.straight_through(relaxed, tf.gather(table, codes)), codes, loss)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {
             **super().get_config(),
             "temperature": self.temperature,

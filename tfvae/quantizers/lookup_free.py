@@ -68,7 +68,7 @@ class LookupFreeQuantizer(Quantizer):
         self.diversity_gamma = not_negative("diversity_gamma", diversity_gamma)
         self.inverse_temperature = positive("inverse_temperature", inverse_temperature)
 
-    def quantize_flat(self, vectors, training):  # noqa: D102
+    def quantize_flat(self, vectors, training):
         bits = tf.cast(vectors > 0, tf.int32)
         values = _signs(bits)
         loss = self.commitment_cost * squared_distance(vectors, values)
@@ -95,7 +95,7 @@ class LookupFreeQuantizer(Quantizer):
     def _bases(self):
         return [2] * self.embedding_dim
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         own = {
             "embedding_dim": self.embedding_dim,
             "commitment_cost": self.commitment_cost,

@@ -73,7 +73,7 @@ class NearestCode(Codebook):
         """Whether a moving average of the counts is kept."""
         return self.threshold_ema_dead_code > 0
 
-    def quantize_flat(self, vectors, training):  # noqa: D102
+    def quantize_flat(self, vectors, training):
         vectors = self.project(vectors)
         table = self.codebook()
         codes = nearest(vectors, table)
@@ -108,7 +108,7 @@ class NearestCode(Codebook):
                 variable = getattr(self, name)
                 variable.assign(tf.where(active, value, variable))
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         own = {
             "commitment_cost": self.commitment_cost,
             "threshold_ema_dead_code": self.threshold_ema_dead_code,

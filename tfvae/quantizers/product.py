@@ -42,7 +42,7 @@ class ProductQuantizer(Composite):
         self.num_heads = len(self.parts)
         self.embedding_dim = self.num_heads * self.parts[0].embedding_dim
 
-    def quantize_flat(self, vectors, training):  # noqa: D102
+    def quantize_flat(self, vectors, training):
         pieces = tf.split(vectors, self.num_heads, axis=-1)
         heads = [
             part.quantize_flat(piece, training)
@@ -76,5 +76,5 @@ class ProductQuantizer(Composite):
         for part, piece in zip(self.parts, pieces, strict=True):
             part.initialize(piece)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads}

@@ -145,7 +145,7 @@ class Quantizer(keras.layers.Layer):
                 "not codes."
             )
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         # Subclasses add their own arguments: not all of them take D and K.
         seed = {} if self.seed is None else {"seed": self.seed}
         return {**super().get_config(), **seed}

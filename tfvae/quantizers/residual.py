@@ -65,7 +65,7 @@ class ResidualQuantizer(Composite):
                 "is always kept. Use dropout=0 or more levels."
             )
 
-    def quantize_flat(self, vectors, training):  # noqa: D102
+    def quantize_flat(self, vectors, training):
         remainder, levels = vectors, []
         for part, keep in zip(self.parts, self._kept(training), strict=True):
             level = part.quantize_flat(remainder, training)
@@ -116,7 +116,7 @@ class ResidualQuantizer(Composite):
             depth = tf.where(drops < self.dropout, fewer, self.num_quantizers)
         return tf.unstack(tf.range(self.num_quantizers) < depth)
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         own = {"num_quantizers": self.num_quantizers, "dropout": self.dropout}
         return {**super().get_config(), **own}
 

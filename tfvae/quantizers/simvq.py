@@ -67,7 +67,7 @@ class SimVQ(VectorQuantizer):
         self.ensure_built()
         return self.project(tf.matmul(self.table, self.map))
 
-    def get_config(self):  # noqa: D102
+    def get_config(self):
         config = super().get_config()
         # A row of C W cannot be set alone.
         del config["threshold_ema_dead_code"]
