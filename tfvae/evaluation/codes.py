@@ -214,7 +214,7 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """The variance of all values so far; 0 before the first, and exactly so if all are equal."""
+        """The variance so far; 0 before the first value, and exactly so if all are equal."""
         if not self._count:
             return 0.0
         return self._squares / self._count - (self._sum / self._count) ** 2
