@@ -60,7 +60,8 @@ def mixture(train, validation, test):
 
 def factor_analysis(train, validation, test):
     """Factor analysis, the number of factors by the validation rows."""
-    found = [FactorAnalysis(count).fit(train) for count in range(1, 10)]
+    counts = [n for n in (*range(1, 10), 12, 16, 24, 32, 40) if n < train.shape[1]]
+    found = [FactorAnalysis(count).fit(train) for count in counts]
     best = max(found, key=lambda model: model.score(validation))
     return best.score(test), str(best.n_components)
 
@@ -211,6 +212,12 @@ TASKS = {
             "VAE, Poisson (counts-digits)": {},
         },
         "log P of the 64 counts of a test digit, nats",
+    ),
+    "series": Task(
+        "series-vowels",
+        OF_NUMBERS,
+        {"VAE (series-vowels)": {}},
+        "log p of a test series, nats (standardized values)",
     ),
 }
 

@@ -22,6 +22,7 @@ def test_the_recipes_are_those_that_are_documented():
         "sbn-mnist-2layer",
         "sbn-mnist-linear",
         "sbn-mnist-nonlinear",
+        "series-vowels",
         "table-wine",
         "vae-counts",
         "vae-digits",

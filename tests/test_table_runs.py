@@ -250,7 +250,7 @@ def test_arrays_of_other_kinds_go_from_a_file_to_a_device(tmp_path, kind):
     small = ["--set", "model.hidden=[8]", "--epochs", 1, "--set", f"data.kind={kind}"]
     call("train", tmp_path / "x.npy", "--run-dir", run, *small)
     assert runs.RunDirectory(run).read_config().data.kind == kind
-    assert not (run / "samples.png").exists()
+    assert (run / "samples.png").exists() == (kind != "tokens")
     sampled = call("sample", run, "-n", 4)
     assert sampled == {"path": str(run / "samples.npy"), "num_examples": 4}
     call("export", run, "--no-report")
@@ -259,7 +259,20 @@ def test_arrays_of_other_kinds_go_from_a_file_to_a_device(tmp_path, kind):
     assert own.shape == (4, *shape[1:])
     np.testing.assert_allclose(own, device, atol=1e-4)
     if kind == "tokens":
-        np.testing.assert_allclose(3 * own, np.round(3 * own), atol=1e-5)
+        assert own.dtype == device.dtype == np.int32
+        assert own.min() >= 0
+        assert own.max() == 3
+        np.save(tmp_path / "y.npy", np.minimum(x, 1))
+        call("score", run, tmp_path / "y.npy", "--num-samples", 2)
+        np.save(tmp_path / "y.npy", x + 1)
+        with pytest.raises(TfvaeError, match="holds the token 4, and the model was trained on"):
+            call("score", run, tmp_path / "y.npy", "--num-samples", 2)
+    else:
+        files = {path.name for path in run.iterdir()}
+        assert files >= {"samples.png", "latent.png", "curves.png"}
+        assert ("reconstructions.png" in files) == (kind == "series")
+        call("sample", run, "-n", 5, "-o", tmp_path / "shown.png")
+        assert (tmp_path / "shown.png").stat().st_size > 5000
 
 
 class TestLoad:

@@ -46,12 +46,15 @@ def check_ending(path: str | Path, schema: Schema | None) -> None:
 
 
 def in_units(x: np.ndarray, source: Any) -> np.ndarray:
-    """Return the values of vectors and series that x stands for; x itself of other data.
+    """Return the values of vectors and series, or the tokens, that x stands for; else x itself.
 
     Args:
         x: `[N, *shape]`, what a model is given or gives.
-        source: what has a `standardization`, a model or a `tfvae.ondevice.Decoder`.
+        source: what has a `standardization` and `num_tokens`, a model or a
+            `tfvae.ondevice.Decoder`.
     """
+    if source.num_tokens:
+        return np.round(x * (source.num_tokens - 1)).astype(np.int32)
     return x if source.standardization is None else source.standardization.restored(x)
 
 

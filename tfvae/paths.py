@@ -10,7 +10,7 @@ from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 
 _SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there
-BUNDLED = ("digits", "wine")  # data that scikit-learn brings
+BUNDLED = ("digits", "wine", "vowels")  # data that scikit-learn and aeon bring
 
 
 def stored_schema(path: str | Path):
@@ -54,8 +54,8 @@ def is_text_table(name: str) -> bool:
 def dataset_kind(name: str) -> str:
     """Return what a name stands for.
 
-    That is "digits", "wine", "arrays", "table", "folder", "shard" or "tfds"; a Parquet file, which
-    may be a table too, is a shard.
+    That is "digits", "wine", "vowels", "arrays", "table", "folder", "shard" or "tfds"; a Parquet
+    file, which may be a table too, is a shard.
 
     Raises:
         InvalidArgument: there is no name.
@@ -81,6 +81,12 @@ def dataset_kind(name: str) -> str:
         return "table"
     if path.exists() and shard_kind(name) and not is_arrays:
         return "shard"
+    if path.exists() and path.suffix.lower() == ".wav":
+        raise InvalidData(
+            f"{name} is a sound, and models are trained on windows of sounds. Save them as an .npy "
+            f"file, numpy.save('windows.npy', tfvae.sound.windows(tfvae.sound.read({name!r}).frames"
+            ", 256)), and train on that: tfvae train vqvae-series --dataset windows.npy."
+        )
     if path.exists() and not is_arrays:
         raise InvalidData(
             f"{name} is not a dataset: expected a table (.csv, .parquet), a folder of images, an "

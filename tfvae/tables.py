@@ -189,7 +189,7 @@ def is_table_of_values(path: Path) -> bool:
         *(types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null),
         *(types.is_string, types.is_large_string, types.is_dictionary, types.is_temporal),
     )
-    schema = _opened_parquet(path).schema_arrow
+    schema = open_parquet(path).schema_arrow
     return bool(schema.names) and all(any(is_(f.type) for is_ in plain) for f in schema)
 
 
@@ -200,7 +200,7 @@ def read_parquet(path: Path) -> Table:
         InvalidData: the file is damaged, would take too much memory, or holds other values than
             numbers and texts.
     """
-    pa, file, stored = _pyarrow(), _opened_parquet(path), path.stat().st_size
+    pa, file, stored = _pyarrow(), open_parquet(path), path.stat().st_size
     names = _named(path, list(file.schema_arrow.names))
     memory.check_unpacked(
         str(path), 8 * file.metadata.num_rows * max(1, len(names)), stored, InvalidData
@@ -220,7 +220,12 @@ def read_parquet(path: Path) -> Table:
         ) from None
 
 
-def _opened_parquet(path):
+def open_parquet(path: Path):
+    """Return a Parquet file, a `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        InvalidData: it is missing, or no such file.
+    """
     pa = _pyarrow()
     from pyarrow import parquet
 

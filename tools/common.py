@@ -203,7 +203,8 @@ def table(values: dict, noun: str = "images") -> list[str]:
 
 def _bound_rows(values, noun):
     if "log_likelihood" not in values:
-        return [("test log p(x)", "none: the likelihood is a density, not one of pixel values")]
+        why = "none: p(x|codes) is a density, and codes of real values have no log p(x)"
+        return [("test log p(x)", why)]
     error = values["standard_error"]
     spread = "unknown" if error is None else f"{error:.3f}"
     bits = f"   {values['bits_per_dim']:.4f} bits/dim" if noun == "images" else ""

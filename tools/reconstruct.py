@@ -29,7 +29,8 @@ from tfvae.tools.common import (
 def reconstruct(run, num, dataset, data_dir, output, as_json):
     """Draw test images of a RUN (or of --dataset) in odd rows, their reconstructions under them.
 
-    Of a table, a CSV has each column of the test rows and beside it the reconstructed one.
+    Of a table, a CSV has each column of the test rows and beside it the reconstructed one. Other
+    data goes into an .npy; of series, a name that ends in .png gets their curves.
     """
     from tfvae import outputs
 
@@ -41,7 +42,7 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
     outputs.check_ending(output, schema)
     files.check_writable(output)
     load_training_part()
-    from tfvae.runs import load_run, pictures, tables
+    from tfvae.runs import arrays, load_run, pictures, tables
 
     model, _, splits = load_run(run, assignments)
     x = splits.test.numpy(0, num)
@@ -49,6 +50,8 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
     if output.suffix.lower() == ".npy":
         decoded = model(x, condition=y) if y is not None else model(x)
         outputs.save(decoded.numpy(), output, model)
+    elif splits.kind == "series":
+        arrays.reconstructions(model, x, output, y)
     else:
         (pictures if model.schema is None else tables).reconstructions(model, x, output, y)
     values, lines = written(output, len(x), model.schema, model.x_shape)

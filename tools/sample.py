@@ -31,7 +31,8 @@ def sample(run, num, seed, temperature, condition, output, as_json):
     """Draw examples from a RUN (or a .keras file).
 
     Images are written as one picture, rows of a table as CSV with its columns and units; a name
-    that ends in .npy gets the values as an array.
+    that ends in .npy gets the values as an array. Of vectors and series, one that ends in .png gets
+    histograms of columns, or bands, beside those of as many training examples.
     """
     from tfvae import outputs
 
@@ -42,10 +43,14 @@ def sample(run, num, seed, temperature, condition, output, as_json):
     outputs.check_ending(output, schema)
     files.check_writable(output)
     load_training_part()
-    from tfvae.runs import open_model
+    from tfvae.runs import arrays, load_data, open_model
 
-    model, _ = open_model(run)
+    model, config = open_model(run)
     x = model.sample(num, seed, temperature, condition=condition).numpy()
-    outputs.save(x, output, model, condition)
+    if kind_of_run(run) in ("vector", "series") and output.suffix.lower() == ".png":
+        data = load_data(config, model).train.sample(num)
+        arrays.samples(model, data, x, output)
+    else:
+        outputs.save(x, output, model, condition)
     values, lines = written(output, num, model.schema, model.x_shape)
     finish(values, as_json, lines)

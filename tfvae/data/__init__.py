@@ -13,6 +13,7 @@ from tfvae.data.examples import Examples
 from tfvae.data.loading import BINARIZATIONS, load, read_examples
 from tfvae.data.missing import masked, padded
 from tfvae.data.source import Blocks, Source
+from tfvae.data.splits import NAMES as SPLITS
 from tfvae.data.splits import Splits
 from tfvae.kinds import KINDS, LAYOUTS
 from tfvae.schema import Column, Schema
@@ -22,6 +23,7 @@ __all__ = [
     "BINARIZATIONS",
     "KINDS",
     "LAYOUTS",
+    "SPLITS",
     "Batches",
     "Blocks",
     "Column",

@@ -17,6 +17,7 @@ from tfvae import memory, untrusted
 from tfvae.data.decoding import decoded, looks_encoded, stacked
 from tfvae.data.source import Blocks, Source, stamp
 from tfvae.errors import InvalidData
+from tfvae.tables import open_parquet
 
 _USUAL_NAMES = ("image", "img", "picture", "pixels", "x", "png", "jpg")
 _MOST_OF_ROW_GROUP = 2**31
@@ -297,15 +298,7 @@ def _arrow_table(path, stamp):
 
 @functools.lru_cache(maxsize=64)
 def _parquet_file(path, stamp):
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    try:
-        return pa.parquet.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InvalidData(
-            f"{path} cannot be read as a Parquet file: {error}. Write it anew, or remove it."
-        ) from None
+    return open_parquet(path)
 
 
 def _features(schema) -> dict:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tfvae.data.arrays import ArraySource, fit_all, npy_source, read_npz
+from tfvae.data import bundled
+from tfvae.data.arrays import ArraySource, npy_source, read_npz
 from tfvae.data.binarized import binarized
 from tfvae.data.conditions import as_conditions
 from tfvae.data.decoding import fitting
@@ -54,7 +53,8 @@ def load(
             Parquet file of such a table, or of a folder of them; "wine" (178 wines, 13 measurements
             of each and the cultivar) or "digits" (1,797 handwritten digits of 8×8 pixels and 17
             grey levels; with `kind="vector"`, 64 counts from 0 to 16), which scikit-learn brings;
-            the name of a TFDS
+            "vowels" (640 series of 7 frames of speech, 12 values each), which the package aeon
+            brings; the name of a TFDS
             dataset; or the path of an `.npy` or `.npz` file, of a folder of images, or of a folder
             of shards: `.npy`, TFRecord, ArrayRecord, Arrow or Parquet files. A folder of images may
             hold `train/`, `validation/` and `test/`; an `.npz` may hold arrays of these names;
@@ -158,7 +158,7 @@ def _tables(name):
     path = Path(name)
     source = dataset_kind(str(name))
     if source == "wine":
-        return {"x": _wine()}
+        return {"x": bundled.wine()}
     if source == "table" or (source == "shard" and is_table(path)):
         return {"x": read(path)}
     if source == "folder":
@@ -230,7 +230,9 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
     """Return the parts of a dataset, and whether "train" gives up examples for missing ones."""
     source, path = dataset_kind(name), Path(name)
     if source == "digits":
-        return {"x": _digits(fit, condition, kind)}, False
+        return {"x": bundled.digits(fit, condition, kind)}, False
+    if source == "vowels":
+        return {"x": bundled.vowels(condition, kind)}, False
     if source == "arrays":
         return _open_arrays(path, layout, fit, condition, kind), False
     if source == "folder":
@@ -313,31 +315,3 @@ def _check_unit_range(splits):
                 f"{splits.name!r} has values from {low:g} to {high:g}; binarization expects "
                 "intensities in [0, 1]. Rescale the data, or use binarization 'none'."
             )
-
-
-def _wine():
-    """Return 178 wines of three cultivars, with 13 measurements each."""
-    from sklearn.datasets import load_wine
-
-    wine = load_wine()
-    columns = dict(zip(wine.feature_names, wine.data.T, strict=True))
-    names = [str(wine.target_names[number]) for number in wine.target]
-    return of_data({**columns, "cultivar": names}, "wine")
-
-
-def _digits(fit, condition, kind):
-    """Return 1,797 pictures whose grey levels count the black ones of 16 finer pixels."""
-    from sklearn.datasets import load_digits
-
-    if kind not in ("auto", "image", "vector"):
-        raise InvalidArgument(
-            f"`kind` is {kind!r}, and the digits are images; as 'vector' they are 64 counts each."
-        )
-    if condition not in ("", "label"):
-        raise InvalidData(f"data.condition is {condition!r}; the digits have 'label' alone.")
-    digits = load_digits()
-    pixels = digits.images.astype(np.uint8)[..., np.newaxis]
-    labels = digits.target.astype(np.int32) if condition else None
-    if kind == "vector":
-        return Part(digits.data.astype(np.float32), labels, "vector")
-    return Part(fit_all(pixels, fit), labels)

@@ -115,7 +115,7 @@ def _check_discrete(likelihood):
     if likelihood.is_density:
         raise InvalidArgument(
             f"The {type(likelihood).__name__} likelihood is a density on the real line, so p(x) is "
-            "no probability of pixel values, and bits/dim mean nothing; expected a likelihood over "
+            "no probability, and bits/dim mean nothing; expected a likelihood over "
             "levels. Train with 'bernoulli', 'categorical' or 'discretized_logistic_mixture', or "
             "measure this model with tfvae.evaluation.code_measures."
         )

@@ -131,7 +131,8 @@ def describe(offered: Signatures) -> dict:
 def _units(model):
     """Return what gives x its meaning in the data, as plain data."""
     parts = {"schema": model.schema, "standardization": model.standardization}
-    return {name: part.get_config() for name, part in parts.items() if part is not None}
+    found = {name: part.get_config() for name, part in parts.items() if part is not None}
+    return found | ({"num_tokens": model.num_tokens} if model.num_tokens else {})
 
 
 def _check_options(quantize, integer_io):

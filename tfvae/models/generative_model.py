@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfvae import conditions, memory
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.likelihoods.categorical import Categorical
 from tfvae.likelihoods.likelihood import MISSING
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
@@ -73,6 +74,13 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     def standardization(self) -> Standardization | None:
         """What makes x of the values of vectors or series, or None."""
         return self._standardization
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens there are, where x is lines of them as levels k / (L − 1); 0 if not."""
+        blocks = getattr(self.likelihood.complete(), "likelihoods", [])
+        is_line = len(self.x_shape) == 1 and self.schema is None and len(blocks) == 1
+        return blocks[0].num_levels if is_line and isinstance(blocks[0], Categorical) else 0
 
     def log_jacobian(self, x: np.ndarray) -> np.ndarray | None:
         """Return log |dx/dv| of each value, `[N, *x_shape]`, where x stands for values v.

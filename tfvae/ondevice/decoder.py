@@ -39,6 +39,7 @@ class Decoder:
             gives its columns; None of other data.
         standardization: the `tfvae.standardization.Standardization` of the vectors or series that
             examples stand for, whose `restored` gives their values; None of other data.
+        num_tokens: L, where examples are lines of tokens k as levels k / (L − 1); else 0.
         latent_shape: shape of the latents of one image; None in a file with codes.
         code_shape: shape of the codes of one image; None in a file with latents.
         codebook_size: K; codes are from 0 to K − 1. None in a file with latents.
@@ -63,6 +64,7 @@ class Decoder:
         self.standardization = _of_description(
             Standardization, "standardization", self.description, name
         )
+        self.num_tokens = self.description.get("num_tokens", 0)
         self.latent_shape = _shape(self.description.get("latent_shape"))
         self.code_shape = _shape(self.description.get("code_shape"))
         self.codebook_size = self.description.get("codebook_size")

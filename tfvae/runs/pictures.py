@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.evaluation import posterior_means
-from tfvae.files import atomic
 from tfvae.images import grid, is_picture, save_grid
 from tfvae.models import CodeModel
-from tfvae.runs import tables
+from tfvae.runs import arrays, tables
+from tfvae.runs.figures import save as _save
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -27,7 +27,8 @@ def draw(run, model, splits, history) -> None:
 
     That is latent.png, or of a model of codes usage.png; there is no latent.png of a model with a
     condition, whose samples are of one condition after the other. Of a table it is what
-    `tfvae.runs.tables.draw` writes. What else is no picture, grey or RGB, cannot be shown.
+    `tfvae.runs.tables.draw` writes, of vectors and series what `tfvae.runs.arrays.draw` does. What
+    else is no picture, grey or RGB, cannot be shown.
     """
     codes = isinstance(model, CodeModel)
     needs_y = model.trains_on_condition
@@ -37,6 +38,8 @@ def draw(run, model, splits, history) -> None:
         usage(model, splits.test.numpy(0, 1000), run.path / "usage.png", y)
     if model.schema is not None and not codes:
         tables.draw(run, model, splits, some_conditions(model, splits, 2000))
+    elif splits.kind in ("vector", "series"):
+        arrays.draw(run, model, splits, some_conditions(model, splits, 1000))
     if splits.kind != "image" or not is_picture(splits.shape):
         return
     y = splits.test.conditions_of(model, 0, 32) if needs_y else None
@@ -223,9 +226,3 @@ def _labelled(images, columns, column_names, row_names, labels, path):
     axis.set_yticks([height * (i + 0.5) for i in row_names[0]], row_names[1])
     axis.set(xlabel=labels[0], ylabel=labels[1])
     _save(figure, path)
-
-
-def _save(figure, path):
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)

@@ -13,6 +13,7 @@ from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import Scores
 from tfvae.files import atomic
 from tfvae.models import GenerativeModel
+from tfvae.runs.train import of_vocabulary
 
 _OF_A_FILE = 3  # the number of a split, for noise other than that of training, validation and test
 
@@ -37,6 +38,7 @@ def read_as_run(
     options = own.layout, own.resize, own.crop, own.memory_gb, own.kind
     schema, units = (None, None) if model is None else (model.schema, model.standardization)
     examples = data.read_examples(path, *options, schema, missing, units)
+    examples = of_vocabulary(examples, model, path)
     if schema is not None and examples.schema is None:
         raise InvalidData(
             f"{path} is no table, and the model is one of a table with the columns "

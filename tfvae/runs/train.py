@@ -1,5 +1,6 @@
 """Training a configuration into a run directory."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tfvae import data, distribute, paths
 from tfvae.checkpoints import Position
 from tfvae.config import Config
 from tfvae.data import Splits
-from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
 from tfvae.runs import loop, pictures
@@ -158,7 +159,7 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
     columns, standardize = options.columns, options.standardize
     if model is not None:
         columns, standardize = model.schema or columns, model.standardization or False
-    return data.load(
+    splits = data.load(
         options.name,
         options.data_dir or None,
         options.binarization,
@@ -174,6 +175,25 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
         missing=options.missing,
         standardize=standardize,
     )
+    parts = (of_vocabulary(getattr(splits, part), model, options.name) for part in data.SPLITS)
+    return data.Splits(splits.name, *parts)
+
+
+def of_vocabulary(examples: data.Examples, model: GenerativeModel | None, name) -> data.Examples:
+    """Return lines of tokens as levels of the vocabulary of a model; other examples as they are.
+
+    Raises:
+        InvalidData: a token that the model does not know.
+    """
+    if examples.kind != "tokens" or model is None or not model.num_tokens:
+        return examples
+    largest = int(examples.extent()[1])
+    if largest >= model.num_tokens:
+        raise InvalidData(
+            f"{name} holds the token {largest}, and the model was trained on tokens from 0 to "
+            f"{model.num_tokens - 1}. Leave these lines out, or train on data that has it."
+        )
+    return dataclasses.replace(examples, max_value=float(model.num_tokens - 1))
 
 
 def _check_splits(model, splits):
