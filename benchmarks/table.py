@@ -249,6 +249,7 @@ def draw(scores, path, label):
         axis.plot(np.mean(values), place, "|", markersize=18, markeredgewidth=2, color="black")
     axis.set_yticks(range(len(names)), list(reversed(names)))
     axis.set_xlabel(f"{label}; a dot for each split")
+    axis.set_ylim(-0.5, len(names) - 0.5)
     axis.grid(alpha=0.3, axis="x")
     figure.savefig(path, dpi=110)
 

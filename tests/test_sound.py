@@ -13,6 +13,7 @@ import tfvae as library
 from tfvae import codec, recipes, runs, sound
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.sound import Sound
+from tfvae.tools import common
 from tfvae.tools.main import cli
 
 LENGTH, CHANNELS = 16, 2
@@ -196,3 +197,7 @@ class TestCommandLine:
         with pytest.raises(InvalidData, match="sound of 1 channel"):
             self.tfvae("encode", run, folder / "stereo.wav")
         assert not (folder / "x.wav").exists()
+        with pytest.raises(InvalidData, match=r"noise\.wav is a sound, and models are trained"):
+            self.tfvae("train", wav, "--run-dir", folder / "other")
+        values = self.tfvae("evaluate", run, "--num-examples", 5)
+        assert common.table(values, "series")[0].endswith("codes of real values have no log p(x)")
