@@ -150,7 +150,7 @@ def test_rows_that_take_no_room_are_counted(tmp_path):
 
 
 def test_a_list_of_nulls_is_not_made(tmp_path):
-    nulls = pa.list_(pa.list_(pa.null(), 2**30), 1)
+    nulls = pa.list_(pa.list_(pa.null(), 2**25), 1)
     write_table(tmp_path / "a.arrow", pa.table({"image": pa.nulls(1, nulls)}))
     with pytest.raises(InvalidData, match="nested lists of numbers"):
         data.load(str(tmp_path / "a.arrow"))
