@@ -59,10 +59,18 @@ def wine(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(wine):
-    path = wine.parent / "run"
-    options = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
-    call("train", wine, "--run-dir", path, *options)
-    return path
+    """The run of the three commands in docs/tables.md, with a shorter training of fewer columns."""
+    page = Path(__file__).parents[1] / "docs" / "tables.md"
+    commands = page.read_text(encoding="utf-8").split("```\n")[1].splitlines()
+    short = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    more = {"train": short, "export": ["--no-report"], "decode": []}
+    assert [command.split()[1] for command in commands] == list(more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(wine.parent)
+        for command in commands:
+            _, verb, *arguments = command.split()
+            call(verb, *arguments, *more[verb])
+    return wine.parent / "runs" / "wine"
 
 
 COLUMNS = ["alcohol", "price", "visits", "quality", "size", "red", "year"]
@@ -78,9 +86,14 @@ def test_a_run_has_rows_and_figures_of_columns(run):
     assert config.model.likelihood == "columns"
 
 
-def test_the_device_gives_the_rows_of_keras(run):
-    exported = call("export", run, "--no-report")
+def test_the_three_commands_of_the_page_end_in_rows(run, wine):
+    rows = rows_of(wine.parent / "rows.csv")
+    assert (len(rows), list(rows[0])) == (1000, COLUMNS)
+    (exported,) = json.loads((run / "report.json").read_text())["exports"].values()
     assert exported["max_abs_error"] < 1e-4
+
+
+def test_the_device_gives_the_rows_of_keras(run):
     own = call("sample", run, "-n", 300, "--seed", 5, "-o", run / "keras.csv")
     device = call("decode", run, "--sample", 300, "--seed", 5, "-o", run / "device.csv")
     assert own["num_rows"] == device["num_rows"] == 300
@@ -201,22 +214,6 @@ def test_a_table_with_empty_cells_goes_the_same_way(wine, run, tmp_path):
     call("export", tmp_path / "run", "--no-report")
     call("decode", tmp_path / "run", "--sample", 20, "-o", tmp_path / "rows.csv")
     assert all(all(row.values()) for row in rows_of(tmp_path / "rows.csv")), "rows are complete"
-
-
-def test_the_three_commands_of_the_page_run(wine, tmp_path, monkeypatch):
-    """As they stand in docs/tables.md, with a shorter training of fewer columns."""
-    page = Path(__file__).parents[1] / "docs" / "tables.md"
-    commands = page.read_text(encoding="utf-8").split("```\n")[1].splitlines()
-    assert [command.split()[1] for command in commands] == ["train", "export", "decode"]
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "wine.csv").write_bytes(wine.read_bytes())
-    short = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
-    more = {"train": short, "export": ["--no-report"], "decode": []}
-    for command in commands:
-        _, verb, *arguments = command.split()
-        call(verb, *arguments, *more[verb])
-    rows = rows_of("rows.csv")
-    assert (len(rows), list(rows[0])) == (1000, COLUMNS)
 
 
 @pytest.mark.parametrize(
