@@ -1,4 +1,4 @@
-"""The metrics of every training loop here: averages over examples, and batches refused."""
+"""Metrics of a training loop: averages over examples, and the count of refused batches."""
 
 import keras
 import tensorflow as tf
@@ -7,10 +7,10 @@ from tfvae import replicas
 
 
 class Refused(keras.metrics.Metric):
-    """How many batches held values that the model does not take.
+    """The number of batches with values that the model does not take.
 
-    A metric, so that nothing of it is saved with the model. A batch counts once, on however many
-    replicas its values are.
+    It is a metric, so it is not saved with the model. A batch counts once, whatever the number of
+    replicas that share it.
     """
 
     def __init__(self, **kwargs):
@@ -18,7 +18,7 @@ class Refused(keras.metrics.Metric):
         self.count = self.add_variable((), "zeros", aggregation="only_first_replica", name="count")
 
     def update_state(self, taken, sample_weight=None):
-        """Add a batch: whether this replica's part of it is taken, a scalar Boolean."""
+        """Add a batch, by a scalar Boolean: whether the model takes this replica's part of it."""
         (refused,) = replicas.sums([1.0 - tf.cast(taken, tf.float32)])
         self.count.assign_add(tf.minimum(refused, 1.0))
 
@@ -33,8 +33,8 @@ class Averages(keras.metrics.Metric):
     One metric for all of them: a `keras.metrics.Mean` for each would cost a small model a tenth of
     its training step.
 
-    Replicas are summed as a batch is added, so that each of them holds the averages of all: they
-    can be read on any, at any time, without the others.
+    The sums of all replicas are added up with each batch, so every replica holds the averages over
+    all and can read them at any time without the others.
 
     Args:
         names: what the values are called in the logs.

@@ -1,4 +1,4 @@
-"""A bound on log p(x) as `compile` sets it: what a pass is turned into, before any gradient."""
+"""The bound on log p(x) that `compile` sets: a function of the terms of one pass."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class LogWeightTerms(NamedTuple):
         log_likelihood: log p(x|z), `[K, B]`.
         kls: for each stochastic layer, log q(z_l|…) − log p(z_l|…), `[K, B]`, a one-sample estimate
             of the KL in each entry; or KL(q‖p) in closed form, `[1 or K, B]`.
-        counted: what the loss counts in place of `kls`, where free bits change it.
+        counted: the terms that the loss counts in place of `kls`, where free bits change them.
     """
 
     log_likelihood: tf.Tensor
@@ -39,7 +39,7 @@ class LogWeightTerms(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """Which bound, and how its parts are weighted.
+    """A bound, and the weights of its parts.
 
     Attributes:
         objective: `[K, B] -> [B]`, see `tfvae.objectives`.
@@ -83,7 +83,7 @@ class Bound(NamedTuple):
         return terms.log_weights(self.beta)
 
     def weighted_log_q(self, joint: Joint) -> tf.Tensor:
-        """Return Σ_l β_l log q(z_l|…), what the log-weights hold of q at fixed z, `[K, B]`."""
+        """Return Σ_l β_l log q(z_l|…), the part of q in the log-weights at fixed z, `[K, B]`."""
         betas = by_layer(self.beta, len(joint.layers))
         return sum(b * layer.log_q for b, layer in zip(betas, joint.layers, strict=True))
 

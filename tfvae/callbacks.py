@@ -34,22 +34,22 @@ class Resume(keras.callbacks.Callback):
         batches = tfvae.data.load("digits").train.batches(100)
         model.fit(batches, epochs=20, callbacks=[tfvae.callbacks.Resume("checkpoints")])
 
-    Run the same program again after a crash, and `fit` goes on: with weights, optimizer, moving
-    averages and counts, the averages of the epoch, the order of the data and all noise as they
-    were, and with what these callbacks beside it know: `History` (the result of `fit`),
-    `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`, `SwapEMAWeights`, and any that has the
-    methods `get_state()`, which returns dictionaries and lists of numbers, texts and arrays, and
-    `set_state(state)`. It ends with the weights of a training that nothing interrupted, bit for
-    bit, where the machine gives the same sums again. A training that had ended is not repeated;
-    with more epochs it goes on.
+    Run the same program again after a crash, and `fit` continues. It restores weights, optimizer,
+    moving averages and counts, the averages of the epoch, the order of the data and all noise, and
+    the state of these callbacks: `History` (the result of `fit`), `EarlyStopping`,
+    `ReduceLROnPlateau`, `ModelCheckpoint`, `SwapEMAWeights`, and any that has the methods
+    `get_state()`, which returns dictionaries and lists of numbers, texts and arrays, and
+    `set_state(state)`. The weights at the end are those of an uninterrupted training, bit for bit,
+    if the machine computes the same sums again. A training that had ended is not repeated; with
+    more epochs it continues.
 
-    There is a checkpoint every `minutes`, at the ends of epochs as far as that takes no more than
-    1% of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training once its step is
-    done: by a `KeyboardInterrupt` and, as schedulers expect it, by leaving the program with exit
-    status 0. A second Ctrl-C does not wait. The last two checkpoints are kept, each with a
-    checksum; where the newest is damaged, the training goes on from the one before, with a warning.
+    A checkpoint is written every `minutes`, at the ends of epochs as long as that takes no more
+    than 1% of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training once its step
+    is done: SIGINT by a `KeyboardInterrupt`, SIGTERM by an exit with status 0, as schedulers
+    expect. A second Ctrl-C does not wait. The last two checkpoints are kept, each with a checksum;
+    if the newest is damaged, the training continues from the one before, with a warning.
 
-    Of several workers, number 0 writes. All of them read, so the folder has to be one that all see;
+    With several workers, number 0 writes. All of them read, so all must have access to the folder;
     a signal to one of them ends the training of all.
 
     Args:
@@ -131,7 +131,7 @@ class Resume(keras.callbacks.Callback):
     # What Keras calls, after it has called all the other callbacks.
 
     def on_train_begin(self, logs=None):
-        """Go to the epoch, and give the other callbacks back what they knew."""
+        """Go to the epoch, and restore the state of the other callbacks."""
         if self._data is None:
             raise InvalidArgument(
                 "`Resume` is for the `fit` of a model of tfvae, which is given it in a list of "
@@ -156,7 +156,7 @@ class Resume(keras.callbacks.Callback):
             ended = tree["ended_early"]
         if distribute.is_chief(self._strategy):
             self._tell("on_checkpoint")
-        # As Keras's own `BackupAndRestore` does. What had ended early does not begin again.
+        # As Keras's own `BackupAndRestore` does. A training that stopped early does not go on.
         self.model._initial_epoch = self.params["epochs"] if ended else self._position.epoch
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -177,7 +177,7 @@ class Resume(keras.callbacks.Callback):
         self._leave_out()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Count, and save where it is time."""
+        """Count the batch, and save when it is time."""
         if self._left_out is not None:
             return
         done = self._position.batch + self.model.steps_per_execution
@@ -185,16 +185,16 @@ class Resume(keras.callbacks.Callback):
         self._save_if_due()
 
     def on_test_begin(self, logs=None):
-        """Take the averages of the epoch, in place of which validation puts its own."""
+        """Keep the averages of the epoch, which validation replaces by its own."""
         self._averages = [np.asarray(variable).copy() for variable in _averages(self.model)]
 
     def on_test_batch_end(self, batch, logs=None):
-        """Save where it is time: a validation that is cut short is made again, and no step."""
+        """Save when it is time; an interrupted validation is repeated, but no training step is."""
         if self._averages is not None and self._position.batch == self._data.num_batches:
             self._save_if_due()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Save where that is cheap, and at the end."""
+        """Save if that is cheap, or at the end of the training."""
         self._averages = None
         self._take_all()
         self._position = Position(epoch + 1, 0)
@@ -205,13 +205,13 @@ class Resume(keras.callbacks.Callback):
         self._save_if_due()
 
     def on_train_end(self, logs=None):
-        """Let go of the steps left out."""
+        """Undo `_leave_out`."""
         self._take_all()
 
     # How it is done.
 
     def _leave_out(self):
-        """Make Keras's loop pass over the batches that were made: it always counts from 0."""
+        """Make Keras's loop, which counts from 0, skip the batches that were already trained on."""
         steps, whole = self.model.steps_per_execution, self._data.num_batches
         calls = -(-whole // steps) - -(-(whole - self._position.batch) // steps)
         self._left_out, left = self.model.train_function, calls
@@ -299,7 +299,7 @@ class Resume(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _blaming_checkpoint(self):
-        """Name the folder where a checkpoint, whole as it is, holds something else."""
+        """Name the folder in the error for an undamaged checkpoint with another content."""
         try:
             yield
         except TfvaeError:
@@ -316,7 +316,7 @@ class Resume(keras.callbacks.Callback):
 
 
 class _Signals:
-    """Within it, SIGINT and SIGTERM are noted down instead of ending the process.
+    """A context in which SIGINT and SIGTERM are recorded and do not end the process.
 
     Attributes:
         received: the signal, or None.
@@ -385,7 +385,7 @@ def _assign(variables, values, folder):
 
 
 def _knowledge(callbacks):
-    """Return what callbacks know, each with the name of its class."""
+    """Return the states of callbacks, each with the name of its class."""
     return [
         {"class": type(callback).__name__, "state": state}
         for callback in callbacks
@@ -394,7 +394,7 @@ def _knowledge(callbacks):
 
 
 def _give_back(callbacks, knowledge):
-    """Give callbacks what the one of the same class, and the same place among these, knew."""
+    """Restore the state of each callback from that of the same class and number."""
     waiting = list(knowledge)
     for callback in callbacks:
         name = type(callback).__name__

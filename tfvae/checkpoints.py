@@ -1,4 +1,4 @@
-"""A folder of checkpoints: whole, checked by a checksum, the last two of them.
+"""A folder of checkpoints, written whole and checked by a checksum; the last two are kept.
 
 A checkpoint is the state of a training after so many batches of an epoch, as a tree: dictionaries
 with names as keys, and lists, of numbers, texts, None and arrays. Its file is a zip archive that is
@@ -59,7 +59,7 @@ class Checkpoints:
         self.path = Path(path)
 
     def save(self, position: Position, tree: dict) -> None:
-        """Keep a state, and the one before; what is older is deleted.
+        """Keep a state, and the one before; delete older ones.
 
         Raises:
             InvalidFile: it cannot be written.
@@ -70,9 +70,9 @@ class Checkpoints:
             file.unlink()
 
     def load(self) -> tuple[Position, dict] | None:
-        """Return the newest state that is whole, or None if there never was one.
+        """Return the newest undamaged state, or None if there never was one.
 
-        One that is damaged is set aside under the name `….damaged`, with a warning.
+        A damaged checkpoint is set aside under the name `….damaged`, with a warning.
 
         Raises:
             InvalidFile: all are damaged, or of another version of tfvae.
@@ -107,7 +107,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep other processes from writing here, and clear what a dead one was writing.
+        """Keep other processes from writing here, and remove what a killed process left unfinished.
 
         Raises:
             InvalidFile: another process is at it, or the folder cannot be written to.
@@ -137,7 +137,7 @@ class Checkpoints:
 
 
 class _Damaged(Exception):
-    """A file that is not, or no longer, what was written."""
+    """A file whose content is not what was written."""
 
 
 def _write(path, tree):

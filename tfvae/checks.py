@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value, or says what was expected."""
+"""Checks of arguments, which return a valid value and raise an error for any other."""
 
 import math
 import numbers

@@ -1,4 +1,4 @@
-"""What the environment says of the workers of a training, in the variable TF_CONFIG."""
+"""The workers of a training, as the environment variable TF_CONFIG describes them."""
 
 import json
 import os

@@ -192,7 +192,7 @@ def get(condition: int | tuple[int, ...] | Condition | None) -> Condition | None
 
 
 class Conditional:
-    """What may have a condition: y is checked and encoded by one rule, whatever it is given to."""
+    """The base of classes with a condition, which check and encode y in the same way."""
 
     condition: Condition | None = None
     makes_conditional = "Make the model with `condition=`"  # how one has a condition
@@ -229,7 +229,7 @@ class Conditional:
 
 
 def describe(condition: Condition | None) -> dict:
-    """Return what a file says of a condition, as plain data; nothing where there is none."""
+    """Return the description of a condition in a file, as plain data; empty if there is none."""
     if condition is None:
         return {}
     if condition.num_classes:
@@ -238,7 +238,7 @@ def describe(condition: Condition | None) -> dict:
 
 
 def refuse(model: keras.Model, what: str) -> None:
-    """Refuse a model with a condition, for what knows none.
+    """Refuse a model with a condition, for a function that takes none.
 
     Raises:
         InvalidArgument: the model has one.
@@ -251,5 +251,5 @@ def refuse(model: keras.Model, what: str) -> None:
 
 
 def as_argument(c: tf.Tensor | None) -> dict:
-    """Return c(y) as the argument of a pass: a model without a condition need not know of it."""
+    """Return c(y) as a keyword argument of a pass, or no argument without a condition."""
     return {} if c is None else {"condition": c}

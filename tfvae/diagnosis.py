@@ -1,4 +1,4 @@
-"""Gradient estimators compared on a model and data of the user's own."""
+"""A comparison of gradient estimators on the user's own model and data."""
 
 import dataclasses
 import math
@@ -23,11 +23,12 @@ _TIMED = 5
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What was measured of an estimator's gradient in the weights of q, of the mean over a batch.
+    """Measures of an estimator's gradient in the weights of q, averaged over a batch.
 
-    Scale and direction are apart: E[g] = s · (g* + b) with b across the reference gradient g*. An
-    optimizer like Adam does not notice s, and one like SGD takes it for another learning rate; b
-    is a bias that nothing removes. Together ‖E[g] − g*‖² / ‖g*‖² = (s − 1)² + s² · bias².
+    Scale and direction are separated: E[g] = s · (g* + b) with b perpendicular to the reference
+    gradient g*. The scale s makes no difference to an optimizer like Adam and acts like another
+    learning rate on one like SGD; the bias b remains. Together they give
+    ‖E[g] − g*‖² / ‖g*‖² = (s − 1)² + s² · bias².
 
     Attributes:
         estimator: its name.
@@ -63,8 +64,8 @@ class Diagnosis:
 
     Attributes:
         rows: one for each estimator and objective.
-        reference: for each objective, "exact" where g* was enumerated, else the estimator whose
-            many draws g* is the mean of.
+        reference: for each objective, "exact" where g* was enumerated, else the name of the
+            estimator over whose draws g* is the mean.
         num_draws: gradients drawn for each row.
         batch_size: examples in the batch.
     """

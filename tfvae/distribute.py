@@ -1,4 +1,4 @@
-"""Strategies of `tf.distribute`: which devices train together, what their processes agree on."""
+"""Strategies of `tf.distribute`, and what the processes of a training agree on."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""log p(x) exactly: enumeration of small discrete latents, linear-Gaussian closed form."""
+"""Exact log p(x): enumeration of small discrete latents, and the linear-Gaussian closed form."""
 
 import math
 from typing import NamedTuple

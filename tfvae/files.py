@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what the system has against them."""
+"""Files that appear whole or not at all, and the errors of the system that prevent it."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from tfvae.errors import InvalidFile
 _SHORT = r"\d+ requested and \d+ written"  # what NumPy says of a full disk
 _LARGEST_TEXT = 16 << 20  # bytes; what a run says of itself has some thousand
 
-# What hinders a file from being written that nobody's program is to blame for.
+# Errors of the system that keep a file from being written, for which no program is to blame.
 _HINDRANCES = {
     errno.ENOSPC: "No space left on device",
     errno.EDQUOT: "Disk quota exceeded",
@@ -60,9 +60,9 @@ def atomic(path: str | Path):
 
 
 def clear_strays(folder: str | Path) -> None:
-    """Remove what `atomic` was writing in a folder when its process was killed.
+    """Remove what `atomic` left unfinished in a folder when its process was killed.
 
-    Nobody may be writing there now.
+    No process may be writing there now.
     """
     for path in Path(folder).glob(".*.????????"):
         name = path.name[1:-9]
@@ -71,9 +71,9 @@ def clear_strays(folder: str | Path) -> None:
 
 
 def hindrance(error: BaseException) -> str | None:
-    """Return what the system has against a file that could not be written; None if it is not that.
+    """Return the system's reason why a file could not be written; None for any other error.
 
-    Libraries that write from C++ have errors of their own, which quote the system's words.
+    Libraries that write from C++ have errors of their own, which quote the system's message.
     """
     if isinstance(error, OSError) and error.errno in _HINDRANCES:
         return error.strerror or _HINDRANCES[error.errno]

@@ -1,4 +1,4 @@
-"""What `fit` and its like are given: one array, or batches of it, whatever holds them."""
+"""The data that `fit`, `evaluate` and `predict` are given: one array, or batches of it."""
 
 import contextlib
 import re
@@ -16,14 +16,14 @@ _ONE_ARRAY = (
 
 
 class EpochStarts(keras.callbacks.Callback):
-    """Tells data that depends on the epoch which one begins, by its method `start_at`."""
+    """A callback for data that depends on the epoch: it calls `start_at` when an epoch begins."""
 
     def __init__(self, data):
         super().__init__()
         self.data = data
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Tell it."""
+        """Tell the data which epoch begins."""
         self.data.start_at(epoch)
 
 
@@ -97,7 +97,7 @@ def _is_nest(x):
 
 
 def is_array(x) -> bool:
-    """Whether data is all there, as an array or a tensor of whatever library."""
+    """Whether data is an array or a tensor of any library, not batches of one."""
     tensor = isinstance(x, (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor))
     return tensor or (hasattr(x, "shape") and hasattr(x, "__array__"))
 
@@ -120,10 +120,10 @@ def _not_one_array(x, name):
 
 @contextlib.contextmanager
 def own_errors():
-    """Give the error of a source of data in place of the one that TensorFlow makes of it.
+    """Raise the error of a source of data in place of TensorFlow's.
 
-    A source fails inside of a `tf.data` pipeline, from where only the text of its error comes.
-    Works as a decorator too.
+    A source fails inside a `tf.data` pipeline, which passes on only the text of its error. The
+    function also works as a decorator.
     """
     try:
         yield

@@ -1,8 +1,8 @@
 """The joint pass: the stochastic layers of a model in one pass over a batch, and their draws.
 
-A model knows the order in which its layers are drawn and what each is given; see
-`LatentVariableModel.infer` and `generate`. Whoever asks for a pass decides how a layer is drawn, by
-a function
+A model knows the order in which its layers are drawn and what each is conditioned on; see
+`LatentVariableModel.infer` and `generate`. The caller of a pass decides how a layer is drawn, by a
+function
 
     draw(number, q) -> z, log_q        in `infer`,
     draw(number, p) -> z               in `generate`,
@@ -29,8 +29,8 @@ class StochasticLayer(NamedTuple):
         z: its value, `[K, B, *shape]`; in a pass that generates, `[N, *shape]`.
         q: q(z_l | x, the layers drawn before); None in a pass that generates.
         log_q: log q(z_l | …), `[K, B]`, from the call that drew z.
-        p_sees_later: whether p is given layers that were drawn after z_l, as in a bottom-up q. Then
-            KL(q‖p) at fixed p is not the expectation of log q − log p.
+        p_sees_later: whether p is conditioned on layers that were drawn after z_l, as with a
+            bottom-up q. Then KL(q‖p) at fixed p is not the expectation of log q − log p.
     """
 
     p: tfd.Distribution
@@ -52,7 +52,7 @@ class StochasticLayer(NamedTuple):
 
 
 class Joint(NamedTuple):
-    """What one pass over a batch x gives.
+    """The result of one pass over a batch x.
 
     Attributes:
         layers: the stochastic layers, z_1 first.
@@ -144,5 +144,5 @@ def values_of(values: Sequence[tf.Tensor]) -> Callable:
 
 
 def representatives(number: int, q: tfd.Distribution) -> tuple[tf.Tensor, None]:
-    """Draw what stands for q, its mean where it has one: the `draw` behind `encode`."""
+    """Draw the point that represents q, its mean if it has one: the `draw` of `encode`."""
     return distributions.representative(q), None

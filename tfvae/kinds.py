@@ -1,4 +1,4 @@
-"""What examples are: pictures, vectors, series or lines of tokens, and how arrays tell."""
+"""Kinds of examples (pictures, vectors, series, tokens), and how arrays are told apart."""
 
 import numpy as np
 

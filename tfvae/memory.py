@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it a request or a file from elsewhere may take.
+"""The memory of the machine, and the limits on what a request or a foreign file may take.
 
 The environment variable `TFVAE_MAX_MEMORY`, such as `8GB`, replaces both limits.
 """

@@ -1,4 +1,4 @@
-"""Optimizers: Adam with TensorFlow's fused kernel, and what goes with an optimizer."""
+"""Adam with TensorFlow's fused kernel, a warm-up of the learning rate, and related parts."""
 
 from collections.abc import Callable
 
@@ -106,7 +106,7 @@ def adam_direction(
 
 
 class ScaleFreeAdam:
-    """Adam for weights that a layer trains by itself, whatever the optimizer of the model.
+    """Adam for weights that a layer trains itself, independently of the model's optimizer.
 
     A step is at most about `learning_rate` for each weight, however large its gradient is: the
     moments are kept of gradients divided by the largest entry seen so far in their variable. A

@@ -1,4 +1,4 @@
-"""What names and paths stand for, found out without TensorFlow, so that a refusal comes at once."""
+"""The meaning of names and paths, found without TensorFlow so that errors come early."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def stored_schema(path: str | Path):
 
     Only what is needed for a name or a refusal: a file that cannot be read has none here.
     """
-    from tfvae.schema import Schema  # NumPy is no part of a help
+    from tfvae.schema import Schema  # `--help` works without NumPy
 
     path = Path(path)
     file = path / "model.keras" if path.is_dir() else path

@@ -1,4 +1,4 @@
-"""Keep libraries that write to the terminal from C++ off it."""
+"""Suppression of what libraries write to the terminal from C++."""
 
 import contextlib
 import os

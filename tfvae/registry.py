@@ -1,4 +1,4 @@
-"""Pluggable parts by name: `objective="iwae"`, `likelihood="bernoulli"`, or the object itself."""
+"""Registries of parts, so that a part is given by name or as an object."""
 
 import functools
 import inspect
@@ -86,8 +86,8 @@ def _arguments(part) -> list[str]:
 def names_in_source() -> dict[str, list[str]]:
     """Return {kind: names} of the parts that the package brings, sorted, without importing them.
 
-    Importing them takes seconds; a name that is misspelt should be refused at once. They are read
-    from where `Registry` and `register` stand in the source.
+    Importing the parts takes seconds, and a misspelt name should be refused at once. The names are
+    read from the calls of `Registry` and `register` in the source.
     """
     root = Path(__file__).parent
     kinds, found = {}, []

@@ -1,4 +1,4 @@
-"""What replicas that train together share: sums, and where an example stands in the whole batch.
+"""Sums over replicas that train together, and the place of an example in the whole batch.
 
 A step of `tf.distribute` runs on every replica, for a part of the batch: the examples of replica 0
 come first. Outside of such a step, and with a single replica, every function here is the identity.

@@ -1,4 +1,4 @@
-"""A VAE as an estimator of scikit-learn, for a `Pipeline`, a grid search and all else it has.
+"""A VAE as an estimator of scikit-learn, for pipelines and grid searches.
 
 Scikit-learn's rules hold: the constructor takes names and numbers and looks at none of them, what
 `fit` learns ends in an underscore, X is a table `[N, D]`.

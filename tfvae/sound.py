@@ -1,4 +1,4 @@
-"""Sound: the frames of a `.wav` file, and the windows of them that a model of series takes."""
+"""Sound: the frames of a `.wav` file, and windows of them for a model of series."""
 
 import dataclasses
 import wave

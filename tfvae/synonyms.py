@@ -1,4 +1,4 @@
-"""Names that the field and other libraries use for what has another name here.
+"""Names that the literature and other libraries use for parts with another name here.
 
 They are suggested where a name is not known, and never taken for it: a name has one meaning.
 """

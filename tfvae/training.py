@@ -1,4 +1,4 @@
-"""What every training loop here shares: its settings, the data it takes, the end of a loss."""
+"""The base of every training loop: its settings, checks of its data, and the mean of its loss."""
 
 import contextlib
 import inspect
@@ -21,8 +21,8 @@ class Loss(NamedTuple):
 
     Attributes:
         per_example: `[B]` in nats, `additional` included.
-        additional: what `OwnLoss.additional_loss` gave, `[B]`, or None.
-        regularization: the sum of what layers add, a scalar, or None if none adds anything.
+        additional: the result of `OwnLoss.additional_loss`, `[B]`, or None.
+        regularization: the sum of the losses that layers add, a scalar; None if there are none.
     """
 
     per_example: tf.Tensor
@@ -38,7 +38,7 @@ class Loss(NamedTuple):
 
 
 class OwnLoss(keras.Model):
-    """A Keras model that has a loss of its own, and comes back compiled when it is loaded.
+    """A Keras model that has a loss of its own, and is compiled again when it is loaded.
 
     Subclasses implement `train_step` and `test_step`, `check_batch` and `takes` for the data, and
     `compile_arguments` if their `compile` takes more than the optimizer and Keras's own options.
@@ -51,10 +51,10 @@ class OwnLoss(keras.Model):
 
     Attributes:
         better: of each metric by name, whether "max" or "min" is better, or None if neither is.
-            Callbacks that monitor one of them in mode "auto" are told.
-        layers_add_losses: whether layers were seen to, which the first trace of a step shows.
-        never_called: by the name of a method, other methods that it does not call though one might
-            think so, and what to override in their place.
+            Callbacks that monitor one of them in mode "auto" use this.
+        layers_add_losses: whether any layer adds a loss, known once a step has been traced.
+        never_called: for each method, the methods that one might expect it to call but that it
+            does not, each with the advice what to override instead.
     """
 
     instead_of_loss = "Leave it out."
@@ -110,7 +110,7 @@ class OwnLoss(keras.Model):
 
     @property
     def epoch_metrics(self) -> list[keras.metrics.Metric]:
-        """All that is counted over an epoch, whether or not it is reported."""
+        """All metrics that count over an epoch, whether or not they are reported."""
         return [self._averages, self._additional, self._regularization, self._refused]
 
     def assigned_settings(self) -> list[tf.Variable]:
@@ -118,13 +118,13 @@ class OwnLoss(keras.Model):
         return []
 
     def start_from_data(self, x, y) -> None:
-        """Start what starts from the data, unless it has; called with that of `fit`."""
+        """Initialize the parts that start from data, once; called by `fit` with its data."""
 
     def additional_loss(self, x: tf.Tensor, y, training: bool) -> tf.Tensor | None:
         """Return what is added to the loss of each example, `[B]` in nats; None for nothing.
 
-        The one hook for a term of your own: override it. `sample_weight` weighs the term as it
-        does the rest of the loss, and the logs show its mean as `additional_loss`.
+        Override this method to add a term of your own. `sample_weight` weighs the term as it does
+        the rest of the loss, and the logs show its mean as `additional_loss`.
 
         Args:
             x: examples, `[B, ...]`, as the data has them.
@@ -142,7 +142,7 @@ class OwnLoss(keras.Model):
         raise NotImplementedError
 
     def refusal(self) -> str:
-        """Return what `takes` expects of the values of a batch, for the message."""
+        """Return the message for a batch that `takes` refuses."""
         raise NotImplementedError
 
     def compile_arguments(self) -> dict:
@@ -150,7 +150,7 @@ class OwnLoss(keras.Model):
         return {}
 
     def compile(self, optimizer, **kwargs):
-        """Hand the optimizer and Keras's own options on, and remember them for saving.
+        """Pass the optimizer and Keras's own options on, and remember them for saving.
 
         Raises:
             InvalidArgument: `loss` or `metrics`, which these models have by themselves, or a
@@ -196,14 +196,14 @@ class OwnLoss(keras.Model):
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`.
 
-        Arrays and tensors are looked at as a whole before the first step, and so is the first batch
-        of anything else. Every later batch is looked at in its step, and the epoch that held one
-        out of range ends in an error.
+        Arrays and tensors are checked as a whole before the first step, and so is the first batch
+        of any other data. Every later batch is checked in its step; if one is out of range, its
+        epoch ends with an error.
 
         Raises:
             InvalidData: data of another shape than the model takes, not finite, or out of range.
-            InvalidArgument: data that is neither an array nor holds batches of one, a callback
-                that monitors what is neither better high nor low.
+            InvalidArgument: data that is neither an array nor holds batches of one, or a callback
+                that monitors a metric of which neither more nor less is better.
         """
         options = bound("fit", *args, **kwargs)
         self._give_directions(options.get("callbacks"))
@@ -237,7 +237,7 @@ class OwnLoss(keras.Model):
         """Call the model on data, a batch at a time; see `keras.Model.predict`.
 
         Raises:
-            InvalidArgument: under several workers, which all would have to take part.
+            InvalidArgument: there are several workers, all of which would have to take part.
         """
         if distribute.is_multi_worker(self.distribute_strategy):
             raise InvalidArgument(
@@ -259,10 +259,10 @@ class OwnLoss(keras.Model):
         return super().predict_on_batch(self._look(x, None, "x"))
 
     def consider(self, x: np.ndarray) -> None:
-        """Warn of examples that `fit` takes and that are probably not what was meant."""
+        """Warn of examples that are valid but probably not what the user meant to give."""
 
     def reset_metrics(self):
-        """Begin to average anew."""
+        """Reset the averages."""
         super().reset_metrics()
         self._refused.reset_state()
 
@@ -270,7 +270,7 @@ class OwnLoss(keras.Model):
         """Return the averages so far, by name.
 
         Raises:
-            InvalidData: on the host, where a batch that went into them had values out of range.
+            InvalidData: on the host, if one of the batches had values out of range.
         """
         if tf.executing_eagerly() and (count := int(self._refused.result())):
             self._refused.reset_state()
@@ -301,7 +301,7 @@ class OwnLoss(keras.Model):
                 )
             additional = tf.cast(additional, tf.float32)
             per_example = per_example + additional
-        # What layers add, weight decay by `kernel_regularizer` among it.
+        # The losses that layers add, such as weight decay by `kernel_regularizer`.
         terms = [tf.reduce_sum(tf.cast(term, tf.float32)) for term in self.losses]
         self.layers_add_losses = self.layers_add_losses or bool(terms)
         return Loss(per_example, additional, tf.add_n(terms) if terms else None)
@@ -332,7 +332,7 @@ class OwnLoss(keras.Model):
         """Refuse variables that the loss depends on and that Keras does not know of.
 
         The tape of the step has watched every trainable variable that was read, wherever it is.
-        While a graph is made this costs what it says; in the graph there is nothing of it.
+        The check runs while the graph is traced and adds nothing to the graph.
         """
         known = set()
         for weight in self.variables:
@@ -375,7 +375,7 @@ class OwnLoss(keras.Model):
                     )
 
     def _look(self, x, y, name, consider=None):
-        """Check data and build what waits for its shape; return the data to go on with."""
+        """Check data and build what waits for its shape; return the data to train on."""
         first, first_y, x = inputs.look(x, name)
         if first is not None:
             with self.distribute_strategy.scope():
@@ -398,10 +398,10 @@ class OwnLoss(keras.Model):
         return x, self._labels(y, options), sample_weight
 
     def _arrange(self, callbacks, x, stack):
-        """Return the callbacks, with what data asks for, in the order in which Keras calls them.
+        """Return the callbacks and those that the data needs, in the order of Keras's calls.
 
-        One that has the method `around_fit`, a context manager, is entered here and comes last: it
-        looks at what the others know.
+        A callback with the method `around_fit`, a context manager, is entered here and comes last,
+        because it saves the state of the others.
         """
         starts = [inputs.EpochStarts(x)] if hasattr(x, "start_at") else []
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -418,9 +418,9 @@ class OwnLoss(keras.Model):
         return callbacks
 
     def _share_out(self, x, y, options, shuffle=False):
-        """Return data of which every replica takes its part, and the labels that go beside it.
+        """Return data of which every replica takes its part, and the labels that belong to it.
 
-        Keras shares out arrays by itself, but among workers each would shuffle in its own way.
+        Keras shares out arrays by itself, but each worker would shuffle them in another way.
         """
         strategy = self.distribute_strategy
         if distribute.is_multi_worker(strategy) and inputs.is_array(x) and not shuffle:
@@ -463,10 +463,10 @@ class OwnLoss(keras.Model):
                 self.optimizer.build(self.trainable_variables)
 
     def _make_function(self, step_function):
-        """Return Keras's loop over steps, whose logs several workers can take the mean of.
+        """Return Keras's loop over steps, with logs that several workers can average.
 
-        Among workers Keras takes the mean of each of the logs along its first axis, which a scalar
-        has not. One vector for all is one exchange for all, and takes along who asks to stop.
+        Among workers Keras averages each log along its first axis, which a scalar does not have.
+        One vector for all logs needs only one exchange, and also carries the requests to stop.
         """
         if not distribute.is_multi_worker(self.distribute_strategy):
             return super()._make_function(step_function)
@@ -489,9 +489,9 @@ class OwnLoss(keras.Model):
         return with_names
 
     def any_worker_asks(self, asks: bool) -> bool:
-        """Return whether this process asks for something, or of several workers any of them.
+        """Return whether this process asks for something, or any worker if there are several.
 
-        What a worker asks for is known to all, at once, after the next step.
+        All workers learn of a request at the same time, after the next step.
         """
         if not distribute.is_multi_worker(self.distribute_strategy):
             return asks
@@ -500,7 +500,7 @@ class OwnLoss(keras.Model):
         return bool(self._asked > 0)
 
     def _labels(self, y, options):
-        """Keras passes sample weights on only beside labels: let them stand in, marked as such."""
+        """Return y; without y, a stand-in, since Keras passes weights on only beside labels."""
         weights = options.get("sample_weight")
         return y if y is not None or weights is None else {_NO_LABELS: weights}
 
@@ -535,7 +535,7 @@ class OwnLoss(keras.Model):
 
 
 def bound(method: str, *args, **kwargs) -> dict:
-    """Return what stands behind x and y in a call of a method of Keras's, by name.
+    """Return the arguments after x and y in a call of one of Keras's methods, by name.
 
     Raises:
         TypeError: an argument that the method does not have.
@@ -586,10 +586,11 @@ def flat_weights(sample_weight, x):
 
 
 def share_of_mean(values, sample_weight):
-    """The sum over this replica's examples, over the number of all; the only place of a mean.
+    """Return the sum over this replica's examples, divided by the number on all replicas.
 
-    Gradients are summed over the replicas, so that every example of a batch counts alike however
-    it was split. A replica may get no examples of the last batch.
+    No other function averages over the batch. Gradients are summed over the replicas, so every
+    example of a batch counts alike however the batch was split. A replica may get no examples of
+    the last batch.
     """
     _, count = replicas.place(tf.size(values))
     count = tf.cast(count, values.dtype)

@@ -1,4 +1,4 @@
-"""Files from elsewhere, sized by what they say of themselves before anything is unpacked.
+"""Limits on foreign files, by the sizes that their headers declare.
 
 What a file may unpack to is in `tfvae.memory`, and the environment variable there raises it.
 """

@@ -1,1 +1,1 @@
-"""The command line, one verb a file. Installed as `tfvae.tools`, run as `tfvae`."""
+"""The command line, one command to a file; installed as `tfvae.tools`, run as `tfvae`."""

@@ -1,4 +1,4 @@
-"""`tfvae benchmark`: how fast a `.tflite` is on this machine."""
+"""`tfvae benchmark`: time and memory of a `.tflite` on this machine."""
 
 from pathlib import Path
 

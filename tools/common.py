@@ -1,4 +1,4 @@
-"""What the verbs share: options, output, and the late import of TensorFlow."""
+"""Functions that the commands share: options, output, and the late import of TensorFlow."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tfvae demo`: the whole way, on data that is bundled."""
+"""`tfvae demo`: training, evaluation, export and decoding on bundled data."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tfvae diagnose`: which gradient estimator suits a model, measured on the model itself."""
+"""`tfvae diagnose`: a comparison of gradient estimators on the model of a run."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`tfvae evaluate`: the log-likelihood of the test split, and what it is made of."""
+"""`tfvae evaluate`: the log-likelihood of the test split, and its parts."""
 
 import click
 

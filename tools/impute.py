@@ -1,4 +1,4 @@
-"""`tfvae impute`: the missing values of a file, filled in by a model."""
+"""`tfvae impute`: missing values of a file, filled in by a model."""
 
 from pathlib import Path
 

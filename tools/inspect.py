@@ -1,4 +1,4 @@
-"""`tfvae inspect`: what is in a `.tflite`, without running it."""
+"""`tfvae inspect`: the content of a `.tflite`, without running it."""
 
 from pathlib import Path
 

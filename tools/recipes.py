@@ -1,4 +1,4 @@
-"""`tfvae recipes`: list the recipes, or print one."""
+"""`tfvae recipes`: the list of recipes, or one recipe as TOML."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`tfvae reconstruct`: test examples and what is left of them after encoding and decoding."""
+"""`tfvae reconstruct`: test examples and their reconstructions."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`tfvae score`: log p(x) of each example of a file, as a table, and which are anomalies."""
+"""`tfvae score`: a table of log p(x) of each example of a file, and the anomalies in it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`tfvae train`: train a recipe or a TOML file into a run directory."""
+"""`tfvae train`: the training of a recipe, a TOML file or data into a run directory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`tfvae train-prior`: fit a prior to the codes of a trained VQ-VAE."""
+"""`tfvae train-prior`: a prior fitted to the codes of a trained VQ-VAE."""
 
 import click
 

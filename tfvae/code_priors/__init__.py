@@ -1,4 +1,4 @@
-"""Priors p(codes) over the integer codes of a VQ-VAE: one a file, one contract (`CodePrior`)."""
+"""Priors p(codes) over the integer codes of a VQ-VAE, one to a file; contract: `CodePrior`."""
 
 from tfvae.code_priors.categorical import CategoricalCodePrior
 from tfvae.code_priors.code_prior import REGISTRY, CodePrior

@@ -1,4 +1,4 @@
-"""Codes that are independent of each other."""
+"""A prior over codes that are independent of each other."""
 
 import tensorflow as tf
 
@@ -10,8 +10,8 @@ class CategoricalCodePrior(CodePrior):
     """p(codes) = Π_i Categorical(code_i; softmax(logits_i)), with logits learned from 0.
 
     Every position has logits of its own, and with classes, every class: (classes ×) positions × K
-    weights. The bound that any other prior should beat: it knows how often a code occurs where, and
-    nothing else.
+    weights. Any other prior should have a lower loss: this one learns how often a code occurs at
+    each position, and nothing else.
 
     Args:
         codebook_size: K.

@@ -79,7 +79,7 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         Args:
             codes: `[B, *code_shape]` int32.
             classes: `[B]` int32; all 0 without classes.
-            dropout: call it on what is to be dropped out; it does nothing outside training.
+            dropout: call it on values to drop a share of them; it does nothing outside training.
         """
         raise NotImplementedError
 
@@ -167,9 +167,9 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
     ) -> tf.Tensor:
         """Return draws number `index` of the stream `seed`, `[N, *code_shape]` int32.
 
-        A function of its arguments alone, made of operators that LiteRT has: the same codes come
-        out in Keras, in a SavedModel and on a device, up to the rounding of logits, which can
-        decide between two codes that are as good as equal. Use it inside `tf.function`; `sample` is
+        The draws depend on the arguments alone and use operators that LiteRT has: Keras, a
+        SavedModel and a device draw the same codes, up to the rounding of logits, which can decide
+        between two codes that are nearly equally probable. Use it inside `tf.function`; `sample` is
         for eager code.
 
         Args:
@@ -180,8 +180,8 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
             condition: labels `[N]` or one label for all, with classes; else None.
             top_k: choose among this many of the most probable codes.
             top_p: choose among the most probable codes that hold this much of the probability.
-            cached: whether positions are computed one at a time, from what earlier ones left
-                behind. Without, the network runs on all positions for each; for tests.
+            cached: whether positions are computed one at a time, from a cache of earlier ones. If
+                not, the network runs on all positions for each of them; for tests.
 
         Raises:
             InvalidArgument: an option out of range, labels missing or not wanted, not built.
@@ -242,7 +242,7 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         )
 
     def check_codes(self, codes: np.ndarray | tf.Tensor, name: str = "codes") -> None:
-        """Refuse codes that the prior gives no probability to.
+        """Refuse codes that have no probability under the prior.
 
         Raises:
             InvalidData: not integers, no examples, another shape, or values out of range.

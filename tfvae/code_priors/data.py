@@ -1,4 +1,4 @@
-"""Checks of codes, before they reach a network that would take anything."""
+"""Checks of codes, made before a network sees them."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,7 +7,7 @@ from tfvae.errors import InvalidData
 
 
 def check_codes(codes, codebook_size: int, code_shape: tuple | None, name: str = "codes") -> None:
-    """Refuse codes that a prior gives no probability to.
+    """Refuse codes that have no probability under a prior.
 
     Args:
         codes: array or tensor of known values.

@@ -1,4 +1,4 @@
-"""Dropout whose masks are functions of a seed: training resumes exactly.
+"""Dropout whose masks are functions of a seed, so that training resumes exactly.
 
 Keras's Dropout keeps its generator's state in a variable that no file holds. Masks are made from
 `tfvae.random.words`, which for a given seed are the same with and without XLA.

@@ -1,8 +1,8 @@
 """The two kinds of layers of a PixelCNN, on a whole grid or on one row or column of it.
 
-Each applies its kernel to what it is given without padding in the direction it looks back in. The
-whole grid is padded with zeros first; one row or column at a time, a cache holds those before it,
-which are zeros at first: the same numbers.
+Each layer applies its kernel without padding in the direction in which it looks back. A whole grid
+is padded with zeros first. For one row or column at a time, a cache holds the rows or columns
+before it, which are zeros at first, so that both ways compute the same numbers.
 """
 
 import keras
@@ -46,7 +46,7 @@ class GatedLayer(keras.layers.Layer):
 
 
 class VerticalLayer(GatedLayer):
-    """Looks up, k // 2 rows, and to both sides, k // 2 columns.
+    """A layer that sees k // 2 rows above, and k // 2 columns on both sides.
 
     Args:
         num_filters: F.
@@ -65,7 +65,7 @@ class VerticalLayer(GatedLayer):
         self.across.build((*input_shape[:-1], 2 * self.num_filters))
 
     def call(self, x, classes, dropout):
-        """Return the next features of this stack `[B, H, W, F]`, and what the other adds."""
+        """Return the next features of this stack `[B, H, W, F]`, and those for the other stack."""
         above = [self.reach, 0]
         return self.rows(tf.pad(x, [[0, 0], above, [0, 0], [0, 0]]), classes, dropout)
 
@@ -77,7 +77,7 @@ class VerticalLayer(GatedLayer):
 
 
 class HorizontalLayer(GatedLayer):
-    """Looks left, k // 2 columns, and takes in the vertical stack; its output is added to x.
+    """A layer that sees k // 2 columns to the left and the vertical stack, with a skip connection.
 
     Args:
         num_filters: F.

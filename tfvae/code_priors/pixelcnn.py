@@ -85,7 +85,7 @@ class PixelCNN(CodePrior):
         return self._logits(h)
 
     def first_state(self, classes):
-        """Return what steps remember: a row of codes, and the last rows and columns of features.
+        """Return the cache of the steps: a row of codes, and the last rows and columns of features.
 
         - `classes` `[B]`;
         - `row` `[B, W]`, the codes of this row so far, and beyond them those of the row above;

@@ -1,4 +1,4 @@
-"""Ancestral sampling from logits: the loop over positions, and the filters of a choice.
+"""Ancestral sampling from logits: the loop over positions, and the filters top-k and top-p.
 
 Everything is made of operators that LiteRT has, with noise from `tfvae.random`, so that the same
 codes come out in Keras, in a SavedModel and on a device.
@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfvae import random
 from tfvae.errors import InvalidArgument
 
-# Temperatures below are taken for it where one divides: float32 has no room for logits / 0.
+# The least temperature to divide by: float32 cannot represent logits / 0.
 _COLDEST = 1e-6
 
 

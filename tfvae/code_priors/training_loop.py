@@ -1,4 +1,4 @@
-"""The training loop of a prior: maximum likelihood, resumed exactly."""
+"""The training loop of a prior over codes: maximum likelihood, with exact resuming."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The prior of a VQ-VAE for which none was fitted."""
+"""The uniform prior over codes, which a VQ-VAE has until another one is fitted."""
 
 import tensorflow as tf
 
@@ -9,8 +9,7 @@ from tfvae.code_priors.code_prior import REGISTRY, CodePrior
 class UniformCodePrior(CodePrior):
     """p(codes) = K^−S: every code of every one of the S positions is as likely as any other.
 
-    It has nothing to learn; log p(codes) = −S log K nats is what a learned prior is measured
-    against.
+    It has nothing to learn; a learned prior is compared with its log p(codes) = −S log K nats.
 
     Args:
         codebook_size: K.

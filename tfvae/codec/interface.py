@@ -1,4 +1,4 @@
-"""Compressing and decompressing: what the codec offers of images, of series and of codes."""
+"""Compression and decompression of images, of series and of codes."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""A range coder of codes: the probabilities of a prior, position by position, and their stream.
+"""A range coder for codes, driven by the probabilities of a prior at each position.
 
 An ideal entropy coder writes codes in −log2 p(codes) bits. The range coder used here stays within a
 few bytes of that where the prior expects the codes. Its probabilities are multiples of 2^-24 and

@@ -1,4 +1,4 @@
-"""Sound as codes: the windows that a model of series takes, and what a `.wav` says beside."""
+"""Sound as codes: its windows for a model of series, and the rate and length of a `.wav`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Draws of single values, made of noise of `tfvae.random` and of operators that LiteRT has."""
+"""Draws of single values, from noise of `tfvae.random` by operators that LiteRT has."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The contract of posteriors and likelihoods: parameters of a network become a distribution."""
+"""The contract of posteriors and likelihoods: a distribution made from parameters."""
 
 import math
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Distributions made of another by an invertible map."""
+"""Distributions that are the image of another one under an invertible map."""
 
 import math
 

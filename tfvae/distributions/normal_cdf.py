@@ -1,4 +1,4 @@
-"""The logarithm of the normal distribution function, of operators that LiteRT has."""
+"""The logarithm of the normal distribution function, by operators that LiteRT has."""
 
 import math
 

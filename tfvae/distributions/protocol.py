@@ -1,4 +1,4 @@
-"""What tfvae asks of a distribution beside `sample` and `log_prob`: six verbs, in one place.
+"""The functions by which tfvae uses a distribution beyond `sample` and `log_prob`.
 
 Every verb knows TFP's independent normals and the discrete latents of this package; a distribution
 with a method of the verb's name answers for itself.

@@ -1,4 +1,4 @@
-"""What is used of TensorFlow Probability, by its own names: the one module that imports it."""
+"""The names of TensorFlow Probability that tfvae uses; no other module imports it."""
 
 import tensorflow_probability as tfp
 

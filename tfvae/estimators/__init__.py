@@ -1,4 +1,4 @@
-"""Gradient estimators: how an expectation over q(z|x) is differentiated. One family a file."""
+"""Gradient estimators of expectations over q(z|x), one family to a file."""
 
 from tfvae.estimators.antithetic import DisARM
 from tfvae.estimators.control_variates import REBAR, RELAX

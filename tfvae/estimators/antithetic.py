@@ -48,7 +48,8 @@ class DisARM(Estimator):
 
         encoder, above = 0.0, dict(drawn)
         for position, (number, layer) in enumerate(drawn.items()):
-            # The layers drawn before stay, this one takes its partner, those after are drawn anew.
+            # The layers drawn before keep their values, this one takes its partner, the others are
+            # drawn again.
             del above[number]
             before = {n: drawn[n].z for n in drawn if n != number and n not in above}
             partner = layer.q.harden(layer.q.perturb(1.0 - layer.noise))

@@ -24,7 +24,7 @@ from tfvae.joint import Infer, replay
 from tfvae.optimizers import Clip, ScaleFreeAdam
 from tfvae.random import fold_in
 
-# Outside of these a relaxation is a step function or a constant, and c of no use or all noise.
+# Outside of these limits a relaxation is a step function or a constant, and c is useless.
 _TEMPERATURES = (0.05, 10.0)
 _SCALES = (1e-3, 10.0)
 
@@ -103,7 +103,7 @@ class REBAR(Estimator):
 
     @property
     def control_variables(self) -> list:
-        """What c is made of, and what is trained to lower the squared norm of the gradient."""
+        """The variables of c, which are trained to lower the squared norm of the gradient."""
         return [self._log_temperature, self._log_scale]
 
     def estimate(self, bound, infer, context, seed, training):
@@ -177,7 +177,7 @@ class REBAR(Estimator):
 def _relaxed_log_weights(bound: Bound, infer: Infer, drawn: dict[int, Drawn], number, soft, tau):
     """Return the log-weights `[K, B]` with one layer relaxed, and those drawn after it.
 
-    Were those drawn anew, c would jump with ζ, and its derivative would miss that.
+    If those layers were drawn again, c would jump with ζ, and its derivative would miss the jumps.
     """
     order = list(drawn)
     before = {n: drawn[n].z for n in order[: order.index(number)]}

@@ -1,4 +1,4 @@
-"""The contract of a gradient estimator, and what the families share."""
+"""The contract of a gradient estimator, and functions that the families share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,11 +20,11 @@ class Estimate(NamedTuple):
     """What an estimator returns.
 
     Attributes:
-        surrogate: `[B]`; its value is the bound's, its gradient the estimator's.
+        surrogate: `[B]`, with the value of the bound and the gradient of the estimator.
         terms: the parts of the log-weights it used, for the metrics.
         statistics: what `Estimator.update` takes, or None.
-        penalty: what the objective subtracts for the batch as a whole, `[B]`, taken off the
-            surrogate already; None for nothing.
+        penalty: what the objective subtracts for the batch as a whole, `[B]`, which the surrogate
+            already contains; None for nothing.
     """
 
     surrogate: tf.Tensor
@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
 
 
 class Estimator(keras.layers.Layer):
-    """A gradient estimator; a Keras layer, so that what it learns is saved with the model.
+    """A gradient estimator, as a Keras layer, so that its weights are saved with the model.
 
     An estimator decides how the layers of a pass are drawn and how its terms are weighted; it never
     sees a network. A subclass implements `estimate`, and says in class attributes what it fits:
@@ -84,7 +84,7 @@ class Estimator(keras.layers.Layer):
 
     @classmethod
     def misfit(cls, posteriors: Sequence, objective: Callable, num_samples: int) -> str | None:
-        """Return why it does not fit the posteriors, objective or K; None if it does."""
+        """Return why the estimator does not fit the posteriors, objective or K; None if it does."""
         wrong = sorted({posterior.kind for posterior in posteriors} - set(cls.latents))
         if wrong:
             return f"it does not give the gradient of {' or '.join(wrong)} latents"
@@ -139,7 +139,7 @@ def registered_name(cls: type[Estimator]) -> str:
 
 
 def zero(tensor: tf.Tensor) -> tf.Tensor:
-    """Return 0 with the gradient of `tensor`: what changes a gradient and no value."""
+    """Return 0 with the gradient of `tensor`, to change a gradient without changing a value."""
     return tensor - tf.stop_gradient(tensor)
 
 
@@ -208,7 +208,7 @@ def of_layer(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 
 
 def sum_event(values: tf.Tensor) -> tf.Tensor:
-    """Return values `[K, B, ...]` summed over what stands behind the batch, `[K, B]`."""
+    """Return values `[K, B, ...]` summed over the axes after the batch, `[K, B]`."""
     return tf.reduce_sum(values, axis=list(range(2, len(values.shape))))
 
 

@@ -26,7 +26,7 @@ from tfvae.random import Stream, fold_in
 class Pathwise(Estimator):
     """The reparameterization estimator: the objective is differentiated through z = g(ε, x).
 
-    With KL(q‖p) in closed form where the objective is linear and it is known.
+    KL(q‖p) is in closed form where the objective is linear and the closed form is known.
 
     Source: Kingma and Welling 2014, "Auto-encoding variational Bayes", sec. 2.4.
     """
@@ -54,8 +54,8 @@ class StickingTheLanding(Estimator):
     """The pathwise estimator without the score term −∇ log q(z|x), z fixed.
 
     For a mean of log-weights that term has expectation 0, so the estimator is unbiased, and its
-    gradient is exactly 0, sample by sample, where q is the true posterior. Inside a logarithm the
-    term counts and leaving it out is a bias: use "dreg" there.
+    gradient is exactly 0, sample by sample, where q is the true posterior. Inside a logarithm its
+    expectation is not 0, and leaving it out causes a bias: use "dreg" there.
 
     Source: Roeder, Wu and Duvenaud 2017, "Sticking the landing", eq. 7.
     """
@@ -129,7 +129,7 @@ def two_gradients(bound: Bound, infer: Infer, seed, for_encoder: Callable) -> Es
     # log w_kb depends on z_kb alone, so this is ∂ log w_k/∂z_k.
     by_z = tape.gradient(log_w, fixed)
     encoder = for_encoder(bound, joint, log_w, by_z, z)
-    # What q contributes is in `encoder`, so it is taken out of the log-weights.
+    # The gradient of q is in `encoder`, so q is held constant in the log-weights.
     at_fixed_q = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
     return Estimate(at_fixed_q + zero(encoder), terms)
 

@@ -1,4 +1,4 @@
-"""Biased estimators that pretend discrete latents to be continuous: what others are compared with.
+"""Biased estimators, which treat discrete latents as continuous.
 
 The value of the surrogate is the objective at hard samples; only its gradient is that of the
 relaxation.
@@ -15,7 +15,7 @@ from tfvae.random import fold_in
 
 
 class Relaxation(Estimator):
-    """What these estimators share: one gradient, through z, for encoder and decoder alike."""
+    """The base of these estimators, with one gradient, through z, for encoder and decoder alike."""
 
     latents = ("bernoulli", "categorical")
     is_unbiased = False
@@ -80,8 +80,8 @@ class StraightThrough(Relaxation):
 
     With f(z) = log p(x|z), the gradient in the mean p of a bit is p f′(1) + (1 − p) f′(0) where it
     should be f(1) − f(0); that of the KL is right in expectation. For an f that is affine in z the
-    two agree. For a concave one, which rises and falls again between 0 and 1, both slopes point to
-    where it is largest: f(1) may be above f(0), and the gradient still lead away from z = 1.
+    two agree. For a concave f with its maximum between 0 and 1, both slopes point to that
+    maximum: f(1) may be above f(0), and the gradient may still lead away from z = 1.
 
     Source: Bengio, Léonard and Courville 2013, "Estimating or propagating gradients through
     stochastic neurons", sec. 4.

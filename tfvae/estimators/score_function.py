@@ -192,7 +192,7 @@ class NVIL(ScoreFunction):
 
     The signal is (f − b(x) − c) / max(1, s), where s is a moving estimate of the standard deviation
     of f − b − c. b is a network with one hidden layer, trained by least squares beside the model.
-    Dividing by max(1, s) scales the encoder's gradient, which Adam does not notice; with
+    Dividing by max(1, s) scales the encoder's gradient, which makes no difference to Adam; with
     `normalize=False` the estimator is unbiased in scale as well.
 
     Source: Mnih and Gregor 2014, "Neural variational inference and learning in belief networks",
@@ -281,7 +281,7 @@ class RLOO(VIMCO):
 
 
 def _scale(objective, log_weights):
-    """Return what one unit of log w is in the signal, so that baselines are in nats for any K."""
+    """Return the factor from log w to the signal, by which baselines are in nats for any K."""
     linear = objectives.is_linear(objectives.for_encoder(objective))
     return 1.0 / _count(log_weights) if linear else 1.0
 

@@ -1,4 +1,4 @@
-"""Measures of a trained model, on their own path: nothing is shared with the loss but log w."""
+"""Measures of a trained model, which share nothing with the training loss but log w."""
 
 from tfvae.evaluation.annealed import AnnealedLogLikelihood, annealed_importance_sampling
 from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood, code_measures

@@ -1,4 +1,4 @@
-"""Examples to measure, checked and in batches."""
+"""Batches of checked examples to measure."""
 
 import math
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def batches_beside_condition(model, x, condition, batch_size, needed: bool = Tru
         x: examples, as in `batches`.
         condition: of each example or one for all; None where x, a dataset or `Examples`, has it.
         batch_size: examples in a batch.
-        needed: whether there has to be a condition where the model has one.
+        needed: whether a condition is required if the model has one.
 
     Raises:
         InvalidArgument: a condition that is missing, or that is not wanted.
@@ -137,7 +137,7 @@ def count_values(x: tf.Tensor) -> np.ndarray:
 
 
 def join(results) -> list[np.ndarray]:
-    """Join what each batch gave, lists of arrays `[B, ...]`, to one list of `[N, ...]`."""
+    """Join the results of all batches, lists of arrays `[B, ...]`, to one list of `[N, ...]`."""
     return [np.concatenate(part) for part in zip(*results, strict=True)]
 
 

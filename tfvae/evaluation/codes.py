@@ -1,4 +1,4 @@
-"""Models of codes, measured: a bound on log p(x), and what is left of images after the codes."""
+"""Measures of models of codes: a bound on log p(x), and the quality of reconstructions."""
 
 import dataclasses
 import math
@@ -137,7 +137,7 @@ def code_measures(
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
     condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> dict:
-    """Measure what a model of codes leaves of images, and how it uses its codes.
+    """Measure the reconstructions of a model of codes, and the usage of its codes.
 
     Args:
         model: a `CodeModel`, with any likelihood.
@@ -149,9 +149,9 @@ def code_measures(
 
         - `mse`, the mean over all values of (x − mean of p(x|z_q(x)))²;
         - `mse_over_variance`, `mse` over the variance of all values of x: 1 for a model that knows
-          the mean of the data alone. None of data that is constant;
+          only the mean of the data. None if the data is constant;
         - `psnr`, −10 log10(mse of an image) in dB, averaged over images: the peak is 1. None if an
-          image is reproduced exactly, which has no finite one;
+          image is reproduced exactly, since its PSNR is infinite;
         - `perplexity`, `code_usage`, `code_bits`: those of `fit`, over the whole of x; see
           `tfvae.models.code_usage.CodeUsage`;
         - `num_examples`.

@@ -1,4 +1,4 @@
-"""A posterior of its own for every example, fitted with the decoder fixed: not amortized."""
+"""Free posteriors: a q for every example, fitted with the decoder fixed."""
 
 import dataclasses
 import math
@@ -43,7 +43,7 @@ class FreePosterior:
         log_likelihood: log p(x_n), `[N]`: exact if `is_enumerated`, else importance-sampled with
             the draws of q_n or those of the encoder, of the two the one with the larger effective
             sample size.
-        is_enumerated: whether these are sums over all states, free of noise.
+        is_enumerated: whether these figures are sums over all states, without noise.
         num_samples: draws for each example; unused where states are enumerated.
     """
 
@@ -108,8 +108,8 @@ def fit_posterior(
     - else the leave-one-out likelihood ratio (Kool, van Hoof and Welling 2019, "Buy 4 REINFORCE
       samples, get a baseline for free").
 
-    What is reported is measured with fresh draws. Where the fitted parameters have a worse bound
-    than those they started from, by draws of their own, the latter are kept.
+    The reported figures are measured with fresh draws. If the fitted parameters have a worse bound
+    than the initial ones, by yet other draws, the initial ones are kept.
 
     Source: Cremer, Li and Duvenaud 2018, "Inference suboptimality in variational autoencoders".
 

@@ -1,4 +1,4 @@
-"""What inference loses: log p(x), the best bound of the family, the bound of the encoder."""
+"""The approximation gap and the amortization gap of inference."""
 
 import dataclasses
 

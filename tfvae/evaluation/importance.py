@@ -1,4 +1,4 @@
-"""Importance-sampled log p(x), in a stream: memory does not grow with `num_samples`."""
+"""Importance-sampled log p(x), in chunks: memory does not grow with `num_samples`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -99,9 +99,10 @@ def log_likelihood(
 
     log p̂(x) = log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
 
-    Any posterior that can be sampled and whose log-density is known will do: continuous, discrete,
-    or a chain of layers. The proposal must put mass wherever the posterior p(z|x) does; where it
-    has lighter tails, the estimate is low and its effective sample size may not show it.
+    Any posterior that can be sampled and whose log-density is known can be used: continuous,
+    discrete, or a chain of layers. The proposal must have mass wherever the posterior p(z|x) has;
+    if its tails are lighter, the estimate is too low, and the effective sample size may not show
+    it.
 
     A `CodeModel` has no q(z|x) and samples nothing: its log p(x) is bounded by
     log p(x|z_q(x)) + log p(codes of x), see `tfvae.evaluation.code_log_likelihood`, and

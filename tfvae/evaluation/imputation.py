@@ -1,4 +1,4 @@
-"""What missing values may be: importance-weighted means, and draws for multiple imputation."""
+"""Imputation of missing values: importance-weighted means, and draws."""
 
 import dataclasses
 
@@ -51,21 +51,21 @@ def impute(
     progress: bool = True,
     condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> Imputation:
-    """Fill in missing values by what the model knows of them from the observed ones.
+    """Fill in missing values by their distribution given the observed ones.
 
-    By self-normalized importance sampling, with w_k = p(x_obs|z_k) p(z_k) / q(z_k|x_obs) and
-    z_k ~ q(z|x_obs),
+    The estimate is self-normalized importance sampling, with w_k = p(x_obs|z_k) p(z_k) /
+    q(z_k|x_obs) and z_k ~ q(z|x_obs),
 
         E[x_d|x_obs] ≈ Σ_k w_k E[x_d|z_k] / Σ_k w_k,
 
-    with a bias of the order of 1/K. With a model of what makes values go missing (see `Observed`),
-    w_k has its probability of the mask as a factor, and stands beside the x_d ~ p(x_d|z_k) that
-    this was given, in place of E[x_d|z_k].
+    with a bias of the order of 1/K. With a model of the mask (see `Observed`), w_k has the
+    probability of the mask given drawn values x_d ~ p(x_d|z_k) as a factor, and these values take
+    the place of E[x_d|z_k].
 
     For multiple imputation, `draws` complete examples are drawn for each: z_k with a probability in
     proportion to w_k, then x ~ p(x|z_k). Analyse each of the completed data sets as if it had been
-    observed, and pool the results by Rubin's rules: the spread between them is what is not known of
-    the missing values.
+    observed, and pool the results by Rubin's rules: the spread between them shows the uncertainty
+    of the missing values.
 
     Source: Mattei and Frellsen 2019, "MIWAE: deep generative modelling and imputation of incomplete
     data sets", sec. 3; Rubin 1987, "Multiple imputation for nonresponse in surveys".
@@ -84,7 +84,7 @@ def impute(
         An `Imputation`.
 
     Raises:
-        InvalidArgument: a number out of range, or a model that knows of no missing values.
+        InvalidArgument: a number out of range, or a model that takes no missing values.
         InvalidData: data that is empty or does not fit the model.
     """
     whole("num_samples", num_samples)

@@ -1,4 +1,4 @@
-"""What the latents carry: active units, posterior means, mutual information with the data."""
+"""Information in the latents: active units, posterior means, mutual information with x."""
 
 import dataclasses
 import math
@@ -48,7 +48,7 @@ def posterior_means(
 
 @dataclasses.dataclass(frozen=True)
 class MutualInformation:
-    """How much q(z|x) tells about which of N examples it is for; in nats, arrays of shape `[N]`.
+    """The information in q(z|x) about which of N examples x is; in nats, arrays of shape `[N]`.
 
     Attributes:
         per_example: estimates of KL(q(z|x_n) ‖ q(z)), each at most log N; their mean is I_q(x; z).
@@ -112,9 +112,9 @@ def mutual_information(
     I_q(x; z) = (1/N) Σ_n KL(q(z|x_n) ‖ q(z)),  q(z) = (1/N) Σ_m q(z|x_m),
 
     with the mixture over all N given examples, and KL by draws z ~ q(z|x_n). It splits the rate:
-    (1/N) Σ_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)). Which of N examples a latent
-    belongs to is at most log N nats of information, so with few examples I_q says little of a code
-    that keeps them all apart. The time grows as N² · num_samples; memory as N.
+    (1/N) Σ_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)). The identity of one of N
+    examples is at most log N nats of information, so with few examples I_q says little about a
+    code that tells them all apart. The time grows as N² · num_samples; memory as N.
 
     Source: Hoffman and Johnson 2016, "ELBO surgery: yet another way to carve up the variational
     evidence lower bound".

@@ -1,8 +1,8 @@
-"""What helps where log p(x) alone does not tell outliers from ordinary examples.
+"""Outlier scores for data where log p(x) alone does not find outliers.
 
-Of pictures, log p(x) is known to fail: it grows with smoothness and falls with the number of
-details, so that simple pictures from elsewhere score above those that the model was trained on.
-Both remedies here give scores like log p(x): the higher, the more ordinary.
+For pictures, log p(x) is known to fail: it grows with smoothness and falls with the number of
+details, so that simple pictures from other data score above those that the model was trained on.
+Both functions here return scores like log p(x): the higher, the more ordinary.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from tfvae.errors import InvalidData
 def typicality(log_likelihood: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
     """Return −|log p(x) − mean of log p over ordinary examples|, `[N]` in nats.
 
-    Ordinary examples have log p(x) near its mean, minus the entropy. An example that scores far
-    above them is as little one of them as one that scores far below.
+    Ordinary examples have log p(x) near its mean, which is minus the entropy. An example that
+    scores far above the mean is as unlikely to be one of them as an example that scores far below.
 
     Source: Nalisnick, Matsukawa, Teh and Lakshminarayanan 2019, "Detecting out-of-distribution
     inputs to deep generative models using typicality", eq. 5, for one example at a time.
@@ -37,8 +37,9 @@ def corrupted(x: np.ndarray, rate: float, seed: int = 0, levels: int | None = No
     """Return examples with a share of their values replaced, to train a background model on.
 
     log p(x) − log p_background(x) is the likelihood ratio of Ren et al. 2019, "Likelihood ratios
-    for out-of-distribution detection", sec. 3: what both models find likely, such as a plain
-    background, cancels, and what the corruption destroyed, how values go together, remains.
+    for out-of-distribution detection", sec. 3: terms that both models have in common, such as
+    those of a plain background, cancel, and the dependence between values, which the corruption
+    destroyed, remains.
 
     Args:
         x: examples, `[N, *x_shape]`.

@@ -1,4 +1,4 @@
-"""What every measured log p(x) answers: its mean, its error, bits per dimension."""
+"""The mean of a measured log p(x), its standard error, and its bits per dimension."""
 
 import dataclasses
 import math
@@ -49,7 +49,7 @@ class Measured:
 
 
 def in_units(found: Any, log_jacobian: np.ndarray | None) -> Any:
-    """Return what was measured of x as that of the data x stands for, in its own units.
+    """Convert measures of x into measures of the data that x stands for, in their own units.
 
     log p(v) = log p(x) + log |dx/dv|, and the reconstruction has the same with the other sign.
 

@@ -1,4 +1,4 @@
-"""Scores of examples: log p(x) of each with its standard error, and what it is made of."""
+"""Scores of examples: log p(x) of each, its standard error, and its parts."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ _BATCH_SIZE = 500  # examples for which a graph is called once; they are gone ov
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What a model says of each example; all values in nats, arrays of shape `[N]`.
+    """The scores of each example under a model; all values in nats, arrays of shape `[N]`.
 
     Attributes:
         log_likelihood: log (1/K) Σ_k w_k, an estimate of log p(x); of a model of codes, its lower
@@ -108,14 +108,13 @@ def score(
     progress: bool = True,
     condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> Scores:
-    """Score examples: log p(x) of each by importance sampling, and what it is made of.
+    """Score examples: log p(x) of each by importance sampling, and its parts.
 
     log p̂(x) = log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x).
 
-    The scores of an example are functions of the model, the example and the seed alone: all
-    examples share their noise, so that an example has the same ones beside any others. For the mean
-    over a test set use `tfvae.log_likelihood`, whose noise differs from example to example, and
-    averages out.
+    The scores of an example depend on the model, the example and the seed alone: all examples share
+    the same noise, so the other examples of a batch make no difference. For the mean over a test
+    set use `tfvae.log_likelihood`, whose noise differs from example to example and averages out.
 
     Args:
         model: a `LatentVariableModel`, or a `CodeModel`, of which `num_samples` and `seed` have no
@@ -156,8 +155,8 @@ def score(
 def threshold(log_likelihood: np.ndarray, false_alarm_rate: float) -> float:
     """Return the score below which an example is called an anomaly.
 
-    It is the k-th smallest of n scores of held-out examples, k = ⌊rate · (n + 1)⌋. An example that
-    comes from where these come from then scores lower with a probability of at most `rate`,
+    It is the k-th smallest of n scores of held-out examples, k = ⌊rate · (n + 1)⌋. A further
+    example from the same distribution then scores lower with a probability of at most `rate`,
     whatever the distribution of scores.
 
     Source: Vovk, Gammerman and Shafer 2005, "Algorithmic learning in a random world", sec. 2.2.
@@ -205,9 +204,9 @@ def _one_for_each(model, y, count):
 def _score(model, x, y, seed, num_samples, chunk):
     """Return the tensors that `Scores` holds for a batch, `[B, ...]` each.
 
-    One example after the other, each with the noise of `seed`: what stands beside an example has
-    no part in its scores, not even in their rounding. A batch of one with its K samples keeps the
-    products as large as K examples would.
+    One example after the other, each with the noise of `seed`: the other examples of the batch do
+    not affect its scores, not even their rounding. A batch of one with its K samples keeps the
+    matrix products as large as K examples would.
     """
 
     def of_one(number):

@@ -1,4 +1,4 @@
-"""A page on this machine that runs an exported `.tflite` in the browser, with LiteRT's JavaScript.
+"""The explorer: a local page that runs an exported `.tflite` in the browser.
 
 The server needs what `tfvae.ondevice` needs, never TensorFlow; it hands out files and computes
 nothing.

@@ -1,4 +1,4 @@
-"""Whether a `.tflite` can run in a browser."""
+"""Checks whether a `.tflite` can run in a browser."""
 
 from tfvae.errors import InvalidFile
 from tfvae.ondevice import inspect, read_description

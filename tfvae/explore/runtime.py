@@ -1,4 +1,4 @@
-"""LiteRT's JavaScript runtime: files of npm, which no wheel has and npm brings into this folder."""
+"""LiteRT's JavaScript runtime, which npm installs into this folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A web server for one page and one `.tflite`, for browsers on this machine alone."""
+"""A web server for one page and one `.tflite`, which answers only to this machine."""
 
 import base64
 import contextlib

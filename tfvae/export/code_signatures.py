@@ -1,4 +1,4 @@
-"""What an export of a vector-quantized model offers."""
+"""The signatures of an exported vector-quantized model."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Codes that differ between two computations of one model, and whether rounding explains it."""
+"""Codes that differ between two computations of one model, and the test for ties among them."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The Keras layer that brought an operator which LiteRT does not have, and what to do about it."""
+"""The Keras layer behind an operator that LiteRT does not have, and the remedy for it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Weights of a `.tflite` in float16, which halves the file; what is computed stays float32."""
+"""Weights of a `.tflite` in float16, for half the size of the file; it computes in float32."""
 
 import numpy as np
 

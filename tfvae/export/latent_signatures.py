@@ -1,4 +1,4 @@
-"""What an export of a model with continuous, binary or one-hot latents offers."""
+"""The signatures of an exported model with continuous, binary or one-hot latents."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Proof that an exported file computes what Keras computes."""
+"""Comparison of an exported file with Keras."""
 
 from collections.abc import Callable
 

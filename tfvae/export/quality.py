@@ -1,4 +1,4 @@
-"""What a quantized file loses: of the likelihood of test images, and of their reconstructions."""
+"""The loss of a quantized file, in the likelihood of test images and in reconstructions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Integers in a `.tflite`: its weights, and where that is asked for what flows between the layers.
+"""Quantization of a `.tflite`: integer weights and, where asked for, integer activations.
 
 `ai-edge-quantizer` does the arithmetic. What stands here is what of our graphs is quantized, and
 how:

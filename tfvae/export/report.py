@@ -1,4 +1,4 @@
-"""The report of an exported `.tflite`: what is in it, how fast it is, and what was lost."""
+"""The report of an exported `.tflite`: its content, its speed, and its loss by quantization."""
 
 from pathlib import Path
 

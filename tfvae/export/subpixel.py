@@ -1,4 +1,4 @@
-"""Strided transposed convolutions as convolutions and depth-to-space: the same numbers, faster.
+"""Strided transposed convolutions, computed faster as convolutions and depth-to-space.
 
 LiteRT runs a transposed convolution of any batch size outside its fast kernels (the shape of the
 output is computed), and a fixed one on a single thread. What stands here in its place is delegated

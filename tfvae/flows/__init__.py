@@ -1,4 +1,4 @@
-"""Normalizing flows: one family a file, one contract (`Flow`)."""
+"""Normalizing flows, one family to a file; contract: `Flow`."""
 
 from tfvae.flows.affine_coupling import AffineCoupling
 from tfvae.flows.chain import FlowChain, stack

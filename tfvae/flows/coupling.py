@@ -1,4 +1,4 @@
-"""Coupling layers: one half of the units decides how the other half is transformed."""
+"""Coupling layers, in which one half of the units decides how the other is transformed."""
 
 import tensorflow as tf
 

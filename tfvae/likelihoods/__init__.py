@@ -1,4 +1,4 @@
-"""Families of p(x|z). One family a file."""
+"""Families of p(x|z), one to a file."""
 
 from tfvae.likelihoods.bernoulli import Bernoulli
 from tfvae.likelihoods.beta import Beta

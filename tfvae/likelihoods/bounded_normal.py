@@ -1,4 +1,4 @@
-"""Normal values in an interval that a likelihood is told of."""
+"""Normal values in an interval that the user gives."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Levels with a probability each."""
+"""Levels, each with a probability of its own."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Models of the mask: which values go missing, given what they are."""
+"""Models of the mask: the probability that a value is missing, given the value."""
 
 import keras
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Values of which some are missing."""
+"""Examples with missing values."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Levels in an order."""
+"""Ordered levels."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Where a likelihood has the spread of its values from: a number, one that is trained, or z."""
+"""The spread of a likelihood: a fixed number, a trained one, or a function of z."""
 
 import tensorflow as tf
 

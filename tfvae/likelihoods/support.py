@@ -1,4 +1,4 @@
-"""The values that a likelihood gives a meaning to."""
+"""The support of a likelihood: the values that it takes."""
 
 import math
 from typing import NamedTuple

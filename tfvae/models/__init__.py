@@ -1,8 +1,8 @@
-"""Models: what all share (`GenerativeModel`), two kinds, and their final classes.
+"""Models: the shared base (`GenerativeModel`), its two kinds, and their final classes.
 
-`LatentVariableModel`: a bound on ∫ p(x|z) p(z) dz, for `VAE`, `HierarchicalVAE`
-and `LadderVAE`. `CodeModel`: a
-deterministic encoder to integer codes, for `VQVAE` and `HierarchicalVQVAE`.
+`LatentVariableModel`, the base of `VAE`, `HierarchicalVAE` and `LadderVAE`, maximizes a bound on
+∫ p(x|z) p(z) dz. `CodeModel`, the base of `VQVAE` and `HierarchicalVQVAE`, has a deterministic
+encoder to integer codes.
 """
 
 from tfvae.models.code_model import CodeModel

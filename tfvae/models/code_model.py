@@ -1,4 +1,4 @@
-"""What vector-quantized models share: training, usage of the codes, the prior over them."""
+"""The base of vector-quantized models: training, usage of the codes, the prior over them."""
 
 import math
 import warnings
@@ -26,12 +26,12 @@ class CodeModel(GenerativeModel):
     """p(x) = Σ_codes p(x|codes) p(codes), with a deterministic encoder x → codes.
 
     With a condition it is p(x|y) = Σ_codes p(x|codes, y) p(codes|y): a network with one more input
-    gets c(y) there, and a prior with classes gets y. Where only the prior has classes, y is for
-    what the prior is asked, `sample` and log p; networks, and their training, do without.
+    gets c(y) there, and a prior with classes gets y. Where only the prior has classes, only
+    `sample` and log p need y; the networks, and their training, do not take it.
 
-    One example costs, in nats,  −log p(x|z_q(x)) + Σ_sites quantizer's loss.  Nothing is averaged
-    but over the batch, so the loss of an example is the same in any batch, and no size of image,
-    grid or vectors stands before one of its terms.
+    One example costs, in nats,  −log p(x|z_q(x)) + Σ_sites quantizer's loss.  The only average is
+    that over the batch, so the loss of an example is the same in any batch, and the weights of its
+    terms do not depend on the sizes of image, grid or vectors.
 
     Subclasses give this constructor `codebooks`, the list of their quantizers, all of one codebook
     size, set `decoder` before they call `build`, and implement
@@ -40,7 +40,7 @@ class CodeModel(GenerativeModel):
       the codes, and how many codes an example has of each codebook;
     - `quantized(x, training, condition)`, `lookup(codes, condition)`: see there;
     - `by_codebook(codes)`: the codes of each codebook, a list of integer tensors;
-    - `vectors_to_start(index, x, condition)`: what the quantizer number `index` is given for x;
+    - `vectors_to_start(index, x, condition)`: the input of the quantizer number `index` for x;
     - `parts_given_condition()`, of the networks.
 
     These are given c(y) `[B, C]`, and no argument `condition` where no network takes it.
@@ -112,7 +112,7 @@ class CodeModel(GenerativeModel):
     def quantized(
         self, x: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None
     ) -> Quantized:
-        """Return what the decoder gets for x, its codes, and the quantizers' loss.
+        """Return the decoder's input for x, the codes of x, and the quantizers' loss.
 
         Args:
             x: examples, `[B, *x_shape]`.
@@ -125,7 +125,7 @@ class CodeModel(GenerativeModel):
         raise NotImplementedError
 
     def lookup(self, codes: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
-        """Return what the decoder gets for codes `[B, *code_shape]`: `[B, *latent_shape]`."""
+        """Return the decoder's input for codes `[B, *code_shape]`: `[B, *latent_shape]`."""
         raise NotImplementedError
 
     def by_codebook(self, codes: tf.Tensor) -> list[tf.Tensor]:
@@ -138,7 +138,7 @@ class CodeModel(GenerativeModel):
         x: np.ndarray | tf.Tensor,
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tf.Tensor:
-        """Return what the quantizer number `index` is given for x, `[B, ..., D]`."""
+        """Return the input of the quantizer number `index` for x, `[B, ..., D]`."""
         raise NotImplementedError
 
     def compile(self, optimizer: str | keras.optimizers.Optimizer = "adam", **kwargs) -> None:
@@ -182,7 +182,7 @@ class CodeModel(GenerativeModel):
         else:
             super().__setattr__(name, value)
 
-    # The prior has a `fit` of its own: to the training of this model it is a constant.
+    # The prior has a `fit` of its own; the training of this model does not change it.
 
     @property
     def trainable_variables(self):
@@ -196,7 +196,7 @@ class CodeModel(GenerativeModel):
 
     @property
     def non_trainable_variables(self):
-        """What `fit` does not train by gradients, the prior among it."""
+        """The weights that `fit` does not train by gradients, those of the prior included."""
         return _without(self.trainable_variables, self.variables)
 
     @property
@@ -223,7 +223,7 @@ class CodeModel(GenerativeModel):
         """How often each code came up since the epoch began, `[codebooks, codebook_size]`."""
         return self._usage.counts.value
 
-    # What y is. Set by the constructor, for the networks; else that of the prior.
+    # The condition of the networks, set by the constructor; otherwise that of the prior.
 
     @property
     def condition(self):
@@ -243,7 +243,7 @@ class CodeModel(GenerativeModel):
     def condition_of_prior(
         self, y: np.ndarray | tf.Tensor | int | None
     ) -> np.ndarray | tf.Tensor | int | None:
-        """Return what the prior is given of y: nothing, if it has no classes."""
+        """Return y for the prior; None if the prior has no classes."""
         return None if self.prior.condition is None else y
 
     def encode_condition(self, y, count):
@@ -367,7 +367,7 @@ class CodeModel(GenerativeModel):
         """
         given = self.condition_of_prior(condition)
         codes = self.prior.draw(seed, index, temperature, given)
-        # Changes none of them. LiteRT in a browser cannot hand out what comes straight from a loop.
+        # An identity: LiteRT in a browser cannot return a tensor that comes directly from a loop.
         codes = tf.minimum(codes, self.codebook_size - 1)
         return codes, self.decode(codes, condition)
 
@@ -471,9 +471,9 @@ class CodeModel(GenerativeModel):
         return not uniform and int(self.prior.training_step) > 0
 
     def start_from_data(self, x, y):
-        """Start the codebooks that start from the data."""
+        """Initialize the codebooks that start from data."""
         y = y if self.trains_on_condition else None
-        # From the last on: coarse codebooks decide what the finer ones below them are given.
+        # From the last to the first: the input of a finer codebook depends on the coarser ones.
         for index, quantizer in reversed(list(enumerate(self.codebooks))):
             if not quantizer.needs_data:
                 continue
@@ -489,7 +489,7 @@ class CodeModel(GenerativeModel):
                 if count >= _VECTORS_FOR_START:
                     break
             quantizer.initialize(np.concatenate(vectors)[:_VECTORS_FOR_START])
-            # Sums of k-means are rounded as the machine at hand rounds them.
+            # The sums of k-means are rounded differently on different machines.
             floats = [v for v in quantizer.variables if v.dtype.startswith("float")]
             distribute.take_from_chief(self.distribute_strategy, floats)
 
@@ -546,9 +546,9 @@ def _with_warning(callbacks):
 
 
 def _batches(x, y, count):
-    """Yield batches and what is beside them, if anything.
+    """Yield batches, and the conditions beside them if there are any.
 
-    They are of up to `count` examples from all over an array, or of a whole dataset.
+    The batches hold up to `count` examples, spread over a whole array, or all those of a dataset.
     """
     if isinstance(x, tf.data.Dataset):
         for batch in x:

@@ -1,4 +1,4 @@
-"""How much of a codebook is used, over a whole epoch."""
+"""The usage of a codebook over a whole epoch."""
 
 import math
 import warnings
@@ -95,7 +95,7 @@ class WarnOfCollapse(keras.callbacks.Callback):
         self.epochs, self.warned, self._counts = 0, False, None
 
     def get_state(self) -> dict:
-        """Return what a training that is resumed has to know."""
+        """Return the state that a resumed training needs."""
         return {"epochs": self.epochs, "warned": self.warned}
 
     def set_state(self, state: dict) -> None:

@@ -1,4 +1,4 @@
-"""Training without an encoder: decoder and prior jointly with a free posterior for each example."""
+"""Training of decoder and prior with a free posterior for each example, without an encoder."""
 
 import numbers
 

@@ -1,4 +1,4 @@
-"""What all models share: checked data and conditions, a step counter, averages, saving, copying."""
+"""The base of all models: checks of data and conditions, the step counter, saving, copying."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""VQ-VAE-2: several grids of codes, the coarse ones deciding what the fine ones add."""
+"""VQ-VAE-2: several grids of codes, in which fine codes add to what coarse codes describe."""
 
 import math
 from collections.abc import Sequence
@@ -117,13 +117,13 @@ class HierarchicalVQVAE(CodeModel):
         return latent_shape, (sum(sizes),), sizes
 
     def _built(self, network, input_shape, role):
-        """Build a network for an input, and return the shape of what it makes of it."""
+        """Build a network for an input, and return the shape of its output."""
         shape = networks.beside_condition(network, input_shape, self._condition)
         check_input(network, shape, role)
         return networks.connect_inputs(network, shape, role)
 
     def parts_given_condition(self):
-        """As in `GenerativeModel`; what encodes goes down to the finest grid, as what decodes."""
+        """As in `GenerativeModel`; encoding runs down to the finest grid, as decoding does."""
         decodes = [networks.takes_condition(decoder) for decoder in self.decoders]
         encodes = any(map(networks.takes_condition, self.encoders))
         return {
@@ -189,7 +189,7 @@ class HierarchicalVQVAE(CodeModel):
         return features
 
     def _next(self, level, joined, condition, training=False):
-        """Return d_l, for what the quantizer and d_{l+1} give."""
+        """Return d_l, given the quantizer's vectors and d_{l+1}."""
         shape = self._joined_shapes[level]
         return networks.apply_given(self.decoders[level], joined, shape, condition, training)
 

@@ -20,7 +20,7 @@ FORMS = ("residual", "precision")
 
 @keras.saving.register_keras_serializable("tfvae")
 class LadderVAE(LatentVariableModel):
-    """A VAE with Gaussian layers z_L, …, z_1 that q, too, draws from the top down.
+    """A VAE with Gaussian layers z_L, …, z_1, which q draws from the top down, as p does.
 
     p(x, z) = p(x|d_0) p(z_L) Π_{l<L} p(z_l|d_l),  q(z|x) = q(z_L|h_L) Π_{l<L} q(z_l|h_l, d_l),
     with features h_1, …, h_L of x from the bottom up and a shared state d_{l−1} = f_l(z_l, d_l)
@@ -139,7 +139,7 @@ class LadderVAE(LatentVariableModel):
         return self.inference_networks[number]
 
     def _inference_inputs(self, number, state):
-        """Return the shape of what the inference network of a layer sees."""
+        """Return the shapes of the inputs of the inference network of a layer."""
         alone = state is None or self.form == "precision"
         return self._h_shapes[number] if alone else [self._h_shapes[number], state]
 

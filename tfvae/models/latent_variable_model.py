@@ -1,4 +1,4 @@
-"""The one training loop: objective, estimator and number of samples are settings of `compile`."""
+"""The training loop of models with latents; its objective and estimator are set by `compile`."""
 
 import math
 import numbers
@@ -33,7 +33,7 @@ class LatentVariableModel(GenerativeModel):
     The latent z has one or more stochastic layers z_1, …, z_L, z_1 next to x. Subclasses set
     `likelihood`, and implement
 
-    - `bottom_up(x, training, condition)`: what inference takes from x without drawing anything;
+    - `bottom_up(x, training, condition)`: the features of x for inference, without any draw;
     - `infer(h, draw, training, condition)`: the pass that draws the layers from q, given h;
     - `generate(draw, training, condition)`: the pass that draws them from p;
     - `posterior_of_layer`, `layer_shapes`: the family of q and the shape of each layer;
@@ -192,7 +192,7 @@ class LatentVariableModel(GenerativeModel):
         return tuple(posterior.kind for posterior in self.posterior_of_layer)
 
     def start_from_data(self, x, y):
-        """Give a prior that starts at training examples some."""
+        """Give training examples to a prior that starts at some."""
         count = self.prior.num_examples_to_start
         if self.steps_made or not count:
             return
@@ -215,7 +215,7 @@ class LatentVariableModel(GenerativeModel):
     def bottom_up(
         self, x: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None
     ) -> Any:
-        """Return what inference takes from x, `[B, *x_shape]`, without drawing anything."""
+        """Return the features of x `[B, *x_shape]` for inference, without any draw."""
         raise NotImplementedError
 
     def infer(
@@ -224,7 +224,7 @@ class LatentVariableModel(GenerativeModel):
         """Draw the layers from q, and return them and the parameters of p(x|z), `[K, B, ...]`.
 
         Args:
-            h: what `bottom_up` gave, or anything in its place: a free posterior, say.
+            h: the result of `bottom_up`, or what takes its place, such as a free posterior.
             draw: see `tfvae.joint`.
             training: whether the networks run in training mode.
             condition: c(y), `[B, C]`, or None.
@@ -252,7 +252,7 @@ class LatentVariableModel(GenerativeModel):
         Args:
             x: examples, `[B, *x_shape]`.
             training: whether the networks run in training mode.
-            h: what stands in the place of `bottom_up(x)`.
+            h: what takes the place of `bottom_up(x)`.
             condition: y, `[B, ...]` or one for all.
             seed: `[2]` int32, for what a likelihood draws; see `Likelihood.weigh`.
         """
@@ -371,7 +371,7 @@ class LatentVariableModel(GenerativeModel):
         return distributions.representative(p_x)
 
     def _at_representatives(self, x, training, condition):
-        """Return the layers and the parameters of p(x|z) where each z stands for its q."""
+        """Return the layers, each at the point that represents q, and the parameters of p(x|z)."""
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
         h = self.bottom_up(x, training, **conditions.as_argument(c))
@@ -390,9 +390,9 @@ class LatentVariableModel(GenerativeModel):
         training: bool = False,
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tf.Tensor:
-        """Return what stands for q(z|x), `[B, *latent_shape]`: its mean, where it has one.
+        """Return the point that represents q(z|x), `[B, *latent_shape]`: its mean, if it has one.
 
-        Of several layers, each is taken at that of the layers drawn before.
+        With several layers, each is conditioned on the points of the layers drawn before.
         """
         layers, _ = self._at_representatives(x, training, condition)
         return self.join([layer.z for layer in layers])
@@ -452,8 +452,8 @@ class LatentVariableModel(GenerativeModel):
     ) -> tf.Tensor:
         """Return n examples, means of p(x|z) for z ~ p(z), `[n, *x_shape]`.
 
-        They are draws of x where the likelihood says so, that of a table (`draws_values`); these do
-        not depend on the temperature but through z.
+        For a table they are draws of x, as the likelihood says (`draws_values`); the temperature
+        then changes z alone.
 
         The first examples of a longer sample are those of a shorter one with the same seed, and the
         exported decoders draw the same ones.
@@ -491,7 +491,7 @@ class LatentVariableModel(GenerativeModel):
     def check_memory(self, num_samples: int, batch_size: int) -> None:
         """Refuse a number of samples with which a step of training takes more than memory.
 
-        A step keeps what every layer of the decoders gives, for each sample of each example, and
+        A step keeps the output of every layer of the decoders, for each sample of each example, and
         its gradient.
 
         Raises:
@@ -611,12 +611,12 @@ class LatentVariableModel(GenerativeModel):
             )
 
     def check_assigned(self, name: str, value: Any) -> None:
-        """Refuse what is assigned to `beta` or `free_bits` as `compile` would."""
+        """Check a value that is assigned to `beta` or `free_bits`, as `compile` does."""
         if name == "beta":
             self._check_beta(value, self.kl_warmup_steps, self.objective, self.estimator)
 
     def _check_beta(self, beta, kl_warmup_steps, objective, estimator):
-        """Refuse a β that the objective or the estimator has no use for."""
+        """Refuse a β that the objective or the estimator does not take."""
         if objective is objectives.exact and (beta != 1 or kl_warmup_steps):
             raise InvalidArgument(
                 "The objective 'exact' is log p(x), which has no KL term to weigh: leave `beta` at "

@@ -1,4 +1,4 @@
-"""Settings of `compile` as attributes of a model, which take effect or refuse an assignment."""
+"""Settings of `compile` as attributes of a model, which may or may not be assigned."""
 
 import numbers
 
@@ -10,7 +10,7 @@ from tfvae.errors import InvalidArgument
 
 
 class Setting:
-    """A setting that a compiled graph has fixed: it can be read, and assigning to it is refused."""
+    """A setting that is fixed in the compiled graph: it can be read but not assigned."""
 
     def __init__(self, name: str):
         self.name = name

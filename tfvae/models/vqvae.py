@@ -21,9 +21,9 @@ class VQVAE(CodeModel):
         −log p(x|z_q(x)) + Σ_sites (‖sg[z_e] − e‖² + β‖z_e − sg[e]‖²),
 
     the sum over sites being what `quantizer` adds (this is the usual one), sg the stop-gradient.
-    Nothing is averaged but over the batch, so the weight β of the commitment does not depend on the
-    sizes of image, grid or batch; it does trade against the scale of the likelihood. The gradient
-    at z_q is copied to z_e.
+    The only average is that over the batch, so the weight β of the commitment does not depend on
+    the sizes of image, grid or batch; it is traded off against the scale of the likelihood. The
+    gradient at z_q is copied to z_e.
 
     The prior p(codes) is uniform until one is fitted:
 

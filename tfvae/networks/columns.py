@@ -1,4 +1,4 @@
-"""What an encoder makes of the columns of a table."""
+"""The features of the columns of a table, for an encoder."""
 
 import itertools
 from collections.abc import Sequence

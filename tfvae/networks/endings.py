@@ -1,4 +1,4 @@
-"""The activations in which a network ends, and the parameters that cannot come from them."""
+"""The last activation of a network, and the parameters that it cannot produce."""
 
 import warnings
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What networks share at their ends: from latents, to parameters, the initial bias."""
+"""The first and last layers that networks share: from latents, and to parameters."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What lets a network take missing values."""
+"""Layers by which a network takes missing values."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""What models do with a network: connect it to its neighbours, apply it, make distributions."""
+"""Connections of networks: shapes of neighbours, leading axes, and distributions."""
 
 import functools
 from collections.abc import Callable

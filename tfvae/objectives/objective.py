@@ -1,4 +1,4 @@
-"""The contract of an objective, and what is asked of any."""
+"""The contract of an objective, and the functions that read its attributes."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ class Objective:
     - `for_encoder`: another objective, the one that the encoder's gradient follows;
     - `check(num_samples)`: raises `InvalidArgument` for a K that it cannot take;
     - `estimator`: the only estimator that it makes sense with;
-    - `penalty(layer, seed)`: what is subtracted from it and depends on the whole batch, `[B]`.
+    - `penalty(layer, seed)`: a term that depends on the whole batch and is subtracted, `[B]`.
 
     To add one, implement `__call__` and `get_config`, register it, and re-export it.
     """

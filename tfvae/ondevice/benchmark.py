@@ -1,4 +1,4 @@
-"""How fast a `.tflite` file is on this machine, and how much memory it takes."""
+"""Time and memory of a `.tflite` file on this machine."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What is in a `.tflite` file, read from its bytes without running anything."""
+"""The content of a `.tflite` file, read from its bytes without running it."""
 
 import dataclasses
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Families of q(z|x). One family a file."""
+"""Families of q(z|x), one to a file."""
 
 from tfvae.posteriors.bernoulli import IndependentBernoulli
 from tfvae.posteriors.categorical import IndependentCategorical

@@ -1,4 +1,4 @@
-"""Normals moved by a flow."""
+"""Posteriors that are the image of independent normals under a flow."""
 
 import tensorflow as tf
 
@@ -13,7 +13,7 @@ from tfvae.posteriors.posterior import REGISTRY, Posterior
 
 @REGISTRY.register("flow")
 class FlowPosterior(Posterior):
-    """q(z|x): z = f(u; h(x)), u ~ Π_d N(μ_d(x), σ_d(x)²). The flow's weights serve all examples.
+    """q(z|x): z = f(u; h(x)), u ~ Π_d N(μ_d(x), σ_d(x)²). All examples share the flow's weights.
 
     The last axis of the parameters is μ, then raw as in `DiagonalNormal`, then the context h. It
     starts as the diagonal normal. The KL to the prior is sampled.
@@ -87,7 +87,7 @@ class InverseAutoregressivePosterior(FlowPosterior):
     """q(z|x) with an inverse autoregressive flow: a draw and its log-density take one pass.
 
     log q of another z would take a pass for every latent, so estimators that need it are refused;
-    "pathwise" does not, with any objective of samples.
+    "pathwise" does not need it, except with "piwae".
 
     Source: Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow",
     algorithm 1.

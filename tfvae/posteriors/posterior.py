@@ -10,14 +10,14 @@ REGISTRY = Registry("posterior")
 class Posterior(Factory):
     """A family of q(z|x), a Keras layer that turns an encoder's output into a distribution.
 
-    The distribution samples and gives log-densities; what else is asked of it stands in
-    `tfvae.distributions.protocol`.
+    The distribution samples and gives log-densities; `tfvae.distributions.protocol` lists its other
+    functions.
 
     Attributes:
-        kind: what its values are, "continuous", "bernoulli" (0 or 1) or "categorical" (one-hot
-            along the last axis). Estimators go by it.
-        has_log_prob: whether log q(z|x) of any z is had at the price of one pass through the
-            networks. An inverse autoregressive flow knows it only of what it has drawn.
+        kind: the kind of its values: "continuous", "bernoulli" (0 or 1) or "categorical" (one-hot
+            along the last axis). It decides which estimators fit.
+        has_log_prob: whether log q(z|x) of any z takes one pass through the networks. An inverse
+            autoregressive flow knows it only for its own draws.
     """
 
     kind = "continuous"
@@ -28,7 +28,7 @@ def get(identifier: str | Posterior | None, **options) -> Posterior:
     """Return the posterior of a name, or the given one; see `Registry.get`.
 
     Raises:
-        InvalidArgument: also for an object that does not say of what kind its values are.
+        InvalidArgument: also for an object without the attribute `kind`.
     """
     posterior = REGISTRY.get(identifier, **options)
     if not hasattr(posterior, "kind"):

@@ -1,4 +1,4 @@
-"""Priors p(z): one a file, one contract (`Prior`)."""
+"""Priors p(z), one to a file; contract: `Prior`."""
 
 from tfvae.priors.autoregressive import AutoregressivePrior
 from tfvae.priors.bernoulli import BernoulliPrior

@@ -1,4 +1,4 @@
-"""A prior in which each unit is given those before it."""
+"""A prior in which each unit is conditioned on those before it."""
 
 from tfvae.priors.flow import FlowPrior
 from tfvae.priors.prior import REGISTRY

@@ -1,4 +1,4 @@
-"""Independent normals whose means and scales are a network of the condition."""
+"""Independent normals whose means and scales are functions of the condition."""
 
 import math
 

@@ -19,14 +19,14 @@ get = REGISTRY.get
 
 
 class Prior(keras.layers.Layer):
-    """p(z) as a Keras layer, so that what it learns is trained and saved with the model.
+    """p(z) as a Keras layer, so that its weights are trained and saved with the model.
 
     `build(latent_shape)` is called with the shape of one latent, without batch axes. Subclasses
     implement `distribution`; one that depends on more than its own weights overrides `given`.
 
-    One with `takes_condition` is p(z|y) in a model with a condition: its `build` and its
-    `distribution` then take one more argument, the width C of the vectors c(y) and these vectors.
-    In such a model any other prior is p(z|y) = p(z).
+    A prior with `takes_condition` is p(z|y) in a model with a condition: its `build` then takes the
+    width C of the vectors c(y) as a further argument, and its `distribution` the vectors. In such a
+    model any other prior is p(z|y) = p(z).
 
     Attributes:
         kind: what its values are, as of a posterior: "continuous", "bernoulli" or "categorical".
@@ -42,7 +42,7 @@ class Prior(keras.layers.Layer):
         self.built = True
 
     def distribution(self) -> tfd.Distribution:
-        """Return p(z), built anew: inside a gradient tape this is what makes it trainable."""
+        """Return p(z), made again at each call, so that a gradient tape sees the weights."""
         raise NotImplementedError
 
     def given(
@@ -64,14 +64,14 @@ class Prior(keras.layers.Layer):
         return p
 
     def connect(self, posterior: Any, x_shape: tuple[int, ...]) -> None:
-        """Take in what it is the prior of; called by a model before `build`.
+        """Take the posterior and the shape of the data; called by a model before `build`.
 
         Args:
             posterior: the family of q(z|x).
             x_shape: shape of one example.
 
         Raises:
-            InvalidArgument: the prior is not one of such a posterior.
+            InvalidArgument: the prior does not go with this posterior.
         """
 
     @property
@@ -80,7 +80,7 @@ class Prior(keras.layers.Layer):
         return 0
 
     def start(self, x: np.ndarray) -> None:
-        """Start what is learned from training examples; called by `fit` before the first step."""
+        """Set initial weights from training examples; called by `fit` before the first step."""
 
     def log_prob(self, z: tf.Tensor) -> tf.Tensor:
         """Return log p(z) in nats, for z of shape `[..., *latent_shape]`."""

@@ -16,8 +16,9 @@ from tfvae.priors.prior import REGISTRY, Prior
 class VampPrior(Prior):
     """p(z) = (1/C) Σ_c q(z|u_c), with pseudo-inputs u_c that are trained with the model.
 
-    It is the mixture of posteriors that the bound itself asks for, over C learned examples instead
-    of all N. `fit` starts the pseudo-inputs at training examples; a draw encodes the one it picks.
+    The prior that maximizes the bound is the mixture of the posteriors of all N training examples;
+    here C learned examples take their place. `fit` starts the pseudo-inputs at training examples; a
+    draw encodes the one it picks.
 
     Source: Tomczak and Welling 2018, "VAE with a VampPrior", eq. 10.
 
@@ -79,7 +80,7 @@ class VampPrior(Prior):
         return self.num_components
 
     def start(self, x):
-        """Start the pseudo-inputs at examples, over again where there are fewer."""
+        """Start the pseudo-inputs at examples, repeated if there are fewer than pseudo-inputs."""
         self.pseudo_inputs.assign(np.resize(x, (self.num_components, *self.x_shape)))
 
     def given(self, posterior_of=None, training=False, condition=None):

@@ -1,4 +1,4 @@
-"""Quantizers: one a file, one contract (`Quantizer`)."""
+"""Quantizers, one to a file; contract: `Quantizer`."""
 
 from tfvae.quantizers.codebook import Codebook
 from tfvae.quantizers.ema import EMAVectorQuantizer

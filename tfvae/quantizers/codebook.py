@@ -14,7 +14,7 @@ SIMILARITIES = ("euclidean", "cosine")
 
 
 class Codebook(Quantizer):
-    """What the quantizers with a table of K vectors share: the table, its start, and `lookup`.
+    """The base of quantizers with a table of K vectors: the table, its start, and `lookup`.
 
     With `similarity="cosine"` vectors and rows are scaled to length 1 before anything else, and so
     is what `lookup` returns; the nearest row is then the one of the smallest angle. Source: Yu et
@@ -50,7 +50,7 @@ class Codebook(Quantizer):
         self.similarity = choice("similarity", similarity, SIMILARITIES)
 
     def build(self, input_shape):
-        """Add the table, and whether it waits for data."""
+        """Add the table, and the weight that says whether it waits for data."""
         super().build(input_shape)
         initializer = self.initializer
         if isinstance(initializer, str):
@@ -59,7 +59,7 @@ class Codebook(Quantizer):
         shape = (self.num_embeddings, self.embedding_dim)
         self.table = self.add_state("table", shape, initializer, trainable=self.trains_table)
         if self.initializer == "kmeans":
-            # A weight, so that a model that is loaded does not wait for data again.
+            # A weight, so that a loaded model does not wait for data again.
             self.started = self.add_state("started", (), "zeros", dtype="int32")
 
     def codebook(self) -> tf.Tensor:
@@ -72,7 +72,7 @@ class Codebook(Quantizer):
         return tf.gather(self.codebook(), codes)
 
     def project(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Return vectors in the space where they are compared: as they are, or of length 1."""
+        """Return vectors as they are compared: unchanged, or scaled to length 1."""
         return tf.math.l2_normalize(vectors, axis=-1) if self.similarity == "cosine" else vectors
 
     @property

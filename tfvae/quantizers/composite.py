@@ -1,4 +1,4 @@
-"""What the quantizers share that are made of several of one kind."""
+"""The base of quantizers that consist of several copies of one quantizer."""
 
 import keras
 
@@ -46,7 +46,7 @@ class Composite(Quantizer):
         return any(part.needs_data for part in self.parts)
 
     def get_config(self):
-        # The first copy stands for all: its name and seed are replaced again.
+        # The first copy represents all of them: its name and seed are replaced again.
         quantizer = keras.saving.serialize_keras_object(self.parts[0])
         return {**super().get_config(), "quantizer": quantizer}
 

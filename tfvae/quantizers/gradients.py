@@ -1,4 +1,4 @@
-"""How a gradient passes through the choice of the nearest code, which has none of its own.
+"""Gradient estimators for the choice of the nearest code, whose own derivative is zero.
 
 Each function takes vectors z and the values q they were replaced by, both `[..., D]`, and returns a
 tensor whose value is exactly q, with an estimated gradient in z and none in q.

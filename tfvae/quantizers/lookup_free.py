@@ -21,8 +21,8 @@ class LookupFreeQuantizer(Quantizer):
 
         β ‖z_n − sg[q_n]‖² + w (H[p(c|z_n)] − γ H[p̄(c)]),   p̄ = mean over n of p(c|z_n),
 
-    in nats, where p(c|z) ∝ exp(−‖z − c‖²/T) over all c in {−1, 1}^D. Its first entropy makes each
-    vector sure of its code, the second makes the batch use all of them. p(c|z) is a product of
+    in nats, where p(c|z) ∝ exp(−‖z − c‖²/T) over all c in {−1, 1}^D. The first entropy makes the
+    code of each vector certain, the second makes the batch use all codes. p(c|z) is a product of
     independent bits with log-odds 4 z_i/T, so that the first entropy is exactly the sum of the
     bits'. The second is exact for D up to 18; for larger D it is the sum of the entropies of the
     mean bits, an upper bound that ignores their dependence.
@@ -38,8 +38,8 @@ class LookupFreeQuantizer(Quantizer):
         commitment_cost: β.
         entropy_weight: w, of both entropies.
         diversity_gamma: γ.
-        inverse_temperature: 1/T. At 10, a bit is sure to 98 % from |z_i| = 0.1 on, and the
-            entropies have a gradient below that; at 1, from |z_i| = 1 on, where the codes are.
+        inverse_temperature: 1/T. At 10, a bit has a probability of 98 % from |z_i| = 0.1 on, and
+            the entropies have a gradient below that; at 1, from |z_i| = 1 on, where codes are.
 
     Raises:
         InvalidArgument: a value that cannot be used.

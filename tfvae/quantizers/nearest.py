@@ -1,4 +1,4 @@
-"""What the quantizers share that take the nearest row of a table."""
+"""The base of quantizers that take the nearest row of a table."""
 
 import tensorflow as tf
 

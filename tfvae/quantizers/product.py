@@ -1,4 +1,4 @@
-"""Several quantizers side by side, each for its share of the axes of a vector."""
+"""A product quantizer: several quantizers, each for its part of the axes of a vector."""
 
 from collections.abc import Sequence
 

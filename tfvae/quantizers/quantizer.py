@@ -19,11 +19,11 @@ class Quantized(NamedTuple):
     """What a quantizer returns for vectors `[..., D]`.
 
     Attributes:
-        vectors: `[..., D]` float32; the value is exactly `lookup(codes)`, the gradient is the
-            quantizer's.
+        vectors: `[..., D]` float32; the value is exactly `lookup(codes)`, and the gradient is that
+            of the quantizer.
         codes: `[..., *codes_per_vector]` int32, from 0 to K − 1.
-        loss: `[...]` float32, what the quantizer adds to the loss for each vector. Summed over D
-            and averaged over nothing.
+        loss: `[...]` float32, the quantizer's contribution to the loss for each vector: a sum over
+            D, not an average over anything.
     """
 
     vectors: tf.Tensor
@@ -32,10 +32,10 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(keras.layers.Layer):
-    """A Keras layer that replaces vectors `[..., D]` by ones that integers describe.
+    """A Keras layer that replaces vectors `[..., D]` by vectors that integer codes identify.
 
     A subclass implements `quantize_flat` and `lookup`, and `update` if it has state that no
-    gradient trains. Leading axes are free, and `call` takes care of them.
+    gradient trains. `call` handles any leading axes.
 
     Everything is computed in float32 whatever the global precision policy: a distance to a code in
     half precision would choose other codes. Inputs of lower precision are cast.
@@ -92,7 +92,7 @@ class Quantizer(keras.layers.Layer):
         raise NotImplementedError
 
     def update(self, vectors: tf.Tensor, codes: tf.Tensor, active: bool | tf.Tensor = True) -> None:
-        """Take in a training batch; called once a training call, after `quantize_flat`.
+        """Update the state by a training batch; called once a training call, after `quantize_flat`.
 
         Args:
             vectors: `[N, D]`.
@@ -111,10 +111,10 @@ class Quantizer(keras.layers.Layer):
         return (*latent_shape[:-1], *self.codes_per_vector)
 
     def initialize(self, vectors: np.ndarray | tf.Tensor) -> None:
-        """Start from data, where `needs_data` says so; else do nothing. Eager, before training.
+        """Start from data if `needs_data` is True, else do nothing. Eager, before training.
 
         Args:
-            vectors: `[..., D]`, what an untrained encoder gives for a sample of the data.
+            vectors: `[..., D]`, the untrained encoder's output for a sample of the data.
 
         Raises:
             InvalidData: too few vectors, of the wrong size, or not finite.
@@ -175,7 +175,7 @@ class Quantizer(keras.layers.Layer):
         return random.stream_seed(self.seed, random.Stream.QUANTIZE, self.step)
 
     def ensure_built(self) -> None:
-        """Add the weights, where no call has."""
+        """Add the weights, unless a call has added them."""
         if not self.built:
             self.build((None, self.embedding_dim))
 

@@ -1,4 +1,4 @@
-"""Several quantizers in a row, each for what the ones before it left over."""
+"""A residual quantizer: several levels, each for the remainder of the levels before it."""
 
 import functools
 import operator
@@ -19,19 +19,20 @@ from tfvae.quantizers.quantizer import REGISTRY, Quantized
 class ResidualQuantizer(Composite):
     """z ≈ e_1 + … + e_Q, where level l quantizes the remainder r_l = z − sg[e_1 + … + e_{l−1}].
 
-    The loss is the sum of the levels'. Every commitment term pulls at the encoder, since the
-    remainder is less the values: less the straight-through vectors, whose gradient in z is 1, each
-    remainder after the first would have gradient 0. From the sum of all levels the gradient passes
-    to z once, in the way of the levels. Levels whose vectors have a gradient of their own kind
-    ("fsq", "gumbel") are differentiated through the whole chain instead.
+    The loss is the sum of the losses of the levels. Every commitment term has a gradient in z,
+    since the earlier levels are subtracted as constants; if their straight-through vectors, whose
+    gradient in z is 1, were subtracted, each remainder after the first would have gradient 0. From
+    the sum of all levels the gradient passes to z once, by the rule of the levels. Levels whose
+    vectors have a gradient of their own kind ("fsq", "gumbel") are differentiated through the whole
+    chain instead.
 
-    With quantizer dropout, a training call keeps the first n levels alone, with probability
+    With quantizer dropout, a training call keeps only the first n levels, with probability
     `dropout`, n uniform on 1, …, Q − 1, for the whole batch on all replicas: one codebook then
-    serves several rates. The levels left out get no update and no loss, and their codes are −1,
-    which `lookup` leaves out as well: `lookup(tf.where(tf.range(Q) < n, codes, -1))` decodes the
-    first n levels of any codes.
+    serves several rates. The other levels get no update and no loss, and their codes are −1, which
+    `lookup` leaves out as well: `lookup(tf.where(tf.range(Q) < n, codes, -1))` decodes the first n
+    levels of any codes.
 
-    It suits levels that can follow the remainder to smaller scales, not vectors of a fixed length
+    Use levels that can follow the remainder to smaller scales, and not vectors of a fixed length
     (`similarity="cosine"`, "lfq").
 
     Source: Zeghidour et al. 2021, "SoundStream: an end-to-end neural audio codec", sec. III-C; Lee
@@ -96,7 +97,7 @@ class ResidualQuantizer(Composite):
         return _sum([_lookup(part, own) for part, own in zip(self.parts, levels, strict=True)])
 
     def initialize(self, vectors):
-        """Start every level from what the levels before it leave of the data."""
+        """Start every level from the remainder that the levels before it leave of the data."""
         if not self.needs_data:
             return
         self._check_size(np.shape(vectors))
@@ -122,7 +123,7 @@ class ResidualQuantizer(Composite):
 
 
 def _masked(level, keep):
-    """Return what a level counts for, nothing where `keep` is False."""
+    """Return the result of a level, with nothing from it where `keep` is False."""
     factor = tf.cast(keep, tf.float32)
     codes = tf.where(keep, level.codes, -1)
     return Quantized(factor * level.vectors, codes, factor * level.loss)

@@ -1,4 +1,4 @@
-"""Vector quantization with a fixed table seen through a trained linear map."""
+"""Vector quantization with a fixed table under a trained linear map."""
 
 import keras
 import tensorflow as tf
@@ -12,8 +12,8 @@ class SimVQ(VectorQuantizer):
     """The nearest row of C W, where C `[K, D]` is random and fixed and W `[D, D]` is trained.
 
     The loss is ‖sg[z] − e‖² + β ‖z − sg[e]‖² with e a row of C W. Each step of W moves all rows,
-    also those that no vector chose, so that codes do not die one by one; there is nothing to
-    revive. W starts as the identity.
+    also those that no vector chose, so that codes do not die one by one, and none has to be
+    replaced. W starts as the identity.
 
     Source: Zhu et al. 2024, "Addressing representation collapse in vector quantized models with one
     linear layer", sec. 4.

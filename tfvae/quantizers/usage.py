@@ -1,4 +1,4 @@
-"""How often each code is used: moving averages, and new vectors for codes that no one uses."""
+"""The usage of each code: moving averages, and the replacement of codes that are not used."""
 
 import math
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from tfvae.random import stateless_uniform
 
 
 class CodeState(NamedTuple):
-    """What is known of each code.
+    """The state of each code.
 
     Attributes:
         table: `[K, D]`, their vectors.
         counts: `[K]`, moving average of how many vectors of a batch choose each.
-        sums: `[K, D]`, moving average of the sum of these vectors; None where no one needs it.
+        sums: `[K, D]`, moving average of the sum of these vectors; None if it is not needed.
     """
 
     table: tf.Tensor
@@ -29,7 +29,7 @@ def count(codes: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def rate(decay: float, step: tf.Tensor) -> tf.Tensor:
-    """Return the weight of a batch in a moving average that owes nothing to its start.
+    """Return the weight of a batch in a debiased moving average.
 
     (1 − d)/(1 − d^t) at step t = 1, 2, …: m ← m + rate · (x − m) is then the average of all x so
     far with weights d^age, which is the usual moving average from 0 after division by 1 − d^t.
@@ -46,10 +46,10 @@ def rate(decay: float, step: tf.Tensor) -> tf.Tensor:
 
 
 def revive(state: CodeState, vectors: tf.Tensor, threshold: float, seed: tf.Tensor) -> CodeState:
-    """Give codes whose count is below a threshold the place of a random vector of the batch.
+    """Move codes whose count is below a threshold to random vectors of the batch.
 
-    Such a code starts as if it had been used as often as the average one: with its old count it
-    would be replaced again at once, and with its old sum an average would draw it back.
+    Such a code gets the count of an average code: with its old count it would be replaced again at
+    once, and its old sum would draw the moving average back.
 
     Args:
         state: of all codes, the same on every replica.
@@ -70,7 +70,7 @@ def revive(state: CodeState, vectors: tf.Tensor, threshold: float, seed: tf.Tens
 def random_rows(vectors: tf.Tensor, count: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return `count` random rows of the vectors of all replicas, and whether there are any.
 
-    No row comes twice unless there are fewer than `count`. Of no vectors, the rows are zeros.
+    No row occurs twice unless there are fewer than `count`. Without any vectors, the rows are 0.
 
     Args:
         vectors: those of this replica, `[N, D]`.

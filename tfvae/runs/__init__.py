@@ -1,4 +1,4 @@
-"""Runs: from a configuration to a directory with a trained, measured and pictured model."""
+"""Runs: directories with a trained model, its measures and its pictures."""
 
 from tfvae.runs.build import build_model
 from tfvae.runs.code_prior import encode_all, fit_to_resume, train_prior

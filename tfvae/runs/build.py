@@ -1,4 +1,4 @@
-"""From a configuration to a compiled model."""
+"""The compiled model of a configuration."""
 
 import inspect
 import itertools

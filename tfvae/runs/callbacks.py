@@ -1,4 +1,4 @@
-"""What happens around the epochs of a run: progress, history, the stop at a NaN."""
+"""Callbacks of a run: the progress bar, the history, and the stop at a loss of NaN."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Fitting a prior to the codes of a trained VQ-VAE, into the run that holds it."""
+"""The fit of a prior to the codes of a trained VQ-VAE, in the directory of its run."""
 
 import dataclasses
 import math

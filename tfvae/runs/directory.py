@@ -1,4 +1,4 @@
-"""The folder of a run: where everything lies, and how it is found again."""
+"""The directory of a run, and the names of its files."""
 
 import shutil
 from pathlib import Path

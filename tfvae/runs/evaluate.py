@@ -1,4 +1,4 @@
-"""Measuring a run on its test split."""
+"""The measures of a run on its test split."""
 
 import warnings
 from pathlib import Path

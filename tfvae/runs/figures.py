@@ -1,4 +1,4 @@
-"""Figures of what is no picture: columns, correlations, series, and a map of the latents."""
+"""Figures of data that is no picture: columns, correlations, series, a map of the latents."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What all trainings of a run share: a history, checkpoints, ways to go on, a look at the end."""
+"""The training loop of a run: history, checkpoints, resuming, and the check at the end."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""Scores of the examples of a file, by the model of a run: a table, and which are anomalies."""
+"""Scores of the examples of a file under the model of a run, and the anomalies among them."""
 
 import dataclasses
 from pathlib import Path

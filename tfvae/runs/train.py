@@ -1,4 +1,4 @@
-"""Training a configuration into a run directory."""
+"""The training of a configuration into a run directory."""
 
 import dataclasses
 import time

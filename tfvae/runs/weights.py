@@ -1,4 +1,4 @@
-"""The memory that the weights of a model may take, counted while it is made."""
+"""A limit on the memory that the weights of a model take, checked while it is made."""
 
 import contextlib
 import math
