@@ -24,6 +24,7 @@ def test_the_recipes_are_those_that_are_documented():
         "sbn-mnist-nonlinear",
         "series-vowels",
         "table-wine",
+        "vae-cells",
         "vae-counts",
         "vae-digits",
         "vae-images",

@@ -15,6 +15,7 @@ LAYERS = [
     ["memory"],
     ["cluster", "registry", "random", "files", "quiet", "checks", "untrusted"],
     ["kinds"],
+    ["cells"],
     ["tables"],
     ["schema", "standardization"],
     ["checkpoints"],

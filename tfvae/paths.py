@@ -46,9 +46,9 @@ def shard_kind(name: str) -> str | None:
     return ending if ending in ("npy", "arrow", "parquet") else None
 
 
-def is_text_table(name: str) -> bool:
-    """Whether a file is a table in text by its name."""
-    return Path(name).suffix.lower() in (".csv", ".tsv")
+def is_table_by_name(name: str) -> bool:
+    """Whether a file is a table by its name: one in text, or cells of AnnData."""
+    return Path(name).suffix.lower() in (".csv", ".tsv", ".h5ad")
 
 
 def dataset_kind(name: str) -> str:
@@ -63,14 +63,14 @@ def dataset_kind(name: str) -> str:
     """
     if not name:
         raise InvalidArgument(
-            "There is no data: give the path of a table (.csv, .parquet), of a folder of images "
-            "or shards or of an .npy or .npz file, 'digits', 'wine', or the name of a TFDS dataset "
-            "(--dataset)."
+            "There is no data: give the path of a table (.csv, .parquet, .h5ad), of a folder of "
+            "images or shards or of an .npy or .npz file, 'digits', 'wine', 'vowels', or the name "
+            "of a TFDS dataset (--dataset)."
         )
     if name in BUNDLED:
         return name
     path = Path(name)
-    is_arrays, is_table = path.suffix in (".npy", ".npz"), is_text_table(name)
+    is_arrays, is_table = path.suffix in (".npy", ".npz"), is_table_by_name(name)
     if path.is_dir() and not is_arrays:
         return "folder"
     if not path.exists() and (is_arrays or is_table or "/" in name or "\\" in name):
@@ -89,9 +89,9 @@ def dataset_kind(name: str) -> str:
         )
     if path.exists() and not is_arrays:
         raise InvalidData(
-            f"{name} is not a dataset: expected a table (.csv, .parquet), a folder of images, an "
-            ".npy or .npz file, a folder or a file of shards (.npy, .tfrecord, .arrow, .parquet), "
-            "'digits' or the name of a TFDS dataset."
+            f"{name} is not a dataset: expected a table (.csv, .parquet, .h5ad), a folder of "
+            "images, an .npy or .npz file, a folder or a file of shards (.npy, .tfrecord, .arrow, "
+            ".parquet), 'digits' or the name of a TFDS dataset."
         )
     return "arrays" if is_arrays else "tfds"
 
@@ -103,7 +103,7 @@ def is_table(path: str | Path) -> bool:
         InvalidData: a Parquet file that cannot be read.
     """
     path = _first_file(Path(path))
-    if is_text_table(path.name):
+    if is_table_by_name(path.name):
         return path.is_file()
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return False

@@ -184,7 +184,7 @@ class Schema:
                     "too. Leave one of them out."
                 )
             columns[condition] = "condition"
-        given = {name: _given(name, value) for name, value in columns.items()}
+        given = {n: _given(n, value) for n, value in {**table.types, **columns}.items()}
         for name in given:
             if name not in table.columns:
                 raise unknown_name("column", name, table.columns)
@@ -385,7 +385,8 @@ class Schema:
                 + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
                 + f" of the schema; it has {_some(table.columns)}. Add it."
             )
-        new = [name for name in table.columns if name not in known]
+        beside = {name for name, kind in table.types.items() if kind == "ignored"}
+        new = [name for name in table.columns if name not in known and name not in beside]
         if new:
             raise InvalidData(
                 f"{table.name} has the column {new[0]!r}, which the schema does not know; expected "

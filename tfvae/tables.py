@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import memory
+from tfvae import cells, memory
 from tfvae.errors import InvalidData, MissingDependency
 from tfvae.files import atomic
 
@@ -29,13 +29,20 @@ class Table:
         columns: {name: array}, numbers (NaN where there is none), or texts (None where there is
             none), which may be texts of numbers.
         orders: {name: categories}, where the source says in which order they are.
+        types: {name: type}, where the source says what a column is, see `tfvae.schema.Column`.
 
     Raises:
         InvalidData: no columns, no rows, or columns of different lengths.
     """
 
-    def __init__(self, name: str, columns: dict[str, np.ndarray], orders: dict | None = None):
-        self.name, self.columns, self.orders = name, columns, orders or {}
+    def __init__(
+        self,
+        name: str,
+        columns: dict[str, np.ndarray],
+        orders: dict | None = None,
+        types: dict | None = None,
+    ):
+        self.name, self.columns, self.orders, self.types = name, columns, orders or {}, types or {}
         lengths = {key: len(values) for key, values in columns.items()}
         if not lengths or not max(lengths.values()):
             what = "no rows" if lengths else "no columns"
@@ -76,11 +83,14 @@ def is_missing(values: np.ndarray) -> np.ndarray:
 
 
 def read(path: Path) -> Table:
-    """Return the table in a CSV or Parquet file, by its ending.
+    """Return the table in a CSV, Parquet or AnnData file, by its ending.
 
     Raises:
         InvalidData: it cannot be read.
     """
+    if path.suffix.lower() == cells.ENDING:
+        columns, types = cells.read(path)
+        return Table(str(path), columns, types=types)
     return (read_parquet if path.suffix.lower() == ".parquet" else read_csv)(path)
 
 

@@ -59,13 +59,15 @@ def _flags(command):
 def train(source, recipe, config_file, settings, run_dir, resume, download, as_json, **flags):
     """Train a model; every setting of the recipe can be overridden.
 
-    The argument is a recipe, a TOML file, or data: the path of a table (.csv, .parquet), of a
-    folder of images, or of an .npy or .npz file, which is trained with the recipe for its kind
-    where no other is named: vae-table, vae-images, vae-vectors, vae-series or vae-tokens.
+    The argument is a recipe, a TOML file, or data: the path of a table (.csv, .parquet, .h5ad), of
+    a folder of images, or of an .npy or .npz file, which is trained with the recipe for its kind
+    where no other is named: vae-table, vae-cells, vae-images, vae-vectors, vae-counts, vae-series
+    or vae-tokens.
 
     Writes into the run directory: config.toml, model.keras, history.csv, report.json, curves.png,
     reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/; of a table
-    reconstructions.csv, samples.csv, columns.png, correlations.png and latent.png.
+    reconstructions.csv, samples.csv, columns.png, correlations.png and latent.png; of vectors and
+    series samples.png, and reconstructions.png or correlations.png.
 
     A checkpoint is kept every training.checkpoint_minutes (5). Ctrl-C and SIGTERM finish the step,
     keep one more and end the training, SIGTERM with exit status 0.

@@ -83,4 +83,4 @@ def _joined(name, parts):
                 "expected one type."
             )
         columns[key] = np.concatenate(values)
-    return tables.Table(name, columns, first.orders)
+    return tables.Table(name, columns, first.orders, first.types)

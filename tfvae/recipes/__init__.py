@@ -3,6 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
+from tfvae.cells import ENDING
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, unknown_name
 from tfvae.paths import dataset_kind, holds_whole_numbers, is_table, kind_of_data
@@ -11,6 +12,7 @@ from tfvae.paths import dataset_kind, holds_whole_numbers, is_table, kind_of_dat
 _FOR = {
     "image": "vae-images",
     "table": "vae-table",
+    "cells": "vae-cells",
     "vector": "vae-vectors",
     "counts": "vae-counts",
     "series": "vae-series",
@@ -52,6 +54,8 @@ def for_data(source: str, data: DataConfig) -> str:
     Raises:
         InvalidData: it is none, or may be of several kinds.
     """
+    if Path(source).suffix.lower() == ENDING:
+        return _FOR["cells"]
     if is_table(source):
         return _FOR["table"]
     kind = kind_of_data(source, data.layout, data.kind)

@@ -68,14 +68,17 @@ def reconstructions(model, x: np.ndarray, path, condition=None) -> None:
 
 def latent(model, splits, path) -> None:
     """Draw the posterior means of training examples, coloured by their labels where they have."""
-    train = splits.train
-    index = spread(len(train), _MOST)
-    x = train.scaled(select(train.values, index)[:])
-    y = None if train.conditions is None else train.conditions[index]
-    given = y if model.condition is not None else None
-    means = model.encode(x) if given is None else model.encode(x, condition=given)
-    means = np.asarray(means).reshape(len(x), -1)
+    _, y, means = encoded(model, splits.train)
     if y is None or y.ndim > 1:
         figures.latent_map(means, path)
     else:
         figures.latent_map(means, path, "label", y, tuple(np.unique(y)))
+
+
+def encoded(model, examples) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return some examples, evenly spaced, what is known of them, and their means of q(z|x)."""
+    index = spread(len(examples), _MOST)
+    x = examples.scaled(select(examples.values, index)[:])
+    y = None if examples.conditions is None else examples.conditions[index]
+    means = model.encode(x) if model.condition is None else model.encode(x, condition=y)
+    return x, y, np.asarray(means).reshape(len(x), -1)

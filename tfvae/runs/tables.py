@@ -3,8 +3,7 @@
 import numpy as np
 
 from tfvae import outputs, tables
-from tfvae.evaluation import posterior_means
-from tfvae.runs import figures
+from tfvae.runs import arrays, figures
 
 _MOST_ROWS = 2000
 _MOST_NUMBERS = 10**8  # of draws at once
@@ -34,7 +33,7 @@ def draw(run, model, splits, condition=None) -> None:
     panels = {c.name: (of_data[c.name], of_samples[c.name], c.categories) for c in shown}
     figures.columns(panels, run.path / "columns.png", schema.size)
     figures.correlations(list(panels), data, samples, run.path / "correlations.png")
-    if model.latent_kinds[0] == "continuous" and model.condition is None:
+    if model.latent_kinds[0] == "continuous":
         latent(model, splits, run.path / "latent.png")
 
 
@@ -54,11 +53,16 @@ def reconstructions(model, x: np.ndarray, path, condition=None) -> None:
 def latent(model, splits, path) -> None:
     """Draw the posterior means of training rows.
 
-    The colours are those of the column with the fewest categories, or of the first column.
+    The colours are those of the condition, of the column with the fewest categories, or of the
+    first column.
     """
-    data = splits.train.sample(_MOST_ROWS)
+    data, y, means = arrays.encoded(model, splits.train)
+    given = next((c for c in model.schema.columns if c.type == "condition"), None)
+    if given is not None and y is not None:
+        names = [given.categories[label] for label in y]
+        figures.latent_map(means, path, given.name, names, given.categories)
+        return
     with_levels = [column for column in model.schema.in_x if column.categories]
     column = min(with_levels, key=lambda c: len(c.categories), default=model.schema.in_x[0])
     values = model.schema.decode(data)[column.name]
-    means = posterior_means(model, data)
     figures.latent_map(means, path, column.name, values, column.categories)

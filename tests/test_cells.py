@@ -1,0 +1,105 @@
+"""AnnData files, from cells to counts that are drawn."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tfvae import cells, data, runs, tables
+from tfvae.errors import InvalidData
+from tfvae.tools.main import cli
+
+COUNT, GENES = 60, 5
+
+
+def call(*arguments):
+    """Run a verb in this process and return what it printed as JSON."""
+    result = CliRunner().invoke(cli, [*map(str, arguments), "--json"], catch_exceptions=True)
+    if result.exception is not None:
+        raise result.exception
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def x():
+    rng = np.random.default_rng(0)
+    return rng.poisson(rng.gamma(2.0, 1.0, (COUNT, 1)) * np.array([0.2, 1.0, 3.0, 9.0, 0.0]))
+
+
+def write(path, x, form):
+    """Write a file as anndata 0.8 and later do."""
+    with h5py.File(path, "w") as file:
+        if form == "dense":
+            file["X"] = x.astype(np.float32)
+        else:
+            lines = x if form == "csr_matrix" else x.T
+            group = file.create_group("X")
+            group.attrs["encoding-type"], group.attrs["shape"] = form, x.shape
+            group["data"] = lines[lines > 0].astype(np.float32)
+            group["indices"] = np.nonzero(lines)[1]
+            group["indptr"] = np.r_[0, np.cumsum((lines > 0).sum(1))]
+        for name, index in (("var", [f"gene{n}" for n in range(GENES)]), ("obs", range(COUNT))):
+            group = file.create_group(name)
+            group.attrs["_index"] = "_index"
+            group["_index"] = [str(text) for text in index]
+        obs = file["obs"]
+        obs.attrs["column-order"] = ["type", "depth"]
+        obs["depth"] = np.linspace(0, 1, COUNT)
+        obs["type/categories"], obs["type/codes"] = ["B", "T"], (np.arange(COUNT) % 2).astype("i1")
+    return path
+
+
+@pytest.mark.parametrize("form", ["dense", "csr_matrix", "csc_matrix"])
+def test_every_form_of_x_is_read(tmp_path, x, form):
+    columns, types = cells.read(write(tmp_path / "x.h5ad", x, form))
+    np.testing.assert_array_equal(np.stack([columns[f"gene{n}"] for n in range(GENES)], 1), x)
+    assert list(columns["type"][:3]) == ["B", "T", "B"]
+    genes = {f"gene{n}": "count" for n in range(GENES)}
+    assert types == genes | {"type": "ignored", "depth": "ignored"}
+
+
+def test_cells_go_from_their_file_to_a_device(tmp_path, x):
+    path, run = write(tmp_path / "x.h5ad", x, "csr_matrix"), tmp_path / "run"
+    small = ["--set", "model.hidden=[8]", "--epochs", 2, "--batch-size", 20]
+    call("train", path, "--run-dir", run, *small, "--set", "data.condition=type")
+    config = runs.RunDirectory(run).read_config()
+    assert config.model.likelihood_options == {"size_factor": "total"}
+    assert {"latent.png", "columns.png", "samples.csv"} <= {p.name for p in run.iterdir()}
+    call("export", run, "--no-report")
+    drawn = ["--seed", 3, "--condition", 1]
+    call("sample", run, "-n", 40, *drawn, "-o", run / "keras.csv")
+    call("decode", run, "--sample", 40, *drawn, "-o", run / "device.csv")
+    own, device = (rows_of(run / f"{name}.csv") for name in ("keras", "device"))
+    assert sum(a != b for a, b in zip(own, device, strict=True)) <= 1
+    assert own[0]["type"] == "T"
+    totals = [sum(int(row[f"gene{n}"]) for n in range(GENES)) for row in own]
+    assert 0.5 < np.mean(totals) / np.median(x.sum(1)) < 2
+    call("score", run, path, "-n", 3, "--num-samples", 5, "--condition", 0)
+
+
+def test_observations_of_another_file_do_not_matter(tmp_path, x):
+    path = write(tmp_path / "x.h5ad", x, "dense")
+    schema = data.load(path).schema
+    with h5py.File(path, "r+") as file:
+        file["obs"].attrs["column-order"] = ["depth", "new"]
+        file["obs"]["new"] = np.ones(COUNT)
+    np.testing.assert_array_equal(schema.encode(tables.read(path)), x)
+
+
+def test_what_is_no_anndata_file_is_refused(tmp_path, x):
+    (tmp_path / "x.h5ad").write_bytes(b"no")
+    with pytest.raises(InvalidData, match="cannot be read as an AnnData file"):
+        cells.read(tmp_path / "x.h5ad")
+    path = write(tmp_path / "y.h5ad", x, "csr_matrix")
+    with h5py.File(path, "r+") as file:
+        file["X"].attrs["shape"] = (COUNT, 2)
+    with pytest.raises(InvalidData, match="entries outside of it"):
+        cells.read(path)
