@@ -304,7 +304,7 @@ def test_a_model_that_integers_ruin_is_refused(images, tmp_path):
 
 
 def test_what_the_quantizer_does_not_take_is_said(vae, tmp_path, monkeypatch):
-    from ai_edge_quantizer import quantizer
+    from litert_quantizer import quantizer
 
     def refuse(self, ranges):
         raise ValueError("no kernel of RESIZE_NEAREST_NEIGHBOR in int8")
@@ -317,8 +317,8 @@ def test_what_the_quantizer_does_not_take_is_said(vae, tmp_path, monkeypatch):
 
 def test_without_the_quantizer_an_error_says_what_to_install(vae, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "tfvae.export.quantization", raising=False)
-    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
-    with pytest.raises(MissingDependency, match=r"ai_edge_quantizer.*pip install 'tfvae\[train\]'"):
+    monkeypatch.setitem(sys.modules, "litert_quantizer", None)
+    with pytest.raises(MissingDependency, match=r"litert_quantizer.*pip install 'tfvae\[train\]'"):
         export.litert(vae, tmp_path / "a.tflite", quantize="int8")
 
 

@@ -1,6 +1,6 @@
 """Quantization of a `.tflite`: integer weights and, where asked for, integer activations.
 
-`ai-edge-quantizer` does the arithmetic. What stands here is what of our graphs is quantized, and
+`litert-quantizer` does the arithmetic. What stands here is what of our graphs is quantized, and
 how:
 
 | name | weights | values between the layers |
@@ -23,9 +23,9 @@ import re
 import warnings
 
 import numpy as np
-from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
-from ai_edge_quantizer.algorithm_manager import AlgorithmName
-from ai_edge_quantizer.utils import qsv_utils
+from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
+from litert_quantizer.algorithm_manager import AlgorithmName
+from litert_quantizer.utils import qsv_utils
 
 from tfvae.errors import ExportError
 from tfvae.ondevice import flatfile
