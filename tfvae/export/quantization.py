@@ -6,7 +6,7 @@ how:
 | name | weights | values between the layers |
 |---|---|---|
 | "dynamic" | int8, a scale for each channel | float32, rounded to int8 inside a layer |
-| "int4" | int4, a scale for each channel | likewise |
+| "int4" | int4, a scale for each channel, clipped where that costs least (OCTAV) | likewise |
 | "int8" | int8, a scale for each channel | int8, in ranges seen on examples |
 | "int16x8" | int8, a scale for each channel | int16, likewise |
 
@@ -15,6 +15,9 @@ of the noise would lose its precision, and loops cannot be calibrated. The searc
 code is done as "dynamic" does it, too: distances rounded in one range choose other codes. But for
 "int4", dense layers have one scale for all their channels, which every runtime takes. Scales for
 blocks of weights are not offered: LiteRT 2.3 has no kernel that runs them for batches of any size.
+
+OCTAV: Sakr et al. 2022, "Optimal clipping and magnitude-aware differentiation for improved
+quantization-aware training".
 """
 
 import contextlib
@@ -104,7 +107,7 @@ def _fill(recipes, name, searches, integer_io):
     for kind in _WITH_WEIGHTS:
         recipes.add_dynamic_config(".*", _KINDS[kind], 8, _granularity(kind))
     for kind in _FOUR_BITS if name == "int4" else ():
-        recipes.add_dynamic_config(".*", _KINDS[kind], 4)
+        recipes.add_dynamic_config(".*", _KINDS[kind], 4, algorithm_key=AlgorithmName.OCTAV)
     if name in BITS:
         _add_static(recipes, BITS[name], integer_io)
     for layer in searches:
