@@ -13,7 +13,7 @@ def c_header(file: str | Path | bytes, path: str | Path) -> int:
     """Write the bytes of a `.tflite` as a C header, with its signatures in comments.
 
     The array is named after the header: `decoder.h` has `decoder_tflite` and `decoder_tflite_len`.
-    It is aligned to 16 bytes, as LiteRT for Microcontrollers wants it, and is C11 and C++11.
+    It is aligned to 16 bytes, as LiteRT for Microcontrollers requires, and is valid C11 and C++11.
 
     Args:
         file: a path, or the bytes of a file.

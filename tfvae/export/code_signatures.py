@@ -9,8 +9,8 @@ from tfvae.export.contract import Agreement, Signatures, held_out, stream_specs
 from tfvae.random import make_seed
 
 _NUM_DRAWS = 64
-# A draw whose logits are rounded otherwise takes another code where two are as good as equal, and
-# everything after it is another draw. So few of them are rounding; more are an error.
+# A draw whose logits are rounded differently takes another code where two are nearly equally
+# probable, and all later codes differ too. Up to this share of draws is rounding; more is an error.
 _DRAWS_TO_AGREE = 0.98
 
 
@@ -46,9 +46,9 @@ class CodeSignatures(Signatures):
         return {"codes": self.model.encode(image, self._given(condition, image))}
 
     def _given(self, condition, rows):
-        """Return the condition of a signature; any where it has none, for the model asks for one.
+        """Return the condition of a signature, or any condition if the signature takes none.
 
-        What is computed from it then is cut from the graph.
+        The model needs one; what is computed from it is then cut from the graph.
         """
         if condition is None and self.model.trains_on_condition:
             return self.model.condition.example(tf.shape(rows)[0])
@@ -74,7 +74,7 @@ class CodeSignatures(Signatures):
     def example_inputs(self, x):
         model = self.model
         x = self._images(16, 1) if x is None else held_out(x)
-        # Not the codes of x: a model may use few of its codes, and the file must hold them all.
+        # Not the codes of x, since a model may use few of its codes, and all have to be compared.
         shape = (len(x), *model.code_shape)
         codes = np.random.default_rng(7).integers(0, model.codebook_size, shape, np.int32)
         inputs = {

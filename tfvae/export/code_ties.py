@@ -11,12 +11,12 @@ def count_flips(
 ) -> tuple[int, int]:
     """Return how many codes of x differ, and how many of these are ties.
 
-    A code is a tie if Keras gives the other one too once the vector is moved towards that, by as
-    little as other floats of an export may be off. That needs nothing of a quantizer but its
-    contract, so that it holds for tables, for rounding and for signs alike.
+    A code is a tie if Keras gives the other code too once the vector is moved towards that code, by
+    no more than other floats of an export may differ. The test uses only the contract of a
+    quantizer, so it holds for tables, for rounding and for signs alike.
 
-    What follows from a code that differs is not counted: the later levels of a residual quantizer,
-    and of an image with several grids, the grids below.
+    Codes that depend on a code that differs are not counted: those of later levels of a residual
+    quantizer, and those of finer grids of an image with several.
 
     Args:
         model: a `CodeModel`.

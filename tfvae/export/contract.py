@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfvae.errors import InvalidArgument, TfvaeWarning
 
-SINGLE = "_1"  # behind the name of a signature: for a batch of exactly one
+SINGLE = "_1"  # the end of the name of a signature for a batch of exactly one
 _CALIBRATION_BATCH = 50
 
 
@@ -18,8 +18,8 @@ class Agreement(NamedTuple):
 
     Attributes:
         rows: `[B]` bool, the examples with the same codes, whose images can be compared.
-        flips: how many codes came out as others that are as good.
-        problem: what is wrong, for an error message; None if the differences are as they may be.
+        flips: how many codes differ from those of Keras by ties.
+            problem: what is wrong, for an error message; None if the differences are allowed.
     """
 
     rows: np.ndarray
@@ -28,22 +28,22 @@ class Agreement(NamedTuple):
 
 
 class Signatures:
-    """What an export of a model offers: named functions of tensors. One subclass a kind of model.
+    """The functions of tensors that an export of a model has, by name; one subclass for each kind.
 
-    Of a model with a condition, each function that depends on it has one more input, `condition`:
+    In a model with a condition, each function that depends on it has one more input, `condition`:
     labels `[B]` int32, or vectors `[B, C]` float32.
 
     Args:
         model: built, and computing in float32.
-        singles: whether each signature but `parameters` is there a second time, with "_1" behind
-            its name, for a batch of exactly one. Kernels that must know their sizes beforehand run
-            only in these, and so does LiteRT in a browser.
+        singles: whether each signature but `parameters` has a second version for a batch of exactly
+            one, with "_1" at the end of its name. Kernels that need fixed sizes run only in these,
+            and so does LiteRT in a browser.
 
     Attributes:
         functions: {signature: function}, each a `tf.function` that takes tensors by name and
             returns a dictionary of tensors. Outputs named "codes" are integers, the others float32.
-        left_out: {signature: reason}, what a format could not take or the model does not have. The
-            reason goes on a sentence with "since".
+        left_out: {signature: reason}, the signatures that a format cannot take or the model does
+            not have. The reason completes a sentence with "since".
     """
 
     def __init__(self, model, singles: bool = False):
@@ -58,7 +58,7 @@ class Signatures:
         self._check_sample()
 
     def _check_sample(self):
-        """Do without `sample` where the prior knows no draws that can be repeated."""
+        """Leave out `sample` if the prior has no draws that a device can repeat."""
         try:
             self.functions["sample"].get_concrete_function()
         except (InvalidArgument, NotImplementedError) as error:
@@ -88,8 +88,8 @@ class Signatures:
 
         Args:
             inputs: {signature: {input: array}}.
-            y: of the examples that the inputs begin with, `[N, ...]`; where there are more rows
-                they start anew. Any conditions if None, one after the other.
+            y: conditions of the first examples of the inputs, `[N, ...]`, repeated for further
+                rows. If None, all conditions in turn.
         """
         for name, arrays in inputs.items():
             if self.depends(name):
@@ -101,7 +101,7 @@ class Signatures:
         return inputs
 
     def shapes(self) -> dict:
-        """Return what a decoder must know to call the functions, as plain data."""
+        """Return the shapes and sizes that a decoder needs to call the functions, as plain data."""
         raise NotImplementedError
 
     def example_inputs(self, x: np.ndarray | None) -> dict:
@@ -174,7 +174,7 @@ class Signatures:
         return batches
 
     def leave_out(self, signature: str, reason: str) -> None:
-        """Do without a signature, and without its twin for one example."""
+        """Leave out a signature, and its version for one example."""
         self.functions.pop(signature + SINGLE, None)
         del self.functions[signature]
         self.left_out[signature] = reason
@@ -194,7 +194,7 @@ def _of_one(spec):
 
 
 def stream_specs() -> list[tf.TensorSpec]:
-    """Return the inputs of every `sample`: which draws of which stream, and how bold."""
+    """Return the inputs of every `sample`: the seed, the numbers of the draws, the temperature."""
     return [
         tf.TensorSpec((2,), tf.int32, "seed"),
         tf.TensorSpec((None,), tf.int32, "index"),
@@ -203,5 +203,5 @@ def stream_specs() -> list[tf.TensorSpec]:
 
 
 def held_out(x: np.ndarray) -> np.ndarray:
-    """Return as many held-out examples as a comparison takes, float32."""
+    """Return the number of held-out examples that a comparison uses, float32."""
     return np.asarray(x[:64], np.float32)

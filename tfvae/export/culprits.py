@@ -21,12 +21,12 @@ _REMEDIES = {
 
 
 def operators_in(message: str) -> list[str]:
-    """Return the names of the operators that a message of the converter complains of, sorted."""
+    """Return the names of the operators that a message of the converter rejects, sorted."""
     return sorted(set(_OPERATOR.findall(message)))
 
 
 def is_of_prior(message: str) -> bool:
-    """Whether the prior may have brought them: none is said to come from another signature."""
+    """Whether the prior may use them: the message names no other signature as their source."""
     wanted = set(operators_in(message))
     places = _PLACE.findall(message)
     return all(name.startswith("sample") for operator, _, name in places if operator in wanted)
@@ -35,8 +35,8 @@ def is_of_prior(message: str) -> bool:
 def layers_in(message: str, model) -> list[keras.layers.Layer]:
     """Return the layers of a model that brought the operators in a message of the converter.
 
-    A layer is known by its name, which stands in the names of its operators, behind it a number
-    where it was called more than once.
+    A layer is found by its name, which is a part of the names of its operators, with a number after
+    it if the layer was called more than once.
     """
     by_name = {}
     for layer in model._flatten_layers(include_self=False):
@@ -54,7 +54,7 @@ def layers_in(message: str, model) -> list[keras.layers.Layer]:
 
 
 def remedy(operators: list[str], layers: list[keras.layers.Layer]) -> str:
-    """Return what to do, a sentence or two."""
+    """Return the remedy, in a sentence or two."""
     if not layers:
         where = "Replace the layers that use it"
     else:

@@ -5,8 +5,8 @@ import numpy as np
 from tfvae.ondevice import flatfile
 
 _FEWEST_VALUES = 16
-# What weights, biases and tables go into. Other constants are few, and the numbers that noise is
-# made with are among them: samples of a seed stay the same.
+# The operators that take weights, biases and tables. Other constants are few and stay float32; they
+# include the numbers that make the noise, so that samples of a seed stay the same.
 _TAKERS = (
     "BATCH_MATMUL",
     "CONV_2D",

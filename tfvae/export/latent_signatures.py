@@ -33,9 +33,9 @@ class LatentSignatures(Signatures):
         }
 
     def _given(self, condition, count):
-        """Return the condition of a signature; any where it has none, for the model asks for one.
+        """Return the condition of a signature, or any condition if the signature takes none.
 
-        What is computed from it then is cut from the graph.
+        The model needs one; what is computed from it is then cut from the graph.
         """
         if condition is None and self.model.condition is not None:
             return self.model.condition.example(count)
@@ -115,7 +115,7 @@ class LatentSignatures(Signatures):
         return self.model.decode(self._draws(count, seed), condition=self._given(None, count))
 
     def _draws(self, count, seed):
-        """Return latents from the prior; where no device can repeat its draws, as TFP draws."""
+        """Return latents from the prior; where no device can repeat its draws, those of TFP."""
         seed, y = make_seed(seed), self._given(None, count)
         if "sample" in self.left_out:
             c = self.model.encode_condition(y, count)

@@ -43,12 +43,13 @@ def litert(
 
     A `VAE` or `HierarchicalVAE` gets `decode`, `encode`, `sample` and `parameters`, a `VQVAE` or
     `HierarchicalVQVAE` `decode_codes` in place of `decode`; see `LatentSignatures` and
-    `CodeSignatures`. They take any batch size; but for `parameters` each is there once more, with
-    "_1" behind its name, for a batch of one. The file is loaded back into LiteRT and run against
-    Keras before it appears at `path`; it carries its own description, so `tfvae.ondevice.Decoder`
-    needs no other file. `report.json` beside it gets an entry of what is returned.
+    `CodeSignatures`. They take any batch size; each but `parameters` has a
+    second version, with "_1" at the end of its name, for a batch of one. The file is loaded back
+    into LiteRT and compared with Keras before it appears at `path`; it contains its own
+    description, so `tfvae.ondevice.Decoder` needs no other file. The returned values are also
+    written to `report.json` beside it.
 
-    A prior that LiteRT cannot draw from leaves the file without `sample`, and the reason in it.
+    If LiteRT cannot draw from the prior, the file has no `sample`, and its description says why.
 
     Args:
         model: trained, of any precision; what is not quantized is exported in float32.
@@ -61,7 +62,7 @@ def litert(
         calibration: training examples `[N, *x_shape]` whose values set the ranges of "int8" and
             "int16x8"; samples of the model if None. Half of what is decoded for it is drawn from
             q(z|x) of these, the other half from the prior.
-        integer_io: whether these two take and give integers in place of real numbers.
+        integer_io: whether "int8" and "int16x8" take and return integers in place of real numbers.
 
     Returns:
         `path`, `bytes`, `quantize`, what `check_parity` returns, `operators`, `left_out`, the
@@ -110,9 +111,9 @@ def litert(
 
 
 def describe(offered: Signatures) -> dict:
-    """Return what a decoder must know of the model and its signatures, as plain data."""
+    """Return the description of the model and its signatures for a decoder, as plain data."""
     model = offered.model
-    # What a decoder gives is complete, whatever was missing from what it was trained on.
+    # The output of a decoder is complete, even if its training data had missing values.
     likelihood = keras.saving.serialize_keras_object(model.likelihood.complete())
     return {
         "format": FORMAT_VERSION,
@@ -129,7 +130,7 @@ def describe(offered: Signatures) -> dict:
 
 
 def _units(model):
-    """Return what gives x its meaning in the data, as plain data."""
+    """Return the schema or standardization that relates x to the data, as plain data."""
     parts = {"schema": model.schema, "standardization": model.standardization}
     found = {name: part.get_config() for name, part in parts.items() if part is not None}
     return found | ({"num_tokens": model.num_tokens} if model.num_tokens else {})
@@ -160,7 +161,7 @@ def _quantized(offered, content, name, calibration, integer_io):
 
 
 def _runner(decoder, path):
-    """Return the function that runs a signature of a file that is not to be kept if it fails."""
+    """Return the function that runs a signature of a file; its error says that none was kept."""
 
     def run(name, inputs):
         try:
@@ -174,12 +175,12 @@ def _runner(decoder, path):
 
 
 class _NotConverted(ExportError):
-    """The converter refused; the message is what a sentence about the model goes on with.
+    """An error of the converter, whose message completes a sentence that begins with the model.
 
     Args:
         reason: the message.
         remedy: what to do.
-        is_of_prior: whether it may be for what `sample` alone needs.
+        is_of_prior: whether only `sample` may need what the converter refused.
     """
 
     def __init__(self, reason: str, remedy: str, is_of_prior: bool):
@@ -188,7 +189,7 @@ class _NotConverted(ExportError):
 
 
 def _convert(offered: Signatures) -> bytes:
-    """Return the `.tflite`, without `sample` if that is what keeps the model from LiteRT."""
+    """Return the `.tflite`, without `sample` if only that cannot be converted."""
     try:
         return _converted(offered)
     except _NotConverted as error:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvae.errors import ExportError
 from tfvae.export.contract import SINGLE, Agreement, Signatures
 
-# An export in smaller numbers whose images are further from Keras's than this has lost the model.
+# The least PSNR in dB of the images of a quantized export against those of Keras.
 LOWEST_PSNR = 20.0
 _ONE_ROW_IN = 50  # may differ in a value that rounding decides on
 
@@ -19,29 +19,28 @@ def check_parity(
     """Run every signature of an export on held-out inputs and compare with Keras.
 
     Images, latents and moments may differ by the tolerance. Codes are integers and must be equal,
-    but for rounding, which decides between two codes that are as good as equal:
+    except where rounding decides between two codes that are nearly equally good:
 
-    - in `encode`, vectors that have the other code too once they are moved by the tolerance (see
-      `code_ties`);
-    - in `sample`, one draw in fifty. The images of such draws are not compared: after its first
-      other code a draw goes on as another one.
+    - in `encode`, for vectors that have the other code too once they are moved by the tolerance
+      (see `code_ties`);
+    - in `sample`, in one draw of fifty. The images of such draws are not compared, since all codes
+      after the first difference differ.
 
-    So are categories and counts of a table, of which one row in fifty may differ.
+    Categories and counts of a table must be equal too, except in one row of fifty.
 
     Args:
         signatures: of what was exported.
         run: (signature, inputs) → outputs by name, from the exported file.
         x: held-out examples, or None to use samples.
-        tolerance: allowed error, absolute for values up to 1 and relative beyond. None for an
-            export in smaller numbers: what is lost is measured, and refused only if the images of
-            `decode` are under 20 dB of PSNR.
+        tolerance: allowed error, absolute for values up to 1 and relative beyond. None for a
+            quantized export: its loss is measured, and it is refused only if the PSNR of the
+            images of `decode` is below 20 dB.
         path: of the export, for the message.
 
     Returns:
         `errors`, the largest absolute error of each signature, `max_abs_error`, the largest of all,
         where images are decoded `mean_abs_error` and `psnr` of these (in dB; None if they are the
-        same), and, where there are codes, `code_flips`, how many are others
-        than in Keras.
+        same), and, where there are codes, `code_flips`, how many differ from those of Keras.
 
     Raises:
         ExportError: an output differs by more, with the figures.
@@ -110,7 +109,7 @@ def _agreement(signatures, name, inputs, expected, actual, tolerance):
 
 
 def _decided_alike(actual, expected, tolerance):
-    """Return the rows to compare: all but a few in which rounding decided on another value."""
+    """Return the rows to compare: all but the few in which rounding led to another value."""
     size = tuple(range(1, expected.ndim))
     limit = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
     same = np.all(np.abs(actual - expected) <= limit, axis=size)

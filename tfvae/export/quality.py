@@ -22,16 +22,15 @@ def quality(
     seed: int = 0,
     condition: np.ndarray | int | None = None,
 ) -> dict:
-    """Measure a file beside the model that it was made from.
+    """Compare a file with the model that it was made from.
 
-    The file's log p(x) is that of its own decoder, by importance sampling with the model's q(z|x)
-    and from the very samples that the model's is estimated from, so that their difference has
-    little noise:
+    The log p(x) of the file is that of its own decoder, by importance sampling with the model's
+    q(z|x). Both estimates use the same samples, so that their difference has little noise:
 
         log p(x) ≈ log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x).
 
-    Of a model of codes it is the bound log p(x|codes of x) + log p(codes of x), with the codes that
-    the file's encoder gives.
+    For a model of codes it is the bound log p(x|codes of x) + log p(codes of x), with the codes of
+    the file's encoder.
 
     Args:
         model: built, in any precision.
@@ -125,7 +124,7 @@ def _code_change(model, decoder, x, y, num_samples, seed):
 
 
 def _parameters(decoder, **rows):
-    """Return what the likelihood takes, from the file, a part at a time."""
+    """Return the parameters of p(x|z) from the file, computed for a part of the rows at a time."""
     if not decoder.takes_condition("parameters"):
         rows.pop("condition", None)
     count = len(next(iter(rows.values())))

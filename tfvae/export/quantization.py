@@ -1,7 +1,6 @@
 """Quantization of a `.tflite`: integer weights and, where asked for, integer activations.
 
-`litert-quantizer` does the arithmetic. What stands here is what of our graphs is quantized, and
-how:
+`litert-quantizer` does the arithmetic. This module chooses what is quantized, and how:
 
 | name | weights | values between the layers |
 |---|---|---|
@@ -10,11 +9,11 @@ how:
 | "int8" | int8, a scale for each channel | int8, in ranges seen on examples |
 | "int16x8" | int8, a scale for each channel | int16, likewise |
 
-The last two leave `sample` as "dynamic" does, for which the weights are the same: the generator
-of the noise would lose its precision, and loops cannot be calibrated. The search for the nearest
-code is done as "dynamic" does it, too: distances rounded in one range choose other codes. But for
-"int4", dense layers have one scale for all their channels, which every runtime takes. Scales for
-blocks of weights are not offered: LiteRT 2.3 has no kernel that runs them for batches of any size.
+The last two quantize `sample` as "dynamic" does, with the same weights, because the generator of
+the noise would lose its precision and loops cannot be calibrated. They also search for the nearest
+code as "dynamic" does, because rounded distances choose other codes. Except in "int4", dense layers
+have one scale for all their channels, which every runtime takes. Scales for blocks of weights are
+not offered: LiteRT 2.3 has no kernel that runs them for batches of any size.
 
 OCTAV: Sakr et al. 2022, "Optimal clipping and magnitude-aware differentiation for improved
 quantization-aware training".
@@ -39,7 +38,7 @@ BITS = {"int8": 8, "int16x8": 16}  # of the values between the layers, where the
 _KINDS = qtyping.TFLOperationName
 _WITH_WEIGHTS = ("FULLY_CONNECTED", "CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D")
 _LAST = ("FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D")
-_FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")  # what there are kernels for; the rest keeps eight
+_FOUR_BITS = ("FULLY_CONNECTED", "CONV_2D")  # that have such kernels; all others keep eight bits
 _BETWEEN = (
     "ADD",
     "AVERAGE_POOL_2D",
@@ -71,12 +70,12 @@ def quantize(
     Args:
         content: of float32.
         name: see the table above.
-        examples: {signature: inputs}, for "int8" and "int16x8"; the ranges of all values are the
-            widest that come up. Signatures that are not there keep float32 between their layers.
+        examples: {signature: inputs}, for "int8" and "int16x8"; the range of a value is the widest
+            that occurs. Signatures without examples keep float32 between their layers.
         searches: names of layers that search a table of codes.
         mixed_parameters: whether the decoder's outputs are of several kinds, such as the means and
             the scales of a mixture: its last layer then gives float32 in every case.
-        integer_io: whether "int8" and "int16x8" take and give integers.
+        integer_io: whether "int8" and "int16x8" take and return integers.
 
     Raises:
         ExportError: the quantizer does not take a graph, with its reason.
@@ -100,9 +99,9 @@ def quantize(
 
 
 def _fill(recipes, name, searches, integer_io):
-    """Say how each operator is quantized, by its kind and by the name of its graph and layer.
+    """Set how each operator is quantized, by its kind and by the name of its graph and layer.
 
-    Of several entries that match an operator, the last counts.
+    If several entries match an operator, the last one counts.
     """
     for kind in _WITH_WEIGHTS:
         recipes.add_dynamic_config(".*", _KINDS[kind], 8, _granularity(kind))
@@ -115,7 +114,7 @@ def _fill(recipes, name, searches, integer_io):
 
 
 def _leave_parameters(recipes, content):
-    """Leave in float32 what the decoder's last layer gives, and what is computed from it."""
+    """Keep the output of the decoder's last layer, and what is computed from it, in float32."""
     model, schema = flatfile.parse(content)
     last = _last_weights(model, schema)
     for graph in model.subgraphs:
@@ -151,7 +150,8 @@ def _add_static(recipes, bits, integer_io):
 def _last_weights(model, schema):
     """Return the weights, as `_weights` does, that the output of `parameters` comes from directly.
 
-    Of several operators if the last layer became several, as a transposed convolution may.
+    These belong to several operators if the last layer became several, as a transposed convolution
+    may.
     """
     (signature,) = (s for s in model.signatureDefs if s.signatureKey == b"parameters")
     graph = model.subgraphs[signature.subgraphIndex]
@@ -170,7 +170,7 @@ def _last_weights(model, schema):
 
 
 def _weights(operator, graph, model, schema):
-    """Return the bytes of the weights of an operator, by which one knows it in any graph."""
+    """Return the bytes of the weights of an operator, which identify it in every graph."""
     code = model.operatorCodes[operator.opcodeIndex].builtinCode
     if code not in {getattr(schema.BuiltinOperator, kind) for kind in _LAST}:
         return None
@@ -190,7 +190,7 @@ def _with_scopes(content):
 
 
 def _ranges(content, recipes, examples):
-    """Return the smallest and the largest of all values over examples, as the quantizer has it."""
+    """Return the least and the greatest of all values over examples, in the quantizer's format."""
     watcher = calibrator.Calibrator(
         bytearray(content), num_threads=2, qsv_update_func=qsv_utils.min_max_update
     )
@@ -204,7 +204,7 @@ def _ranges(content, recipes, examples):
 
 
 def _ranges_of_tables(content):
-    """Return the ranges of what is looked up in constant tables, in loops too: the tables' own."""
+    """Return the ranges of values that are looked up in constant tables, in loops too."""
     model, schema = flatfile.parse(content)
     ranges = {}
     for graph in model.subgraphs:
@@ -227,7 +227,7 @@ def _ranges_of_tables(content):
 
 
 def _with_shapes_of(before, after):
-    """Say again which sizes of inputs and outputs are free: the quantizer takes them for fixed."""
+    """Restore the free sizes of inputs and outputs, which the quantizer makes fixed."""
     old, new = flatfile.parse(before)[0], flatfile.parse(after)[0]
     for was, now in zip(old.signatureDefs, new.signatureDefs, strict=True):
         graphs = old.subgraphs[was.subgraphIndex], new.subgraphs[now.subgraphIndex]

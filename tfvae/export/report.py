@@ -21,13 +21,13 @@ def report(
     exported: dict | None = None,
     condition: np.ndarray | int | None = None,
 ) -> dict:
-    """Measure a `.tflite` and write about it, in words and pictures, beside it.
+    """Measure a `.tflite`, and write a page about it with a picture beside it.
 
-    `decoder.tflite` gets `decoder.md` and, if its images are grey or RGB, `decoder.png`; its entry
-    in `report.json` gets what is returned.
+    `decoder.tflite` gets `decoder.md` and, if its images are grey or RGB, `decoder.png`; the
+    returned values are added to its entry in `report.json`.
 
     Args:
-        model: that the file was made from.
+        model: the model that the file was made from.
         path: of the file.
         x: test examples, `[N, *x_shape]`; the first 200 count.
         exported: what `tfvae.export.litert` returned, for the page.

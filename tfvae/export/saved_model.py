@@ -17,9 +17,9 @@ def saved_model(
 ) -> dict:
     """Write a SavedModel with the signatures of the model, and verify it.
 
-    They are those of `tfvae.export.litert`, the first one being the default too. It serves under
-    plain `tf.saved_model.load`, without tfvae or Keras. `report.json` beside it gets an entry of
-    what is returned.
+    The signatures are those of `tfvae.export.litert`, the first one being the default too. The
+    SavedModel works with `tf.saved_model.load` alone, without tfvae or Keras. The returned values
+    are also written to `report.json` beside it.
 
     Args:
         model: trained, of any precision; it is exported in float32.

@@ -1,8 +1,8 @@
 """Strided transposed convolutions, computed faster as convolutions and depth-to-space.
 
 LiteRT runs a transposed convolution of any batch size outside its fast kernels (the shape of the
-output is computed), and a fixed one on a single thread. What stands here in its place is delegated
-whole.
+output is computed), and one of a fixed size on a single thread. The operators used here in its
+place run entirely in the fast kernels.
 """
 
 import itertools

@@ -42,9 +42,9 @@ class Benchmark:
         bytes: size of the file.
         latency_ms: {signature: {batch size: {threads: Latency}}}. A signature of fixed sizes is
             there with its own batch size, which is 0 where none of its inputs has a batch.
-        arena_bytes: {signature: {batch size: bytes}}, what its values take at the most at one time,
-            weights not counted, in LiteRT's own arena: without delegates, and of loops only what is
-            around them.
+        arena_bytes: {signature: {batch size: bytes}}, the most memory that its values take at one
+            time, without the weights, in LiteRT's own arena. Delegates are not counted, nor are
+            the bodies of loops.
         failed: {signature: reason}, what this machine could not run.
     """
 
@@ -54,7 +54,7 @@ class Benchmark:
     failed: dict[str, str]
 
     def as_dict(self) -> dict:
-        """Return it all as plain data."""
+        """Return all fields as plain data."""
         return dataclasses.asdict(self)
 
 
@@ -65,9 +65,9 @@ def benchmark(
     num_threads: tuple[int, ...] = (1, 2),
     seconds: float = _SECONDS,
 ) -> Benchmark:
-    """Time the signatures of any `.tflite`, in a process of its own.
+    """Time the signatures of any `.tflite`, in a child process.
 
-    LiteRT ends the process on some damaged files; here that is an error like any other.
+    Some damaged files make LiteRT end the process; here that only raises an error.
 
     Args:
         file: a path, or the bytes of a file.
@@ -151,7 +151,7 @@ def _check(info, name, signatures, batch_sizes, num_threads, seconds):
 
 
 def _in_a_child(content, options, name):
-    # It finds what this process finds, not what lies in the working directory.
+    # It imports the same modules as this process, none from the working directory.
     command = [sys.executable, "-P", "-m", __name__, json.dumps(options)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
@@ -217,10 +217,10 @@ def _by_threads(content, signature, name, batch, options):
 
 
 def _arena(content, inputs, name):
-    """Return how many bytes the values of a signature take in memory, where they lie after a run.
+    """Return how many bytes the values of a signature take in memory, by their places after a run.
 
-    The arena gives one place to values that are not needed at the same time, so it is the union of
-    the places of all.
+    Values that are not needed at the same time share memory in the arena, so the result is the
+    size of the union of all places.
     """
     module = flatfile.litert_part("interpreter")
     plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -228,8 +228,8 @@ def _arena(content, inputs, name):
     runner = engine.get_signature_runner(name)
     runner(**inputs)
     wrapper, graph = engine._interpreter, runner._subgraph_index
-    arrays = []  # all at a time: a scalar is a copy, whose place must not become the next one's
-    # Not the temporary ones that kernels add behind these: LiteRT does not survive the question.
+    arrays = []  # all are kept: a scalar is a copy, whose address must not be given to the next one
+    # Without the temporary ones that kernels add after these: asking for them crashes LiteRT.
     for tensor in inspection.variables(content, graph):
         try:
             arrays.append(np.asarray(wrapper.tensor(engine, tensor, graph)))

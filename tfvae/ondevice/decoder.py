@@ -33,7 +33,7 @@ class Decoder:
         num_threads: threads of the interpreter.
 
     Attributes:
-        description: what the file says of itself.
+        description: the description in the file.
         image_shape: shape of one image, or of what else an example is.
         schema: the `tfvae.schema.Schema` of the table that examples are rows of, whose `decode`
             gives its columns; None of other data.
@@ -43,7 +43,7 @@ class Decoder:
         latent_shape: shape of the latents of one image; None in a file with codes.
         code_shape: shape of the codes of one image; None in a file with latents.
         codebook_size: K; codes are from 0 to K − 1. None in a file with latents.
-        num_classes: how many labels a condition chooses from; 0 if it is none.
+        num_classes: how many labels a condition chooses from; 0 if it is no label.
         condition_size: width of the vectors of a condition; 0 if it is none.
 
     Raises:
@@ -138,9 +138,9 @@ class Decoder:
         return self._in_batches("decode_codes", "image", codes=codes, **conditions)
 
     def encode(self, x: np.ndarray, condition: np.ndarray | int | None = None) -> np.ndarray:
-        """Return what an image is coded by, for images `[N, *image_shape]`.
+        """Return the latents or codes of images `[N, *image_shape]`.
 
-        That is the mean of q(z|x), `[N, *latent_shape]` float32, or the codes of x,
+        They are the mean of q(z|x), `[N, *latent_shape]` float32, or the codes of x,
         `[N, *code_shape]` int32.
 
         Args:
@@ -194,10 +194,10 @@ class Decoder:
         return self._in_batches("sample", "image", same, **draws)
 
     def run(self, signature: str, **inputs) -> dict[str, np.ndarray]:
-        """Run one signature as it stands in the file.
+        """Run one signature of the file directly.
 
-        Where the file has integers in place of real numbers, as after `--quantize int8 --io
-        integer`, real numbers go in and come out all the same.
+        If the file has integers in place of real numbers, as after `--quantize int8 --io integer`,
+        the inputs and outputs of this method are real numbers all the same.
 
         Raises:
             InvalidArgument: the file has no such signature.
@@ -242,7 +242,7 @@ class Decoder:
         return signature in self._conditioned
 
     def given(self, signature: str, condition: np.ndarray | int | None) -> dict:
-        """Return the argument `condition` of what runs a signature, where that takes one."""
+        """Return the argument `condition` for a signature, if the signature takes one."""
         return {"condition": condition} if self.takes_condition(signature) else {}
 
     def _in_batches(self, signature, output, same=None, **rows):

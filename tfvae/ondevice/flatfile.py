@@ -27,7 +27,7 @@ def _is_shape(value):
     return isinstance(value, list) and all(map(_is_size, value))
 
 
-# What a decoder goes by, and what it must be.
+# The keys of the description that a decoder needs, and their types.
 _FITS = {
     "format": _is_size,
     "image_shape": _is_shape,
@@ -46,7 +46,7 @@ def read_description(content: bytes, name: str = "the model") -> dict:
     Raises:
         InvalidFile: the content is not a `.tflite`, is damaged, or was not written by tfvae.
     """
-    # LiteRT does not survive every damaged file: none reaches it, nor even the reader below.
+    # Some damaged files crash LiteRT, so none may reach it, nor the reader below.
     if content[4:8] == FILE_IDENTIFIER and not _is_whole(content):
         raise damaged(name)
     description = _description(content, name)
@@ -75,15 +75,15 @@ def embed(content: bytes, description: dict) -> bytes:
 
 
 def pack(model, keep_names: bool = False) -> bytes:
-    """Return the bytes of a tree, as few as it takes.
+    """Return the bytes of a tree, as few as possible.
 
-    Equal vectors are there once, and inner values have no names unless these are to be kept.
-    Weights start at multiples of 16 bytes, as the format wants and generated code does not do.
+    Equal vectors are written once, and inner values have no names unless these are to be kept.
+    Weights start at multiples of 16 bytes, which the format requires and generated code ignores.
     """
     import flatbuffers
 
     class Sharing(flatbuffers.Builder):
-        """Writes a vector of numbers once, however many times it is created."""
+        """A builder that writes equal vectors of numbers once."""
 
         def __init__(self):
             super().__init__(1 << 16)
@@ -128,7 +128,7 @@ def read(file: str | Path | bytes) -> tuple[bytes, str]:
 
 
 def damaged(name: str) -> InvalidFile:
-    """Return the error for a file that is not as it was written."""
+    """Return the error for a file that was damaged after it was written."""
     return InvalidFile(f"{name} is damaged or truncated. Export or copy it again.")
 
 
@@ -166,7 +166,7 @@ def _schema():
 
 
 def _root(content, name):
-    """Return the root of a `.tflite`, whose tree is read where one looks into it."""
+    """Return the root of a `.tflite`, whose tree is read only where it is accessed."""
     if len(content) < 8 or content[4:8] != FILE_IDENTIFIER:
         raise InvalidFile(
             f"{name} is not a .tflite file. Expected a file written by `tfvae export`."
@@ -177,7 +177,7 @@ def _root(content, name):
 
 
 def _description(content, name):
-    """Return the description in a `.tflite`, of which nothing else is read; None if it has none."""
+    """Return the description in a `.tflite` without reading the rest; None if it has none."""
     try:
         root = _root(content, name)
         for entry in map(root.Metadata, range(root.MetadataLength())):
@@ -195,7 +195,7 @@ def _description(content, name):
 
 
 def description_in(model) -> dict | None:
-    """Return what `embed` put into a tree, unchecked; None if there is nothing."""
+    """Return the description that `embed` put into a tree, unchecked; None if there is none."""
     for entry in model.metadata or []:
         if text(entry.name) == METADATA_NAME.decode():
             return json.loads(bytes(model.buffers[entry.buffer].data))
@@ -203,7 +203,7 @@ def description_in(model) -> dict | None:
 
 
 def _is_whole(content):
-    """Whether the digest in a file is that of its bytes; one without is not ours to judge."""
+    """Whether the digest in a file is that of its bytes; True for a file without a digest."""
     found = list(_DIGEST.finditer(content))
     return not found or found[-1][1].decode() == _digest(content)
 
@@ -220,7 +220,8 @@ def _digest(content):
 def _check_lengths(root, size):
     """Refuse a tree whose vectors of tables take more room than there is in the file.
 
-    Only damage lets them share their tables, and to read these over and over may not end.
+    Vectors share their tables only in a damaged file, and reading these again and again may not
+    end.
     """
     room = size // 4  # a table takes 4 bytes in its vector
     for length in _lengths(root):
@@ -268,12 +269,12 @@ def _check_description(description, name):
 
 
 def text(value) -> str:
-    """Return a name, which generated code gives as bytes."""
+    """Return a name as text; generated code returns bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _drop_the_needless(model, keep_names):
-    """Remove what no interpreter reads: names of inner values, and what is empty."""
+    """Remove what no interpreter reads: names of inner values, and empty parts."""
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             if not keep_names:

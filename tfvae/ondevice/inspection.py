@@ -35,7 +35,7 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True)
 class SignatureInfo:
-    """A signature: what goes in, what comes out, and what it is made of.
+    """A signature: its inputs, its outputs, and its operators.
 
     Attributes:
         inputs: in the order of the file; so are the outputs.
@@ -49,7 +49,7 @@ class SignatureInfo:
 
 @dataclasses.dataclass(frozen=True)
 class FileInfo:
-    """What is in a `.tflite` file.
+    """The content of a `.tflite` file.
 
     Attributes:
         bytes: its size.
@@ -66,12 +66,12 @@ class FileInfo:
     description: dict | None
 
     def as_dict(self) -> dict:
-        """Return it all as plain data."""
+        """Return all fields as plain data."""
         return dataclasses.asdict(self)
 
 
 def inspect(file: str | Path | bytes) -> FileInfo:
-    """Return what is in a `.tflite` file: signatures, shapes, operators, description.
+    """Return the content of a `.tflite` file: signatures, shapes, operators, description.
 
     Args:
         file: a path, or the bytes of a file.
