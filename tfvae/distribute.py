@@ -84,7 +84,7 @@ def is_chief(strategy: Strategy) -> bool:
 
 
 def any_worker(strategy: Strategy, asked: bool) -> bool:
-    """Return whether any worker asks for something; all of them have to call this, together."""
+    """Return whether any worker asks for something; all workers have to call this together."""
     if not is_multi_worker(strategy):
         return asked
     return bool(_sum(strategy)(tf.constant(float(asked))).numpy() > 0)
@@ -104,7 +104,7 @@ def all_same(strategy: Strategy, number: int) -> bool:
 
 
 def chief_first(strategy: Strategy, function: Callable[[], Any]) -> Any:
-    """Return what a function does on this worker, where the chief calls it before the others."""
+    """Return the result of a function, which the chief calls before the other workers."""
     chief = is_chief(strategy)
     result = function() if chief else None
     wait(strategy)
@@ -142,11 +142,11 @@ def _sum(strategy):
 
 @contextlib.contextmanager
 def watching_workers(strategy: Strategy, how: str) -> Iterator[None]:
-    """Say that another worker was lost, where that is what ends a training.
+    """A context that raises an error if a training ends because another worker was lost.
 
     Args:
         strategy: of the training.
-        how: what to tell the user, so that it can go on.
+        how: what to tell the user about how to continue.
 
     Raises:
         TfvaeError: one was lost.

@@ -48,7 +48,7 @@ def num_latent_states(model: keras.Model) -> int:
 
 
 def check_num_states(count: int, what: str) -> None:
-    """Refuse to enumerate too much.
+    """Refuse to enumerate too many states.
 
     Raises:
         InvalidArgument: with the number of states and the limit.
@@ -69,7 +69,7 @@ def log_joint(model: keras.Model, x: np.ndarray | tf.Tensor, states: np.ndarray)
 class LinearGaussian(NamedTuple):
     """x = W z + b + σ ε with z, ε ~ N(0, I): p(x) = N(b, W Wᵀ + diag σ²), over flattened x.
 
-    A value that is NaN is missing: what is asked is then about the others.
+    A value that is NaN is missing; the methods then use the other values.
 
     Attributes:
         weights: W, `[D, L]` float64.

@@ -51,8 +51,7 @@ def fit(pixels: np.ndarray, resize: tuple[int, ...] = (), crop: tuple[int, ...] 
     Args:
         pixels: `[H, W, C]`.
         resize: (height, width) of the result, or (). Proportions are kept: the picture is scaled
-            until it covers this size, by averages over pixels, and what overhangs is left out on
-            both sides alike.
+            until it covers this size, by averages over pixels, and cropped equally on both sides.
         crop: (height, width) of the middle that is cut out beforehand, or () for all of it.
 
     Raises:

@@ -21,7 +21,7 @@ def plural(kind: str) -> str:
 
 
 def check_options(layout: str, kind: str, fitted: bool) -> None:
-    """Refuse a layout or a kind that does not exist, and what is for pictures with another kind.
+    """Refuse a layout or a kind that does not exist, and picture options with another kind.
 
     Raises:
         InvalidArgument: with the names there are.
@@ -49,7 +49,7 @@ def kind_of(array, name: str, layout: str = "auto", kind: str = "auto") -> str:
             more than four times the other, and four are pictures.
 
     Raises:
-        InvalidData: they cannot be of that kind, or may be of several.
+        InvalidData: the examples cannot be of that kind, or may be of several kinds.
     """
     if layout != "auto":
         kind = "image"
@@ -126,8 +126,8 @@ def _say(option, value):
 def _is_grey(array):
     """Whether an array `[N, ·, ·]` is clearly one of grey pictures.
 
-    That is what squares are, and the types in which pixels are stored, unless one side is more than
-    four times the other.
+    These are squares, and arrays of the types in which pixels are stored, unless one side is more
+    than four times the other.
     """
     short, long = sorted(array.shape[1:])
     stored_as_pixels = array.dtype in (np.uint8, np.uint16, np.bool_)

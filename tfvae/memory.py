@@ -46,10 +46,10 @@ def chosen() -> int | None:
 def available() -> int:
     """Return how many bytes this process can still take.
 
-    The least of what the machine, a control group (a container) and `ulimit -v` leave; what is
-    installed where the system does not say what is free.
+    This is the least of what the machine, a control group (a container) and `ulimit -v` leave. If
+    the system does not say how much is free, it is the installed memory.
     """
-    if not hasattr(os, "sysconf"):  # Windows, which has no files to look at either
+    if not hasattr(os, "sysconf"):  # on Windows, which does not have the files below either
         return sys.maxsize
     import resource
 
@@ -68,18 +68,18 @@ def available() -> int:
 
 
 def limit() -> int:
-    """Return how many bytes a request may take: what the user set, or what is there."""
+    """Return how many bytes a request may take: the user's limit, or the free memory."""
     given = chosen()
     return available() if given is None else given
 
 
 def check_request(count: int, bytes_each: int, what: str, remedy: str) -> None:
-    """Refuse to make what does not fit into memory, before any of it is allocated.
+    """Refuse a request that does not fit into memory, before anything is allocated.
 
     Args:
-        count: of what is asked for.
+        count: how many things are asked for.
         bytes_each: memory that each takes, about.
-        what: a plural, such as "images".
+        what: the name of the things in the plural, such as "images".
         remedy: a sentence in which `{most}` stands for how many would fit.
 
     Raises:

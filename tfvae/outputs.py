@@ -12,7 +12,7 @@ from tfvae.schema import Schema
 
 
 def default_ending(schema: Schema | None, kind: str = "image") -> str:
-    """Return the ending of the file that examples go into where no other is named.
+    """Return the default ending of the file that examples are written to.
 
     Args:
         schema: of the table that they are rows of, or None.

@@ -10,7 +10,7 @@ from tfvae.errors import TfvaeError
 
 @contextlib.contextmanager
 def quiet_stderr():
-    """Hide what is written to file descriptor 2; show it after all at an unexpected error."""
+    """Hide what is written to file descriptor 2, but show it if an unexpected error occurs."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as hidden:

@@ -1,10 +1,10 @@
 """Random numbers as functions of (seed, stream, step, example): no generator keeps a hidden state.
 
 Training noise is made of the words of TensorFlow's stateless generator, seeded by `stream_seed`.
-These words are the same in a graph and under XLA once a seed has no negative one (XLA extends its
-sign, the kernels of a graph do not); TensorFlow's floats and its integers in a range are not.
-Where replicas share a batch, each draws the noise of all of it and takes that of its own examples:
-an example has the same noise on one device and on several.
+These words are the same in a graph and under XLA if no word of the seed is negative (XLA extends
+its sign, the kernels of a graph do not); TensorFlow's floats and its integers in a range are not
+the same. Where replicas share a batch, each draws the noise of the whole batch and uses that of its
+own examples, so an example has the same noise on one device and on several.
 
 Latents that must be the same in Keras, in a SavedModel and on a device come from `normal`, a
 counter-based generator built from integer operations that LiteRT has as builtin operators.
@@ -26,15 +26,15 @@ from tfvae.checks import integer
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA
 _NO_SIGN = 0x7FFFFFFF
-# Any two words whose sum, too, is one of 31 bits (these are of π and e).
+# Any two words of 31 bits whose sum also has 31 bits (these are digits of π and e).
 _SIGN_WORDS = np.array([0x3243F6A8, 0x2B7E1516], np.int32)
 
-# Of the first word of a seed, which `fold_in` has hashed: no other step or stream has the result.
+# For the first word of a seed, which `fold_in` has hashed, so that no step or stream gets it.
 _OTHER_DRAW = np.array([0x243F6A88, 0], np.int32)
 
 
 class Stream(enum.IntEnum):
-    """What a seed is used for: equal seeds in different streams give independent numbers."""
+    """The use of a seed: equal seeds in different streams give independent numbers."""
 
     TRAIN = 0
     TEST = 1
@@ -75,10 +75,11 @@ def fold_in(seed: tf.Tensor, *data) -> tf.Tensor:
 def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
     """Return the `[2]` int32 seed of (seed, stream, data...), the same on every replica.
 
-    What changes from step to step comes last: `fold_in` hashes what came before into one word and
-    keeps the last integer as the other, so no two steps of a run can share a seed.
+    The number that changes from step to step comes last: `fold_in` hashes the numbers before it
+    into one word and keeps the last integer as the other, so no two steps of a run can share a
+    seed.
     """
-    # The 0 keeps a training of a given seed what it was when replicas had seeds of their own.
+    # The 0 keeps the results of a seed as they were when replicas had seeds of their own.
     return fold_in(make_seed(seed), int(stream), 0, *data)
 
 
@@ -88,7 +89,7 @@ def missing_seed(seed: tf.Tensor) -> tf.Tensor:
 
 
 def seed_of_replica(seed: tf.Tensor) -> tf.Tensor:
-    """Return another seed on every replica, for draws that know nothing of a batch; see `words`."""
+    """Return another seed on every replica, for draws without an axis of examples; see `words`."""
     return fold_in(seed, replicas.number()) if replicas.are_several() else seed
 
 

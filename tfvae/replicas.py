@@ -46,7 +46,7 @@ def locate(size: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def begin_step(size: tf.Tensor) -> None:
-    """Locate the batch of a step, once for all that asks for it.
+    """Locate the batch of a step, once for all callers of `place`.
 
     Args:
         size: how many examples this replica has.
@@ -56,7 +56,7 @@ def begin_step(size: tf.Tensor) -> None:
 
 
 def place(size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return what `locate` does, for rows of which every example of the step has as many."""
+    """Return the result of `locate` for rows, of which every example has equally many."""
     located = _PLACES.get(tf.distribute.get_replica_context()) if are_several() else None
     if located is None:
         return locate(size)
@@ -78,7 +78,7 @@ def gather(values: tf.Tensor, axis: int = 0) -> tf.Tensor:
 
 
 def own(values: tf.Tensor, size: tf.Tensor, axis: int = 0) -> tf.Tensor:
-    """Return the part of this replica, `size` rows, of what holds the rows of all."""
+    """Return this replica's part, `size` rows, of a tensor with the rows of all replicas."""
     if not are_several():
         return values
     first, _ = place(size)

@@ -11,7 +11,7 @@ from tfvae.errors import InvalidArgument
 
 
 class Factory(keras.layers.Layer):
-    """A family of distributions, as a Keras layer: what it learns is trained and saved.
+    """A family of distributions, as a Keras layer, so that its weights are trained and saved.
 
     Networks emit tensors and models build distributions from them, so a distribution never crosses
     a Keras layer boundary, and networks save and export unchanged. The last axis of the parameters
@@ -22,10 +22,9 @@ class Factory(keras.layers.Layer):
     Weights are added in `build` with `autocast=False`.
 
     Attributes:
-        unbounded: which parameters may be any real number, so that a network that gives them may
-            not end in a sigmoid, a softplus or another activation that bounds them: for the name
-            of each, where it begins and ends on the last axis, as shares from 0 to 1. Models warn
-            of a network that does. Those that are not named here may be bounded.
+        unbounded: the parameters that may be any real number, by name, each with its beginning and
+            end on the last axis, as fractions from 0 to 1. Models warn of a network that bounds
+            such parameters by a sigmoid, a softplus or another activation at its end.
     """
 
     params_per_channel = 1

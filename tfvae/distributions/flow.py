@@ -12,7 +12,7 @@ from tfvae.errors import InvalidArgument
 class FlowDistribution(tfd.Distribution):
     """The law of z = f(u; context), u ~ base:  log p(z) = log p(u) − log|det ∂z/∂u|.
 
-    `log_prob` inverts the flow. `experimental_sample_and_log_prob` has log p(z) from the very u
+    `log_prob` inverts the flow. `experimental_sample_and_log_prob` computes log p(z) from the u
     that z was made of, so it inverts nothing, and its gradient is that of both.
 
     Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows", eq. 5.
@@ -69,7 +69,7 @@ class FlowDistribution(tfd.Distribution):
         return z, log_p - log_det
 
     def _base_shape(self, sample_shape):
-        """Return how many u to draw: one for each z, also where only the context has a batch."""
+        """Return how many u to draw: one for each z, even if only the context has a batch."""
         shape = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
         if len(self.base.batch_shape) < len(self.batch_shape):
             shape = tf.concat([shape, self.batch_shape_tensor()], 0)

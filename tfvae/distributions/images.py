@@ -13,7 +13,7 @@ from tfvae.distributions import tfd
 
 
 class ImageDistribution(tfd.Distribution):
-    """What these distributions share: parameters `[batch..., sites..., params]`.
+    """The base of these distributions, with parameters `[batch..., sites..., params]`.
 
     Subclasses implement `log_prob_by_value`, see `tfvae.distributions`.
     """

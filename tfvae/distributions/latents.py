@@ -1,7 +1,7 @@
 """Distributions of latents.
 
-A discrete latent is made from uniform noise in two steps, noise → perturbed logits ζ → z, which is
-what relaxations, control variates and antithetic pairs take hold of:
+A discrete latent is made from uniform noise in two steps, noise → perturbed logits ζ → z, which
+relaxations, control variates and antithetic pairs use separately:
 
     z = harden(perturb(noise)),   soften(ζ, τ) → z as τ → 0,   perturb_given(z, noise) ~ ζ | z.
 """

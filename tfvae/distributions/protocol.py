@@ -1,7 +1,7 @@
 """The functions by which tfvae uses a distribution beyond `sample` and `log_prob`.
 
-Every verb knows TFP's independent normals and the discrete latents of this package; a distribution
-with a method of the verb's name answers for itself.
+Every function handles TFP's independent normals and the discrete latents of this package; if a
+distribution has a method of the function's name, that method is called.
 """
 
 import math
@@ -21,7 +21,7 @@ def sample_and_log_prob(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return draws `[*sample_shape, batch..., *event]` and their log-density, from the same call.
 
-    A flow knows the density of what it has just drawn; of a given z it would have to be inverted.
+    A flow knows the density of its own draw; for a given z it would have to be inverted.
 
     An example of a batch that replicas share gets the noise that it would get on a single device,
     where the distribution's attribute `draws_by_example` says so, as those of this package do.
@@ -47,9 +47,9 @@ def draws_by_example(distribution) -> bool:
 
 
 def representative(distribution: tfd.Distribution) -> tf.Tensor:
-    """Return the value that stands for the distribution: its mean, where it has one.
+    """Return the value that represents the distribution: its mean, if it has one.
 
-    A flow, whose mean has no closed form, gives the image of the mean of its base.
+    A flow, whose mean has no closed form, returns the image of the mean of its base.
     """
     if hasattr(distribution, "representative"):
         return distribution.representative()
@@ -122,11 +122,11 @@ def log_prob_by_value(distribution: tfd.Distribution, x: tf.Tensor) -> tf.Tensor
 
 
 def of_whole_batch(distribution: tfd.Distribution) -> tfd.Distribution:
-    """Return independent normals for the examples of all replicas, of those for this one's.
+    """Return independent normals for the examples of all replicas, given those of this replica.
 
     Args:
-        distribution: of independent normals, with batch shape `[B]`; anything else comes back as it
-            is.
+        distribution: of independent normals, with batch shape `[B]`; any other distribution is
+            returned unchanged.
     """
     normal = getattr(distribution, "distribution", None)
     if not replicas.are_several() or not isinstance(normal, tfd.Normal):

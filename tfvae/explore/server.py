@@ -38,12 +38,12 @@ _INLINE_SCRIPT = re.compile(rb"<script[^>]*>(.+?)</script>", re.DOTALL)
 class Server(http.server.ThreadingHTTPServer):
     """The page, the file that it runs, and the runtime, under `url`.
 
-    Everything that can be asked for is in one table from the start, so no path leads anywhere else.
-    Requests under another name than this machine's own are refused: a foreign page whose name was
-    made to point here cannot read the model.
+    A table that is fixed at the start lists everything that is served, so no path leads to another
+    file. Requests under another name than this machine's own are refused, so that a foreign page
+    whose name was made to point here cannot read the model.
 
-    Of `max_connections` open ones, a new one takes the place of that which has waited longest for
-    its request; one on which nothing comes for `idle_seconds` is closed. So no number of idle
+    If `max_connections` are open, a new connection replaces the one that has waited longest for its
+    request; a connection that sends nothing for `idle_seconds` is closed. So no number of idle
     connections keeps a browser from its page.
 
     Args:

@@ -34,7 +34,7 @@ class _Autoregressive(Flow):
     def build(self, event_shape, context_size=0):
         super().build(event_shape, context_size)
         units = np.arange(1, self.size + 1)
-        # A unit of degree 0 sees the context alone, which is all there is for z_1.
+        # A unit of degree 0 sees the context alone, on which alone the parameters of z_1 depend.
         lowest = 0 if context_size or self.size == 1 else 1
         degrees = [lowest + np.arange(width) % (self.size - lowest) for width in self.hidden]
         degrees = [units, *degrees, np.tile(units - 1, 2)]
@@ -48,7 +48,7 @@ class _Autoregressive(Flow):
     def _solve(self, step, like, context):
         """Return x with x = step(μ(x), α(x)), and α(x), by D passes: pass d finds x_d.
 
-        What is not found yet stays 0, for it could grow without bound from pass to pass.
+        Values that are not found yet stay 0, since they could grow without bound from pass to pass.
         """
         units = tf.range(self.size)
 

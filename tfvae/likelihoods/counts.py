@@ -19,9 +19,9 @@ class Counts(Likelihood):
     """Counts x_d with means μ_d = exp(parameter), or with a size factor for each example.
 
     With `size_factor="total"`, μ = s(x) · softmax(parameters), where s(x) = Σ_d x_d is the total of
-    the example, as single-cell models have it: z explains what the total is made of and not how
-    large it is. log p is then that of x given its total, of a distribution whose mean has it. Where
-    no x is at hand, in samples and reconstructions, s is `target_sum`.
+    the example, as in single-cell models: z explains the composition of the total and not its size.
+    log p is then that of x given its total, under a distribution whose mean has this total. In
+    samples and reconstructions, where there is no x, s is `target_sum`.
 
     Source: Lopez et al. 2018, "Deep generative modeling for single-cell transcriptomics".
 
@@ -76,7 +76,7 @@ class Counts(Likelihood):
 
 
 class _OfTotal(tfd.Distribution):
-    """Counts whose means are shares of the total of the value that they are asked about."""
+    """Counts whose means are shares of the total of the x whose density is computed."""
 
     def __init__(self, log_shares, batch_ndims, make, target_sum):
         self._log_shares, self._batch_ndims = log_shares, batch_ndims

@@ -44,7 +44,7 @@ class Likelihood(Factory):
     draws_values = False
 
     def draw_width(self, channels: int) -> int:
-        """Return how many numbers a draw of x takes in memory for each example, at most."""
+        """Return the most values in memory that a draw of x needs for each example."""
         return channels
 
     def complete(self) -> "Likelihood":
@@ -67,7 +67,7 @@ class Likelihood(Factory):
         return p_x.log_prob(x), x
 
     def filled(self, x: tf.Tensor) -> tf.Tensor:
-        """Return x for what cannot take missing values: itself, but for `Observed`."""
+        """Return x for functions that take no missing values: x itself, except for `Observed`."""
         return x
 
     def placeholder(self, channels: int) -> np.ndarray:
@@ -83,11 +83,11 @@ class Likelihood(Factory):
 
     @property
     def support(self) -> Support:
-        """The values that it gives a meaning to."""
+        """The values that x may have."""
         return REALS if self.num_levels is None else _UNIT
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
-        """Refuse data to which this likelihood gives no meaning.
+        """Refuse data outside of the support of this likelihood.
 
         Raises:
             InvalidData: `x` is not finite, or has values outside of `support`.
@@ -112,7 +112,7 @@ class Likelihood(Factory):
         return self.support.takes(x)
 
     def expected(self) -> str:
-        """Return what `check` and `takes` want of data, and what to do with other data."""
+        """Return what `check` and `takes` expect of data, and the remedy for other data."""
         support = self.support
         return f"the {type(self).__name__} likelihood expects {support.noun}. {support.remedy}"
 

@@ -59,14 +59,14 @@ class Missingness(keras.layers.Layer):
 
 @MISSINGNESS.register("self_masking")
 class SelfMasking(Missingness):
-    """P(x_d missing|x) = sigmoid(a_d x_d + b_d): a value goes missing for what it is itself.
+    """P(x_d missing|x) = sigmoid(a_d x_d + b_d), which depends on the value x_d itself alone.
 
     Source: Ipsen, Mattei and Frellsen 2021, "not-MIWAE: deep generative modelling with missing not
     at random data", sec. 3.1.
 
     Args:
-        sign: of a_d. "high" and "low" say which values go missing, where that is known: then the
-            model has one thing less to learn from what is not there.
+        sign: of a_d. If it is known whether high or low values go missing, say "high" or "low": the
+            model then need not learn the sign from values that it does not see.
     """
 
     def __init__(self, sign: str = "any", **kwargs):

@@ -16,17 +16,17 @@ class Observed(Likelihood):
     """log p(x_obs|z) = Σ_d log p(x_d|z) over the observed values d, under another likelihood.
 
     A value of x that is NaN is missing: it is left out of the sum, and its parameters get a
-    gradient of exactly zero. Everything made of log p(x|z) is then about what was observed: with
-    the objective "iwae" this is MIWAE. It is the likelihood of data that is missing at random:
-    whether a value is missing may depend on values that are observed, and not on those that are
-    missing.
+    gradient of exactly zero. Bounds and measures are then those of the observed values: with the
+    objective "iwae" this is MIWAE. It is the likelihood of data that is missing at random: whether
+    a value is missing may depend on the observed values, but not on the missing ones.
 
     The encoder has to take NaN: the networks of `tfvae.networks` do with `missing=True`, others
     begin with `tfvae.networks.ZeroImputation()`. Samples and reconstructions are complete.
 
-    Values that are missing for what they are need a model p(s|x) of the mask s, `missingness`. What
-    is missing is then drawn from p(x|z) beside each z, and log p(x_obs|z) + log p(s|x_obs, x_mis)
-    takes the place of log p(x_obs|z): with the objective "iwae" this is not-MIWAE.
+    If whether a value is missing depends on the value itself, a model p(s|x) of the mask s is
+    needed, `missingness`. The missing values are then drawn from p(x|z) for each z, and log
+    p(x_obs|z) + log p(s|x_obs, x_mis) takes the place of log p(x_obs|z): with the objective "iwae"
+    this is not-MIWAE.
 
     Source: Mattei and Frellsen 2019, "MIWAE: deep generative modelling and imputation of incomplete
     data sets", eq. 4; Ipsen, Mattei and Frellsen 2021, "not-MIWAE: deep generative modelling with
@@ -141,7 +141,7 @@ class Observed(Likelihood):
         return fits & self.likelihood.takes(self.filled(x))
 
     def _apart(self, missing):
-        """Return where some channels of a site are missing that may only be so together."""
+        """Return the sites of which some channels are missing and others are not."""
         if self.likelihood.missing_unit == "value":
             return tf.zeros(tf.shape(missing)[:1], tf.bool)
         return tf.reduce_any(missing, axis=-1) & ~tf.reduce_all(missing, axis=-1)
@@ -188,7 +188,7 @@ class Observed(Likelihood):
 
 
 class _Observed(tfd.Distribution):
-    """A distribution of complete examples that is asked about incomplete ones."""
+    """A distribution of complete examples, with the density of the observed values of others."""
 
     def __init__(self, complete, filled):
         self.complete, self._filled = complete, filled

@@ -27,7 +27,7 @@ class Support(NamedTuple):
     remedy: str = "Clean the data first."
 
     def inside(self) -> float:
-        """Return a value in it: 0 where that is one."""
+        """Return a value of the support: 0, if it contains 0."""
         if self.holds(np.zeros(1)):
             return 0.0
         if math.isfinite(self.low) and math.isfinite(self.high):
@@ -35,7 +35,7 @@ class Support(NamedTuple):
         return self.low + 1.0 if math.isfinite(self.low) else self.high - 1.0
 
     def holds(self, x: np.ndarray) -> bool:
-        """Whether all values of a finite array lie in it."""
+        """Whether all values of a finite array lie in the support."""
         if x.size == 0:
             return True
         low, high = x.min(), x.max()
@@ -47,7 +47,7 @@ class Support(NamedTuple):
         return bool(inside and not (self.whole and np.any(x != np.round(x))))
 
     def takes(self, x: tf.Tensor) -> tf.Tensor:
-        """Whether all values of a float32 batch are finite and lie in it: a scalar, in a graph."""
+        """Whether all values of a float32 batch are finite and in the support, as a scalar tensor."""
         # Reductions alone: comparing every value would take several times as long. Under XLA, a
         # minimum and a maximum pass over NaN; a sum does not.
         taken = tf.math.is_finite(tf.reduce_sum(x))

@@ -1,7 +1,7 @@
 """Plain Keras encoders and decoders: tensors in, parameters of a distribution out.
 
-Any Keras model can take their place; these are the usual ones, of the sizes that the papers use.
-`connect`, `apply` and `conditional` are what models do with a network.
+Any Keras model can take their place; these are the usual ones, with the sizes of the papers. Models
+use networks by `connect`, `apply` and `conditional`.
 """
 
 from tfvae.networks.columns import ColumnFeatures

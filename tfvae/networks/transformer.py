@@ -135,8 +135,8 @@ def transformer_encoder(
         num_layers: blocks.
         num_heads: heads of attention.
         condition_size: as in `dense_encoder`; the condition is joined to the mean.
-        missing: as in `dense_encoder`. Steps without an observed value, which are what pads a
-            shorter series, are seen by none, and have no part in the mean.
+        missing: as in `dense_encoder`. Steps without an observed value, such as the padding of
+            a shorter series, are not attended to and not counted in the mean.
 
     Raises:
         InvalidArgument: a shape of neither kind, or a width that is no multiple of `num_heads`.

@@ -21,8 +21,8 @@ def connect(
 ) -> tuple[int, ...]:
     """Build a network for inputs of a shape, and return the shape of the values it describes.
 
-    A network that ends in an activation from which such parameters cannot come gets a
-    `TfvaeWarning`; see `Factory.unbounded`.
+    A network that ends in an activation that bounds such parameters causes a `TfvaeWarning`; see
+    `Factory.unbounded`.
 
     Args:
         network: its output is the parameters of a distribution.
@@ -294,7 +294,7 @@ def output_shape(network: keras.Model, input_shape: tuple[int, ...], role: str) 
 
 
 def _trial(network, input_shape, role):
-    """Return what a network gives for a batch of zeros."""
+    """Return the output of a network for a batch of zeros."""
     shape = (1, *input_shape)
     try:
         return network(tf.zeros(shape))

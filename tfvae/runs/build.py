@@ -64,13 +64,13 @@ def with_networks(config: Config, shape: tuple[int, ...]) -> Config:
     """Return the configuration with the networks chosen that are "auto", for examples of a shape.
 
     In a VAE, images of up to 16×16 pixels get dense networks; larger ones are halved by
-    convolutions until they are at most 8×8, with 32 filters, then 64, 128, 256; what is no image
-    gets dense networks. A VQ-VAE halves images to a grid of at most 16×16 codes, at least once, and
+    convolutions until they are at most 8×8, with 32 filters, then 64, 128, 256; other data gets
+    dense networks. A VQ-VAE halves images to a grid of at most 16×16 codes, at least once, and
     series to at most 32 codes, at least twice.
 
     Raises:
-        InvalidArgument: a VQ-VAE of what is neither images nor series, or a ladder or a VQ-VAE-2
-            with convolutions of what is no image.
+        InvalidArgument: a VQ-VAE of data other than images and series, or a ladder or a VQ-VAE-2
+            with convolutions of data other than images.
     """
     model = config.model
     of_vae = {1: ("transformer",), 2: ("conv", "transformer"), 3: ("conv", "auto")}
@@ -244,8 +244,8 @@ def _vqvae(config, splits):
 def _padding(shape, halvings):
     """Return the rows and columns, or steps, to add on either side before they can be halved.
 
-    None are added for what is no number of halvings, or more than leave a pixel: the network
-    refuses it.
+    None are added if the number of halvings is invalid or would leave no pixel: the network then
+    raises the error.
     """
     factor = 2**halvings if isinstance(halvings, int) and halvings > 0 else 1
     factor = factor if factor <= max(shape[:-1]) else 1
@@ -330,7 +330,7 @@ def _call(function, *args, options, **kwargs):
 
 
 def _check_units(likelihood, splits):
-    """Refuse standardized values under a likelihood whose values have a meaning as they are."""
+    """Refuse to standardize values that the likelihood needs in their own units."""
     if splits.standardization is not None and likelihood.complete().support != REALS:
         raise InvalidArgument(
             f"The {type(likelihood).__name__} likelihood is of values as they are, and "
@@ -349,7 +349,7 @@ def _num_tokens(splits):
 
 
 def _features(likelihood, splits):
-    """Return what an encoder makes of columns, tokens or counts; None of other data."""
+    """Return the features of columns, tokens or counts for an encoder; None for other data."""
     if splits.kind == "tokens":
         return [_num_tokens(splits)] * splits.shape[0]
     if len(splits.shape) == 1 and isinstance(_of_values(likelihood), Counts):

@@ -27,7 +27,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
         self.run, self.resume = run, resume
 
     def on_train_batch_end(self, batch, logs=None):
-        """Look at the averages of the epoch; one bad example makes them bad."""
+        """Check the averages of the epoch, which a single bad example makes not finite."""
         if math.isfinite(float(logs["loss"])):
             return
         terms = ("reconstruction", "kl", "quantization")
@@ -41,7 +41,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch, logs=None):
-        """Look at the validation, which sees what the last step of the epoch made of the model."""
+        """Check the validation loss, which shows the effect of the epoch's last step."""
         loss = float(logs.get("val_loss", 0.0))
         if not math.isfinite(loss):
             raise NonFiniteLoss(
@@ -76,7 +76,7 @@ class History(keras.callbacks.Callback):
     def __init__(self, run: TrainingDirectory):
         super().__init__()
         self.run, self.rows = run, []
-        self.seconds, self.start = 0.0, None  # of the epoch before this process, and its own clock
+        self.seconds, self.start = 0.0, None  # before this process, and its own clock
 
     def get_state(self) -> dict:
         """Return the rows, and how long the epoch has taken so far."""
@@ -87,7 +87,7 @@ class History(keras.callbacks.Callback):
         self.rows, self.seconds = list(state["rows"]), state["seconds"]
 
     def on_train_begin(self, logs=None):
-        """Clear what a process that was killed was writing; no other is at it."""
+        """Remove what a killed process left unfinished; no other process is writing here."""
         clear_strays(self.run.path)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -124,7 +124,7 @@ class History(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """A progress bar over epochs on standard error; lines now and then where it is no terminal.
 
-    A context manager, so that the terminal is put right whatever ends the training.
+    A context manager, so that the terminal is restored however the training ends.
 
     Args:
         done: how far the training came before.

@@ -35,8 +35,9 @@ def train_prior(
     gets `samples.png` from the new prior, `samples-uniform.png` from the uniform one,
     `prior-curves.png`, and the section "code_prior" in its report; the model appears last, whole.
 
-    Every few minutes the fit is kept in `code-prior/` of the run. As in `train`, one that is
-    resumed goes on at the very batch. A fit that did not reach its end is not replaced by another.
+    Every few minutes a checkpoint of the fit is written to `code-prior/` of the run. As in `train`,
+    a resumed fit continues at the very batch. A fit that did not reach its end is not replaced by
+    another.
 
     Args:
         run_dir: a run of a VQ-VAE that `train` finished.
@@ -79,7 +80,7 @@ def train_prior(
     codes, held_out = (encode_all(model, images) for images in parts)
     with strategy.scope():
         prior = _new_prior(model, options, splits.condition)
-    distribute.wait(strategy)  # until all have read what the next lines change
+    distribute.wait(strategy)  # until all workers have read what the next lines change
     if chief and not resume:
         run.forget_code_prior()
     if chief:
@@ -114,7 +115,7 @@ def train_prior(
 
 
 def _new_prior(model, options: CodePriorConfig, condition):
-    """Return a prior that can be fitted; what cannot is refused before anything is written.
+    """Return a new prior; raise the error for one that cannot be fitted before writing anything.
 
     It has a class for each label, where the data has labels.
     """
@@ -147,7 +148,7 @@ def _check_no_other(run):
 
 
 def fit_to_resume(run: RunDirectory) -> RunDirectory:
-    """Return the directory of the fit of a prior, where there is one to go on with.
+    """Return the directory of the unfinished fit of a prior.
 
     Raises:
         InvalidFile: there is none.
@@ -183,7 +184,7 @@ def encode_all(model: CodeModel, images: Examples, batch_size: int = 500) -> np.
 
 
 def _fit(run, prior, config: Config, parts, labels, progress):
-    """Fit a new prior, or go on; it ends with the weights of the best epoch.
+    """Fit a new prior, or continue a fit; the prior ends with the weights of the best epoch.
 
     Args:
         run: the run.

@@ -15,7 +15,7 @@ from tfvae.runs.weights import bounded_weights
 
 
 class TrainingDirectory:
-    """What a training keeps of itself, so that it can go on where it stopped.
+    """The files of a training by which it can be resumed.
 
     `config.toml`, `history.csv` and `checkpoints/`; and `last-good.keras`, the model of the last
     checkpoint, where a loss was not finite.
@@ -45,7 +45,7 @@ class TrainingDirectory:
         return paths.read_run_config(self.path)
 
     def position(self) -> Position:
-        """Return how far the training came that its checkpoints can go on from.
+        """Return the position of the newest checkpoint, from which the training can continue.
 
         Raises:
             InvalidFile: they are of an earlier development version.
@@ -95,7 +95,7 @@ class RunDirectory(TrainingDirectory):
         return path
 
     def forget_code_prior(self) -> None:
-        """Delete what `tfvae train-prior --resume` would go on with."""
+        """Delete the unfinished fit that `tfvae train-prior --resume` would continue."""
         self.code_prior.config_file.unlink(missing_ok=True)  # without it, the rest is nothing
         if self.code_prior.path.exists():
             shutil.rmtree(self.code_prior.path)

@@ -56,7 +56,7 @@ def evaluate(
 
 
 def of_data(found: Any, model: GenerativeModel, examples: Examples) -> Any:
-    """Return what was measured of x as that of the data in its own units.
+    """Convert measures of x into measures of the data in its own units.
 
     Args:
         found: what `tfvae.log_likelihood` or `tfvae.score` gave.
@@ -100,8 +100,8 @@ def export_examples(
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return (test images to verify an export with, training images to calibrate it with, y).
 
-    The last is what is known of the test images, None if nothing is. All are None where the data
-    cannot be had.
+    y is the condition of the test images, None if there is none. All are None if the data cannot be
+    loaded.
     """
     if config is None:
         return None, None, None

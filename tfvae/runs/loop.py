@@ -17,7 +17,7 @@ from tfvae.runs.directory import TrainingDirectory
 
 
 class Fitted(NamedTuple):
-    """What is known of a training at its end.
+    """The results of a training at its end.
 
     Attributes:
         start_loss: the validation loss before the first step, in nats per example, or None.
@@ -65,7 +65,7 @@ def fit(
         batches: the data.
         epochs: how many there are in all.
         files: where history and checkpoints go.
-        how: what to tell a user who stops it, so that it can go on.
+        how: what to tell a user who stops the training about how to continue it.
         progress: whether to show a progress bar on standard error.
         minutes: between checkpoints.
         hooks: more callbacks.
@@ -103,7 +103,7 @@ def fit(
 
 
 def _cost(resume):
-    """Return what the checkpoints of a training cost, all its processes together."""
+    """Return the cost of the checkpoints of a training, for all its processes together."""
     return {
         "saved": resume.saved,
         "seconds": round(resume.seconds_saving, 3),
@@ -116,18 +116,18 @@ def _loss(model, data):
 
 
 def kept(files: TrainingDirectory) -> str:
-    """Return what there is of a training that cannot go on: a sentence for a message."""
+    """Return a sentence for a message: what is kept of a training that cannot continue."""
     if not any(files.checkpoints.path.glob("*")):
         return "No checkpoint was complete."
     return "The last checkpoint is kept, and --resume continues from there."
 
 
 def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDirectory) -> None:
-    """Say so if a training ended with a loss above the one it started with, or far above its best.
+    """Warn or raise an error if a training ended with a loss above its first or far above its best.
 
-    A little above the start is a warning. Far above the start, or the lowest loss in between, is an
-    error: by more than that loss itself and a nat for every value of an example, which no model
-    loses that has learned anything.
+    A last loss a little above the first one causes a warning. A last loss far above the first or
+    the lowest one is an error: by more than that loss itself plus one nat for every value of an
+    example, which never happens to a model that has learned anything.
 
     Args:
         start: the validation loss before the first step, in nats per example.

@@ -72,7 +72,7 @@ def curves(history: list[dict], path, units: dict[str, str]) -> None:
         for prefix, label in (("", "training"), ("val_", "validation")):
             if prefix + name in history[0]:
                 axis.plot(epochs, [row[prefix + name] for row in history], label=label)
-        # The first epochs of an untrained model would flatten everything after them.
+        # The high losses of the first epochs would flatten the rest of the curve.
         values = [row[p + name] for row in history for p in ("", "val_") if p + name in row]
         if len(history) > 5:
             low, high = np.percentile(values, [0, 100] if name in _WHOLE_RANGE else [4, 96])
@@ -178,7 +178,7 @@ def latent(model, x: np.ndarray, path) -> None:
 
 
 def switches(model, x: np.ndarray, path) -> None:
-    """Draw what a discrete latent does: images decoded with one of them at each of its values.
+    """Draw the effect of discrete latents: images decoded with one latent at each of its values.
 
     A row is a latent, the eight whose posterior means vary most over the data; side by side are its
     values, and then the same for the next image, the other latents at the mode of q(z|x). Of

@@ -52,7 +52,7 @@ def read_as_run(
 
 
 def names_of(path: Path | None, count: int) -> list:
-    """Return what the first examples of a file are called: files of a folder, else numbers."""
+    """Return the names of the first examples of a file: file names of a folder, else numbers."""
     if path is not None and path.is_dir():
         return list(list_files(path))[:count]
     return list(range(count))
@@ -63,7 +63,7 @@ def write_table(
 ) -> None:
     """Write scores as a CSV: a row for each example, a column for each of `Scores.columns`.
 
-    Vectors have a column more for the share that each of their values has in the reconstruction.
+    For vectors there is a further column for the share of each value in the reconstruction.
 
     Args:
         path: of the CSV.

@@ -27,9 +27,9 @@ def train(
 ) -> RunDirectory:
     """Train, and fill the run directory with the model, its history and its pictures.
 
-    Every few minutes the training is kept in a checkpoint. Order of the data and all noise are
-    functions of the seed, the epoch and the step, so a run that is resumed goes on at the very
-    batch, and ends with the same weights as one that was not interrupted (`callbacks.Resume`).
+    Every few minutes a checkpoint is written. The order of the data and all noise are functions of
+    the seed, the epoch and the step, so a resumed run continues at the very batch, and ends with
+    the same weights as a run that was not interrupted (`callbacks.Resume`).
 
     Of several workers (`training.distribute = "multiworker"`) each calls this with the same
     arguments; worker 0 writes, and the others return once the training has ended.
@@ -55,7 +55,7 @@ def train(
     chief = distribute.is_chief(strategy)
     splits = splits or load_data(config)
     config = with_networks(config, splits.shape)
-    if splits.kind != "image":  # which a run is taken for where it says nothing
+    if splits.kind != "image":  # the kind of a run that does not name one
         config = config.override({"data.kind": splits.kind})
     run = RunDirectory(run_dir)
     if resume:
@@ -119,7 +119,7 @@ def _hooks(config, run, chief):
 
 
 def check_epochs(what: str, path, position: Position, epochs: int) -> None:
-    """Refuse to go on with a training to fewer epochs than it has done.
+    """Refuse to resume a training with fewer epochs than it has done.
 
     Raises:
         InvalidArgument: with how many they are.
@@ -134,7 +134,7 @@ def check_epochs(what: str, path, position: Position, epochs: int) -> None:
 
 
 def _settle_prior(run, model):
-    """Keep the prior over codes of a finished run that was not trained on; forget it otherwise."""
+    """Keep the prior over codes of a finished run, unless the run was trained further."""
     if not isinstance(model, CodeModel) or not run.model_file.is_file():
         return
     try:
@@ -144,7 +144,7 @@ def _settle_prior(run, model):
     if finished is not None and finished.steps_made == model.steps_made:
         model.prior = finished.prior
     else:
-        run.forget_code_prior()  # it is of other codes
+        run.forget_code_prior()  # it was fitted to other codes
 
 
 def load_data(config: Config, model: GenerativeModel | None = None) -> data.Splits:
@@ -199,8 +199,8 @@ def of_vocabulary(examples: data.Examples, model: GenerativeModel | None, name) 
 def _check_splits(model, splits):
     """Check the images before the first step, a part at a time.
 
-    Of those that are not in memory it is a thousand, evenly spaced; integers are in range by their
-    type, floats were checked when they were opened, and every batch is checked in its step.
+    Of images that are not in memory a thousand are checked, evenly spaced; integers are in range by
+    their type, floats were checked when they were opened, and every batch is checked in its step.
     """
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)

@@ -11,10 +11,10 @@ from tfvae.errors import TfvaeError
 
 @contextlib.contextmanager
 def bounded_weights(most: int, error: type[TfvaeError], message: str):
-    """Refuse the weight with which those that are made inside take more memory than they may.
+    """Raise an error at the weight by which the weights made in this context exceed a limit.
 
     A configuration of a few bytes can ask for a layer of any size. Keras allocates a weight when a
-    layer adds it: this looks at its shape first.
+    layer adds it; this context looks at its shape first.
 
     Args:
         most: bytes that all of them may take.
