@@ -47,7 +47,7 @@ class Support(NamedTuple):
         return bool(inside and not (self.whole and np.any(x != np.round(x))))
 
     def takes(self, x: tf.Tensor) -> tf.Tensor:
-        """Whether all values of a float32 batch are finite and in the support, as a scalar tensor."""
+        """Whether all values of a float32 batch are finite and in the support, as a tensor."""
         # Reductions alone: comparing every value would take several times as long. Under XLA, a
         # minimum and a maximum pass over NaN; a sum does not.
         taken = tf.math.is_finite(tf.reduce_sum(x))
