@@ -65,7 +65,7 @@ def _multi_worker():
         ) from None
     except tf.errors.OpError as error:
         raise InvalidArgument(
-            f"Worker {worker.number} of {', '.join(worker.addresses)} did not come together with "
+            f"Worker {worker.number} of {', '.join(worker.addresses)} could not connect to "
             f"the others: {error.message.splitlines()[0]} Start all of them with the same cluster, "
             "on addresses that the others can reach."
         ) from None

@@ -440,9 +440,9 @@ class OwnLoss(keras.Model):
         if not distribute.is_multi_worker(strategy) or inputs.is_shared_out(x):
             return x, y
         raise InvalidArgument(
-            f"Several workers got {_a(x)}, of which each would take what comes to it. Give them "
-            "batches in an order that all agree on: tfvae.data.shuffled_batches(x, batch_size), or "
-            "another tf.data.Dataset."
+            f"Several workers got {_a(x)}, which each worker would order in another way. Give them "
+            "batches in an order that is the same for all: tfvae.data.shuffled_batches(x, "
+            "batch_size), or another tf.data.Dataset."
         )
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -527,9 +527,9 @@ class OwnLoss(keras.Model):
                 continue
             if self.better[name] is None:
                 raise InvalidArgument(
-                    f"{type(callback).__name__} monitors {monitored!r}, of which neither more nor "
-                    "less is better in itself. Say which you mean with mode='min' or mode='max', "
-                    "or monitor 'val_loss'."
+                    f"{type(callback).__name__} monitors {monitored!r}, but neither a high nor "
+                    "a low value of it is better. Choose a direction with mode='min' or "
+                    "mode='max', or monitor 'val_loss'."
                 )
             callback.mode = self.better[name]
 

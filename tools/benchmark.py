@@ -20,7 +20,9 @@ def _numbers(context, parameter, value):
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--signature", "signatures", multiple=True, help="Only this one; may be repeated.")
+@click.option(
+    "--signature", "signatures", multiple=True, help="Time only this one; may be repeated."
+)
 @click.option("--batch", default="1,16", show_default=True, callback=_numbers)
 @click.option("--threads", default="1,2", show_default=True, callback=_numbers)
 @click.option(
@@ -28,7 +30,7 @@ def _numbers(context, parameter, value):
     type=click.FloatRange(min=0, min_open=True),
     default=0.25,
     show_default=True,
-    help="How long each is timed.",
+    help="How long each signature is timed.",
 )
 @json_option
 def benchmark(file, signatures, batch, threads, seconds, as_json):

@@ -14,14 +14,19 @@ json_option = click.option(
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
 num_option = click.option(
-    "-n", "--num", type=click.IntRange(min=1), default=64, show_default=True, help="How many."
+    "-n",
+    "--num",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Number of examples.",
 )
 dataset_option = click.option(
     "--dataset", help="'digits', a TFDS name, or a path; default: the run's own data."
 )
 condition_option = click.option(
     "--condition",
-    help="Label, or numbers such as 0.5,1, of all examples; or an .npy of one for each: for a "
+    help="Label, or numbers such as 0.5,1, for all examples, or an .npy of one for each; for a "
     "model with a condition.",
 )
 data_dir_option = click.option(

@@ -20,7 +20,7 @@ from tfvae.tools.common import (
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--sample", "num", type=click.IntRange(min=1), help="Draw so many examples.")
+@click.option("--sample", "num", type=click.IntRange(min=1), help="Number of examples to draw.")
 @click.option("--latents", type=click.Path(path_type=Path), help="Decode the latents in an .npy.")
 @click.option(
     "--codes",

@@ -20,21 +20,21 @@ from tfvae.tools.common import (
 @click.command()
 @run_argument
 @click.option("--estimators", help="Names, separated by commas; default: all that fit.")
-@click.option("--objectives", default="elbo,iwae", show_default=True, help="Names, with commas.")
+@click.option("--objectives", default="elbo,iwae", show_default=True, help="As --estimators.")
 @click.option("--num-samples", type=click.IntRange(min=1), default=4, show_default=True, help="K.")
 @click.option(
     "--num-draws",
     type=click.IntRange(min=20),
     default=400,
     show_default=True,
-    help="Gradients drawn for each row.",
+    help="Number of gradients drawn for each row.",
 )
 @click.option(
     "--num-warmup",
     type=click.IntRange(min=0),
     default=200,
     show_default=True,
-    help="Steps in which baselines and control variates are trained first.",
+    help="Number of steps that first train baselines and control variates.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=50, show_default=True)
 @dataset_option
@@ -56,9 +56,10 @@ def diagnose(
 ):
     """Compare gradient estimators on the model of RUN (or a .keras file, with --dataset).
 
-    For a batch of training images, the gradient in the weights of q(z|x): its scale, and the bias
-    of its direction, against the exact gradient or the mean of many draws; its variance,
-    signal-to-noise ratio and time.
+    For a batch of training images, it measures each estimator's gradient in the weights of q(z|x):
+    its scale and the bias of its direction, relative to the exact gradient or the mean of many
+    draws, and its variance, signal-to-noise ratio and time.
+
     Writes diagnosis.png into RUN, and the section "diagnosis" of RUN/report.json.
     """
     assignments = data_assignments(dataset, data_dir)

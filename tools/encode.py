@@ -22,11 +22,16 @@ from tfvae.tools.common import (
 @click.command()
 @run_argument
 @click.argument("examples", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
-@click.option("-n", "--num", type=click.IntRange(min=1), help="Examples, from the first; or all.")
+@click.option(
+    "-n",
+    "--num",
+    type=click.IntRange(min=1),
+    help="Number of examples, from the first on; default: all.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0.0, min_open=True),
-    help="Steps of a series in a second, to say how many bits a second takes.",
+    help="Steps of a series in a second, for the report of bits per second.",
 )
 @condition_option
 @output_option("RUN/codes.npz")
@@ -34,11 +39,11 @@ from tfvae.tools.common import (
 def encode(run, examples, num, rate, condition, output, as_json):
     """Write the examples in FILE as codes of a RUN (or a .keras file), entropy-coded.
 
-    The model is a VQ-VAE, whose prior the code is made of. FILE is a folder of images in the order
-    of their names, an .npy or .npz file of one array of images or series, or, of a model of series,
-    a .wav file; by default it is the test split of RUN. The way back is `tfvae decode RUN --codes
-    FILE`. A model with a condition takes that of the test split from RUN, and that of FILE from
-    --condition.
+    The model is a VQ-VAE, with whose prior the codes are entropy-coded. FILE is a folder of images
+    in the order of their names, an .npy or .npz file of one array of images or series, or, of a
+    model of series, a .wav file; by default it is the test split of RUN. The way back is
+    `tfvae decode RUN --codes FILE`. A model with a condition takes that of the test split from RUN,
+    and that of FILE from --condition.
     """
     condition = condition_of(condition)
     paths.check_model(run)

@@ -18,9 +18,11 @@ from tfvae.tools.common import (
 
 @click.command()
 @run_argument
-@click.option("--num-samples", type=click.IntRange(min=1), help="Importance samples; default 5000.")
 @click.option(
-    "--num-examples", type=click.IntRange(min=0), help="Test examples, from the first; 0 for all."
+    "--num-samples", type=click.IntRange(min=1), help="Number of importance samples; default 5000."
+)
+@click.option(
+    "--num-examples", type=click.IntRange(min=0), help="Number of test examples; 0 for all."
 )
 @dataset_option
 @data_dir_option

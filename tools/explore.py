@@ -23,15 +23,15 @@ _NUM_EXAMPLES = 16
     "--open/--no-open",
     "open_browser",
     default=None,
-    help="Open the page in the browser; default: where standard output is a terminal.",
+    help="Open the page in the browser; default: if standard output is a terminal.",
 )
 @json_option
 def explore(model, port, open_browser, as_json):
     """Explore MODEL, a .tflite file of `tfvae export` or a RUN, on a page in the browser.
 
-    Moves latents or paints codes, draws from the prior, encodes drawings and interpolates: all
-    computed by the file itself, in the browser. A RUN without a decoder.tflite as new as its model
-    is exported for the occasion, and so is a .keras file. Ends with Ctrl-C.
+    The page moves latents or paints codes, draws from the prior, encodes drawings and interpolates;
+    the file itself computes everything in the browser. A .keras file, or a RUN whose decoder.tflite
+    is missing or older than its model, is exported first. Ctrl-C ends the command.
     """
     from tfvae.explore import Server, check_runtime
 

@@ -27,7 +27,7 @@ _QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
     type=click.Choice(_QUANTIZATIONS),
     default="none",
     show_default=True,
-    help="Smaller numbers, in a tflite or c-header.",
+    help="Quantization of a tflite or c-header.",
 )
 @click.option(
     "--calibration",
@@ -41,7 +41,7 @@ _QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
     type=click.Choice(["float", "integer"]),
     default="float",
     show_default=True,
-    help="What int8 and int16x8 take and give.",
+    help="Type of the inputs and outputs of int8 and int16x8.",
 )
 @click.option("--signature", help="The function in an ONNX file; default: the one that decodes.")
 @output_option("RUN/decoder.tflite, RUN/decoder-int8.tflite, RUN/saved_model, ...")

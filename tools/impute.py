@@ -28,14 +28,14 @@ from tfvae.tools.common import (
     "--draws",
     type=click.IntRange(min=0),
     default=0,
-    help="Write so many draws of complete data too, for multiple imputation.",
+    help="Number of draws of complete data to write too, for multiple imputation.",
 )
 @condition_option
 @output_option("RUN/imputed.csv of a table, else RUN/imputed.npy")
 @seed_option
 @json_option
 def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
-    """Fill in the missing values of FILE by what a RUN (or a .keras file) knows of them.
+    """Fill in the missing values of FILE by the model of a RUN (or a .keras file).
 
     FILE is a table with empty cells, or an .npy or .npz file of one array with NaN. Each is
     replaced by its mean given what was observed, a category by the most probable one. With

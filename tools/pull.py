@@ -13,9 +13,9 @@ from tfvae.tools.common import finish, json_option
 @click.option("--revision", help="A branch, a tag or a commit; default: the newest commit.")
 @json_option
 def pull(address, folder, revision, as_json):
-    """Read what `tfvae push` wrote to hf://user/name into a new FOLDER, which is a run then.
+    """Read a run that `tfvae push` wrote to hf://user/name into a new FOLDER.
 
-    No code of it is run.
+    No code from it is run.
     """
     from tfvae import hub
 

@@ -23,17 +23,22 @@ from tfvae.tools.common import (
 @click.command()
 @run_argument
 @click.argument("examples", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
-@click.option("-n", "--num", type=click.IntRange(min=1), help="Examples, from the first; or all.")
+@click.option(
+    "-n",
+    "--num",
+    type=click.IntRange(min=1),
+    help="Number of examples, from the first on; default: all.",
+)
 @click.option("--num-samples", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option(
     "--false-alarm-rate",
     type=click.FloatRange(0.0, 1.0, min_open=True),
-    help="Call an example an anomaly where this share of the run's validation data scores lower.",
+    help="Call an example an anomaly if at most this share of the validation data scores lower.",
 )
 @click.option(
     "--by-value",
     type=click.Path(path_type=Path),
-    help="Write an .npy of the share of each value too.",
+    help="Also write an .npy with the share of each value.",
 )
 @condition_option
 @output_option("RUN/scores.csv")
@@ -45,8 +50,8 @@ def score(
     """Score the examples in FILE by a RUN (or a .keras file): log p(x) of each, in a CSV.
 
     FILE is a table, a folder of images, or an .npy or .npz file of one array; by default it is
-    the test split of RUN. Beside log p(x) stand its standard error, the ELBO, reconstruction and
-    KL, all of the data in its own units. A model with a condition takes that of the test split from
+    the test split of RUN. The table also has its standard error, the ELBO, reconstruction and KL,
+    all for the data in its own units. A model with a condition takes that of the test split from
     RUN, and that of FILE from --condition.
     """
     condition = condition_of(condition)

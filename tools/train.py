@@ -42,7 +42,7 @@ def _flags(command):
 @click.argument("source", required=False, metavar="[RECIPE|DATA|FILE.toml]")
 @click.option("--recipe", help="Name of a recipe; see `tfvae recipes`.")
 @click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="A TOML file instead."
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file of a recipe."
 )
 @_flags
 @click.option("--download", is_flag=True, help="Let TFDS download what is not prepared.")
@@ -60,17 +60,17 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     """Train a model; every setting of the recipe can be overridden.
 
     The argument is a recipe, a TOML file, or data: the path of a table (.csv, .parquet, .h5ad), of
-    a folder of images, or of an .npy or .npz file, which is trained with the recipe for its kind
-    where no other is named: vae-table, vae-cells, vae-images, vae-vectors, vae-counts, vae-series
-    or vae-tokens.
+    a folder of images, or of an .npy or .npz file. Data is trained on with --recipe, by default the
+    recipe for its kind: vae-table, vae-cells, vae-images, vae-vectors, vae-counts, vae-series or
+    vae-tokens.
 
     Writes into the run directory: config.toml, model.keras, history.csv, report.json, curves.png,
-    reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/; of a table
-    reconstructions.csv, samples.csv, columns.png, correlations.png and latent.png; of vectors and
+    reconstructions.png, samples.png, latent.png, checkpoints/ and tensorboard/; for a table
+    reconstructions.csv, samples.csv, columns.png, correlations.png and latent.png; for vectors and
     series samples.png, and reconstructions.png or correlations.png.
 
-    A checkpoint is kept every training.checkpoint_minutes (5). Ctrl-C and SIGTERM finish the step,
-    keep one more and end the training, SIGTERM with exit status 0.
+    A checkpoint is written every training.checkpoint_minutes (5). Ctrl-C and SIGTERM finish the
+    step, write one more and end the training, SIGTERM with exit status 0.
     """
     # All that needs no TensorFlow is checked before its import, which takes seconds.
     assignments = {_FLAGS[n][0]: value for n, value in flags.items() if value is not None}

@@ -54,9 +54,9 @@ class Observed(Likelihood):
         self.missingness = None if missingness is None else MISSINGNESS.get(missingness)
         if self.likelihood.missing_unit is None:
             raise InvalidArgument(
-                f"{self.likelihood!r} gives no meaning to an example with missing values: what it "
-                "says of a value depends on the others. Leave out a size factor, give a mixture "
-                "over several channels a model of its own, or put Observed around all columns."
+                f"{self.likelihood!r} takes no example with missing values, because the density of "
+                "each value depends on the others. Leave out a size factor, give a mixture over "
+                "several channels a model of its own, or put Observed around all columns."
             )
 
     def complete(self):

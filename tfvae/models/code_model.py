@@ -93,9 +93,9 @@ class CodeModel(GenerativeModel):
         self.latent_shape, self.code_shape, sites = self.connect()
         if not self.code_shape:
             raise InvalidArgument(
-                f"The encoder gives one vector an example, of shape {self.latent_shape}, and so a "
-                "single code; expected a grid of them, [B, ..., D]. End it in "
-                f"keras.layers.Reshape((1, {self.latent_shape[-1]})) to have one of size 1."
+                f"The encoder gives one vector of shape {self.latent_shape} for each example, so "
+                "there is a single code; expected a grid of vectors, [B, ..., D]. For a grid of "
+                f"one vector, end it in keras.layers.Reshape((1, {self.latent_shape[-1]}))."
             )
         shape = networks.beside_condition(self.decoder, self.latent_shape, self._condition)
         check_input(self.decoder, shape, self._decoder_role)

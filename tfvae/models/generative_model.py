@@ -171,7 +171,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
 
         Raises:
             InvalidData: no examples, another shape than the encoder's input, values that are not
-                finite or that the likelihood gives no meaning to.
+                finite or outside of the likelihood's support.
         """
         if np.ndim(x) == 0 or len(x) == 0:
             raise InvalidData(f"`{name}` is empty; expected at least one example.")
@@ -242,7 +242,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         return taken & self.condition.takes(self.condition.check(y, None, "x", one_for_all=False))
 
     def refusal(self):
-        values = f"values that the likelihood gives no meaning to: {self.likelihood.expected()}"
+        values = f"values outside of the likelihood's support: {self.likelihood.expected()}"
         if self.likelihood.complete() is self.likelihood:
             values += f" For missing values, NaN, {MISSING}."
         if not self.trains_on_condition:

@@ -212,8 +212,8 @@ def _codebooks(given, count):
     for quantizer in found:
         if quantizer.codes_per_vector:
             raise InvalidArgument(
-                f"{type(quantizer).__name__} gives {quantizer.codes_per_vector} codes a vector; "
-                "expected quantizers of one code a vector in every grid."
+                f"{type(quantizer).__name__} gives {quantizer.codes_per_vector} codes for each "
+                "vector; expected quantizers of one code for each vector in every grid."
             )
     if len({id(quantizer) for quantizer in found}) < len(found):
         raise InvalidArgument(

@@ -593,7 +593,7 @@ class LatentVariableModel(GenerativeModel):
         return tf.zeros([count, *self.x_shape]), y
 
     def check_missing(self) -> None:
-        """Refuse an encoder that makes NaN of missing values, where the likelihood has them.
+        """Refuse an encoder that returns NaN for missing values, if the likelihood takes them.
 
         Raises:
             InvalidArgument: with what takes them.
@@ -605,8 +605,8 @@ class LatentVariableModel(GenerativeModel):
         features = tf.nest.flatten(self.bottom_up(x * math.nan, **given))
         if not all(bool(tf.reduce_all(tf.math.is_finite(part))) for part in features):
             raise InvalidArgument(
-                "The likelihood is Observed, but of an example with missing values the encoder "
-                "makes NaN. Build it with missing=True, or begin your own with "
+                "The likelihood is Observed, but for an example with missing values the encoder "
+                "returns NaN. Build it with missing=True, or begin your own with "
                 "tfvae.networks.ZeroImputation()."
             )
 

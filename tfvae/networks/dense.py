@@ -76,8 +76,8 @@ def dense_encoder(
         condition_size: C, the width of a second input for a condition; 0 for none. A label of one
             of C classes comes as a one-hot row.
         missing: whether x may hold missing values, NaN: the first layer is then `ZeroImputation`.
-        features: what is made of the columns of a table, `schema.features()`, missing values among
-            them; see `ColumnFeatures`. None for x as it is.
+        features: the features of the columns of a table, `schema.features()`, which also handle
+            missing values; see `ColumnFeatures`. None for x itself.
     """
     first = [ColumnFeatures(features, missing)] if features else of_examples(missing)
     before = [*first, layers.Flatten()]

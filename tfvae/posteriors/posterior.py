@@ -33,7 +33,7 @@ def get(identifier: str | Posterior | None, **options) -> Posterior:
     posterior = REGISTRY.get(identifier, **options)
     if not hasattr(posterior, "kind"):
         raise InvalidArgument(
-            f"The posterior {posterior!r} does not say of what `kind` its values are, by which "
-            "estimators and priors go. Make it a subclass of tfvae.posteriors.Posterior."
+            f"The posterior {posterior!r} does not say of what `kind` its values are, on which "
+            "estimators and priors depend. Make it a subclass of tfvae.posteriors.Posterior."
         )
     return posterior

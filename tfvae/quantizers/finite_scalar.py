@@ -70,7 +70,7 @@ def _checked(levels):
         if isinstance(level, bool) or not isinstance(level, numbers.Integral) or level < 2:
             raise InvalidArgument(
                 f"`levels` has {level!r}; expected whole numbers of at least 2, one for each axis "
-                "of the vectors: an axis of one level says nothing. Leave it out."
+                "of the vectors: an axis of one level carries no information. Leave it out."
             )
     if not levels or math.prod(levels) >= 2**31:
         raise InvalidArgument(

@@ -333,7 +333,7 @@ def _check_units(likelihood, splits):
     """Refuse to standardize values that the likelihood needs in their own units."""
     if splits.standardization is not None and likelihood.complete().support != REALS:
         raise InvalidArgument(
-            f"The {type(likelihood).__name__} likelihood is of values as they are, and "
+            f"The {type(likelihood).__name__} likelihood needs values in their own units, but "
             "data.standardize is true. Add --set data.standardize=false, or train with another "
             "likelihood."
         )

@@ -25,10 +25,10 @@ _WHOLE_RANGE = ("kl", "perplexity")
 def draw(run, model, splits, history) -> None:
     """Write curves.png, reconstructions.png, samples.png and a picture of the latents.
 
-    That is latent.png, or of a model of codes usage.png; there is no latent.png of a model with a
-    condition, whose samples are of one condition after the other. Of a table it is what
-    `tfvae.runs.tables.draw` writes, of vectors and series what `tfvae.runs.arrays.draw` does. What
-    else is no picture, grey or RGB, cannot be shown.
+    The picture of the latents is latent.png, or usage.png for a model of codes; a model with a
+    condition has no latent.png, and its samples show one condition after the other. For a table the
+    files are those of `tfvae.runs.tables.draw`, for vectors and series those of
+    `tfvae.runs.arrays.draw`. Other data that is no picture, grey or RGB, cannot be shown.
     """
     codes = isinstance(model, CodeModel)
     needs_y = model.trains_on_condition

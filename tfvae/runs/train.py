@@ -152,8 +152,8 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
 
     Args:
         config: the configuration.
-        model: that is to see the data, whose schema a table is read by, and by whose statistics
-            arrays are standardized; None for what the training examples give.
+        model: the model for the data, by whose schema a table is read and by whose statistics
+            arrays are standardized; None to compute both from the training examples.
     """
     options = config.data
     columns, standardize = options.columns, options.standardize
