@@ -47,7 +47,7 @@ def train_prior(run, settings, resume, as_json, **flags):
 
     The prior is saved inside RUN/model.keras, in place of the one before. Writes samples.png from
     it, samples-uniform.png for comparison, prior-curves.png, the section "code_prior" of
-    RUN/report.json, and in RUN/code-prior what --resume goes on with. Checkpoints, Ctrl-C and
+    RUN/report.json, and in RUN/code-prior the checkpoints for --resume. Checkpoints, Ctrl-C and
     SIGTERM are as in `tfvae train`.
     """
     assignments = {_FLAGS[name][0]: value for name, value in flags.items() if value is not None}

@@ -119,8 +119,8 @@ def most_probable(logits: tf.Tensor, k: int) -> tf.Tensor:
 def nucleus(logits: tf.Tensor, p: float, temperature=1.0) -> tf.Tensor:
     """Return the nucleus of softmax(logits / T), `[N, K]` bool.
 
-    The most probable codes, as few as hold a mass of at least p; of equal ones the first come
-    first.
+    The nucleus is the fewest codes, the most probable ones first, that hold a mass of at least p;
+    of equally probable codes the first count as more probable.
     """
     values, codes = tf.math.top_k(logits, logits.shape[-1])
     scaled = (values - values[:, :1]) / tf.maximum(temperature, _COLDEST)

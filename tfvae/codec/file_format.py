@@ -1,7 +1,7 @@
 """The file of codes: an `.npz` of a header, a stream, and the conditions of the images.
 
-The header names the model by its fingerprint, and has a checksum of the codes: a file of another
-model, or one that another machine decodes to other codes, is an error and never a wrong image.
+The header holds the fingerprint of the model and a checksum of the codes: a file of another model,
+or one that another machine decodes to other codes, leads to an error and never to a wrong image.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ FORMAT = 1
 def fingerprint(model: CodeModel) -> str:
     """Return 16 hexadecimal digits that are the same for models of equal weights.
 
-    Of all weights, prior and decoder among them: codes mean what they do to this model alone.
+    All weights count, those of prior and decoder included: only this model can decode the codes.
     """
     digest = hashlib.sha256()
     for weight in model.weights:
@@ -37,9 +37,9 @@ def fingerprint(model: CodeModel) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of itself, as JSON.
+    """The header of a file, as JSON.
 
-    `sound` is of a file of sound alone: frames in a second, frames in all, bytes of a value.
+    Only a file of sound has `sound`: frames in a second, frames in all, bytes of a value.
     """
 
     format: int
@@ -93,7 +93,7 @@ def unpack(content, name):
 
 
 def _parts(fields, arrays):
-    """Return what `unpack` does, or raise an error of any kind."""
+    """Return the result of `unpack`, or raise an error of any kind."""
     header = Header(**fields)
     whole("num_images", header.num_images)
     whole("batch_size", header.batch_size)
@@ -110,7 +110,7 @@ def _parts(fields, arrays):
 
 
 def check_belongs(header, model, name):
-    """Refuse a file of another model; only this one gives its codes their meaning.
+    """Refuse a file of another model, which could not decode its codes.
 
     Raises:
         InvalidFile: with both fingerprints.
@@ -160,7 +160,7 @@ def checksum(codes) -> int:
 
 
 def read(file) -> tuple[str, bytes]:
-    """Return what to call a file in messages, and its content."""
+    """Return the name of a file for messages, and its content."""
     if isinstance(file, (bytes, bytearray, memoryview)):
         return "The file", bytes(file)
     try:

@@ -28,8 +28,8 @@ class Compressed:
     Attributes:
         content: the file, an `.npz`.
         codes: the codes of the images, `[N, *code_shape]` int32.
-        prior_bits: −log2 p(codes), summed over the images; given their labels, where the prior has
-            classes. What an ideal coder would need.
+        prior_bits: −log2 p(codes), summed over the images, given their labels if the prior has
+            classes; the size for an ideal coder.
         condition: y of the images, `[N, ...]`; None without a condition.
         stream_bytes: size of the entropy-coded part of `content`.
         image_shape: shape of one image, or of one series.
@@ -48,7 +48,7 @@ class Compressed:
     def bits_per_pixel(self) -> float:
         """Bits of the whole file for each pixel, a site of an image with all its channels.
 
-        Of series, for each step.
+        For series, bits for each step.
         """
         num_sites = len(self.codes) * math.prod(self.image_shape[:-1])
         return 8 * len(self.content) / num_sites
@@ -61,8 +61,8 @@ class Compressed:
     def summary(self) -> dict:
         """Return the sizes as a dictionary of plain numbers, for JSON.
 
-        It has `bits_per_step` in place of `bits_per_pixel` of series, and of a sound
-        `bits_per_second` and `seconds` beside.
+        For series it has `bits_per_step` in place of `bits_per_pixel`, and for a sound also
+        `bits_per_second` and `seconds`.
         """
         series = len(self.image_shape) == 2
         values = {
@@ -87,7 +87,7 @@ def compress(
     progress: bool = False,
     sound: tuple[int, int, int] | None = None,
 ) -> Compressed:
-    """Encode images or series, and write their codes; `decompress` gives back the decoder's images.
+    """Encode images or series, and write their codes; `decompress` returns the decoder's images.
 
     Args:
         model: a `CodeModel`. Its prior decides the size of the file: fit one first.
@@ -98,7 +98,7 @@ def compress(
         batch_size: images at a time, here and in `decompress`; larger ones are faster and take more
             memory.
         progress: whether to show a progress bar on standard error.
-        sound: what the file keeps of a sound; see `compress_sound`.
+        sound: the rate and length of a sound, which the file keeps; see `compress_sound`.
 
     Returns:
         A `Compressed`.
@@ -191,7 +191,7 @@ def decompress_codes(
 
 
 def read(model, file, progress: bool = False):
-    """Return the codes in a file, and y and what it keeps of a sound, None where there is none.
+    """Return the codes in a file, y or None, and the rate and length of a sound or None.
 
     See `decompress`.
     """
@@ -239,11 +239,11 @@ def decode(
 
 
 def quality(x: np.ndarray, images: np.ndarray) -> dict:
-    """Compare images with what they were, both `[N, H, W, C]` with values in [0, 1], or series.
+    """Compare decoded images with the originals, `[N, H, W, C]` with values in [0, 1], or series.
 
     Returns:
         A dictionary of plain numbers, for JSON, averaged over images: `psnr`, in dB with a peak of
-        1 (None if an image is reproduced exactly, which has no finite one), and `ssim`, the
+        1 (None if an image is reproduced exactly: it is infinite), and `ssim`, the
         structural similarity with a Gaussian window of 11 pixels, or the size of a smaller image.
         Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
         similarity". Of series `[N, T, C]` it is `snr`, the signal-to-noise ratio over all values,
@@ -278,7 +278,7 @@ def _encode(model, x, condition):
 
 
 def _even(count, most) -> int:
-    """Return the size of the smallest batches that are as few as batches of at most `most`."""
+    """Return the size of the fewest batches of at most `most`, made as equal as possible."""
     return math.ceil(count / math.ceil(count / most))
 
 
@@ -297,7 +297,7 @@ def _labels(model, condition, count) -> np.ndarray:
 
 
 def _checked_condition(model, condition, count, name):
-    """Return what a file holds of y, or refuse a file of another model.
+    """Return the conditions in a file, or refuse a file of another model.
 
     Raises:
         InvalidFile: it holds other conditions than the model has.

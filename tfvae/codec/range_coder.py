@@ -2,12 +2,12 @@
 
 An ideal entropy coder writes codes in −log2 p(codes) bits. The range coder used here stays within a
 few bytes of that where the prior expects the codes. Its probabilities are multiples of 2^-24 and
-none is 0, so no code takes more than 24 bits, however improbable, and a certain one of K takes
-about 1.4 K/2^24 bits, not none.
+none is 0, so no code takes more than 24 bits, however improbable, and a code that is certain among
+K takes about 1.4 K/2^24 bits, not none.
 
-Decoding repeats the prior's arithmetic and must arrive at the same bits. At both ends the prior
-runs a position at a time, in batches of one size, in a graph that is traced for that size alone.
-Another machine (its processor, its build of TensorFlow) may still round differently.
+Decoding repeats the prior's arithmetic and must arrive at the same bits. Encoder and decoder both
+run the prior one position at a time, in batches of one size, in a graph that is traced for that
+size alone. Another machine (its processor, its build of TensorFlow) may still round differently.
 
 Sources: Martin 1979, "Range encoding: an algorithm for removing redundancy from a digitised
 message"; Bamler 2022, "Understanding entropy coding with asymmetric numeral systems (ANS): a
@@ -31,11 +31,11 @@ _FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
 class Walk:
-    """A prior's log p(code | codes before), position by position, by one arithmetic at both ends.
+    """A prior's log p(code | codes before) at each position, with the same rounding at both ends.
 
-    How sums are rounded depends on the sizes of tensors and on the graph. So every batch has
-    `batch_size` rows, the last one filled up with zeros, and the graph is this object's own: one
-    that is shared may have been traced for tensors of any size.
+    Rounding of sums depends on the sizes of tensors and on the graph. So every batch has
+    `batch_size` rows, the last one filled up with zeros, and the graph belongs to this object: a
+    shared one may have been traced for tensors of any size.
 
     Args:
         prior: a `CodePrior`.
@@ -100,10 +100,10 @@ class Undecodable(Exception):
 
 
 class Reader:
-    """Reads from a stream what a `Writer` wrote.
+    """Reads the codes that a `Writer` wrote to a stream.
 
-    Behind its end a stream goes on with zeros, and so would a file that claims more images than it
-    has. So no more is read than the stream has bits for.
+    After its end a stream continues with zeros, also in a file that claims more images than it has.
+    So reading stops when the bits of the stream are used up.
     """
 
     def __init__(self, stream: np.ndarray):
@@ -137,6 +137,6 @@ def _log_softmax(logits):
 
 
 def _probabilities(log_p):
-    """Return probabilities that the coder takes; it takes no alphabet of a single symbol."""
+    """Return probabilities in the coder's form, which needs an alphabet of two symbols or more."""
     p = np.exp(log_p)
     return p if p.shape[1] > 1 else np.pad(p, [(0, 0), (0, 1)])

@@ -19,10 +19,10 @@ def compress_sound(
     condition: np.ndarray | tf.Tensor | int | None = None,
     **options,
 ) -> Compressed:
-    """Encode a sound window by window, and write its codes; `decompress_sound` gives it back.
+    """Encode a sound window by window, and write its codes; `decompress_sound` decodes them.
 
-    Its values in [−1, 1] are the series that the model takes, as long as the model takes them, the
-    last one filled up with zeros. The file keeps the rate and the length.
+    The sound, with values in [−1, 1], is cut into series of the model's length, the last one filled
+    up with zeros. The file keeps the rate and the length.
 
     Args:
         model: a `CodeModel` of series `[T, C]`, trained on windows of sound of this rate.
@@ -32,7 +32,7 @@ def compress_sound(
         options: `batch_size` and `progress`, as in `compress`.
 
     Raises:
-        InvalidArgument: as in `compress`, or a model of something else than series.
+        InvalidArgument: as in `compress`, or the model is not one of series.
         InvalidData: a sound of another number of channels, or none.
         InvalidFile: the file cannot be written.
     """

@@ -118,7 +118,7 @@ def sample_size(model) -> int:
 
 
 def refuse_drawn(model, what: str) -> None:
-    """Refuse a model whose log p(x|z) is estimated by draws of what is missing.
+    """Refuse a model whose log p(x|z) is estimated by draws of missing values.
 
     Raises:
         InvalidArgument: with what measures it.
@@ -126,7 +126,7 @@ def refuse_drawn(model, what: str) -> None:
     if getattr(model.likelihood, "missingness", None) is not None:
         raise InvalidArgument(
             f"{what} needs log p(x|z) itself, but the likelihood has a model of the mask, under "
-            "which it is estimated by draws of what is missing. Use tfvae.log_likelihood and "
+            "which it is estimated by draws of missing values. Use tfvae.log_likelihood and "
             "tfvae.impute, which make them."
         )
 

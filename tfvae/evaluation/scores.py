@@ -69,7 +69,7 @@ class Scores:
         return sampling_error(self.effective_sample_size, self.num_samples)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return what there is of each example by name, in the order of a table."""
+        """Return the arrays of one number for each example, by name, in the order of a table."""
         names = (
             "log_likelihood",
             "standard_error",

@@ -1,6 +1,6 @@
 """Export of trained models: LiteRT, SavedModel and ONNX, each verified against Keras first.
 
-This package takes a trained model and knows nothing of how it was trained.
+This package takes a trained model and does not depend on how it was trained.
 """
 
 from tfvae.export.c_header import c_header

@@ -27,7 +27,7 @@ class Counts(Likelihood):
 
     Args:
         size_factor: None or "total".
-        target_sum: the total of what is sampled, with a size factor.
+        target_sum: the total of samples, with a size factor.
     """
 
     is_density = False

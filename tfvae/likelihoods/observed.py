@@ -171,7 +171,7 @@ class Observed(Likelihood):
         if seed is None:
             raise InvalidArgument(
                 "The likelihood has a model of the mask, so that log p(x|z) itself has no closed "
-                "form: it is estimated by draws of what is missing. Use tfvae.log_likelihood or "
+                "form: it is estimated by draws of missing values. Use tfvae.log_likelihood or "
                 "tfvae.impute, which make them."
             )
         missing = tf.math.is_nan(x)

@@ -23,7 +23,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     Args:
         dispersion: r, a number, "shared", "by_value" or "learned".
         size_factor: None, or "total" for means that are shares of each example's total.
-        target_sum: the total of what is sampled, with a size factor.
+        target_sum: the total of samples, with a size factor.
     """
 
     params_per_value = 2

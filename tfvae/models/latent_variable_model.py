@@ -202,7 +202,7 @@ class LatentVariableModel(GenerativeModel):
         elif not isinstance(x, (np.ndarray, tf.Tensor)):
             return
         first = np.asarray(x[:count], np.float32)
-        if np.isnan(first).any():  # what is missing starts at the mean of what is not
+        if np.isnan(first).any():  # missing values start at the mean of the others
             observed = ~np.isnan(first)
             total, number = np.sum(first, 0, where=observed), observed.sum(0)
             usual = self.likelihood.placeholder(first.shape[-1])

@@ -64,10 +64,10 @@ def condition_input(condition_size: int) -> list:
 
 
 def given_condition(values, condition: list):
-    """Return values that see the condition, if there is one: `[B, n]`, or `[B, ..., channels]`.
+    """Return values with the condition in them, if there is one: `[B, n]`, or `[B, ..., channels]`.
 
-    Vectors are joined with c(y); to a grid V c(y) is added at every site, V learned, which is what
-    a convolution would make of c(y) in further channels.
+    Vectors are joined with c(y); to a grid V c(y) is added at every site, with a learned V, as a
+    convolution would do with c(y) in further channels.
     """
     if not condition:
         return values
@@ -115,7 +115,7 @@ def logit_bias(x: np.ndarray, per_channel: bool = False) -> np.ndarray:
     observed = ~np.isnan(x)
     total = np.sum(x, axis=axes, dtype=np.float64, where=observed)
     count = np.sum(observed, axis=axes)
-    # Of what is nowhere observed nothing is known: 1/2.
+    # 1/2 for values that are never observed.
     mean = np.divide(total, count, out=np.full(total.shape, 0.5), where=count > 0)
     mean = np.clip(mean, 0.001, 0.999)
     return np.log(mean / (1.0 - mean)).astype(np.float32)

@@ -35,8 +35,8 @@ class InfoVAE(Objective):
     """ELBO − weight · MMD²(q(z), p(z)), with the aggregate posterior q(z) = E_x[q(z|x)].
 
     With the `beta` of `compile` this is the InfoVAE family (eq. 6): β is the paper's 1 − α and
-    `weight` its α + λ − 1. With `beta=0` nothing is asked of q(z|x) itself: that is the MMD-VAE,
-    and the WAE-MMD of Tolstikhin et al. 2018.
+    `weight` its α + λ − 1. With `beta=0` only the aggregate q(z) is constrained: that is the
+    MMD-VAE, and the WAE-MMD of Tolstikhin et al. 2018.
 
     MMD² is estimated without bias from the batch and as many draws from the prior. Replicas that
     share a batch share both sets.

@@ -61,7 +61,7 @@ def samples(model, data: np.ndarray, drawn: np.ndarray, path) -> None:
 
 
 def reconstructions(model, x: np.ndarray, path, condition=None) -> None:
-    """Draw series and what is left of them after encoding and decoding."""
+    """Draw series and their reconstructions."""
     decoded = model(x, condition=condition) if condition is not None else model(x)
     figures.beside(*(outputs.in_units(np.asarray(part), model) for part in (x, decoded)), path)
 

@@ -184,7 +184,7 @@ def _band(axis, series, colour):
 
 
 def beside(series: np.ndarray, decoded: np.ndarray, path: Path) -> None:
-    """Draw series and what is left of them after encoding and decoding: a row for each channel."""
+    """Draw series and their reconstructions, with a row for each channel."""
     high, wide = min(series.shape[-1], _MOST_CHANNELS), min(len(series), _MOST_SERIES)
     size = (2.4 * wide + 0.6, 1.6 * high + 0.6)
     figure, axes = plt.subplots(
