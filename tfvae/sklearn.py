@@ -1,7 +1,7 @@
 """A VAE as an estimator of scikit-learn, for pipelines and grid searches.
 
-Scikit-learn's rules hold: the constructor takes names and numbers and looks at none of them, what
-`fit` learns ends in an underscore, X is a table `[N, D]`.
+Scikit-learn's rules hold: the constructor takes names and numbers without checking them, the names
+of fitted attributes end in an underscore, and X is a table `[N, D]`.
 """
 
 import contextlib
@@ -25,18 +25,17 @@ from tfvae.models import VAE
 from tfvae.optimizers import Adam
 
 _STEPS_AT_ONCE = 100
-_ROWS_AT_ONCE = 256  # of a network; each call has so many, so that a row has the same result in any
+_ROWS_AT_ONCE = 256  # always equally many, so that a row has the same result in any call
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A VAE of the rows of a table: latents, log p(x), and rows from latents.
 
     Columns of real numbers are standardized with the mean and the standard deviation of the
-    training rows; it is undone in all that is returned, log p(x) included, which is that of X as it
-    is given.
+    training rows. All results are in the units of X, log p(x) included.
 
-    NaN in X is a missing value: where the training rows have some, the likelihood is that of what
-    is observed, see `tfvae.likelihoods.Observed`. Rows from latents are complete.
+    NaN in X is a missing value: if the training rows have some, the likelihood is that of the
+    observed values, see `tfvae.likelihoods.Observed`. Rows from latents are complete.
 
     Args:
         latent_size: how many latents each row has.
@@ -104,8 +103,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Train on the rows of X, `[N, D]`; y is ignored.
 
         Raises:
-            ValueError: an argument of the constructor that cannot be used, or data that the
-                likelihood gives no meaning to.
+            ValueError: an argument of the constructor that cannot be used, or data outside of the
+                likelihood's support.
         """
         X = self._rows(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -146,14 +145,14 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return what stands for q(z|x) of each row, its mean: `[N, latent_size]`."""
+        """Return the mean of q(z|x) of each row, or its substitute, `[N, latent_size]`."""
         X = self._rows(X)
         return _row_by_row(self.model_.encode, self._standardized(X)).astype(X.dtype)
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Return the rows that latents `[N, latent_size]` stand for, the means of p(x|z).
 
-        Of a column of categories it is the likeliest one.
+        For a column of categories it is the most probable one.
         """
         check_is_fitted(self)
         X = check_array(X, dtype=[np.float64, np.float32])
@@ -172,7 +171,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         X = self._rows(X)
         x = self._standardized(X)
-        # The same noise for every call: what differs from row to row is the row.
+        # The same noise for every call, so that scores differ by the rows alone.
         scores = score(self.model_, x, self.num_score_samples, self.model_.seed, progress=False)
         return scores.log_likelihood - np.where(np.isnan(X), 0.0, np.log(self.scale_)).sum(axis=1)
 
@@ -253,7 +252,7 @@ def _batches(x, batch_size, num_steps, seed):
 
 
 def _row_by_row(function, rows):
-    """Return what a network gives for rows, whatever rows stand beside each."""
+    """Return the output of a network for rows, each independent of the rows beside it."""
     results = []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows[start : start + _ROWS_AT_ONCE]

@@ -29,7 +29,7 @@ class Sound:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """The length in seconds."""
         return len(self.frames) / self.rate
 
 

@@ -35,7 +35,7 @@ class Standardization:
     def fitted(cls, parts: Iterable[np.ndarray], name: str = "the data") -> "Standardization":
         """Return mean and standard deviation over all but the last axis, missing values left out.
 
-        The scale of what does not vary is 1.
+        The scale of constant values is 1.
 
         Args:
             parts: arrays `[n, ..., C]`, one after the other.

@@ -1,6 +1,6 @@
 """Limits on foreign files, by the sizes that their headers declare.
 
-What a file may unpack to is in `tfvae.memory`, and the environment variable there raises it.
+The limits are in `tfvae.memory`, and the environment variable described there raises them.
 """
 
 import contextlib
@@ -154,7 +154,7 @@ def open_picture(file: str | Path | bytes, name: str = ""):
 def check_arrow(stream, name: str) -> None:
     """Refuse an Arrow stream whose compressed parts take more memory than one of its size may.
 
-    What is not compressed is used where it lies.
+    Parts that are not compressed are used in place.
 
     Args:
         stream: a `pa.Buffer`.
@@ -172,7 +172,7 @@ def check_arrow(stream, name: str) -> None:
 
 
 def _unpacked_batch(message):
-    """Return what the compressed buffers of a message say they unpack to.
+    """Return the declared size of the compressed buffers of a message after unpacking.
 
     The format is in Message.fbs of Arrow, and pyarrow has verified the offsets. A buffer begins
     with the size to which it unpacks, -1 where it is not compressed.
@@ -257,7 +257,7 @@ def check_model_file(path: str | Path) -> None:
 
 
 def too_many_weights(path: str | Path) -> str:
-    """Return the message for a `.keras` file whose configuration asks for more than that.
+    """Return the message for a `.keras` file whose configuration needs more memory than allowed.
 
     `{size}` and `{most}` in it stand for sizes.
     """

@@ -125,13 +125,13 @@ class Server(http.server.ThreadingHTTPServer):
                 self._open[request] = answered
 
     def handle_error(self, request, client_address):
-        """Say nothing of a connection that the other end, or its time, has ended."""
+        """Print nothing about a connection that was closed by the client or by the time limit."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
 def _end(connection):
-    """Have the thread of a connection read its end."""
+    """Close a connection so that its thread reads the end of it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -141,7 +141,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server_version, sys_version = "tfvae", ""
 
     def setup(self):
-        """Give up on a connection where nothing comes, or nothing is taken, for that long."""
+        """Set the time after which a connection without any traffic is closed."""
         self.timeout = self.server.idle_seconds
         super().setup()
 
@@ -204,7 +204,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def send_error(self, code, message=None, explain=None):
-        """Answer what the library refuses: a method, or a line or a header that is none."""
+        """Answer a request that the library refuses, for its method, line or header."""
         self.close_connection = True
         if self.request_version == "HTTP/0.9":
             self.request_version = "HTTP/1.0"
@@ -225,7 +225,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *args):
-        """Say nothing of every request."""
+        """Print nothing for each request."""
 
 
 def _page_files():

@@ -8,7 +8,7 @@ from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, unknown_name
 from tfvae.paths import dataset_kind, holds_whole_numbers, is_table, kind_of_data
 
-# What data of one's own is trained with, by its kind.
+# The recipe for the user's own data, by its kind.
 _FOR = {
     "image": "vae-images",
     "table": "vae-table",
@@ -27,7 +27,7 @@ def names() -> list[str]:
 
 
 def text(name: str) -> str:
-    """Return the TOML of a recipe, to start an own one from.
+    """Return the TOML of a recipe, as a start for your own.
 
     Raises:
         InvalidArgument: no recipe has that name.
@@ -49,7 +49,7 @@ def load(name: str) -> Config:
 
 
 def for_data(source: str, data: DataConfig) -> str:
-    """Return the name of the recipe for data of one's own, by what it is.
+    """Return the name of the recipe for the user's own data, by its kind.
 
     Raises:
         InvalidData: it is none, or may be of several kinds.

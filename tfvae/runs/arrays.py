@@ -76,7 +76,7 @@ def latent(model, splits, path) -> None:
 
 
 def encoded(model, examples) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Return some examples, evenly spaced, what is known of them, and their means of q(z|x)."""
+    """Return some examples, evenly spaced, their conditions, and their means of q(z|x)."""
     index = spread(len(examples), _MOST)
     x = examples.scaled(select(examples.values, index)[:])
     y = None if examples.conditions is None else examples.conditions[index]

@@ -111,8 +111,8 @@ def latent_map(
     Args:
         means: `[N, D]`.
         path: of the picture.
-        name: of what the colours show; "" for one colour.
-        values: `[N]`, what it is of each example.
+        name: the name of what the colours show; "" for one colour.
+        values: `[N]`, the value of it for each example.
         categories: its values, where it has categories.
     """
     centered = means - means.mean(axis=0)
@@ -141,7 +141,7 @@ def latent_map(
 
 
 def bands(data: np.ndarray, samples: np.ndarray, path: Path) -> None:
-    """Draw where series lie, step by step, of data and of samples: a row for each channel.
+    """Draw bands in which series of data and of samples lie at each step, a row for each channel.
 
     The bands hold the middle half and nine tenths of the series, the dark line is their median,
     the thin lines are some of them.
