@@ -145,7 +145,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the mean of q(z|x) of each row, or its substitute, `[N, latent_size]`."""
+        """Return the mean of q(z|x) of each row, `[N, latent_size]`."""
         X = self._rows(X)
         return _row_by_row(self.model_.encode, self._standardized(X)).astype(X.dtype)
 
