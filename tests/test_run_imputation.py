@@ -81,7 +81,7 @@ def test_a_run_without_missing_values_says_what_is_needed(tmp_path, rng):
     np.save(tmp_path / "x.npy", rng.normal(size=(60, 3)).astype(np.float32))
     run = tmp_path / "run"
     call("train", tmp_path / "x.npy", "--run-dir", run, *TINY)
-    with pytest.raises(InvalidArgument, match="the likelihood Normal; expected"):
+    with pytest.raises(InvalidArgument, match="the likelihood Columns; expected"):
         call("impute", run, tmp_path / "x.npy")
     assert not (run / "imputed.npy").exists()
 
