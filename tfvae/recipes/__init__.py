@@ -3,7 +3,6 @@
 from importlib import resources
 from pathlib import Path
 
-from tfvae.cells import ENDING
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, unknown_name
 from tfvae.paths import dataset_kind, holds_whole_numbers, is_table, kind_of_data
@@ -54,6 +53,8 @@ def for_data(source: str, data: DataConfig) -> str:
     Raises:
         InvalidData: it is none, or may be of several kinds.
     """
+    from tfvae.cells import ENDING  # `--help` works without NumPy
+
     if Path(source).suffix.lower() == ENDING:
         return _FOR["cells"]
     if is_table(source):
