@@ -423,7 +423,7 @@ class Reports(Kind):
         return json.dumps(replaced(json.loads(content), rng)).encode()
 
     def use(self, path):
-        from tfvae import files
+        from tfvae._plain import files
 
         report = path.with_name("report.json")
         os.replace(path, report)
@@ -804,7 +804,8 @@ def make_samples(folder):
     from PIL import Image
 
     import tfvae
-    from tfvae import codec, export, files, runs
+    from tfvae import codec, export, runs
+    from tfvae._plain import files
     from tfvae.config import Config
     from tfvae.tools.main import cli
 

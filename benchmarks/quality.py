@@ -164,7 +164,7 @@ def check(name, arguments):
 
 def write(values):
     """Write the results of an entry."""
-    from tfvae.files import write_json
+    from tfvae._plain.files import write_json
 
     write_json(RESULTS / f"{values['name']}.json", values)
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tfvae import cluster
+from tfvae._plain import cluster
 from tfvae.errors import InvalidArgument
 
 WORKERS = ["a:1", "b:2", "c:3"]

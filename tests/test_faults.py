@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import tfvae
-from tfvae import files, memory, recipes, runs
+from tfvae import recipes, runs
+from tfvae._plain import files, memory, quiet
 from tfvae.config import load_config
 from tfvae.errors import DivergedLoss, InvalidArgument, InvalidFile
 from tfvae.runs import RunDirectory, loop
@@ -269,7 +270,7 @@ def test_a_read_only_folder_is_refused_before_the_work(
     command, made, read_only, monkeypatch, case, tmp_path
 ):
     read_only(tmp_path / "vae")
-    monkeypatch.setattr("tfvae.quiet.import_tensorflow", lambda: pytest.fail("the work began"))
+    monkeypatch.setattr(quiet, "import_tensorflow", lambda: pytest.fail("the work began"))
     status, out, err = command(*READS[case])
     assert (status, out) == (1, "")
     one_sentence(err, "Cannot write vae", "Read-only file system", "Choose another path")
@@ -284,7 +285,7 @@ def test_a_read_only_run_is_measured(command, made, read_only, tmp_path):
 
 
 def test_a_path_below_a_file_is_refused_before_the_work(command, made, monkeypatch):
-    monkeypatch.setattr("tfvae.quiet.import_tensorflow", lambda: pytest.fail("the work began"))
+    monkeypatch.setattr(quiet, "import_tensorflow", lambda: pytest.fail("the work began"))
     _, _, err = command("sample", "vae", "-o", "vae/config.toml/a.png")
     one_sentence(err, "Cannot write vae/config.toml/a.png: vae/config.toml is a file")
 
@@ -295,7 +296,7 @@ def test_a_report_that_is_none_is_refused_before_the_work(
     command, made, monkeypatch, verb, content
 ):
     Path("vae/report.json").write_text(content)
-    monkeypatch.setattr("tfvae.quiet.import_tensorflow", lambda: pytest.fail("the work began"))
+    monkeypatch.setattr(quiet, "import_tensorflow", lambda: pytest.fail("the work began"))
     arguments = ["train", "--resume", "--run-dir", "vae"] if verb == "resume" else [verb, "vae"]
     status, _, err = command(*arguments)
     assert status == 1
@@ -357,8 +358,8 @@ def test_a_batch_that_does_not_fit_is_said_in_images(pristine, monkeypatch):
 
 EXHAUSTED = """
 import resource, sys
-from tfvae import memory
-from tfvae.quiet import import_tensorflow
+from tfvae._plain import memory
+from tfvae._plain.quiet import import_tensorflow
 from tfvae.tools.main import main
 import_tensorflow()
 import tfvae.runs, tfvae.evaluation
@@ -405,7 +406,7 @@ def test_a_limit_that_is_no_size_is_refused(command, made, monkeypatch, given):
 def test_memory_that_is_left_is_no_more_than_a_shell_allows(run_python):
     script = """
 import resource
-from tfvae import memory
+from tfvae._plain import memory
 before = memory.available()
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 print(before > memory.available(), memory.available() < 1 << 30)

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from tfvae._plain.files import atomic, update_report, write_json
 from tfvae.errors import InvalidFile
-from tfvae.files import atomic, update_report, write_json
 
 
 def names(folder):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import tfvae
-from tfvae import files
+from tfvae._plain import files
 from tfvae.config import Config
 from tfvae.errors import HubError, InvalidArgument, InvalidFile, MissingDependency
 from tfvae.hub import contents

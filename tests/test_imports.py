@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 # Imports point from a layer to itself or to one before it.
 LAYERS = [
     ["errors", "synonyms", "replicas"],
-    ["memory"],
-    ["cluster", "registry", "random", "files", "quiet", "checks", "untrusted"],
+    ["_plain"],
+    ["registry", "random"],
     ["kinds"],
     ["cells"],
     ["tables"],

@@ -10,11 +10,11 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tfvae
 from tfvae import flows, priors
+from tfvae._plain.quiet import quiet_stderr
 from tfvae.distributions.flow import FlowDistribution
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.errors import InvalidArgument
 from tfvae.ondevice import operators
-from tfvae.quiet import quiet_stderr
 from tfvae.random import make_seed
 
 tfd = tfp.distributions

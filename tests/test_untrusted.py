@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfvae import data, memory, runs, untrusted
+from tfvae import data, runs
+from tfvae._plain import memory, untrusted
 from tfvae.errors import InvalidData, InvalidFile
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import memory
+from tfvae._plain import memory
 from tfvae.errors import InvalidData, MissingDependency
 
 ENDING = ".h5ad"

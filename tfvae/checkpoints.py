@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfvae._plain.files import atomic, clear_strays
 from tfvae.errors import InvalidFile, TfvaeWarning
-from tfvae.files import atomic, clear_strays
 
 _FORMAT = 1
 _KEPT = 2

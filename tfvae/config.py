@@ -6,9 +6,9 @@ import tomllib
 import typing
 from pathlib import Path
 
-from tfvae.cluster import STRATEGIES
+from tfvae._plain.cluster import STRATEGIES
+from tfvae._plain.files import read_text
 from tfvae.errors import InvalidArgument, InvalidFile, unknown_name
-from tfvae.files import read_text
 from tfvae.registry import names_in_source
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae import cluster, replicas
+from tfvae import replicas
+from tfvae._plain import cluster
 from tfvae.errors import InvalidArgument, TfvaeError
 
 Strategy = tf.distribute.Strategy

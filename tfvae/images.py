@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import memory
+from tfvae._plain import memory
+from tfvae._plain.files import atomic
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.files import atomic
 
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".bmp": "bmp"}
 

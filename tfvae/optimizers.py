@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfvae import replicas
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 
 
 @keras.saving.register_keras_serializable("tfvae")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tfvae import images, tables
+from tfvae._plain.files import atomic
 from tfvae.errors import InvalidArgument
-from tfvae.files import atomic
 from tfvae.schema import Schema
 
 

@@ -5,7 +5,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from tfvae import memory, untrusted
+from tfvae._plain import memory, untrusted
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import replicas
-from tfvae.checks import integer
+from tfvae._plain.checks import integer
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA

@@ -8,7 +8,7 @@ uses, so that `val_loss` is comparable over epochs.
 import keras
 import tensorflow as tf
 
-from tfvae.checks import finite, not_negative, positive, whole
+from tfvae._plain.checks import finite, not_negative, positive, whole
 from tfvae.errors import InvalidArgument
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule

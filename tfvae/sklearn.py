@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from tfvae import likelihoods, networks
-from tfvae.checks import positive, whole
+from tfvae._plain.checks import positive, whole
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import score
 from tfvae.likelihoods.support import REALS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae._plain.files import atomic
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.files import atomic
 
 ENDING = ".wav"
 _WIDTHS = (1, 2, 3, 4)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import cells, memory
+from tfvae import cells
+from tfvae._plain import memory
+from tfvae._plain.files import atomic
 from tfvae.errors import InvalidData, MissingDependency
-from tfvae.files import atomic
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")  # cells of a text file
 _NUMBER = re.compile(

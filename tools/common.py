@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from tfvae import cluster, paths, untrusted
+from tfvae import paths
+from tfvae._plain import cluster, untrusted
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
 json_option = click.option(
@@ -85,7 +86,7 @@ def load_training_part() -> None:
     Raises:
         MissingDependency: tfvae is installed without its training part.
     """
-    from tfvae.quiet import import_tensorflow
+    from tfvae._plain.quiet import import_tensorflow
 
     try:
         import_tensorflow()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from tfvae import files, paths
+from tfvae import paths
+from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     condition_of,
@@ -131,8 +132,8 @@ def _decompress(model, codes):
 
 
 def _decode_on_device(model, num, latents, codes, condition, seed, temperature, threads):
+    from tfvae._plain.quiet import quiet_stderr
     from tfvae.ondevice import Decoder
-    from tfvae.quiet import quiet_stderr
 
     with quiet_stderr():
         path = model / "decoder.tflite" if model.is_dir() else model

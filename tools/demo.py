@@ -21,10 +21,10 @@ def demo(run_dir, as_json):
     start = time.perf_counter()
     load_training_part()
     from tfvae import export, recipes
-    from tfvae.files import update_report
+    from tfvae._plain.files import update_report
+    from tfvae._plain.quiet import quiet_stderr
     from tfvae.images import save_grid
     from tfvae.ondevice import Decoder
-    from tfvae.quiet import quiet_stderr
     from tfvae.runs import RunDirectory, evaluate, load_data, train
 
     config = recipes.load("vae-digits")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from tfvae import files, paths
+from tfvae import paths
+from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from tfvae import files, paths
+from tfvae import paths
+from tfvae._plain import files
 from tfvae.tools.common import (
     beside,
     check_there,

@@ -8,7 +8,7 @@ import warnings
 import click
 
 import tfvae
-from tfvae import files, memory
+from tfvae._plain import files, memory
 from tfvae.errors import InvalidArgument, TfvaeError, TfvaeWarning
 from tfvae.tools.benchmark import benchmark
 from tfvae.tools.decode import decode

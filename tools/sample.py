@@ -2,7 +2,8 @@
 
 import click
 
-from tfvae import files, paths
+from tfvae import paths
+from tfvae._plain import files
 from tfvae.tools.common import (
     beside,
     condition_of,

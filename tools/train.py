@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from tfvae import config, files, paths, recipes
+from tfvae import config, paths, recipes
+from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,

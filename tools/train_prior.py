@@ -2,7 +2,8 @@
 
 import click
 
-from tfvae import config, files, paths
+from tfvae import config, paths
+from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     absolute_paths,

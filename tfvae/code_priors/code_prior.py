@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae import checks, conditions
+from tfvae import conditions
+from tfvae._plain import checks
 from tfvae.code_priors import data, sampling
 from tfvae.code_priors.dropout import Dropout
 from tfvae.code_priors.training_loop import MaximumLikelihood

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfvae import checks
+from tfvae._plain import checks
 from tfvae.code_priors.code_prior import REGISTRY, CodePrior
 from tfvae.code_priors.gated_convolution import HorizontalLayer, VerticalLayer
 from tfvae.code_priors.sampling import place

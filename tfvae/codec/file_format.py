@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import memory, untrusted
-from tfvae.checks import whole
+from tfvae._plain import memory, untrusted
+from tfvae._plain.checks import whole
 from tfvae.errors import InvalidFile
 from tfvae.models import CodeModel
 

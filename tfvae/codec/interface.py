@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
+from tfvae._plain.files import atomic
 from tfvae.codec import file_format
 from tfvae.codec.range_coder import Reader, Undecodable, Walk, Writer
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.evaluation.batches import batches_beside_condition, track
-from tfvae.files import atomic
 from tfvae.models import CodeModel
 
 _ENDING = ".npz"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import kinds, untrusted
+from tfvae import kinds
+from tfvae._plain import untrusted
 from tfvae.data.source import Source, in_parts, stamp
 from tfvae.errors import InvalidData
 

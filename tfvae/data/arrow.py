@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import memory, untrusted
+from tfvae._plain import memory, untrusted
 from tfvae.data.decoding import decoded, looks_encoded, stacked
 from tfvae.data.source import Blocks, Source, stamp
 from tfvae.errors import InvalidData

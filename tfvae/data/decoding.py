@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import images, untrusted
+from tfvae import images
+from tfvae._plain import untrusted
 from tfvae.errors import InvalidArgument, InvalidData
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")

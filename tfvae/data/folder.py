@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import untrusted
+from tfvae._plain import untrusted
 from tfvae.data.decoding import IMAGE_SUFFIXES, decoded, is_grey, resize_remedy, stacked
 from tfvae.data.source import Source
 from tfvae.errors import InvalidData

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvae import untrusted
+from tfvae._plain import untrusted
 from tfvae.data.crc32c import masked
 from tfvae.data.decoding import decoded, looks_encoded, stacked
 from tfvae.data.source import Source, stamp

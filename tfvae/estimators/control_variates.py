@@ -5,8 +5,8 @@ import math
 import keras
 import tensorflow as tf
 
+from tfvae._plain.checks import positive, whole
 from tfvae.bound import Bound
-from tfvae.checks import positive, whole
 from tfvae.errors import InvalidFile
 from tfvae.estimators.estimator import (
     REGISTRY,

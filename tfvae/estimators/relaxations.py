@@ -7,8 +7,8 @@ relaxation.
 import tensorflow as tf
 
 from tfvae import objectives
+from tfvae._plain.checks import positive
 from tfvae.bound import Bound
-from tfvae.checks import positive
 from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, discrete_sampler, zero
 from tfvae.joint import Joint
 from tfvae.random import fold_in

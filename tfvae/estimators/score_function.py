@@ -17,8 +17,8 @@ import keras
 import tensorflow as tf
 
 from tfvae import objectives, replicas
+from tfvae._plain.checks import below_one, whole
 from tfvae.bound import Bound
-from tfvae.checks import below_one, whole
 from tfvae.errors import InvalidArgument
 from tfvae.estimators.estimator import (
     REGISTRY,

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import exact
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, count_values, join, sample_size, track

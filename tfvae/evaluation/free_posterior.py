@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import estimators, exact, objectives
+from tfvae._plain.checks import whole
 from tfvae.bound import Bound
-from tfvae.checks import whole
 from tfvae.conditions import refuse
 from tfvae.distributions import num_states, tfd
 from tfvae.errors import InvalidArgument

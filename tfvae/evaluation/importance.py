@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import objectives
+from tfvae._plain.checks import whole
 from tfvae.bound import Bound, LogWeightTerms
-from tfvae.checks import whole
 from tfvae.conditions import as_argument, refuse
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distributions, objectives
+from tfvae._plain.checks import whole
 from tfvae.bound import Bound
-from tfvae.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
 from tfvae.joint import sampler

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.conditions import refuse
 from tfvae.evaluation.batches import as_array, batches, track
 from tfvae.evaluation.importance import log_add_exp

@@ -7,7 +7,7 @@ Both functions here return scores like log p(x): the higher, the more ordinary.
 
 import numpy as np
 
-from tfvae.checks import probability
+from tfvae._plain.checks import probability
 from tfvae.errors import InvalidData
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distributions, objectives
+from tfvae._plain.checks import probability, whole
 from tfvae.bound import Bound
-from tfvae.checks import probability, whole
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation.batches import (
     batches_beside_condition,

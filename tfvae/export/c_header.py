@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tfvae.files import atomic, check_writable
+from tfvae._plain.files import atomic, check_writable
 from tfvae.ondevice import flatfile, inspect
 
 _PER_LINE = 16

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae._plain.files import atomic, check_writable, read_report, update_report
+from tfvae._plain.quiet import quiet_stderr
 from tfvae.errors import (
     ExportError,
     InvalidArgument,
@@ -20,11 +22,9 @@ from tfvae.export.contract import Signatures
 from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, check_writable, read_report, update_report
 from tfvae.models import GenerativeModel
 from tfvae.ondevice import Decoder, operators
 from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
-from tfvae.quiet import quiet_stderr
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
 _CALIBRATED = ("int8", "int16x8")

@@ -8,12 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfvae._plain.files import atomic, check_writable, read_report, update_report
+from tfvae._plain.quiet import quiet_stderr
 from tfvae.errors import ExportError, MissingDependency, unknown_name
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, check_writable, read_report, update_report
 from tfvae.models import GenerativeModel
-from tfvae.quiet import quiet_stderr
 
 # Noise is made of integer operators that the exporter does not know.
 _LEFT_OUT = ("sample",)

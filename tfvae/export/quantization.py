@@ -29,9 +29,9 @@ from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from litert_quantizer.algorithm_manager import AlgorithmName
 from litert_quantizer.utils import qsv_utils
 
+from tfvae._plain.quiet import quiet_stderr
 from tfvae.errors import ExportError
 from tfvae.ondevice import flatfile
-from tfvae.quiet import quiet_stderr
 
 BITS = {"int8": 8, "int16x8": 16}  # of the values between the layers, where there are ranges
 

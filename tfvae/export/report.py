@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tfvae._plain.files import atomic, update_report
 from tfvae.export.quality import quality, reconstructions
-from tfvae.files import atomic, update_report
 from tfvae.images import is_picture, save_grid
 from tfvae.models import GenerativeModel
 from tfvae.ondevice import Decoder, benchmark, inspect

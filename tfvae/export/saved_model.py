@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfvae._plain.files import atomic, check_writable_folder, read_report, update_report
 from tfvae.errors import InvalidFile
 from tfvae.export import signatures
 from tfvae.export.parity import check_parity
-from tfvae.files import atomic, check_writable_folder, read_report, update_report
 from tfvae.models import GenerativeModel
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfvae.checks import positive
+from tfvae._plain.checks import positive
 from tfvae.flows.coupling import Coupling
 from tfvae.flows.flow import REGISTRY
 

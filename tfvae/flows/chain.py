@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.errors import InvalidArgument, unknown_name
 from tfvae.flows.flow import REGISTRY, Flow, build_flow
 from tfvae.flows.linear import Linear

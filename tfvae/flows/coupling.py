@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.flows.conditioner import Conditioner
 from tfvae.flows.flow import Flow
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import integer, positive
+from tfvae._plain.checks import integer, positive
 from tfvae.flows.affine_coupling import bounded
 from tfvae.flows.flow import REGISTRY, Flow, zero_log_det
 from tfvae.flows.permutation import checked_order, permutation

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import positive, whole
+from tfvae._plain.checks import positive, whole
 from tfvae.flows.affine_coupling import bounded
 from tfvae.flows.conditioner import Conditioner
 from tfvae.flows.flow import REGISTRY, Flow

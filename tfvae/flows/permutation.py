@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import integer
+from tfvae._plain.checks import integer
 from tfvae.errors import unknown_name
 from tfvae.flows.flow import REGISTRY, Flow, zero_log_det
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfvae.checks import positive, whole
+from tfvae._plain.checks import positive, whole
 from tfvae.errors import InvalidArgument
 from tfvae.flows.coupling import Coupling
 from tfvae.flows.flow import REGISTRY

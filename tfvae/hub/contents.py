@@ -6,7 +6,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from tfvae import files, paths, untrusted
+from tfvae import paths
+from tfvae._plain import files, untrusted
 from tfvae.config import Config
 from tfvae.errors import InvalidFile
 

@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tfvae import files, memory, paths
+from tfvae import paths
+from tfvae._plain import files, memory
 from tfvae.errors import HubError, InvalidArgument, InvalidFile, MissingDependency, TfvaeError
 from tfvae.hub import contents
 from tfvae.hub.card import model_card

@@ -2,7 +2,7 @@
 
 import math
 
-from tfvae.checks import finite
+from tfvae._plain.checks import finite
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import Likelihood
 from tfvae.likelihoods.scales import WithScale

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distributions
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, get

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfvae import distributions
-from tfvae.checks import choice, positive
+from tfvae._plain.checks import choice, positive
 from tfvae.distributions import tfd
 from tfvae.distributions.draws import NUMBERS_OF_COUNT
 from tfvae.distributions.factory import independent

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.distributions.images import LogisticMixtureImage
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, check_levels
 

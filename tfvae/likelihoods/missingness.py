@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfvae.checks import choice
+from tfvae._plain.checks import choice
 from tfvae.registry import Registry
 
 MISSINGNESS = Registry("missingness")

@@ -1,6 +1,6 @@
 """Student's t densities."""
 
-from tfvae.checks import positive
+from tfvae._plain.checks import positive
 from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood

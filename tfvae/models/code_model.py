@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import code_priors, distribute, likelihoods, networks
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.conditions import Condition, as_argument
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning

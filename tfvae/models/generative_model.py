@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, memory
+from tfvae import conditions
+from tfvae._plain import memory
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.likelihoods.categorical import Categorical
 from tfvae.likelihoods.likelihood import MISSING

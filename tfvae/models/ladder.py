@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfvae import likelihoods, networks, posteriors, priors
-from tfvae.checks import choice
+from tfvae._plain.checks import choice
 from tfvae.conditions import Condition
 from tfvae.distributions import tfd
 from tfvae.distributions.factory import independent, softplus_scale

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, distributions, estimators, memory, objectives
+from tfvae import conditions, distributions, estimators, objectives
+from tfvae._plain import memory
+from tfvae._plain.checks import whole
 from tfvae.averages import Averages
 from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
-from tfvae.checks import whole
 from tfvae.conditions import Condition
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument

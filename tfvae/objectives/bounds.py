@@ -8,7 +8,7 @@ import numbers
 
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.objectives.objective import REGISTRY, Objective
 

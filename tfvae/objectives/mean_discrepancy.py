@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from tfvae import distributions, replicas
-from tfvae.checks import choice, positive
+from tfvae._plain.checks import choice, positive
 from tfvae.joint import StochasticLayer
 from tfvae.objectives.bounds import elbo
 from tfvae.objectives.objective import REGISTRY, Objective

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfvae import distributions
-from tfvae.checks import positive
+from tfvae._plain.checks import positive
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.objectives.bounds import elbo

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae import memory
-from tfvae.checks import integer
+from tfvae._plain import memory
+from tfvae._plain.checks import integer
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.ondevice import flatfile
 from tfvae.ondevice.benchmark import timed

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from tfvae.checks import choice
+from tfvae._plain.checks import choice
 from tfvae.distributions.factory import independent, softplus_scale
 from tfvae.distributions.latents import NormalLatent
 from tfvae.posteriors.posterior import REGISTRY, Posterior

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfvae import flows
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.distributions.factory import independent, softplus_scale
 from tfvae.distributions.flow import FlowDistribution
 from tfvae.distributions.latents import NormalLatent

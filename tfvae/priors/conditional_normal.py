@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.distributions import tfd
 from tfvae.distributions.factory import softplus_scale
 from tfvae.distributions.latents import NormalLatent

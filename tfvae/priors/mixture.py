@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfvae.checks import integer, positive, whole
+from tfvae._plain.checks import integer, positive, whole
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.priors.prior import REGISTRY, Prior
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distributions
-from tfvae.checks import integer
+from tfvae._plain.checks import integer
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.random import make_seed

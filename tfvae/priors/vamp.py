@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.errors import InvalidArgument
 from tfvae.optimizers import Clip

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import choice, whole
+from tfvae._plain.checks import choice, whole
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.quantizers.quantizer import Quantizer
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfvae.checks import integer
+from tfvae._plain.checks import integer
 from tfvae.errors import InvalidArgument
 from tfvae.quantizers.quantizer import REGISTRY, Quantizer
 

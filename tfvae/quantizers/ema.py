@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfvae import replicas
-from tfvae.checks import below_one, not_negative
+from tfvae._plain.checks import below_one, not_negative
 from tfvae.quantizers import usage
 from tfvae.quantizers.nearest import NearestCode
 from tfvae.quantizers.quantizer import REGISTRY

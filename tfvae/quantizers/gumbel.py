@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfvae import random
-from tfvae.checks import not_negative, positive
+from tfvae._plain.checks import not_negative, positive
 from tfvae.quantizers import gradients
 from tfvae.quantizers.codebook import Codebook
 from tfvae.quantizers.quantizer import REGISTRY, Quantized

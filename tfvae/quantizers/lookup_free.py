@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfvae import replicas
-from tfvae.checks import not_negative, positive, whole
+from tfvae._plain.checks import not_negative, positive, whole
 from tfvae.errors import InvalidArgument
 from tfvae.quantizers import gradients, radix
 from tfvae.quantizers.nearest import squared_distance

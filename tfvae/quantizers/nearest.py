@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfvae import replicas
-from tfvae.checks import choice, not_negative
+from tfvae._plain.checks import choice, not_negative
 from tfvae.quantizers import gradients, usage
 from tfvae.quantizers.codebook import Codebook
 from tfvae.quantizers.quantizer import Quantized

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import whole
+from tfvae._plain.checks import whole
 from tfvae.quantizers.composite import Composite
 from tfvae.quantizers.quantizer import REGISTRY, Quantized, Quantizer
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import random
-from tfvae.checks import integer, whole
+from tfvae._plain.checks import integer, whole
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.registry import Registry
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import random
-from tfvae.checks import probability, whole
+from tfvae._plain.checks import probability, whole
 from tfvae.errors import InvalidArgument
 from tfvae.quantizers import Quantizer, gradients
 from tfvae.quantizers.composite import Composite

@@ -13,13 +13,13 @@ from tfvae import (
     data,
     estimators,
     likelihoods,
-    memory,
     networks,
     objectives,
     posteriors,
     priors,
     quantizers,
 )
+from tfvae._plain import memory
 from tfvae.config import Config, ModelConfig, TrainingConfig
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.counts import Counts

@@ -7,10 +7,10 @@ import time
 import keras
 
 from tfvae import distribute
+from tfvae._plain.files import atomic, clear_strays
 from tfvae.callbacks import Resume
 from tfvae.checkpoints import Position
 from tfvae.errors import NonFiniteLoss
-from tfvae.files import atomic, clear_strays
 from tfvae.runs.directory import TrainingDirectory
 
 

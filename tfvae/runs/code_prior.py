@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import code_priors, conditions, distribute
+from tfvae._plain.files import atomic, clear_strays, update_report
 from tfvae.config import CodePriorConfig, Config
 from tfvae.data import Examples, Splits, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile
-from tfvae.files import atomic, clear_strays, update_report
 from tfvae.images import save_grid
 from tfvae.models import CodeModel
 from tfvae.optimizers import Adam

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import keras
 
-from tfvae import memory, paths, untrusted
+from tfvae import paths
+from tfvae._plain import memory, untrusted
+from tfvae._plain.files import atomic
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.config import Config
 from tfvae.errors import InvalidFile, TfvaeError
-from tfvae.files import atomic
 from tfvae.models import GenerativeModel
 from tfvae.runs.weights import bounded_weights
 

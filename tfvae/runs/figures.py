@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from tfvae.files import atomic
+from tfvae._plain.files import atomic
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

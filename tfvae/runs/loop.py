@@ -8,10 +8,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfvae import distribute
+from tfvae._plain.files import cannot_write, hindrance
 from tfvae.callbacks import Resume
 from tfvae.data import Batches
 from tfvae.errors import DivergedLoss, InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
-from tfvae.files import cannot_write, hindrance
 from tfvae.runs import callbacks
 from tfvae.runs.directory import TrainingDirectory
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from tfvae import data, tables
+from tfvae._plain.files import atomic
 from tfvae.config import Config, DataConfig
 from tfvae.data.binarized import binarized
 from tfvae.data.folder import list_files
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import Scores
-from tfvae.files import atomic
 from tfvae.models import GenerativeModel
 from tfvae.runs.train import of_vocabulary
 

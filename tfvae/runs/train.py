@@ -7,11 +7,11 @@ from pathlib import Path
 import keras
 
 from tfvae import data, distribute, paths
+from tfvae._plain.files import atomic, update_report
 from tfvae.checkpoints import Position
 from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
-from tfvae.files import atomic, update_report
 from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
 from tfvae.runs import loop, pictures
 from tfvae.runs.build import build_model, with_networks

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from tfvae import memory
+from tfvae._plain import memory
 from tfvae.errors import TfvaeError
 
 

@@ -1,6 +1,6 @@
 """Limits on foreign files, by the sizes that their headers declare.
 
-The limits are in `tfvae.memory`, and the environment variable described there raises them.
+The limits are in `tfvae._plain.memory`, and the environment variable described there raises them.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from tfvae import memory
+from tfvae._plain import memory
 from tfvae.errors import InvalidData, InvalidFile, TfvaeError
 
 # What is read as a picture. Pillow knows more formats, some of which call other programs.
