@@ -322,6 +322,15 @@ def test_a_model_that_is_not_one_of_tfvae_is_refused(tmp_path):
         model.fit(np.zeros((4, 3)), np.zeros((4, 1)), verbose=0, callbacks=[Resume(tmp_path)])
 
 
+def test_a_layer_that_the_first_step_would_build_is_refused(make_vae, images, tmp_path):
+    model, data = make_vae(), tfvae.data.shuffled_batches(images, 6)
+    model.compile("adam")
+    model.late = keras.layers.Dense(2, name="late")
+    with pytest.raises(InvalidArgument, match="The layer 'late' has no weights yet"):
+        model.fit(data, callbacks=[Resume(tmp_path)], verbose=0)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["array", "mapped", "shuffled"])
 def test_data_that_cannot_go_on_at_a_batch_is_refused_with_what_can(kind, tmp_path):
     x = np.round(X)

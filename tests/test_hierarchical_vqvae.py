@@ -302,7 +302,7 @@ class TestRefusals:
     def test_several_codes_a_vector(self):
         encoders, decoders, _ = self.parts()
         codebooks = [quantizers.ResidualQuantizer(VectorQuantizer(K, D), 2) for _ in range(2)]
-        with pytest.raises(InvalidArgument, match="expected quantizers of one code a vector"):
+        with pytest.raises(InvalidArgument, match="expected quantizers of one code for each"):
             tfvae.HierarchicalVQVAE(encoders, codebooks, decoders)
 
     def test_one_quantizer_for_two_grids(self):

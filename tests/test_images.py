@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +8,7 @@ from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.images import fit, grid, save_grid
 from tfvae.outputs import save
 
+MODEL = SimpleNamespace(schema=None, standardization=None, num_tokens=0)  # of pictures
 GREY = 128  # what stands between images and in empty cells
 
 
@@ -49,7 +52,7 @@ def test_what_is_no_picture_is_refused(tmp_path, shape):
     with pytest.raises(InvalidData, match="no picture"):
         grid(np.zeros(shape))
     with pytest.raises(InvalidData, match="no picture"):
-        save(np.zeros(shape), tmp_path / "picture.png")
+        save(np.zeros(shape), tmp_path / "picture.png", MODEL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,7 +75,7 @@ def test_large_images_are_not_enlarged(tmp_path):
 @pytest.mark.parametrize("name", ["a.npy", "a.NPY"])
 def test_npy_holds_the_values_themselves(tmp_path, rng, name):
     images = rng.normal(size=(3, 4, 4, 2)).astype(np.float32)
-    save(images, tmp_path / name)
+    save(images, tmp_path / name, MODEL)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     np.testing.assert_array_equal(np.load(tmp_path / name), images)
 
@@ -80,7 +83,7 @@ def test_npy_holds_the_values_themselves(tmp_path, rng, name):
 @pytest.mark.parametrize("ending", ["png", "PNG", "jpg", "JPG", "jpeg", "webp", "bmp"])
 def test_every_accepted_ending_gives_a_picture_of_that_kind(tmp_path, ending):
     path = tmp_path / f"picture.{ending}"
-    save(np.full((2, 4, 4, 1), 0.5), path)
+    save(np.full((2, 4, 4, 1), 0.5), path, MODEL)
     with Image.open(path) as file:
         assert file.format.lower() == ending.lower().replace("jpg", "jpeg")
     assert [path.name for path in tmp_path.iterdir()] == [f"picture.{ending}"]
@@ -89,7 +92,7 @@ def test_every_accepted_ending_gives_a_picture_of_that_kind(tmp_path, ending):
 @pytest.mark.parametrize("name", ["picture.gif", "picture", "picture.txt", "picture.tflite"])
 def test_other_endings_are_refused(tmp_path, name):
     with pytest.raises(InvalidArgument, match=r"\.png or \.npy"):
-        save(np.zeros((1, 4, 4, 1)), tmp_path / name)
+        save(np.zeros((1, 4, 4, 1)), tmp_path / name, MODEL)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -133,7 +133,7 @@ class TestLikelihood:
         ids=repr,
     )
     def test_a_likelihood_whose_values_need_each_other_is_refused(self, complete):
-        with pytest.raises(InvalidArgument, match="no meaning to an example with missing values"):
+        with pytest.raises(InvalidArgument, match="takes no example with missing values"):
             likelihoods.Observed(complete)
 
     def test_a_block_that_is_observed_is_refused(self):

@@ -94,6 +94,7 @@ class Resume(keras.callbacks.Callback):
             InvalidFile: another process is at it, or checkpoints of another model.
         """
         _check_data(data)
+        _check_built(model)
         self._data, self._callbacks = data, callbacks[:-1]
         self._strategy = model.distribute_strategy
         with contextlib.ExitStack() as stack:
@@ -357,6 +358,16 @@ def _check_data(data):
         "what tfvae.data.load gives, or tfvae.data.shuffled_batches(x, batch_size) of an array; "
         "tfvae.data.Batches makes them of a source of your own."
     )
+
+
+def _check_built(model):
+    """Refuse a model of which the first step would make weights: none of them could be restored."""
+    unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
+    if unbuilt:
+        raise InvalidArgument(
+            f"The layer {unbuilt[0]!r} has no weights yet: the first step would make them, after "
+            "those of a checkpoint are restored. Build it with the model, by its `build(shape)`."
+        )
 
 
 def _variables(model):

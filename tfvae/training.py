@@ -457,8 +457,14 @@ class OwnLoss(keras.Model):
             self._build_optimizer()
 
     def _build_optimizer(self):
-        """Make the optimizer's variables: made in the graph of a step, it would be traced twice."""
-        if self.built and self.compiled and not self.optimizer.built:
+        """Make the optimizer's variables: made in the graph of a step, it would be traced twice.
+
+        Where a layer has no weights yet, such as one that `additional_loss` calls first, the first
+        step makes them, and the optimizer's after them.
+        """
+        if not (self.built and self.compiled) or self.optimizer.built:
+            return
+        if all(layer.built for layer in self._flatten_layers()):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
