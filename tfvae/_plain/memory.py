@@ -14,6 +14,8 @@ VARIABLE = "TFVAE_MAX_MEMORY"
 # A compressed file may unpack to so many times its size, and any file to this many bytes.
 EXPANSION, FLOOR = 100, 256 << 20
 PICTURE_FLOOR = 32 << 20  # of one picture, since there are many: 11 megapixels in colour
+# Up to this many bytes, asking the system what is free would cost more than the picture does.
+_SMALL = 1 << 20
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
@@ -117,6 +119,8 @@ def check_unpacked(
     Raises:
         InvalidFile: or `error`, with what to set to read it all the same.
     """
+    if unpacked <= _SMALL and chosen() is None:
+        return
     most = unpacked_limit(stored, floor)
     if unpacked > most:
         raise error(
