@@ -270,6 +270,9 @@ def test_arrays_of_other_kinds_go_from_a_file_to_a_device(tmp_path, kind):
         assert ("reconstructions.png" in files) == (kind == "series")
         call("sample", run, "-n", 5, "-o", tmp_path / "shown.png")
         assert (tmp_path / "shown.png").stat().st_size > 5000
+    if kind != "series":
+        with pytest.raises(TfvaeError, match=r"not drawn\. Choose a name that ends in \.npy"):
+            call("reconstruct", run, "-o", tmp_path / "drawn.png")
 
 
 class TestLoad:

@@ -4,6 +4,7 @@ import click
 
 from tfvae import paths
 from tfvae._plain import files
+from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     beside,
     data_assignments,
@@ -33,14 +34,18 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
     Of a table, a CSV has each column of the test rows and beside it the reconstructed one. Other
     data goes into an .npy; of series, a name that ends in .png gets their curves.
     """
-    from tfvae import outputs
+    from tfvae import kinds, outputs
 
     assignments = data_assignments(dataset, data_dir)
     paths.check_data(paths.config_of(run, assignments).data)
-    schema = paths.stored_schema(run)
-    ending = outputs.default_ending(schema, kind_of_run(run))
-    output = output or beside(run, f"reconstructions{ending}")
+    schema, kind = paths.stored_schema(run), kind_of_run(run)
+    output = output or beside(run, f"reconstructions{outputs.default_ending(schema, kind)}")
     outputs.check_ending(output, schema)
+    if schema is None and kind in ("vector", "tokens") and output.suffix.lower() != ".npy":
+        raise InvalidArgument(
+            f"Cannot write {output}; the reconstructions of {kinds.plural(kind)} are not drawn. "
+            "Choose a name that ends in .npy."
+        )
     files.check_writable(output)
     load_training_part()
     from tfvae.runs import arrays, load_run, pictures, tables
