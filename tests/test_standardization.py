@@ -131,6 +131,14 @@ def test_a_column_without_a_value_is_refused_by_its_number(tmp_path):
             data.load(tmp_path / "x.npy", missing=True, standardize=standardize)
 
 
+def test_an_example_without_a_value_is_refused_by_number(tmp_path):
+    x = np.zeros((30, 4), np.float32)
+    x[7] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(InvalidData, match=r"Example 7 of .*x\.npy has no value, but NaN alone"):
+        data.load(tmp_path / "x.npy", missing=True)
+
+
 def test_what_is_not_to_be_standardized_is_refused(series):
     with pytest.raises(InvalidArgument, match="holds images, and only vectors and series"):
         data.load("digits", standardize=True)

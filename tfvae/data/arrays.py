@@ -86,6 +86,8 @@ class ArraySource(Source):
         bad, first, start = 0, None, 0
         for part in in_parts(self):
             wrong = np.isinf(part) if missing else ~np.isfinite(part)
+            if missing:
+                self._check_observed(part, start)
             if first is None and wrong.any():
                 first = np.unravel_index(np.argmax(wrong), part.shape)
                 first = (int(first[0]) + start, *map(int, first[1:]))
@@ -96,6 +98,14 @@ class ArraySource(Source):
                 f"{self.name} holds {bad} values that are infinite or not a number, the first at "
                 f"{list(first)}; expected finite {what}. Clean the data first. If NaN stands for a "
                 "missing value, set data.missing to true (docs/missing-values.md)."
+            )
+
+    def _check_observed(self, examples, start):
+        empty = np.flatnonzero(np.isnan(examples).reshape(len(examples), -1).all(1))
+        if len(empty):
+            raise InvalidData(
+                f"Example {start + empty[0]} of {self.name} has no value, but NaN alone; expected "
+                "one value at least. Leave it out."
             )
 
 
