@@ -49,7 +49,7 @@ def read_description(content: bytes, name: str = "the model") -> dict:
     # Some damaged files crash LiteRT, so none may reach it, nor the reader below.
     if content[4:8] == FILE_IDENTIFIER and not _is_whole(content):
         raise damaged(name)
-    description = _description(content, name)
+    description = description_in(content, name)
     if description is None:
         raise InvalidFile(
             f"{name} carries no tfvae description. Expected a file written by `tfvae export`."
@@ -176,8 +176,12 @@ def _root(content, name):
     return root
 
 
-def _description(content, name):
-    """Return the description in a `.tflite` without reading the rest; None if it has none."""
+def description_in(content: bytes, name: str = "the model") -> dict | None:
+    """Return what `embed` put into a `.tflite`, unchecked, without reading the rest; None if none.
+
+    Raises:
+        InvalidFile: it is no `.tflite`, or is damaged.
+    """
     try:
         root = _root(content, name)
         for entry in map(root.Metadata, range(root.MetadataLength())):
@@ -191,14 +195,6 @@ def _description(content, name):
         raise
     except Exception:
         raise damaged(name) from None
-    return None
-
-
-def description_in(model) -> dict | None:
-    """Return the description that `embed` put into a tree, unchecked; None if there is none."""
-    for entry in model.metadata or []:
-        if text(entry.name) == METADATA_NAME.decode():
-            return json.loads(bytes(model.buffers[entry.buffer].data))
     return None
 
 

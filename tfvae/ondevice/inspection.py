@@ -91,7 +91,7 @@ def inspect(file: str | Path | bytes) -> FileInfo:
                 flatfile.text(signature.signatureKey): _signature(model, schema, signature, counts)
                 for signature in model.signatureDefs or []
             },
-            flatfile.description_in(model),
+            flatfile.description_in(content, name),
         )
     except Exception:  # a damaged flatbuffer fails anywhere
         raise flatfile.damaged(name) from None
