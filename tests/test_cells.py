@@ -1,31 +1,14 @@
 """AnnData files, from cells to counts that are drawn."""
 
-import csv
-import json
-
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import call, rows_of
 
 from tfvae import cells, data, runs, tables
 from tfvae.errors import InvalidData
-from tfvae.tools.main import cli
 
 COUNT, GENES = 60, 5
-
-
-def call(*arguments):
-    """Run a verb in this process and return what it printed as JSON."""
-    result = CliRunner().invoke(cli, [*map(str, arguments), "--json"], catch_exceptions=True)
-    if result.exception is not None:
-        raise result.exception
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,13 @@
 """Missing values from a file to a file, by the command line."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import call
 
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.tools.main import cli
 
 TINY = [
     "--set=model.hidden=[8]",
@@ -18,14 +16,6 @@ TINY = [
     "--set=training.batch_size=20",
     "--set=evaluation.num_samples=5",
 ]
-
-
-def call(*arguments):
-    """Run a verb in this process and return what it printed as JSON."""
-    result = CliRunner().invoke(cli, [*map(str, arguments), "--json"], catch_exceptions=True)
-    if result.exception is not None:
-        raise result.exception
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def test_a_table_with_empty_cells_is_filled_in(tmp_path, rng):

@@ -1,11 +1,11 @@
 """`tfvae score`: the scores of a file, the threshold of a rate, and what is refused."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from commands import rows_of
 
 import tfvae
 from tfvae import recipes, runs
@@ -50,11 +50,6 @@ def score(run, *arguments):
     if done.exception is not None:
         raise done.exception
     return json.loads(done.stdout)
-
-
-def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_row_holds_the_scores_of_an_example(run, measured):

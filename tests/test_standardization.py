@@ -5,24 +5,15 @@ import json
 import numpy as np
 import pytest
 import scipy.stats
-from click.testing import CliRunner
+from commands import call
 
 import tfvae
 from tfvae import data, evaluation, runs
 from tfvae.data import Schema, Standardization
 from tfvae.data.standardized import StandardizedSource
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeError
-from tfvae.tools.main import cli
 
 CHANNELS = np.array([20.0, -3000.0]), np.array([2.0, 500.0])  # mean and scale
-
-
-def call(*arguments):
-    """Run a verb in this process and return what it printed as JSON."""
-    result = CliRunner().invoke(cli, [*map(str, arguments), "--json"], catch_exceptions=True)
-    if result.exception is not None:
-        raise result.exception
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

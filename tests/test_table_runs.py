@@ -1,12 +1,12 @@
 """A table from its file to rows that LiteRT draws, by the command line."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from commands import call, rows_of
 
 from tfvae import data, runs, tables
 from tfvae.errors import TfvaeError
@@ -22,19 +22,6 @@ TINY = {
     "evaluation.num_samples": 10,
 }
 SIZES = ("large", "medium", "small")
-
-
-def call(*arguments):
-    """Run a verb in this process and return what it printed as JSON."""
-    result = CliRunner().invoke(cli, [*map(str, arguments), "--json"], catch_exceptions=True)
-    if result.exception is not None:
-        raise result.exception
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
