@@ -212,13 +212,22 @@ def row(name, entry, values) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def page_with_table() -> str:
-    """Return docs/results.md with the table as it should be."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-    _, mark, after = rest.partition(MARKS[1])
+def page_with(marks, text) -> str:
+    """Return docs/results.md with a text between two marks."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(marks[0])
+    _, mark, after = rest.partition(marks[1])
     if not mark:
-        sys.exit(f"{PAGE} does not hold the two marks {MARKS} that the table stands between.")
-    return before + MARKS[0] + table() + MARKS[1] + after
+        sys.exit(f"{PAGE} does not hold the two marks {marks} that the table stands between.")
+    return before + marks[0] + text + marks[1] + after
+
+
+def write_page(marks, text, check):
+    """Write a text between two marks of docs/results.md, or fail where it is not there already."""
+    page = page_with(marks, text)
+    if not check:
+        PAGE.write_text(page, encoding="utf-8")
+    elif page != PAGE.read_text(encoding="utf-8"):
+        sys.exit(f"{PAGE} does not hold what {RESULTS} say: run this without --check.")
 
 
 def main():
@@ -242,13 +251,7 @@ def main():
             ours = f"{results[name]['test']['nll']:.2f}" if name in results else "not run"
             print(f"{name:24}{entry['published']:8.2f}  {ours:>8}  {entry['what']}")
     elif arguments.command == "table":
-        page = page_with_table()
-        if not arguments.check:
-            PAGE.write_text(page, encoding="utf-8")
-        elif page != PAGE.read_text(encoding="utf-8"):
-            sys.exit(
-                f"{PAGE} does not hold the table of {RESULTS}: run benchmarks/quality.py table."
-            )
+        write_page(MARKS, table(), arguments.check)
     else:
         for name in arguments.names:
             {"run": run, "check": check}[arguments.command](name, arguments)

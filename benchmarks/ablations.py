@@ -1,0 +1,218 @@
+"""What each ingredient of a training buys: the recipe of an entry without it, for equal times.
+
+    python benchmarks/ablations.py run static-k1 --seconds 240 --data-dir PREPARED
+    python benchmarks/ablations.py table
+
+`run` trains each of the variants below of an entry of quality.toml with three seeds, each in a
+process of one thread on a core of its own, `--jobs` at a time. Every training has the same time:
+three epochs of a model that is thrown away say how long an epoch takes, and the schedule then has
+as many epochs as fit into `--seconds`. The figures are those of validation images; the test images
+are not looked at. A run that was stopped goes on with the trainings that are missing. `table`
+writes the results into docs/results.md, between two marks; with `--check` it fails where the page
+holds anything else.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import quality
+
+MARKS = "<!-- Written by benchmarks/ablations.py table: -->\n", "<!-- Up to here. -->\n"
+NUM_EXAMPLES, NUM_SAMPLES = 5000, 500  # of the validation images, and for each of them
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+# What is changed in the recipe, and the settings of it; BIAS is no setting.
+BIAS = "bias"
+VARIANTS = {
+    "the recipe": {},
+    "without averaged weights": {"training.ema_momentum": 0.0},
+    "a constant learning rate": {"training.schedule": "constant"},
+    "a learning rate of 1e-3": {"training.learning_rate": 1e-3},
+    "a learning rate of 4e-3": {"training.learning_rate": 4e-3},
+    "batches of 20, a learning rate of 1e-3": {
+        "training.batch_size": 20,
+        "training.learning_rate": 1e-3,
+    },
+    "batches of 500, a learning rate of 4e-3": {
+        "training.batch_size": 500,
+        "training.learning_rate": 4e-3,
+    },
+    "an output bias of zero": {BIAS: 0.0},
+    "a warm-up of the KL divergence over 5,000 steps": {"training.kl_warmup_steps": 5000},
+    "gated layers of the same width": {"model.activation": "gated"},
+}
+
+
+def one(entry, variant, seed, seconds, data_dir) -> dict:
+    """Train a variant for `seconds`, and measure it on validation images."""
+    from tfvae import runs
+    from tfvae.evaluation import log_likelihood
+
+    settings = dict(VARIANTS[variant])
+    bias = settings.pop(BIAS, None)
+    config = quality.config_of(quality.entries()[entry], data_dir, seed).override(settings)
+    splits = runs.load_data(config)
+    _, durations = trained(config.override({"training.epochs": 3}), splits, bias)
+    epochs = max(2, int(seconds / min(durations[1:])))
+    model, durations = trained(config.override({"training.epochs": epochs}), splits, bias)
+    result = log_likelihood(model, splits.validation.numpy(0, NUM_EXAMPLES), NUM_SAMPLES)
+    return {
+        "variant": variant,
+        "seed": seed,
+        "epochs": epochs,
+        "seconds": round(sum(durations), 1),
+        "nll": -result.mean,
+        "elbo": -float((result.reconstruction + result.kl).mean()),
+    }
+
+
+def trained(config, splits, bias):
+    """Return a trained model, and the seconds of each epoch."""
+    import keras
+
+    from tfvae.runs.build import build_model
+
+    model = build_model(config, splits)
+    if bias is not None:
+        weights = model.decoder.get_layer("params").bias
+        weights.assign(bias + 0 * weights)
+    times = [time.perf_counter()]
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: times.append(time.perf_counter())
+    )
+    batches = splits.train.batches(config.training.batch_size, config.training.seed)
+    model.fit(batches, epochs=config.training.epochs, callbacks=[clock], verbose=0)
+    return model, [end - start for start, end in itertools.pairwise(times)]
+
+
+def run(arguments):
+    """Train all variants, and write the results of the entry."""
+    parts = Path(arguments.parts_dir) / arguments.entry
+    parts.mkdir(parents=True, exist_ok=True)
+    cores = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[: arguments.jobs]:
+        cores.put(core)
+    wanted = [
+        (variant, seed, parts / f"{index:02}-{seed}.json")
+        for seed in range(arguments.seeds)
+        for index, variant in enumerate(VARIANTS)
+    ]
+
+    def train(task):
+        variant, seed, file = task
+        if file.is_file():
+            return
+        core = cores.get()
+        command = ["taskset", "-c", str(core), sys.executable, __file__, "one", arguments.entry]
+        command += ["--variant", variant, "--seed", str(seed), "--file", str(file)]
+        command += ["--seconds", str(arguments.seconds)]
+        command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
+        try:
+            subprocess.run(command, check=True, env=os.environ | dict.fromkeys(THREADS, "1"))
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(train, wanted))
+    rows = [json.loads(file.read_text()) for *_, file in wanted]
+    values = {
+        "entry": arguments.entry,
+        "seconds": arguments.seconds,
+        "machine": arguments.machine or quality.machine(),
+        "num_examples": NUM_EXAMPLES,
+        "num_samples": NUM_SAMPLES,
+        "rows": rows,
+    }
+    write(quality.RESULTS / f"ablations-{arguments.entry}.json", values)
+
+
+def write(path, values):
+    """Write JSON, whole or not at all."""
+    from tfvae._plain.files import write_json
+
+    write_json(path, values)
+
+
+def table() -> str:
+    """Return the tables of all entries that were run, in Markdown."""
+    files = sorted(quality.RESULTS.glob("ablations-*.json"))
+    return "\n".join(part for file in files for part in of_entry(json.loads(file.read_text())))
+
+
+def of_entry(values):
+    """Return the lines of the table of one entry."""
+    rows = values["rows"]
+    recipe = _nlls(rows, "the recipe")
+    lines = [
+        f"`{values['entry']}`, {values['seconds']:g} seconds of one core for each training "
+        f"({values['machine']}), the mean of {len(recipe)} seeds:",
+        "",
+        "| | epochs | NLL | ELBO | difference of NLL |",
+        "|---|---|---|---|---|",
+    ]
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        found = [row for row in rows if row["variant"] == variant]
+        nlls = _nlls(rows, variant)
+        epochs, elbo = (statistics.mean(row[key] for row in found) for key in ("epochs", "elbo"))
+        differences = [a - b for a, b in zip(nlls, recipe, strict=True)]
+        difference = f"{statistics.mean(differences):+.2f} ± {_error(differences):.2f}"
+        lines.append(
+            f"| {variant} | {epochs:.0f} | {statistics.mean(nlls):.2f} ± {_error(nlls):.2f} "
+            f"| {elbo:.2f} | {difference if variant != 'the recipe' else ''} |"
+        )
+    return [*lines, ""]
+
+
+def _nlls(rows, variant):
+    """Return the NLL of a variant for each seed, in their order."""
+    return [
+        row["nll"] for row in sorted(rows, key=lambda r: r["seed"]) if row["variant"] == variant
+    ]
+
+
+def _error(values):
+    """Return the standard error of the mean over seeds."""
+    return statistics.stdev(values) / len(values) ** 0.5
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("run", "one"):
+        sub = commands.add_parser(command)
+        sub.add_argument("entry", choices=quality.entries())
+        sub.add_argument("--seconds", type=float, default=240)
+        sub.add_argument("--data-dir", help="where TFDS finds prepared data")
+    sub = commands.choices["one"]
+    sub.add_argument("--variant", required=True, choices=VARIANTS)
+    sub.add_argument("--seed", type=int, required=True)
+    sub.add_argument("--file", type=Path, required=True)
+    sub = commands.choices["run"]
+    sub.add_argument("--seeds", type=int, default=3)
+    sub.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    sub.add_argument("--parts-dir", default="runs/ablations", help="of the finished trainings")
+    sub.add_argument("--machine", help="what the table calls it, where that is not its processor")
+    commands.add_parser("table").add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.command == "one":
+        given = arguments.entry, arguments.variant, arguments.seed, arguments.seconds
+        write(arguments.file, one(*given, arguments.data_dir))
+    elif arguments.command == "run":
+        run(arguments)
+    else:
+        quality.write_page(MARKS, table(), arguments.check)
+
+
+if __name__ == "__main__":
+    main()
