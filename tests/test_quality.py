@@ -43,7 +43,8 @@ def arguments(tmp_path):
 def test_the_page_holds_the_table(quality, monkeypatch):
     monkeypatch.setattr(quality, "RESULTS", PATH.parent / "results")
     monkeypatch.setattr(quality, "entries", quality.all_entries)
-    assert quality.page_with(quality.MARKS, quality.table()) == quality.PAGE.read_text(encoding="utf-8")
+    page = quality.page_with(quality.MARKS, quality.table())
+    assert page == quality.PAGE.read_text(encoding="utf-8")
 
 
 def test_every_entry_is_a_configuration(quality):
