@@ -1,0 +1,211 @@
+"""How far samples are from the data: a Fréchet distance, and pictures of the samples.
+
+    python benchmarks/frechet.py run static-k1 static-vamp --data-dir PREPARED
+    python benchmarks/frechet.py table
+
+`run` takes runs that `benchmarks/quality.py run` has trained. It trains a small classifier of
+digits from a fixed seed, draws samples x from each model, and compares the features that the
+classifier computes of them with those of the test images. It writes benchmarks/results/frechet.json
+and a picture for each run; runs that are not named keep the figures that they have. `table` writes
+what the file holds into docs/results.md, between two marks; with `--check` it fails where the page
+holds anything else.
+
+The classifier is trained here, so the distances are comparable with each other and with no
+published FID. The data without grey levels has no labels: the classifier is trained on the grey
+images that the data was made of, whose pixels are drawn anew in every epoch.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import quality
+import scipy.linalg
+
+MARKS = "<!-- Written by benchmarks/frechet.py table: -->\n", "<!-- Up to here. -->\n"
+FILE, FIGURES = "frechet.json", Path(__file__).parents[1] / "docs" / "images"
+LABELLED, SEED, EPOCHS, FEATURES = "mnist", 0, 4, 64
+COUNT, BLOCK = 10_000, 1000  # samples, and how many of them are drawn at once
+COLUMNS, GREYS = 16, 16  # of a picture
+DATA, FLIPPED, ALONE = (
+    "training images",
+    "training images with 1% of the pixels flipped",
+    "every pixel drawn by itself, at its frequency in the training images",
+)
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean `[D]` and the covariance `[D, D]` of features `[N, D]`, in float64."""
+    features = np.asarray(features, np.float64)
+    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
+
+
+def frechet_distance(first, second) -> float:
+    """Return the squared Fréchet distance of two normal distributions (mean, covariance).
+
+    ‖μ1 − μ2‖² + tr(S1 + S2 − 2 (S1 S2)^½). The trace of (S1 S2)^½ is the sum of the singular values
+    of S1^½ S2^½, which are real where S1 or S2 has no inverse, too.
+    Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal
+    distributions"; of features: Heusel et al. 2017, "GANs trained by a two time-scale update rule
+    converge to a local Nash equilibrium".
+    """
+    (mean, covariance), (other_mean, other) = first, second
+    overlap = scipy.linalg.svdvals(_root(covariance) @ _root(other)).sum()
+    distance = np.sum((mean - other_mean) ** 2) + np.trace(covariance) + np.trace(other)
+    return float(distance - 2 * overlap)
+
+
+def _root(covariance):
+    """Return the symmetric square root of a covariance."""
+    values, vectors = scipy.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def classifier(data_dir):
+    """Return the features of a classifier as a function of images, and what is known of it."""
+    import keras
+
+    from tfvae import data
+
+    splits = data.load(LABELLED, data_dir, binarization="dynamic", condition="label")
+    keras.utils.set_random_seed(SEED)
+    x = keras.Input(splits.shape)
+    h = keras.layers.Conv2D(16, 3, 2, "same", activation="relu")(x)
+    h = keras.layers.Conv2D(32, 3, 2, "same", activation="relu")(h)
+    features = keras.layers.Dense(FEATURES, activation="relu")(keras.layers.Flatten()(h))
+    model = keras.Model(x, keras.layers.Dense(splits.condition)(features))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    model.fit(splits.train.batches(100, SEED), epochs=EPOCHS, verbose=0)
+    _, accuracy = model.evaluate(splits.test.dataset(BLOCK), verbose=0)
+    network = keras.Model(x, features)
+    about = {"epochs": EPOCHS, "features": FEATURES, "accuracy": accuracy}
+    return lambda images: network.predict(images, batch_size=BLOCK, verbose=0), about
+
+
+def draws(model, count, seed):
+    """Return means of p(x|z) for z ~ p(z), `[count, H, W, C]`, and pixels drawn with them."""
+    blocks = [
+        model.sample(min(BLOCK, count - start), seed=1000 * seed + start // BLOCK).numpy()
+        for start in range(0, count, BLOCK)
+    ]
+    means = np.concatenate(blocks)
+    return means, drawn(means, seed)
+
+
+def drawn(means, seed):
+    """Return pixels 0 or 1, each 1 with the probability that is given."""
+    return (np.random.default_rng(seed).random(means.shape, np.float32) < means).astype("f4")
+
+
+def references(splits, count) -> dict:
+    """Return functions that make images without a model, by name."""
+    train = splits.train.numpy()
+    mean = train.mean(axis=0)
+
+    def some(seed):
+        start = seed * count % (len(train) - count + 1)
+        return train[start : start + count]
+
+    def flipped(seed):
+        return np.abs(some(seed) - drawn(np.full((count, *splits.shape), 0.01), seed))
+
+    def alone(seed):
+        return drawn(np.broadcast_to(mean, (count, *splits.shape)), seed)
+
+    return {DATA: some, FLIPPED: flipped, ALONE: alone}
+
+
+def run(arguments):
+    """Measure runs, draw their pictures, and write the results."""
+    from tfvae import runs
+    from tfvae._plain.files import write_json
+
+    network, about = classifier(arguments.data_dir)
+    config = quality.config_of(quality.entries()[arguments.names[0]], arguments.data_dir, 0)
+    splits = runs.load_data(config)
+    test = splits.test.numpy()
+    target, count = moments(network(test)), min(COUNT, len(test))
+    seeds = range(arguments.seeds)
+
+    def distances(images_of):
+        found = [frechet_distance(moments(network(images_of(s))), target) for s in seeds]
+        return [round(distance, 4) for distance in found]
+
+    path = quality.RESULTS / FILE
+    values = json.loads(path.read_text()) if path.is_file() else {"runs": {}}
+    values |= {"classifier": about, "num_examples": count}
+    made = references(splits, count)
+    values["references"] = {name: distances(images_of) for name, images_of in made.items()}
+    for name in arguments.names:
+        model = runs.RunDirectory(Path(arguments.runs_dir) / name).load_model()
+        measured = quality.measured()[name]
+        values["runs"][name] = {
+            "what": measured["what"],
+            "epochs": measured["training"]["epochs"],
+            "nll": measured["test"]["nll"],
+            "distances": distances(lambda seed, model=model: draws(model, count, seed)[1]),
+        }
+        picture(*draws(model, 2 * COLUMNS, 0), FIGURES / f"samples-{name}.png")
+        print(name, values["runs"][name]["distances"], flush=True)
+    write_json(path, values)
+
+
+def picture(means, pixels, path):
+    """Draw means in odd rows, and under each the pixels that are drawn with it."""
+    from PIL import Image
+
+    from tfvae.images import save_grid
+
+    rows = [part.reshape(-1, COLUMNS, *part.shape[1:]) for part in (means, pixels)]
+    save_grid(np.stack(rows, axis=1).reshape(-1, *means.shape[1:]), path, COLUMNS)
+    with Image.open(path) as image:
+        few = image.convert("L").quantize(GREYS)
+    few.save(path, optimize=True)
+
+
+def table() -> str:
+    """Return the table, in Markdown: the nearest first."""
+    values = json.loads((quality.RESULTS / FILE).read_text())
+    rows = [(of, "", "", found) for of, found in values["references"].items()]
+    rows += [
+        (f"`{name}`: {row['what']}", f"{row['nll']:.2f}", str(row["epochs"]), row["distances"])
+        for name, row in values["runs"].items()
+    ]
+    lines = ["| images | NLL | epochs | Fréchet distance |", "|---|---|---|---|"]
+    for name, nll, epochs, found in sorted(rows, key=lambda row: statistics.mean(row[-1])):
+        error = statistics.stdev(found) / len(found) ** 0.5
+        distance = f"{statistics.mean(found):.2f} ± {error:.2f}"
+        lines.append(f"| {name} | {nll} | {epochs} | {distance} |")
+    about = values["classifier"]
+    seeds = len(values["references"][DATA])
+    note = (
+        f"{about['features']} features, {values['num_examples']:,} images against as many test "
+        f"images, the mean and its standard error of {seeds} such draws. The classifier tells "
+        f"{about['accuracy']:.2%} of the test images, after {about['epochs']} epochs."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    sub = commands.add_parser("run")
+    sub.add_argument("names", nargs="+", choices=quality.entries())
+    sub.add_argument("--data-dir", help="where TFDS finds prepared data")
+    sub.add_argument("--runs-dir", default="runs/quality")
+    sub.add_argument("--seeds", type=int, default=4)
+    commands.add_parser("table").add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments)
+    else:
+        quality.write_page(MARKS, table(), arguments.check)
+
+
+if __name__ == "__main__":
+    main()
