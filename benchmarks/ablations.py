@@ -37,7 +37,6 @@ VARIANTS = {
     "without averaged weights": {"training.ema_momentum": 0.0},
     "a constant learning rate": {"training.schedule": "constant"},
     "a learning rate of 1e-3": {"training.learning_rate": 1e-3},
-    "a learning rate of 4e-3": {"training.learning_rate": 4e-3},
     "batches of 20, a learning rate of 1e-3": {
         "training.batch_size": 20,
         "training.learning_rate": 1e-3,
@@ -48,7 +47,6 @@ VARIANTS = {
     },
     "an output bias of zero": {BIAS: 0.0},
     "a warm-up of the KL divergence over 5,000 steps": {"training.kl_warmup_steps": 5000},
-    "gated layers of the same width": {"model.activation": "gated"},
 }
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "results.md"
 MARKS = "<!-- Written by benchmarks/quality.py table: -->\n", "<!-- Up to here. -->\n"
+KEPT = ("what", "recipe", "model", "settings", "published", "source")  # of an entry, in its results
 BLOCK = 1000  # test images that are measured before the figures are kept
 
 
@@ -33,17 +34,20 @@ def entries() -> dict[str, dict]:
     """Return what quality.toml holds, with the defaults filled in."""
     with (HERE / "quality.toml").open("rb") as file:
         found = tomllib.load(file)
-    return {name: {"samples": 5000, "settings": {}} | entry for name, entry in found.items()}
+    defaults = {"samples": 5000, "settings": {}, "model": {}}
+    return {name: defaults | entry for name, entry in found.items()}
 
 
-def config_of(entry, data_dir, seed):
+def config_of(entry, data_dir, seed, jit_compile=False):
     """Return the complete configuration of an entry."""
     from tfvae import recipes
 
     settings = {f"training.{key}": value for key, value in entry["settings"].items()}
+    settings |= {f"model.{key}": value for key, value in entry["model"].items()}
     if data_dir:
         settings["data.data_dir"] = str(Path(data_dir).resolve())
-    return recipes.load(entry["recipe"]).override(settings | {"training.seed": seed})
+    settings |= {"training.seed": seed, "training.jit_compile": jit_compile}
+    return recipes.load(entry["recipe"]).override(settings)
 
 
 def label(name, seed) -> str:
@@ -52,7 +56,11 @@ def label(name, seed) -> str:
 
 
 def machine() -> str:
-    """Return the processor, and how many of its cores this process may use."""
+    """Return the graphics card, or the processor and how many of its cores this process may use."""
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU")[:1]:
+        return tf.config.experimental.get_device_details(device)["device_name"]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     models = (
         [
@@ -71,7 +79,7 @@ def run(name, arguments):
     from tfvae import runs
 
     entry = entries()[name]
-    config = config_of(entry, arguments.data_dir, arguments.seed)
+    config = config_of(entry, arguments.data_dir, arguments.seed, arguments.jit_compile)
     path = Path(arguments.runs_dir) / label(name, arguments.seed)
     splits = runs.load_data(config)
     directory = runs.RunDirectory(path)
@@ -81,7 +89,10 @@ def run(name, arguments):
     model = directory.load_model()
     values = {
         "name": label(name, arguments.seed),
-        **{key: entry[key] for key in ("what", "recipe", "settings", "published", "source")},
+        **{
+            key: entry[key]
+            for key in ("what", "recipe", "model", "settings", "published", "source")
+        },
         "seed": arguments.seed,
         "test": measure(model, splits.test.numpy(), entry["samples"], path),
         "training": training(directory, model),
@@ -243,6 +254,9 @@ def main():
         sub.add_argument("--runs-dir", default="runs/quality")
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--note", default="", help="of the machine, for the table")
+    commands.choices["run"].add_argument(
+        "--jit-compile", action="store_true", help="compile the steps by XLA"
+    )
     commands.add_parser("table").add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "list":

@@ -26,6 +26,7 @@ def quality(monkeypatch, tmp_path):
         "published": 200.0,
         "source": "a paper",
         "samples": 20,
+        "model": {"latent_size": 5},
         "settings": {"epochs": 2},
     }
     module.all_entries = module.entries
@@ -37,7 +38,9 @@ def quality(monkeypatch, tmp_path):
 
 @pytest.fixture
 def arguments(tmp_path):
-    return argparse.Namespace(data_dir=None, runs_dir=tmp_path / "runs", seed=0, note="")
+    return argparse.Namespace(
+        data_dir=None, runs_dir=tmp_path / "runs", seed=0, note="", jit_compile=False
+    )
 
 
 def test_the_page_holds_the_table(quality, monkeypatch):
