@@ -4,9 +4,10 @@
     python benchmarks/ablations.py table
 
 `run` trains each of the variants below of an entry of quality.toml with three seeds, each in a
-process of one thread on a core of its own, `--jobs` at a time. Every training has the same time:
-three epochs of a model that is thrown away say how long an epoch takes, and the schedule then has
-as many epochs as fit into `--seconds`. The figures are those of validation images; the test images
+process of one thread on a core of its own, `--jobs` at a time. Every training has about the same
+time: three epochs of a model that is thrown away say how long an epoch takes, and the schedule then
+has as many epochs as fit into `--seconds`. What else the machine does makes these times differ, and
+the table has the time that each took. The figures are those of validation images; the test images
 are not looked at. A run that was stopped goes on with the trainings that are missing. `table`
 writes the results into docs/results.md, between two marks; with `--check` it fails where the page
 holds anything else.
@@ -148,33 +149,32 @@ def table() -> str:
 
 def of_entry(values):
     """Return the lines of the table of one entry."""
-    rows = values["rows"]
-    recipe = _nlls(rows, "the recipe")
+    by_variant = {}
+    for row in sorted(values["rows"], key=lambda row: row["seed"]):
+        by_variant.setdefault(row["variant"], {})[row["seed"]] = row
+    recipe = by_variant["the recipe"]
     lines = [
-        f"`{values['entry']}`, {values['seconds']:g} seconds of one core for each training "
-        f"({values['machine']}), the mean of {len(recipe)} seeds:",
+        f"`{values['entry']}`, each training on one thread and {values['machine']}:",
         "",
-        "| | epochs | NLL | ELBO | difference of NLL |",
-        "|---|---|---|---|---|",
+        "| | seeds | epochs | seconds | NLL | ELBO | difference of NLL |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        found = [row for row in rows if row["variant"] == variant]
-        nlls = _nlls(rows, variant)
-        epochs, elbo = (statistics.mean(row[key] for row in found) for key in ("epochs", "elbo"))
-        differences = [a - b for a, b in zip(nlls, recipe, strict=True)]
-        difference = f"{statistics.mean(differences):+.2f} ± {_error(differences):.2f}"
+    for variant, rows in sorted(by_variant.items(), key=lambda item: _mean(item[1], "nll")):
+        epochs, seconds, nll, elbo = (
+            _mean(rows, key) for key in ("epochs", "seconds", "nll", "elbo")
+        )
+        changes = [row["nll"] - recipe[seed]["nll"] for seed, row in rows.items()]
+        change = f"{statistics.mean(changes):+.2f} ± {_error(changes):.2f}"
         lines.append(
-            f"| {variant} | {epochs:.0f} | {statistics.mean(nlls):.2f} ± {_error(nlls):.2f} "
-            f"| {elbo:.2f} | {difference if variant != 'the recipe' else ''} |"
+            f"| {variant} | {len(rows)} | {epochs:.0f} | {seconds:.0f} | {nll:.2f} | {elbo:.2f} "
+            f"| {change if rows is not recipe else ''} |"
         )
     return [*lines, ""]
 
 
-def _nlls(rows, variant):
-    """Return the NLL of a variant for each seed, in their order."""
-    return [
-        row["nll"] for row in sorted(rows, key=lambda r: r["seed"]) if row["variant"] == variant
-    ]
+def _mean(rows, key):
+    """Return the mean over the seeds of a variant."""
+    return statistics.mean(row[key] for row in rows.values())
 
 
 def _error(values):
