@@ -13,6 +13,8 @@ from tfvae.callbacks import Resume
 from tfvae.data import Examples, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 BATCHES, EPOCHS = 7, 3
 X = np.random.default_rng(0).random((31, 4, 4, 1), np.float32)
 CODES = np.random.default_rng(1).integers(0, 5, (31, 3)).astype(np.int32)

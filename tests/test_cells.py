@@ -8,6 +8,8 @@ from commands import call, rows_of
 from tfvae import cells, data, runs, tables
 from tfvae.errors import InvalidData
 
+pytestmark = pytest.mark.slow  # Runs the command line.
+
 COUNT, GENES = 60, 5
 
 

@@ -19,6 +19,8 @@ from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import cli, main
 
+pytestmark = pytest.mark.slow  # Runs the command line.
+
 TINY = {
     "model.hidden": [16],
     "model.latent_size": 2,

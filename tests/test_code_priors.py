@@ -14,6 +14,8 @@ from tfvae.code_priors.dropout import Dropout, keep_mask
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.random import gumbel, make_seed, uniform
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 K, SHAPE, CLASSES = 3, (2, 3), 2
 TINY = {
     "pixelcnn": {"num_filters": 6, "num_layers": 3, "kernel_size": 3},

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tiers import nightly_but
 
 from tfvae import recipes, runs
 from tfvae.code_priors import CategoricalCodePrior
@@ -17,6 +18,8 @@ from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError
 from tfvae.models import VQVAE, HierarchicalVQVAE
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import cli
+
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 K, SITES, EPOCHS, STEPS = 8, 16, 2, 7
 NETWORK = {"filters": 8, "num_downsamplings": 1, "num_blocks": 1, "block_filters": 4}
@@ -82,6 +85,8 @@ def test_the_history_has_the_terms_of_the_loss_and_the_usage(run):
             assert 0 < row[prefix + "code_usage"] <= 1
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, run, splits):
     interrupted = runs.train(
         CONFIG.override({"training.epochs": 1, "training.schedule": "constant"}),
@@ -198,7 +203,7 @@ def test_a_fit_that_was_interrupted_is_not_replaced(copied, splits, interrupted_
         runs.train_prior(copied.path, progress=False, splits=splits)
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", nightly_but([1, 2], 2))
 def test_a_fit_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     copied, run, model, splits, interrupted_after, epochs
 ):

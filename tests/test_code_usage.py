@@ -13,6 +13,8 @@ from tfvae.errors import TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.quantizers import VectorQuantizer
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 K = 6
 
 

@@ -19,6 +19,8 @@ from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import main
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 X_SHAPE = (8, 8, 1)
 CODE_SHAPE = (4, 4)
 NUM_CODES = 32  # K

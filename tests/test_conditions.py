@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
+from tiers import nightly_but
 
 import tfvae
 from tfvae import conditions, networks
@@ -12,6 +13,8 @@ from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.explore.checks import check
 from tfvae.ondevice import Decoder, inspect
 from tfvae.tools.main import cli
+
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 SHAPE = (2, 2, 1)
 
@@ -147,7 +150,10 @@ def test_exact_enumeration_is_given_the_condition(stripes):
 class TestLearning:
     @pytest.mark.parametrize(
         ("encoder", "decoder", "prior"),
-        [(True, True, None), (False, False, "conditional_normal"), (False, False, "flow")],
+        nightly_but(
+            [(True, True, None), (False, False, "conditional_normal"), (False, False, "flow")],
+            (True, True, None),
+        ),
     )
     def test_classes_of_disjoint_data_are_generated_by_their_labels(
         self, stripes, tmp_path, encoder, decoder, prior
@@ -453,7 +459,7 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=nightly_but(FAMILIES, "ladder of vectors", "VQVAE"))
 def family(request):
     keras.utils.set_random_seed(1)
     model = FAMILIES[request.param]()

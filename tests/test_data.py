@@ -488,6 +488,7 @@ class TestNames:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.slow
+    @pytest.mark.nightly
     def test_binarized_mnist_is_read_from_prepared_data(self):
         folders = [f for f in (SHARED, SHARED / "tfds") if (f / "binarized_mnist").is_dir()]
         if not folders:

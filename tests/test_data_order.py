@@ -8,6 +8,8 @@ import scipy.stats
 
 from tfvae.data.order import BlockOrder, IndexOrder, key_of, permuted
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 9, 10, 37, 99, 100, 101, 1437, 10_007])
 def test_a_shuffle_is_a_permutation(count):

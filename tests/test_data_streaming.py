@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tiers import nightly_but
 
 import tfvae
 from tfvae import data
@@ -17,6 +18,8 @@ from tfvae.data.arrow import ParquetSource
 from tfvae.data.crc32c import crc32c
 from tfvae.data.source import Blocks, Chain, Subset
 from tfvae.errors import InvalidArgument, InvalidData
+
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 COUNT = 60
 SPLITS = ("train", "validation", "test")
@@ -340,7 +343,7 @@ class TestRefusals:
             data.load("digits", memory_gb=memory_gb)
 
 
-@pytest.mark.parametrize("kind", ["npy", "parquet"])
+@pytest.mark.parametrize("kind", nightly_but(["npy", "parquet"], "parquet"))
 def test_a_run_on_a_stream_is_that_in_memory(tmp_path, pixels, labels, kind):
     """Training, evaluation and pictures; the order of an index shuffle gives the same weights."""
     path = write(tmp_path / "x", kind, pixels[..., :1], labels)

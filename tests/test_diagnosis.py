@@ -9,6 +9,8 @@ import tfvae
 from tfvae import diagnosis, estimators, objectives
 from tfvae.errors import InvalidArgument, InvalidData
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 
 @pytest.fixture(scope="module")
 def bits():

@@ -9,6 +9,8 @@ import tensorflow as tf
 from tfvae import distribute
 from tfvae.errors import InvalidArgument
 
+pytestmark = pytest.mark.slow  # Starts processes.
+
 SCRIPT = """
 import json, sys
 import keras, numpy as np, tensorflow as tf, tensorflow_probability as tfp

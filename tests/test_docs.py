@@ -12,6 +12,7 @@ import keras
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
+from tiers import nightly_but
 
 import tfvae
 from tfvae import (
@@ -53,13 +54,12 @@ def blocks(text, language="python"):
     ]
 
 
-def cases():
-    for page, text in PAGES.items():
-        if blocks(text):
-            marks = [pytest.mark.slow] if "savefig" in text or "diagnose(" in text else []
-            if "savefig" in text and "diagnose(" in text:  # what tests/test_estimators.py proves
-                marks.append(pytest.mark.nightly)
-            yield pytest.param(page, marks=marks, id=page)
+def has_python(page):
+    return bool(blocks(PAGES[page]))
+
+
+# The pages that a reader tries first; the code of all others runs with the nightly tests.
+TRIED_FIRST = ("first-model", "in-python", "vqvae", "extending")
 
 
 @pytest.fixture
@@ -74,7 +74,10 @@ def own_registries(monkeypatch):
         del custom[name]
 
 
-@pytest.mark.parametrize("page", list(cases()))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", nightly_but([p for p, t in PAGES.items() if blocks(t)], *TRIED_FIRST)
+)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, own_registries):
     monkeypatch.chdir(tmp_path)
     run = [(line, code) for line, code in blocks(PAGES[page]) if not code.startswith(LEFT_OUT)]

@@ -440,6 +440,7 @@ LOWER_VARIANCE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOWER_VARIANCE)
 def test_variance_reduction_has_lower_gradient_variance_than_the_plain_estimator(trained, name):
     kind, model, x = trained
@@ -790,6 +791,7 @@ TRAINED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), TRAINED)
 def test_every_estimator_trains_in_a_graph_and_comes_back_from_a_file(name, kind, tmp_path):
     num_samples = 2
@@ -807,6 +809,7 @@ def test_every_estimator_trains_in_a_graph_and_comes_back_from_a_file(name, kind
     np.testing.assert_allclose(before, after, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dreg", "vimco", "nvil", "disarm", "relax", "gumbel_softmax"])
 def test_an_estimator_runs_under_xla(name):
     kind = "continuous" if name == "dreg" else "bernoulli"

@@ -13,6 +13,8 @@ import tfvae
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import annealed
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 
 def anneal(model, x, num_chains, num_temperatures, **options):
     options = {"num_leapfrog": 5, "progress": False, **options}

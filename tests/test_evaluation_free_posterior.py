@@ -14,6 +14,8 @@ from tfvae import evaluation
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import free_posterior
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 
 def fit(model, x, **options):
     options = {"num_steps": 400, "num_fresh_samples": 1000, "progress": False, **options}

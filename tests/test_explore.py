@@ -24,6 +24,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from tiers import nightly_but
 
 import tfvae
 from tfvae import code_priors, explore, export, quantizers, recipes, runs
@@ -32,6 +33,8 @@ from tfvae.explore import runtime
 from tfvae.ondevice import Decoder, read_description
 from tfvae.ondevice.flatfile import FILE_IDENTIFIER, METADATA_NAME, embed
 from tfvae.tools.main import cli
+
+pytestmark = pytest.mark.slow  # Drives a browser.
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HAS_RUNTIME = all((runtime.FOLDER / name).is_file() for name in runtime.FILES)
@@ -697,7 +700,7 @@ def test_a_seed_draws_the_image_of_python(open_page, path_of, seed):
     np.testing.assert_array_equal(page.values(), drawn["codes"].ravel())
 
 
-@pytest.mark.parametrize("name", ["flow", "ladder"])
+@pytest.mark.parametrize("name", nightly_but(["flow", "ladder"], "flow"))
 def test_what_a_flow_or_a_ladder_makes_of_a_seed_is_that_of_python(open_page, path_of, name):
     page, decoder = open_page(name), Decoder.from_file(path_of(name))
     page.enter("#temperature", 0.75)
@@ -717,7 +720,9 @@ def test_what_a_flow_or_a_ladder_makes_of_a_seed_is_that_of_python(open_page, pa
     }[name]
 
 
-@pytest.mark.parametrize("name", ["of a class", "of a vector", "codes of a class"])
+@pytest.mark.parametrize(
+    "name", nightly_but(["of a class", "of a vector", "codes of a class"], "codes of a class")
+)
 def test_a_condition_is_given_to_all_that_takes_it(open_page, path_of, rng, name):
     page, decoder = open_page(name), Decoder.from_file(path_of(name))
     decode = decoder.decode if decoder.code_shape is None else decoder.decode_codes

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import nightly_but
 
 import tfvae
 from tfvae import export
@@ -12,6 +13,8 @@ from tfvae.errors import ExportError, InvalidArgument, InvalidFile, TfvaeWarning
 from tfvae.export import signatures
 from tfvae.export.latent_signatures import LatentSignatures
 from tfvae.ondevice import Decoder, operators, read_description
+
+pytestmark = pytest.mark.slow  # Converts models.
 
 LATENTS = 3
 GREY, COLOUR = (4, 4, 1), (4, 4, 3)
@@ -99,7 +102,7 @@ class Exported:
         return {key: value.numpy() for key, value in outputs.items()}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=nightly_but(MODELS, "bernoulli", "mixture, colour"))
 def exported(request, tmp_path_factory):
     return Exported(request.param, tmp_path_factory.mktemp("export"))
 
@@ -223,7 +226,7 @@ def build_latent(kind, shapes, policy):
     return model
 
 
-@pytest.mark.parametrize("name", LATENT_MODELS)
+@pytest.mark.parametrize("name", nightly_but(LATENT_MODELS, "two layers of bits"))
 def test_models_with_other_latents_are_exported(name, tmp_path, rng):
     model = build_latent(*LATENT_MODELS[name])
     x = rng.integers(0, 2, (9, *GREY)).astype("f4")

@@ -8,6 +8,8 @@ import pytest
 from tfvae import export
 from tfvae.errors import InvalidFile
 
+pytestmark = pytest.mark.slow  # Converts models.
+
 
 @pytest.fixture(scope="module")
 def file(make_vae, tmp_path_factory):

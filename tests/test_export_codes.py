@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiers import nightly_but
 
 import tfvae
 from tfvae import code_priors, export, quantizers
@@ -15,6 +16,8 @@ from tfvae.export.code_ties import count_flips
 from tfvae.export.parity import check_parity
 from tfvae.ondevice import Decoder, operators, read_description
 from tfvae.tools.main import cli
+
+pytestmark = pytest.mark.slow  # Converts models.
 
 K = 16
 ON_DEVICE = {
@@ -131,7 +134,7 @@ class Exported:
         return {"condition": np.arange(count) % classes} if classes else {}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=nightly_but(MODELS, "ema", "residual", "hierarchical"))
 def exported(request, tmp_path_factory):
     return Exported(request.param, tmp_path_factory.mktemp("export"))
 

@@ -9,6 +9,8 @@ import tfvae
 from tfvae import export
 from tfvae.errors import ExportError, InvalidArgument, InvalidFile, MissingDependency
 
+pytestmark = pytest.mark.slow  # Converts models.
+
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
 

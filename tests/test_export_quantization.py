@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiers import nightly_but
 
 import tfvae
 from tfvae import export
@@ -13,6 +14,8 @@ from tfvae.errors import ExportError, InvalidArgument, InvalidData, MissingDepen
 from tfvae.export import signatures
 from tfvae.export.parity import psnr
 from tfvae.ondevice import Decoder, flatfile, inspect
+
+pytestmark = pytest.mark.slow  # Converts models.
 
 QUANTIZATIONS = ("float16", "dynamic", "int8", "int16x8", "int4")
 OF_CODES = ("float16", "int8", "int4")  # the others differ only between the layers
@@ -83,7 +86,7 @@ def codes(vqvae, images, tmp_path_factory):
     return Exported(vqvae, images, tmp_path_factory.mktemp("codes"), OF_CODES)
 
 
-@pytest.fixture(scope="module", params=["latents", "codes"])
+@pytest.fixture(scope="module", params=nightly_but(["latents", "codes"], "latents"))
 def exported(request):
     return request.getfixturevalue(request.param)
 

@@ -11,6 +11,8 @@ from tfvae import export
 from tfvae.errors import InvalidData, InvalidFile
 from tfvae.ondevice import Decoder
 
+pytestmark = pytest.mark.slow  # Converts models.
+
 SHAPE = (4, 4, 1)
 
 

@@ -11,6 +11,8 @@ from tfvae.export.signatures import device_copy
 from tfvae.export.subpixel import SubpixelConv2D
 from tfvae.ondevice import inspect
 
+pytestmark = pytest.mark.slow  # Converts models.
+
 NARROW, WIDE = 3, 16  # channels computed for all residues at once, and for each by itself
 
 

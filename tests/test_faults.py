@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from tiers import nightly_but
 
 import tfvae
 from tfvae import recipes, runs
@@ -22,6 +23,8 @@ from tfvae.config import load_config
 from tfvae.errors import DivergedLoss, InvalidArgument, InvalidFile
 from tfvae.runs import RunDirectory, loop
 from tfvae.tools.main import main
+
+pytestmark = pytest.mark.slow  # Starts processes.
 
 TINY = {
     "model.hidden": [16],
@@ -378,7 +381,7 @@ main()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("who", ["numpy", "tensorflow"])
+@pytest.mark.parametrize("who", nightly_but(["numpy", "tensorflow"], "numpy"))
 def test_memory_that_is_really_exhausted_is_one_sentence(made, tmp_path, who):
     script = [sys.executable, "-c", EXHAUSTED, who]
     done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, timeout=200)

@@ -7,6 +7,8 @@ import tensorflow_probability as tfp
 import tfvae
 from tfvae.errors import InvalidArgument, InvalidData
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 tfd = tfp.distributions
 
 

@@ -227,6 +227,7 @@ def fits(estimator, kind):
 PAIRS = list(itertools.product(estimators.REGISTRY.names(), KINDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "kind"), [pair for pair in PAIRS if fits(*pair)])
 def test_every_estimator_trains_every_kind_that_it_fits(estimator, kind, x):
     model = build(kind)

@@ -10,6 +10,8 @@ from tfvae import code_priors, quantizers
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.quantizers import EMAVectorQuantizer, VectorQuantizer
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 D, K = 3, 5
 # Heights (and widths) of x, h_1, h_2, …, and the channels of h_l and of d_l above the first.
 SIZES = {2: (8, 4, 2), 3: (8, 4, 2, 1)}

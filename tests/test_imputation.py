@@ -11,6 +11,8 @@ from tfvae import likelihoods, networks
 from tfvae.distributions.protocol import draws_by_example
 from tfvae.errors import InvalidArgument
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 K = 4000
 
 

@@ -13,6 +13,8 @@ import tensorflow_probability as tfp
 import tfvae
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 SIZE, BATCH = 6, 4
 X = np.random.default_rng(0).integers(0, 2, (12, SIZE)).astype("float32")
 X.flags.writeable = False

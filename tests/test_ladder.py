@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+from tiers import nightly_but
 
 import tfvae
 from tfvae import networks, objectives
@@ -12,6 +13,8 @@ from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.joint import replay, sampler
 from tfvae.random import make_seed
+
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 X_SHAPE = (4, 4, 1)
 FORMS = ("residual", "precision")
@@ -196,7 +199,7 @@ def test_replayed_layers_have_the_densities_of_numpy(x, form):
     )
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", nightly_but(FORMS, "residual"))
 def test_grids_train_save_and_sample(x, form, tmp_path):
     model = grids(form)
     assert model.layer_shapes == ((2, 2, 2), (2, 2, 3), (1, 1, 2))

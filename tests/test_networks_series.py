@@ -3,11 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from tiers import nightly_but
 
 import tfvae
 from tfvae import likelihoods, networks
 from tfvae.errors import InvalidArgument
 from tfvae.ondevice import Decoder
+
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 NUM_TOKENS = 5
 SMALL = {"width": 8, "num_layers": 1, "num_heads": 2}
@@ -40,7 +43,7 @@ def test_series_have_networks_of_every_length(kind, shape, rng):
     assert np.ptp(decoder(z), axis=0).max() > 0
 
 
-@pytest.mark.parametrize("kind", ["conv", "transformer"])
+@pytest.mark.parametrize("kind", nightly_but(["conv", "transformer"], "conv"))
 def test_series_train_save_and_run_on_litert(kind, rng, tmp_path):
     t = np.linspace(0, 6, 11)
     phase = rng.uniform(0, 6, (64, 1, 1))
@@ -103,6 +106,8 @@ class TestPadding:
         others[:, 3] = np.arange(NUM_TOKENS) / (NUM_TOKENS - 1)
         assert np.all(np.abs(encoder(others) - encoder(x)).max(-1) > 1e-4)
 
+    @pytest.mark.slow
+    @pytest.mark.nightly
     def test_series_of_different_lengths_train(self, rng, tmp_path):
         x = rng.normal(size=(32, 11, 3)).astype(np.float32)
         lengths = rng.integers(1, 12, 32)

@@ -8,6 +8,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+from tiers import nightly_but
 
 import tfvae
 from tfvae import distributions, networks, objectives
@@ -15,6 +16,8 @@ from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.objectives import mean_discrepancy, total_correlation
 from tfvae.random import make_seed
+
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 LOCS = np.array([[-1.0, -1.2], [0.3, 0.5], [1.1, 0.9], [0.2, -0.4]])
 SCALES = np.array([[0.5, 0.7], [0.4, 0.6], [0.6, 0.5], [0.9, 0.4]])
@@ -151,7 +154,7 @@ def test_the_loss_counts_the_penalty_and_the_logs_show_it(objective, pixels, tmp
     )
 
 
-@pytest.mark.parametrize("name", ["beta_tcvae", "info_vae"])
+@pytest.mark.parametrize("name", nightly_but(["beta_tcvae", "info_vae"], "info_vae"))
 def test_a_heavy_penalty_is_brought_down(name, rng):
     """Two pixels in six carry the same two bits, so that the latents of the ELBO are correlated."""
     x = np.repeat(rng.integers(0, 2, (256, 2)), 3, axis=1).astype("f4")

@@ -11,6 +11,8 @@ from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.ondevice import Decoder
 from tfvae.random import make_seed
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 COMPLETE = [name for name in likelihoods.REGISTRY.names() if name not in ("columns", "observed")]
 COMPILED = [("bernoulli", True), ("negative_binomial", True), ("normal", True)]
 TABLE = [("normal", 1), ("bernoulli", 1), ("categorical", 1, {"num_levels": 4}), ("log_normal", 1)]

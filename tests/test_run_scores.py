@@ -12,6 +12,8 @@ from tfvae import recipes, runs
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.tools.main import cli
 
+pytestmark = pytest.mark.slow  # Runs the command line.
+
 TINY = {"model.hidden": (4,), "model.latent_size": 2, "data.binarization": "static"}
 SAMPLES = 20
 

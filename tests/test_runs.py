@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tiers import nightly_but
 
 from tfvae import estimators, recipes, runs
 from tfvae.config import load_config
@@ -30,6 +31,8 @@ from tfvae.errors import (
 from tfvae.evaluation import active_units, log_likelihood
 from tfvae.runs import RunDirectory, callbacks, loop, pictures
 from tfvae.runs.build import with_networks
+
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 EPOCHS, STEPS = 3, 7  # 1,437 training digits in batches of 200
 CODE_SHAPES = {
@@ -566,7 +569,7 @@ OPTIONS = {
 TRAINING = {"estimator": "nvil", "estimator_options": {"decay": 0.9}, "epsilon": 1e-4}
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", nightly_but(OPTIONS, "two layers of bits"))
 def test_a_run_with_other_latents_is_complete(name, tmp_path, splits):
     settings = {"hidden": [8], "latent_size": 4, "units": 8, **OPTIONS[name]}
     settings = {f"model.{key}": value for key, value in settings.items()}

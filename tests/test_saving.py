@@ -9,6 +9,8 @@ import pytest
 
 import tfvae
 
+pytestmark = pytest.mark.slow  # Starts processes.
+
 MODELS = {
     "elbo": (
         {"likelihood": tfvae.likelihoods.Categorical(3), "seed": 2**40 + 7},

@@ -13,6 +13,8 @@ from tfvae.data import Schema, Standardization
 from tfvae.data.standardized import StandardizedSource
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeError
 
+pytestmark = pytest.mark.slow  # Runs the command line.
+
 CHANNELS = np.array([20.0, -3000.0]), np.array([2.0, 500.0])  # mean and scale
 
 

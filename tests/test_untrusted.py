@@ -16,6 +16,8 @@ from tfvae import data, runs
 from tfvae._plain import memory, untrusted
 from tfvae.errors import InvalidData, InvalidFile
 
+pytestmark = pytest.mark.slow  # Runs the command line.
+
 
 def packed(path, shape, content=0, dtype="|u1"):
     """Write an `.npz` whose array "x" says that it has a shape, and has so many zeros."""

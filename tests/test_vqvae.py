@@ -15,6 +15,8 @@ from tfvae import code_priors, likelihoods, quantizers
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.quantizers import EMAVectorQuantizer, VectorQuantizer
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 D, K = 3, 5
 LEVELS = 16
 LIKELIHOODS = {
@@ -520,6 +522,8 @@ print(json.dumps([
 """
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_replicas_train_as_one_device(run_python):
     """Dense networks: on a CPU, TensorFlow has no gradient of a convolution of no examples."""
     one, two = json.loads(run_python(STRATEGY).splitlines()[-1])

@@ -10,6 +10,8 @@ import pytest
 
 from tfvae.tools.main import main
 
+pytestmark = pytest.mark.slow  # Starts processes.
+
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "workers.py"
 TWO = ["127.0.0.1:1", "127.0.0.1:2"]
 
