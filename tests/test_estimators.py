@@ -264,7 +264,8 @@ def prove_unbiased(kind, estimator, objective, num_samples, beta=0.7):
     found = expected_gradient(model, kind, estimator, objective, num_samples, beta)
     assert max(np.abs(part).max() for part in expected) > 0.05, "nothing to compare"
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+        # Sums of thousands of float32 terms, whose order is up to the threads.
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
 
 
 def prove_unbiased_by_quadrature(estimator, nodes=80):
