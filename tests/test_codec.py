@@ -454,7 +454,7 @@ BAD_USE = {
     "damaged images": (1, ["cannot be read as an array"], ["encode", "run", "junk.npz"]),
     "not numbers": (1, ["expected numbers"], ["encode", "run", "text.npy"]),
     "an ending": (2, [".npz"], ["encode", "run", "-o", "codes.bin"]),
-    "a model without codes": (2, ["VQVAE"], ["encode", "vae.keras", "small.npy"]),
+    "a density": (2, ["bernoulli", "density"], ["encode", "vae.keras", "small.npy"]),
     "neither": (2, ["--sample N", "--codes FILE"], ["decode", "run"]),
     "both": (2, ["either"], ["decode", "run", "--codes", "a.npz", "--sample", 1]),
     "missing codes": (1, ["Cannot read a.npz"], ["decode", "run", "--codes", "a.npz"]),
@@ -475,7 +475,7 @@ def test_use_that_cannot_be_is_refused(tfvae, run, make_vae, tmp_path, case):
     np.savez(tmp_path / "several.npz", a=np.zeros((3, 8, 8)), b=np.zeros((3, 8, 8)))
     (tmp_path / "junk.npz").write_bytes(b"junk")
     (tmp_path / "empty").mkdir()
-    make_vae().save(tmp_path / "vae.keras")
+    make_vae("normal").save(tmp_path / "vae.keras")
     before = sorted(tmp_path.rglob("*"))
     done = tfvae(*command)
     assert done.status == status, done.err

@@ -44,7 +44,8 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
     """Decode with MODEL, a .tflite file of `tfvae export` (or the run that holds it).
 
     Needs no TensorFlow: pip install 'tfvae[decode]'. A file of `tfvae encode` is the exception: its
-    entropy code needs the prior, so MODEL is the run (or .keras file) that it was written with.
+    entropy code needs the model, so MODEL is the run (or .keras file) that it was written with. A
+    file without loss gives back the very examples: write them to an .npy.
     """
     if sum(choice is not None for choice in (num, latents, codes)) != 1:
         raise InvalidArgument(
@@ -109,7 +110,7 @@ def _is_compressed(model, codes):
         )
     if compressed and on_device:
         raise InvalidArgument(
-            f"{codes} is entropy-coded with the prior, which {model} cannot repeat. Give the run "
+            f"{codes} is entropy-coded with the model, which {model} cannot repeat. Give the run "
             "that it was written with: tfvae decode RUN --codes FILE.npz."
         )
     if not compressed and not on_device:
@@ -125,10 +126,13 @@ def _decompress(model, codes):
     paths.check_model(model)
     load_training_part()
     from tfvae import codec
+    from tfvae.models import CodeModel
     from tfvae.runs import open_model
 
     opened, _ = open_model(model)
-    return codec.decompress(opened, codes, progress=True), opened
+    lossy = isinstance(opened, CodeModel)
+    decompress = codec.decompress if lossy else codec.decompress_lossless
+    return decompress(opened, codes, progress=True), opened
 
 
 def _decode_on_device(model, num, latents, codes, condition, seed, temperature, threads):

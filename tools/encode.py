@@ -1,4 +1,4 @@
-"""`tfvae encode`: images, series or sound as a file of codes."""
+"""`tfvae encode`: images, series or sound as a file of codes, or any examples without loss."""
 
 from pathlib import Path
 
@@ -38,13 +38,17 @@ from tfvae.tools.common import (
 @output_option("RUN/codes.npz")
 @json_option
 def encode(run, examples, num, rate, condition, output, as_json):
-    """Write the examples in FILE as codes of a RUN (or a .keras file), entropy-coded.
+    """Write the examples in FILE with the model of a RUN (or a .keras file), entropy-coded.
 
-    The model is a VQ-VAE, with whose prior the codes are entropy-coded. FILE is a folder of images
-    in the order of their names, an .npy or .npz file of one array of images or series, or, of a
-    model of series, a .wav file; by default it is the test split of RUN. The way back is
-    `tfvae decode RUN --codes FILE`. A model with a condition takes that of the test split from RUN,
-    and that of FILE from --condition.
+    With a VQ-VAE they are written as codes, which is lossy; its prior decides the size. With a VAE
+    of one layer and a likelihood of levels or counts ('bernoulli', 'categorical', 'poisson', ...)
+    they are written by bits-back coding, which is lossless, in -ELBO/ln 2 bits each.
+
+    FILE is a folder of images in the order of their names, an .npy or .npz file of one array, or,
+    of a VQ-VAE of series, a .wav file; by default it is the test split of RUN. It is read as RUN
+    reads its data: resized or binarized if that is. The way back is `tfvae decode RUN --codes
+    FILE`. A model with a condition takes that of the test split from RUN, and that of FILE from
+    --condition.
     """
     condition = condition_of(condition)
     paths.check_model(run)
@@ -84,9 +88,16 @@ def _encode_sound(run, path, condition, output):
 def _encode(run, examples, num, rate, condition, output):
     load_training_part()
     from tfvae import codec
+    from tfvae.models import CodeModel
     from tfvae.runs import load_data, open_model, scores
 
     model, config = open_model(run)
+    lossless = not isinstance(model, CodeModel)
+    if rate is not None and lossless:
+        raise InvalidArgument(
+            f"--rate is of codes, and a {type(model).__name__} writes examples without loss. Leave "
+            "it out."
+        )
     if rate is not None and len(model.x_shape) != 2:
         raise InvalidArgument("--rate is of series, and the model is one of images. Leave it out.")
     if examples is None:
@@ -96,6 +107,9 @@ def _encode(run, examples, num, rate, condition, output):
     x = split.numpy(0, num)
     if condition is None:
         condition = split.conditions_of(model, 0, num)
+    if lossless:
+        compressed = codec.compress_lossless(model, x, output, condition, progress=True)
+        return {"path": str(output), **compressed.summary()}
     compressed = codec.compress(model, x, output, condition, progress=True)
     values = _values(model, x, compressed, output)
     return (
@@ -112,7 +126,9 @@ def _values(model, x, compressed, output):
 
 
 def _lines(values):
-    """Return what to print of a file of codes."""
+    """Return what to print of a file of codes, or of one without loss."""
+    if "elbo_bits" in values:
+        return _lines_of_lossless(values)
     count, what = next(
         (values[f"num_{w}"], w) for w in ("images", "series") if f"num_{w}" in values
     )
@@ -132,4 +148,16 @@ def _lines(values):
         head = f"{values['seconds']:.2f} s of sound in {values['path']}"
     else:
         head = f"{count} {what} in {values['path']}"
+    return [head, *(f"{name:<16}{value}" for name, value in rows.items())]
+
+
+def _lines_of_lossless(values):
+    count, what = next((n, key[4:]) for key, n in values.items() if key.startswith("num_"))
+    net, elbo = values["net_bits"], values["elbo_bits"]
+    rows = {
+        "size": f"{values['bytes']:,} bytes, {values['bits_per_dim']:.4f} bits/dim, without loss",
+        "net": f"{net:,} bits, {net / count:.2f} each; -ELBO is {elbo / count:.2f} bits each",
+        "initial": f"{values['initial_bits']:,} bits more, to start the first examples with",
+    }
+    head = f"{count} {what} in {values['path']}"
     return [head, *(f"{name:<16}{value}" for name, value in rows.items())]

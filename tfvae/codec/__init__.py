@@ -4,6 +4,7 @@ A `CodeModel` with a prior is a lossy codec: the encoder chooses the codes, the 
 coder pack them into −log2 p(codes) bits and a few bytes more.
 """
 
+from tfvae.codec.bits_back import Lossless, compress_lossless, decompress_lossless
 from tfvae.codec.file_format import FORMAT, fingerprint
 from tfvae.codec.interface import (
     Compressed,
@@ -19,12 +20,15 @@ from tfvae.codec.sounds import compress_sound, decompress_sound, windows_for
 __all__ = [
     "FORMAT",
     "Compressed",
+    "Lossless",
     "compress",
     "compress_codes",
+    "compress_lossless",
     "compress_sound",
     "decode",
     "decompress",
     "decompress_codes",
+    "decompress_lossless",
     "decompress_sound",
     "fingerprint",
     "quality",

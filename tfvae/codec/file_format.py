@@ -1,7 +1,8 @@
 """The file of codes: an `.npz` of a header, a stream, and the conditions of the images.
 
 The header holds the fingerprint of the model and a checksum of the codes: a file of another model,
-or one that another machine decodes to other codes, leads to an error and never to a wrong image.
+or one that another machine decodes to other codes, leads to an error and never to a wrong image. A
+file of bits-back coding has another header, and the levels of the images in place of codes.
 """
 
 import dataclasses
@@ -17,18 +18,21 @@ import numpy as np
 from tfvae._plain import memory, untrusted
 from tfvae._plain.checks import whole
 from tfvae.errors import InvalidFile
-from tfvae.models import CodeModel
+from tfvae.models import GenerativeModel
 
 FORMAT = 1
+MOST_PRECISION = 20  # bits of a latent coordinate
 
 
-def fingerprint(model: CodeModel) -> str:
+def fingerprint(model: GenerativeModel) -> str:
     """Return 16 hexadecimal digits that are the same for models of equal weights.
 
-    All weights count, those of prior and decoder included: only this model can decode the codes.
+    All weights count but those that `compile` brings, those of prior and decoder included: only
+    this model can decode the codes.
     """
     digest = hashlib.sha256()
-    for weight in model.weights:
+    training_only = {id(variable) for variable in model.variables_of_training()}
+    for weight in (weight for weight in model.weights if id(weight) not in training_only):
         value = np.asarray(weight)
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
@@ -50,6 +54,20 @@ class Header:
     crc32: int
     model: str
     sound: list[int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LosslessHeader:
+    """The header of a file of bits-back coding, as JSON."""
+
+    format: int
+    num_images: int
+    x_shape: list[int]
+    num_levels: int
+    precision: int
+    batch_size: int
+    crc32: int
+    model: str
 
 
 def pack(header, stream, condition) -> bytes:
@@ -94,12 +112,17 @@ def unpack(content, name):
 
 def _parts(fields, arrays):
     """Return the result of `unpack`, or raise an error of any kind."""
-    header = Header(**fields)
+    lossless = "precision" in fields
+    header = (LosslessHeader if lossless else Header)(**fields)
     whole("num_images", header.num_images)
     whole("batch_size", header.batch_size)
     if header.batch_size > header.num_images:
         raise ValueError("a batch of more images than there are")
-    if header.sound is not None:
+    if lossless:
+        whole("num_levels", header.num_levels, least=2)
+        if not 1 < whole("precision", header.precision) <= MOST_PRECISION:
+            raise ValueError("a precision that the coder does not have")
+    elif header.sound is not None:
         rate, _, width = (whole("sound", value) for value in header.sound)
         if rate >= 2**32 or width > 4:
             raise ValueError("no sound of a .wav")
@@ -115,6 +138,12 @@ def check_belongs(header, model, name):
     Raises:
         InvalidFile: with both fingerprints.
     """
+    if isinstance(header, LosslessHeader):
+        raise InvalidFile(
+            f"{name} holds examples without loss, as they are written with a VAE, and this model "
+            f"is a {type(model).__name__}, which decodes codes. Use the run that it was written "
+            "with: `tfvae decode RUN --codes FILE`, or tfvae.codec.decompress_lossless."
+        )
     theirs = header.code_shape, header.codebook_size, header.model
     mine = list(model.code_shape), model.codebook_size, fingerprint(model)
     if theirs != mine:
@@ -126,15 +155,41 @@ def check_belongs(header, model, name):
         )
 
 
+def check_belongs_without_loss(header, model, name):
+    """Refuse a file that was not written by bits-back coding, or with another model.
+
+    Raises:
+        InvalidFile: with both fingerprints.
+    """
+    if not isinstance(header, LosslessHeader):
+        raise InvalidFile(
+            f"{name} holds codes, as they are written with a VQVAE, and this model is a "
+            f"{type(model).__name__}, which decodes files without loss. Use the run that it was "
+            "written with: `tfvae decode RUN --codes FILE`, or tfvae.codec.decompress."
+        )
+    theirs = tuple(header.x_shape), header.model
+    mine = tuple(model.x_shape), fingerprint(model)
+    if theirs != mine:
+        raise InvalidFile(
+            f"{name} was written with another model, or with this one before its weights changed: "
+            f"it has examples of shape {theirs[0]} and the fingerprint {theirs[1]}, this model "
+            f"{mine[0]} and {mine[1]}. Use the run that it was written with."
+        )
+
+
 def check_size(header, model, name):
     """Refuse a file whose images would not fit into memory, at once or a batch at a time.
 
     Raises:
         InvalidFile: they would not.
     """
-    positions = math.prod(model.code_shape)
+    if isinstance(header, LosslessHeader):
+        positions, entries = math.prod(model.x_shape), math.prod(model.x_shape) * header.num_levels
+    else:
+        positions = math.prod(model.code_shape)
+        entries = max(positions, model.codebook_size)
     images = 4 * header.num_images * (positions + math.prod(model.x_shape))
-    batch = 8 * 4 * header.batch_size * max(positions, model.codebook_size)
+    batch = 8 * 4 * header.batch_size * entries
     if max(images, batch) > memory.limit():
         raise InvalidFile(
             f"{name} says it holds {header.num_images:,} images in batches of "
@@ -144,11 +199,16 @@ def check_size(header, model, name):
         )
 
 
-def wrong_codes(name) -> InvalidFile:
-    """Return the error for a file whose codes are not those that were written."""
+def wrong_codes(name, whose: str = "prior") -> InvalidFile:
+    """Return the error for a file whose codes are not those that were written.
+
+    Args:
+        name: of the file.
+        whose: the part of the model that has to give the same probabilities again.
+    """
     return InvalidFile(
         f"{name} cannot be decoded: its codes have another checksum. Either it is damaged, or the "
-        "prior's arithmetic differs on this machine from that where it was written (processor, "
+        f"{whose}'s arithmetic differs on this machine from that where it was written (processor, "
         "version or settings of TensorFlow); expected one that rounds alike. Decode it there, or "
         "write it again here."
     )

@@ -138,9 +138,9 @@ def compress_codes(
         InvalidFile: the file cannot be written.
     """
     _check(model, path, batch_size)
-    _check_built(model)
+    check_built(model)
     codes = model.check_codes(codes)
-    y = _one_for_each(model, condition, len(codes))
+    y = one_for_each(model, condition, len(codes))
     labels = _labels(model, y, len(codes))
     walk = Walk(model.prior, _even(len(codes), batch_size))
     writer = Writer()
@@ -196,7 +196,7 @@ def read(model, file, progress: bool = False):
     See `decompress`.
     """
     _check(model)
-    _check_built(model)
+    check_built(model)
     name, content = file_format.read(file)
     header, stream, y = file_format.unpack(content, name)
     file_format.check_belongs(header, model, name)
@@ -232,7 +232,7 @@ def decode(
     """
     codes = model.check_codes(codes)
     if condition is not None:
-        condition = _one_for_each(model, condition, len(codes))
+        condition = one_for_each(model, condition, len(codes))
     rows = [slice(n, n + _BATCH_SIZE) for n in range(0, len(codes), _BATCH_SIZE)]
     parts = [(codes[r], None if condition is None else condition[r]) for r in rows]
     return np.concatenate([model.decode(*part).numpy() for part in parts])
@@ -282,7 +282,7 @@ def _even(count, most) -> int:
     return math.ceil(count / math.ceil(count / most))
 
 
-def _one_for_each(model, condition, count) -> np.ndarray | None:
+def one_for_each(model, condition, count) -> np.ndarray | None:
     """Return conditions `[N, ...]`, None for a model without."""
     y = model.check_condition(condition, count)
     return (
@@ -303,7 +303,7 @@ def _checked_condition(model, condition, count, name):
         InvalidFile: it holds other conditions than the model has.
     """
     try:
-        return _one_for_each(model, condition, count)
+        return one_for_each(model, condition, count)
     except (InvalidArgument, InvalidData) as error:
         raise InvalidFile(f"{name} does not hold the conditions of this model: {error}") from None
 
@@ -313,15 +313,30 @@ def _check(model, path=None, batch_size=1):
     if not isinstance(model, CodeModel):
         raise InvalidArgument(
             f"The codec got {type(model).__name__}; expected a model of codes, VQVAE or "
-            "HierarchicalVQVAE, whose latents are integers that can be written."
+            "HierarchicalVQVAE, whose latents are integers that can be written. With a VAE, "
+            "tfvae.codec.compress_lossless writes files without loss."
         )
+    check_path(path)
+
+
+def check_path(path) -> None:
+    """Refuse a path with another ending than that of files of codes; None is no path.
+
+    Raises:
+        InvalidArgument: with the ending.
+    """
     if path is not None and Path(path).suffix.lower() != _ENDING:
         raise InvalidArgument(
             f"Cannot write codes to {path}; expected a name that ends in {_ENDING}."
         )
 
 
-def _check_built(model):
+def check_built(model) -> None:
+    """Refuse a model that has no weights yet.
+
+    Raises:
+        InvalidArgument: with how it gets them.
+    """
     if not model.built:
         raise InvalidArgument(
             f"{model.name} has no weights yet, since it waits for the shape of its data; expected "

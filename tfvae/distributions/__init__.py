@@ -11,6 +11,7 @@ from tfvae.distributions.latents import (
 from tfvae.distributions.protocol import (
     draw,
     kl_by_unit,
+    log_prob_by_level,
     log_prob_by_unit,
     log_prob_by_value,
     of_whole_batch,
@@ -26,6 +27,7 @@ __all__ = [
     "all_states",
     "draw",
     "kl_by_unit",
+    "log_prob_by_level",
     "log_prob_by_unit",
     "log_prob_by_value",
     "num_states",

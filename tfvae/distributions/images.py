@@ -15,7 +15,8 @@ from tfvae.distributions import tfd
 class ImageDistribution(tfd.Distribution):
     """The base of these distributions, with parameters `[batch..., sites..., params]`.
 
-    Subclasses implement `log_prob_by_value`, see `tfvae.distributions`.
+    Subclasses implement `log_prob_by_value`, and `log_prob_by_level` where all levels at once take
+    less than one after the other; see `tfvae.distributions`.
     """
 
     def __init__(self, params, batch_ndims, event_shape, name):
@@ -77,6 +78,9 @@ class BernoulliImage(ImageDistribution):
 
     def log_prob_by_value(self, x):
         return x * self._params - tf.nn.softplus(self._params)
+
+    def log_prob_by_level(self, x, values):
+        return tf.stack([-tf.nn.softplus(self._params), -tf.nn.softplus(-self._params)], -1)
 
     def _pairwise_log_prob(self, x):
         """Return `[S, B]` for parameters `[S, 1, ...]` and x `[B, ...]`, by a matrix product."""
@@ -165,6 +169,9 @@ class CategoricalImage(ImageDistribution):
         labels = tf.broadcast_to(labels, shape)
         return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
+    def log_prob_by_level(self, x, values):
+        return tf.nn.log_softmax(self._logits)
+
     def _sample_n(self, n, seed=None):
         flat = tf.reshape(self._logits, [-1, self._num_levels])
         draws = tf.random.stateless_categorical(flat, n, _stateless(seed))
@@ -226,21 +233,38 @@ class LogisticMixtureImage(ImageDistribution):
         pairs = zip(marginals, [0.0, *marginals[:-1]], strict=True)
         return tf.stack([marginal - before for marginal, before in pairs], axis=-1)
 
-    def _log_joints(self, x):
-        """Return log p(k, x_1, …, x_c) for each channel c and component k, `[..., sites..., K]`."""
-        logits, locs, log_scales, coefficients = self._split(self._params)
-        levels = _to_levels(x, self._num_levels)
+    def log_prob_by_level(self, x, values):
+        """Return log p of each level of each channel given the channels before it in x."""
+        levels = tf.range(self._num_levels)[:, tf.newaxis]  # [L, 1], beside K
         values = 2.0 * _from_levels(levels, self._num_levels) - 1.0
-        joints, total = [], tf.nn.log_softmax(logits)
+        joints = [tf.nn.log_softmax(self._split(self._params)[0]), *self._log_joints(x)[:-1]]
+        by_channel = []
+        for joint, (loc, log_scale) in zip(joints, self._components(x), strict=True):
+            loc, log_scale = loc[..., tf.newaxis, :], log_scale[..., tf.newaxis, :]
+            mass = self._log_mass(levels, values - loc, log_scale)  # [..., sites..., L, K]
+            total = tf.reduce_logsumexp(joint, axis=-1)[..., tf.newaxis]
+            by_level = tf.reduce_logsumexp(joint[..., tf.newaxis, :] + mass, axis=-1)
+            by_channel.append(by_level - total)
+        return tf.stack(by_channel, axis=-2)
+
+    def _components(self, x):
+        """Yield the locations, given the channels before in x, and log-scales of each channel."""
+        _, locs, log_scales, coefficients = self._split(self._params)
+        values = 2.0 * _from_levels(_to_levels(x, self._num_levels), self._num_levels) - 1.0
         for channel in range(self._channels):
             loc = locs[channel]
             for previous, coefficient in enumerate(coefficients[channel]):
                 loc = loc + coefficient * values[..., previous, tf.newaxis]
-            total += self._log_mass(
-                levels[..., channel, tf.newaxis],
-                values[..., channel, tf.newaxis] - loc,
-                log_scales[channel],
-            )
+            yield loc, log_scales[channel]
+
+    def _log_joints(self, x):
+        """Return log p(k, x_1, …, x_c) for each channel c and component k, `[..., sites..., K]`."""
+        levels = _to_levels(x, self._num_levels)[..., tf.newaxis]
+        values = 2.0 * _from_levels(levels, self._num_levels) - 1.0
+        joints, total = [], tf.nn.log_softmax(self._split(self._params)[0])
+        for channel, (loc, log_scale) in enumerate(self._components(x)):
+            level, value = levels[..., channel, :], values[..., channel, :]
+            total += self._log_mass(level, value - loc, log_scale)
             joints.append(total)
         return joints
 

@@ -121,6 +121,32 @@ def log_prob_by_value(distribution: tfd.Distribution, x: tf.Tensor) -> tf.Tensor
     )
 
 
+def log_prob_by_level(
+    distribution: tfd.Distribution, x: tf.Tensor, values: Sequence[float]
+) -> tf.Tensor:
+    """Return log p of every value that each place of x may have, `[..., *event, L]`.
+
+    Where the values on the last axis depend on each other, each is given those before it in x; see
+    `log_prob_by_value`.
+
+    Args:
+        distribution: of discrete values, with a method `log_prob_by_level`, or of values that are
+            independent.
+        x: `[..., *event]`.
+        values: the L values, `[L]`: levels from 0 to 1, or counts.
+
+    Raises:
+        InvalidArgument: a distribution whose log p of each value is not known.
+    """
+    if hasattr(distribution, "log_prob_by_level"):
+        return distribution.log_prob_by_level(x, values)
+    event = distribution.event_shape.as_list()
+    shape = [len(values), *[1] * len(distribution.batch_shape)]
+    each = tf.reshape(tf.constant(values, tf.float32), shape + [1] * len(event))
+    by_level = log_prob_by_value(distribution, tf.broadcast_to(each, shape + event))
+    return tf.transpose(by_level, [*range(1, len(by_level.shape)), 0])
+
+
 def of_whole_batch(distribution: tfd.Distribution) -> tfd.Distribution:
     """Return independent normals for the examples of all replicas, given those of this replica.
 

@@ -209,6 +209,12 @@ class _Product(tfd.Distribution):
         pairs = zip(self._parts, parts, strict=True)
         return tf.concat([distributions.log_prob_by_value(p, part) for p, part in pairs], -1)
 
+    def log_prob_by_level(self, x, values):
+        """Return log p of each of the L values of each column, `[..., *event, L]`."""
+        parts = tf.split(x, self._sizes, axis=-1)
+        pairs = zip(self._parts, parts, strict=True)
+        return tf.concat([distributions.log_prob_by_level(p, y, values) for p, y in pairs], -2)
+
     def _sample_n(self, n, seed=None):
         seeds = tfd.split_seed(seed, n=len(self._parts))
         pairs = zip(self._parts, seeds, strict=True)

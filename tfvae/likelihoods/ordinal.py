@@ -85,6 +85,9 @@ class _Ordinal(ImageDistribution):
         chosen = tf.one_hot(level, self._num_levels())
         return tf.reduce_sum(chosen * self._log_masses(), axis=-1)
 
+    def log_prob_by_level(self, x, values):
+        return self._log_masses()
+
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], tf.shape(self._params)], 0)
         uniform = stateless_uniform(shape, seed)[..., tf.newaxis]
