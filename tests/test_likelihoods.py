@@ -1,5 +1,7 @@
 """Every likelihood: it sums or integrates to one, is SciPy's, and samples what it says."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -148,6 +150,18 @@ class TestByValue:
         other[:, 0] = x[:, 0]
         a, b = (distributions.log_prob_by_value(likelihood(params), x)[:, 0] for x in (x, other))
         np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case[2] == 1])
+    def test_log_p_of_all_levels_is_that_of_one_after_the_other(self, name, rng):
+        likelihood, values = make(name), CASES[name][1][:5].astype(np.float32)
+        params = rng.normal(size=(3, 4, likelihood.params_size(2))).astype(np.float32)
+        distribution, x = likelihood(params), rng.choice(values, (3, 4, 2))
+        by_level = distributions.log_prob_by_level(distribution, x, values)
+        assert by_level.shape == (3, 4, 2, 5 if name != "bernoulli" else 2)
+        for channel, (level, value) in itertools.product(range(2), enumerate(values)):
+            given = np.where(np.arange(2) < channel, x, value)
+            expected = distributions.log_prob_by_value(distribution, given)[..., channel]
+            np.testing.assert_allclose(by_level[..., channel, level], expected, atol=1e-5)
 
     def test_a_distribution_that_knows_only_the_sum_is_refused(self):
         joint = tfp.distributions.MultivariateNormalDiag(tf.zeros([2]))

@@ -38,6 +38,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distributions
+from tfvae._plain import memory
 from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
@@ -147,12 +148,15 @@ def compress_lossless(
     if condition is None and model.condition is not None:  # it came with the batches
         condition = np.concatenate([y for _, y in pairs])
     y = one_for_each(model, condition, len(x))
-    values = _values(model, _num_levels(model) or max(2, int(x.max()) + 1))
-    levels = _levels(model, x, values)
+    num_levels = _num_levels(model) or max(2, int(x.max()) + 1)
+    entries = math.prod(x.shape[1:]) * num_levels
     if batch_size is None:
-        entries = math.prod(x.shape[1:]) * len(values)
         batch_size = min(_BATCH_SIZE, max(1, _MOST_ENTRIES // entries))
     batch_size = min(batch_size, len(x))
+    advice = "Use fewer examples at a time or, of counts, leave out examples with very large ones."
+    memory.check_request(batch_size, 8 * 4 * entries, "examples at a time", advice)
+    values = _values(model, num_levels)
+    levels = _levels(model, x, values)
     stack = Stack.of_random_bits()
     coder = _Coder(model, values, batch_size, precision)
     rows = list(_batches(len(x), batch_size))

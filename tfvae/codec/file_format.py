@@ -120,6 +120,7 @@ def _parts(fields, arrays):
         raise ValueError("a batch of more images than there are")
     if lossless:
         whole("num_levels", header.num_levels, least=2)
+        math.prod(header.x_shape)  # of numbers
         if not 1 < whole("precision", header.precision) <= MOST_PRECISION:
             raise ValueError("a precision that the coder does not have")
     elif header.sound is not None:

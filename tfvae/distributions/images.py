@@ -80,6 +80,7 @@ class BernoulliImage(ImageDistribution):
         return x * self._params - tf.nn.softplus(self._params)
 
     def log_prob_by_level(self, x, values):
+        """Return log p of every level of each value, `[..., *event, L]`."""
         return tf.stack([-tf.nn.softplus(self._params), -tf.nn.softplus(-self._params)], -1)
 
     def _pairwise_log_prob(self, x):
@@ -170,6 +171,7 @@ class CategoricalImage(ImageDistribution):
         return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
     def log_prob_by_level(self, x, values):
+        """Return log p of every level of each value, `[..., *event, L]`."""
         return tf.nn.log_softmax(self._logits)
 
     def _sample_n(self, n, seed=None):
