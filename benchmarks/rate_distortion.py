@@ -38,7 +38,7 @@ MARKS = "<!-- Written by benchmarks/rate_distortion.py table: -->\n", "<!-- Up t
 FILE, FIGURES = "rate-distortion.json", Path(__file__).parents[1] / "docs" / "images"
 QUALITIES = (1, 5, 10, 20, 30, 50, 70, 90)
 SIDE, ALONE = 50, 200  # images in a row of the sheet, and how many the VQ-VAE compresses alone
-SHOWN = 16  # images in a row of the picture
+SHOWN, TICKS = 16, (0.2, 0.3, 0.5, 1, 2, 3, 5)  # images in a row of the picture, bits per pixel
 
 
 def jpeg(picture, level, small=False) -> bytes:
@@ -201,7 +201,9 @@ def draw(values, path):
         axis.plot(model[way]["bits"], model[way]["psnr"], marker, color="tab:blue",
                   markersize=9, label=f"VQ-VAE, {label}", linestyle="none")  # fmt: skip
     axis.set(xscale="log", xlabel="bits per pixel", ylabel="PSNR, dB")
-    axis.grid(alpha=0.3, which="both")
+    axis.set_xticks(TICKS, map(str, TICKS))
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -258,28 +260,29 @@ def of_data(name, values):
         for row in values[codec]:
             cells = f"{_cells(row['many'])} | {_cells(row['alone'])}"
             lines.append(f"| {codec}, quality {row['quality']} | {cells} |")
-    at = {
-        (codec, way): bits_at(values[codec], way, model[way]["psnr"])
+    said = [
+        f"- {codec}, {way}: {_beside(values[codec], way, model[way])}"
         for codec in CODECS
         for way in ("many", "alone")
-    }
-    said = [
-        f"{codec} takes {_times(at[codec, 'many'], model['many'])} in one file and "
-        f"{_times(at[codec, 'alone'], model['alone'])} in a file for each"
-        for codec in CODECS
     ]
-    return [*lines, "", f"For the PSNR of the VQ-VAE, {', and '.join(said)}.", ""]
+    return [*lines, "", "For the PSNR of the VQ-VAE the others take, interpolated:", "", *said, ""]
 
 
 def _cells(point):
     return f"{point['bits']:.3f} | {point['psnr']:.2f} | {point['ssim']:.3f}"
 
 
-def _times(bits, point):
-    """Return how many bits a codec takes for the PSNR of the VQ-VAE, beside what that takes."""
-    if bits is None:
-        return "no quality that was tried"
-    return f"{bits:.3f} bits/pixel ({bits / point['bits']:.2f} times as many)"
+def _beside(rows, way, model):
+    """Say how many bits a codec takes for the PSNR of the VQ-VAE."""
+    bits = bits_at(rows, way, model["psnr"])
+    if bits is not None:
+        return f"{bits:.3f} bits/pixel, {bits / model['bits']:.2f} times as many"
+    above = model["psnr"] < rows[0][way]["psnr"]
+    nearest = rows[0 if above else -1][way]
+    return (
+        f"every quality that was tried is {'above' if above else 'below'} it; the nearest takes "
+        f"{nearest['bits']:.3f} bits/pixel, {nearest['bits'] / model['bits']:.2f} times as many"
+    )
 
 
 def main():
