@@ -1,7 +1,7 @@
 """The documentation site, as far as it can be checked without building it.
 
 A build, by `sphinx-build -W docs docs/_build/html`, executes the notebooks of the course too and
-fails on any warning. The last test builds without executing them, where Sphinx is installed.
+fails on any warning. The last test builds without executing them, and nightly with.
 """
 
 import ast
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiers import nightly_but
 
 import tfvae
 
@@ -107,11 +108,13 @@ def test_a_page_of_the_course_computes_and_asks(page):
 @pytest.mark.skipif(
     importlib.util.find_spec("myst_nb") is None, reason="the site needs pip install -e '.[docs]'"
 )
-def test_the_site_is_built_without_a_warning(tmp_path):
-    # What is not executed has no kernel, which would say how its cells are coloured.
-    unexecuted = ["-D", "nb_execution_mode=off", "-D", "suppress_warnings=myst-nb.lexer"]
-    options = ["-W", "--keep-going", "-q", *unexecuted]
+@pytest.mark.parametrize("executed", nightly_but([False, True], False))
+def test_the_site_is_built_without_a_warning(tmp_path, executed):
+    options = ["-W", "--keep-going", "-q"]
+    if not executed:
+        # What is not executed has no kernel, which would say how its cells are coloured.
+        options += ["-D", "nb_execution_mode=off", "-D", "suppress_warnings=myst-nb.lexer"]
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "latent-variable models" in (tmp_path / "index.html").read_text()

@@ -66,3 +66,24 @@ def test_an_index_would_take_both(built):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("PASSED") == 2
+
+
+@pytest.mark.slow
+def test_a_decoder_needs_the_extra_decode_alone(built, device_content, tmp_path):
+    """In an environment of its own, without TensorFlow: what a device or a server installs."""
+    (wheel,) = built.glob("*.whl")
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=300)
+    command = [python, "-m", "pip", "install", "--quiet", f"{wheel}[decode]"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if "No matching distribution" in done.stderr:
+        pytest.skip("needs a package index")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "decoder.tflite").write_bytes(device_content)
+    command = [python.parent / "tfvae", "decode", "decoder.tflite", "--sample", "4", "-o", "x.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    script = "import importlib.util as u; print(u.find_spec('tensorflow'), u.find_spec('keras'))"
+    done = subprocess.run([python, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "None None\n"
