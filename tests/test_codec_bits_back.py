@@ -29,7 +29,6 @@ LIKELIHOODS = {
     "zero_inflated_negative_binomial": {},
     "columns": {"blocks": [["categorical", 2, {"num_levels": 4}]]},
 }
-COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
 # The size of one latent, and for categorical latents the number of categories.
 POSTERIORS = {"diagonal_normal": (3,), "bernoulli": (4,), "categorical": (2, 3)}
 
@@ -156,7 +155,7 @@ class TestRoundTrip:
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
     def test_every_likelihood(self, likelihood):
         model = make_vae(likelihood)
-        x = draw_x(model, 23)
+        x = np.minimum(draw_x(model, 23), 40.0)  # counts too, so that tables are small
         assert len(np.unique(x)) > 2 or likelihood == "bernoulli"
         compressed = round_trip(model, x, batch_size=4)
         assert compressed.net_bits == pytest.approx(compressed.elbo_bits, rel=0.01, abs=64)

@@ -298,8 +298,9 @@ class _Coder:
         """Return the code of channels of x under p(x|z) and the channels before them."""
         before = levels.copy()
         before[..., part.start :] = 0  # as they are for a reader
-        log_p = self._p_x(params, self._filled(self._values[before])).numpy()
-        return Table(log_p[: len(levels), ..., part, :].reshape(-1, log_p.shape[-1]))
+        alone = part.start if len(self._parts) > 1 else None
+        log_p = self._p_x(params, self._filled(self._values[before]), alone).numpy()
+        return Table(log_p[: len(levels)].reshape(-1, log_p.shape[-1]))
 
     def _filled(self, rows):
         """Return rows and zeros as a tensor of `batch_size` rows; None for None."""
@@ -320,8 +321,13 @@ class _Coder:
         z = tf.reshape(z, [self._batch_size, *self._model.latent_shape])
         return self._model.x_parameters(z, condition=y)
 
-    def _p_x(self, params, x):
-        return distributions.log_prob_by_level(self._model.likelihood(params), x, self._values)
+    def _p_x(self, params, x, channel):
+        p_x = self._model.likelihood(params)
+        by_level = distributions.log_prob_by_level(p_x, x, self._values)  # [B, ..., C, L]
+        if channel is None:
+            return by_level
+        # The graph then computes this channel alone, where an ellipsis would keep the others.
+        return by_level[(*[slice(None)] * (len(by_level.shape) - 2), channel)]
 
 
 def _arrays(numbers):
@@ -417,10 +423,10 @@ def _levels(model, x, values) -> np.ndarray:
     levels = np.round(x / step).astype(np.int32)
     off = np.abs(values[levels] - x) > 1e-3 * step
     if off.any():
+        remedy = "Binarize it" if len(values) == 2 else "Give it as it was in training"
         raise InvalidData(
             f"{off.mean():.0%} of the values of `x` lie between the {len(values)} levels of the "
-            f"{type(model.likelihood).__name__} likelihood, so that a file without loss cannot be "
-            "written. Binarize the data, as in training, or train a model with a likelihood of "
-            "more levels."
+            f"{type(model.likelihood).__name__} likelihood, k / {len(values) - 1}, so that a file "
+            f"without loss cannot be written. {remedy}, or train a model of more levels."
         )
     return levels
