@@ -361,6 +361,85 @@ def test_options_that_do_not_fit_are_refused(options, message, tmp_path):
         model.fit(data, epochs=3, verbose=0, callbacks=[Resume(tmp_path)], **options)
 
 
+class Says(keras.callbacks.Callback):
+    """Says what the validation loss is, and keeps the averages and the weights of every epoch."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.losses, self.averages, self.weights = losses, [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_loss"] = self.losses[epoch]
+        self.averages.append([np.asarray(a) for a in averages_of(self.model)])
+        self.weights.append(self.model.get_weights())
+
+
+def averages_of(model):
+    return getattr(model.optimizer, "_model_variables_moving_average", [])
+
+
+@pytest.fixture
+def averaging(make_vae):
+    model = make_vae()
+    model.compile(tfvae.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5))
+    return model
+
+
+class TestEarlyStopping:
+    LOSSES = (3.0, 1.0, 2.0, 4.0, 0.0)
+    OPTIONS = {"monitor": "val_loss", "patience": 2, "restore_best_weights": True}
+
+    def test_the_average_of_the_best_epoch_is_restored(self, averaging, images):
+        says = Says(self.LOSSES)
+        stop = tfvae.callbacks.EarlyStopping(**self.OPTIONS)
+        history = averaging.fit(images, epochs=5, callbacks=[says, stop], verbose=0)
+        assert len(history.epoch) == 4
+        for weight, best, last in zip(
+            averaging.trainable_variables, says.averages[1], says.averages[3], strict=True
+        ):
+            np.testing.assert_array_equal(weight, best)
+            assert np.any(best != last)
+        for one, other in zip(averages_of(averaging), says.averages[1], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_without_an_average_it_is_that_of_keras(self, make_vae, images):
+        says, model = Says(self.LOSSES), make_vae()
+        model.compile(keras.optimizers.SGD(0.01))
+        stop = tfvae.callbacks.EarlyStopping(**self.OPTIONS)
+        model.fit(images, epochs=5, callbacks=[says, stop], verbose=0)
+        for weight, best in zip(model.get_weights(), says.weights[1], strict=True):
+            np.testing.assert_array_equal(weight, best)
+
+    def test_a_training_that_is_killed_restores_the_same(self, make_vae, tmp_path):
+        def fit(folder, *dies):
+            model = make_vae()
+            model.compile(tfvae.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5))
+            stop = tfvae.callbacks.EarlyStopping(**self.OPTIONS)
+            data = shuffled_batches(np.round(X), 4)
+            hooks = [Says(self.LOSSES), stop, *dies, Resume(folder, ALWAYS)]
+            model.fit(data, epochs=5, callbacks=hooks, verbose=0)
+            return model.get_weights()
+
+        whole = fit(tmp_path / "whole")
+        with pytest.raises(Killed):
+            fit(tmp_path / "killed", Dies(2 * BATCHES + 3))
+        for one, other in zip(fit(tmp_path / "killed"), whole, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_what_would_lose_the_best_weights_is_refused(self, averaging, images):
+        for stop, more, message in (
+            (keras.callbacks.EarlyStopping, [], r"Use tfvae.callbacks.EarlyStopping, which"),
+            (
+                tfvae.callbacks.EarlyStopping,
+                [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
+                r"Use keras.callbacks.SwapEMAWeights\(\), which validates",
+            ),
+        ):
+            with pytest.raises(InvalidArgument, match=message):
+                averaging.fit(images, callbacks=[*more, stop(**self.OPTIONS)], verbose=0)
+        assert averaging.steps_made == 0
+
+
 def test_what_is_no_number_of_minutes_is_refused(tmp_path):
     for minutes in (0, -1.0, float("nan")):
         with pytest.raises(InvalidArgument, match="expected a number above 0"):

@@ -170,6 +170,7 @@ def test_the_report_says_what_was_trained(finished, model):
     steps = EPOCHS * STEPS
     assert training == {
         "epochs": EPOCHS,
+        "epoch": EPOCHS,
         "steps": steps,
         "parameters": model.count_params(),
         "replicas": 1,
@@ -610,11 +611,31 @@ def test_an_average_of_the_weights_takes_their_place_when_training_ends(
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("ema_momentum", 1.0), ("ema_momentum", -0.1), ("learning_rate_warmup_steps", -1)],
+    [
+        ("ema_momentum", 1.0),
+        ("ema_momentum", -0.1),
+        ("learning_rate_warmup_steps", -1),
+        ("patience", -1),
+    ],
 )
 def test_averages_and_warm_ups_out_of_range_are_refused(setting, value):
     with pytest.raises(InvalidArgument, match=f"training.{setting} is {value}; expected a number"):
         CONFIG.override({f"training.{setting}": value})
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_patience_ends_a_training_and_keeps_the_best_epoch(splits, tmp_path, no_pictures, momentum):
+    settings = {"patience": 1, "ema_momentum": momentum, "epochs": 40, "learning_rate": 0.05}
+    config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})
+    run = train(config, tmp_path / "run", splits=splits)
+    rows = callbacks.read_history(run)
+    best = callbacks.best_epoch(rows, "val_loss")
+    assert best == len(rows) - 1 < 39, "the last epoch is worse, and ended the training"
+    report = json.loads((run.path / "report.json").read_text())["training"]
+    assert (report["epochs"], report["epoch"]) == (len(rows), best)
+    validation = splits.validation.dataset(config.training.batch_size)
+    loss = run.load_model().evaluate(validation, verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(loss, rows[best - 1]["val_loss"], rtol=1e-5)
 
 
 def test_options_reach_the_objective(splits):

@@ -114,6 +114,9 @@ class TrainingConfig:
     `ema_momentum` m above 0, an average w̄ ← m w̄ + (1 − m) w follows the weights from step to step;
     validation is of the average, and it takes the place of the weights when training ends.
 
+    With a `patience` above 0, training ends once the validation loss has not fallen for so many
+    epochs, or after the last, and the weights are those of the epoch where it was lowest.
+
     A checkpoint is kept every `checkpoint_minutes`, and of a prior over codes as well.
     """
 
@@ -134,6 +137,7 @@ class TrainingConfig:
     schedule: str = "constant"
     learning_rate_warmup_steps: int = 0
     ema_momentum: float = 0.0
+    patience: int = 0
     seed: int = 0
     precision: str = "float32"
     steps_per_execution: int = 20
@@ -216,11 +220,12 @@ class Config:
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
             if isinstance(value, int) and value > _LARGEST:
                 raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
-        if training.learning_rate_warmup_steps < 0:
-            raise InvalidArgument(
-                "training.learning_rate_warmup_steps is "
-                f"{training.learning_rate_warmup_steps!r}; expected a number of at least 0."
-            )
+        for name in ("learning_rate_warmup_steps", "patience"):
+            if getattr(training, name) < 0:
+                raise InvalidArgument(
+                    f"training.{name} is {getattr(training, name)!r}; expected a number of at "
+                    "least 0."
+                )
         if not 0 <= training.ema_momentum < 1:
             raise InvalidArgument(
                 f"training.ema_momentum is {training.ema_momentum!r}; expected a number from 0 to "

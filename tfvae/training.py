@@ -202,11 +202,13 @@ class OwnLoss(keras.Model):
 
         Raises:
             InvalidData: data of another shape than the model takes, not finite, or out of range.
-            InvalidArgument: data that is neither an array nor holds batches of one, or a callback
-                that monitors a metric of which neither more nor less is better.
+            InvalidArgument: data that is neither an array nor holds batches of one, a callback that
+                monitors a metric of which neither more nor less is better, or one whose best
+                weights the optimizer's average would replace.
         """
         options = bound("fit", *args, **kwargs)
         self._give_directions(options.get("callbacks"))
+        self._check_averages(options.get("callbacks"))
         x = self._look(x, y, "x", self.consider)
         self._build_optimizer()
         if options.get("class_weight") is not None and y is None and inputs.is_array(x):
@@ -538,6 +540,29 @@ class OwnLoss(keras.Model):
                     "mode='max', or monitor 'val_loss'."
                 )
             callback.mode = self.better[name]
+
+    def _check_averages(self, callbacks):
+        """Refuse to restore the best weights where the optimizer's average would replace them."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if not getattr(optimizer, "use_ema", False):
+            return
+        callbacks = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
+        restoring = [c for c in callbacks if getattr(c, "restore_best_weights", False)]
+        swapping = any(getattr(callback, "swap_on_epoch", False) for callback in callbacks)
+        for callback in restoring:
+            if not hasattr(callback, "restores_averages"):
+                raise InvalidArgument(
+                    f"{type(callback).__name__} would restore the best weights, and the optimizer "
+                    "(use_ema=True) would then put its average of the last epoch in their place. "
+                    "Use tfvae.callbacks.EarlyStopping, which restores the average of the best "
+                    "epoch, and keras.callbacks.SwapEMAWeights() to validate it."
+                )
+            if swapping:
+                raise InvalidArgument(
+                    f"SwapEMAWeights(swap_on_epoch=True) leaves the averages in the model where "
+                    f"{type(callback).__name__} looks for them in the optimizer. Use "
+                    "keras.callbacks.SwapEMAWeights(), which validates the averages as well."
+                )
 
 
 def bound(method: str, *args, **kwargs) -> dict:

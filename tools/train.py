@@ -24,6 +24,7 @@ _FLAGS = {
     "estimator": ("training.estimator", str),
     "num_samples": ("training.num_samples", int),
     "epochs": ("training.epochs", int),
+    "patience": ("training.patience", int),
     "batch_size": ("training.batch_size", int),
     "learning_rate": ("training.learning_rate", float),
     "seed": ("training.seed", int),
@@ -70,6 +71,9 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     reconstructions.csv, samples.csv, columns.png, correlations.png and latent.png; for vectors and
     series samples.png, and reconstructions.png or correlations.png.
 
+    With --patience N, training ends once the validation loss has not fallen for N epochs, and the
+    weights are those of the best epoch.
+
     A checkpoint is written every training.checkpoint_minutes (5). Ctrl-C and SIGTERM finish the
     step, write one more and end the training, SIGTERM with exit status 0.
     """
@@ -106,12 +110,16 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         if splits.schema is not None:
             say(_table(splits.schema))
     run = train(resolved, run_dir, resume=resume, splits=splits)
-    values = {"run_dir": str(run.path), "epochs": resolved.training.epochs}
     if not writes:
+        values = {"run_dir": str(run.path), "epochs": resolved.training.epochs}
         finish(values, as_json, ["Trained. Worker 0 writes the run."])
         return
+    done = files.read_report(run.path)["training"]
     lines = [f"Trained. Everything is in {run.path}; next: tfvae evaluate {run.path}"]
-    finish(values, as_json, lines)
+    if resolved.training.patience:
+        kept = f"The weights are those of epoch {done['epoch']}, the best of {done['epochs']}."
+        lines.insert(0, kept)
+    finish({"run_dir": str(run.path), "epochs": done["epochs"]}, as_json, lines)
 
 
 def _chosen(source, recipe, config_file, assignments):

@@ -8,12 +8,13 @@ import keras
 
 from tfvae import data, distribute, paths
 from tfvae._plain.files import atomic, update_report
+from tfvae.callbacks import EarlyStopping
 from tfvae.checkpoints import Position
 from tfvae.config import Config
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
-from tfvae.runs import loop, pictures
+from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.build import build_model, with_networks
 from tfvae.runs.directory import RunDirectory
 
@@ -94,19 +95,23 @@ def train(
     if distribute.is_multi_worker(strategy):
         model = model.copy()  # that needs no other worker: they are gone
     pictures.draw(run, model, splits, fitted.rows)
+    kept = fitted.rows
+    if config.training.patience:
+        kept = fitted.rows[: callbacks.best_epoch(fitted.rows, "val_loss")]
     update_report(
         run.path,
         "training",
         {
             "seconds": round(time.perf_counter() - start, 1),
-            "epochs": config.training.epochs,
+            "epochs": len(fitted.rows),
+            "epoch": kept[-1]["epoch"],
             "steps": model.steps_made,
             "parameters": model.count_params(),
             "replicas": strategy.num_replicas_in_sync,
             "checkpoints": fitted.checkpoints,
         },
     )
-    loop.check_end(fitted.start_loss, fitted.rows, splits.num_values, run)
+    loop.check_end(fitted.start_loss, kept, splits.num_values, run)
     return run
 
 
@@ -115,6 +120,9 @@ def _hooks(config, run, chief):
     hooks = [board] if chief else []
     if config.training.ema_momentum:
         hooks.append(keras.callbacks.SwapEMAWeights())  # so that validation is of the average
+    if config.training.patience:
+        patience = config.training.patience
+        hooks.append(EarlyStopping("val_loss", patience=patience, restore_best_weights=True))
     return hooks
 
 
