@@ -49,6 +49,7 @@ def test_a_table_has_means_over_seeds_and_differences_of_each_seed(ablations):
     assert second == f"| another | 2 | 8 | 9 | 93.00 | -99.00 | +2.00 ± {error:.2f} |"
 
 
+@pytest.mark.slow
 def test_a_variant_is_trained_for_its_seconds_and_measured(ablations, monkeypatch):
     entry = {"recipe": "vae-digits", "model": {}, "settings": {"ema_momentum": 0.9}}
     monkeypatch.setattr(ablations.quality, "entries", lambda: {"small": entry})

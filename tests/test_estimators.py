@@ -340,6 +340,7 @@ BY_ENUMERATION = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "objective", "num_samples"), COMBINATIONS)
 def test_an_estimator_never_changes_the_value_of_the_objective(kind, name, objective, num_samples):
     if name == "exact":  # it reports expectations; its value is compared below

@@ -14,6 +14,8 @@ from tfvae import evaluation
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.joint import StochasticLayer
 
+pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
+
 
 def inform(model, x, num_samples=10, **options):
     return tfvae.mutual_information(model, x, num_samples, progress=False, **options)

@@ -59,6 +59,7 @@ def grid(size, extent=14.0, steps=701):
     return points, (axis[1] - axis[0]) ** size
 
 
+@pytest.mark.slow
 class TestEveryPrior:
     @pytest.mark.parametrize("size", [1, 2])
     def test_density_integrates_to_one(self, name, size):

@@ -57,6 +57,7 @@ def test_every_entry_is_a_configuration(quality):
         assert entry["published"] > 0
 
 
+@pytest.mark.slow
 def test_an_entry_is_trained_and_measured_and_shown(quality, arguments, monkeypatch, capsys):
     quality.run("small", arguments)
     values = json.loads((quality.RESULTS / "small.json").read_text())

@@ -80,6 +80,7 @@ def test_public_signatures_are_typed():
     assert not untyped
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="needs mypy")
 def test_mypy_knows_the_package(tmp_path, pytestconfig):
     right = CALLER.strip().splitlines()

@@ -185,6 +185,7 @@ class TestFreeBits:
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 class TestTraining:
     @pytest.mark.parametrize(
         ("likelihood", "options"),
