@@ -246,9 +246,9 @@ def of_data(name, values):
     model = values["VQ-VAE"]
     options = ", ".join(f"{key} = {value}" for key, value in values["prior_options"].items())
     lines = [
-        f"`{name}`, {values['num_images']:,} test images. `{values['recipe']}` after "
-        f"{values['epochs']} epochs, its prior a `{values['prior']}`"
-        f"{f' ({options})' if options else ''} after {values['prior_epochs']} epochs; "
+        f"`{name}`, {values['num_images']:,} test images; epochs of `{values['recipe']}`: "
+        f"{values['epochs']}; of its prior, a `{values['prior']}`"
+        f"{f' ({options})' if options else ''}: {values['prior_epochs']}; "
         f"{values['parameters']:,} weights in all.",
         "",
         "| codec | many: bits/pixel | PSNR | SSIM | alone: bits/pixel | PSNR | SSIM |",
