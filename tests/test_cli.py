@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_main
 from PIL import Image
 
 from tfvae import ondevice, recipes, runs
 from tfvae.config import load_config
 from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
-from tfvae.tools.main import cli, main
+from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Runs the command line.
 
@@ -93,13 +94,7 @@ def tfvae(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tfvae", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        return Done(status, *capsys.readouterr())
+        return Done(*run_main(monkeypatch, capsys, *arguments))
 
     return run
 

@@ -4,20 +4,19 @@ import dataclasses
 import io
 import json
 import math
-import sys
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_main
 from PIL import Image
 
 import tfvae as library
 from tfvae import code_priors, codec, export, recipes, runs
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.runs import RunDirectory
-from tfvae.tools.main import main
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -362,13 +361,7 @@ def tfvae(tmp_path, monkeypatch, capsys):
         err: str
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tfvae", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        return Done(status, *capsys.readouterr())
+        return Done(*run_main(monkeypatch, capsys, *arguments))
 
     return run
 

@@ -3,12 +3,12 @@
 import io
 import json
 import math
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_main
 from scipy import stats
 
 import tfvae as library
@@ -17,7 +17,6 @@ from tfvae.codec import bits_back
 from tfvae.codec.bit_stack import Buckets, Stack, Table
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.runs import RunDirectory
-from tfvae.tools.main import main
 
 LIKELIHOODS = {
     "bernoulli": {},
@@ -477,13 +476,7 @@ def tfvae(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tfvae", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        return status, *capsys.readouterr()
+        return run_main(monkeypatch, capsys, *arguments)
 
     return command
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from commands import run_main
 from tiers import nightly_but
 
 import tfvae
@@ -22,7 +23,6 @@ from tfvae._plain import files, memory, quiet
 from tfvae.config import load_config
 from tfvae.errors import DivergedLoss, InvalidArgument, InvalidFile
 from tfvae.runs import RunDirectory, loop
-from tfvae.tools.main import main
 
 pytestmark = pytest.mark.slow  # Starts processes.
 
@@ -82,13 +82,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tfvae", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        return status, *capsys.readouterr()
+        return run_main(monkeypatch, capsys, *arguments)
 
     return run
 

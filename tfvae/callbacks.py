@@ -61,15 +61,17 @@ def _averages_in_place(model):
     before = [np.asarray(weight) for weight, _ in pairs]
     for weight, average in pairs:
         weight.assign(average)
-    yield
-    for (weight, _), value in zip(pairs, before, strict=True):
-        weight.assign(value)
+    try:
+        yield
+    finally:
+        for (weight, _), value in zip(pairs, before, strict=True):
+            weight.assign(value)
 
 
 def _weights_and_averages(model):
     """Return each weight with its moving average; nothing where the optimizer makes none."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not optimizer.use_ema:
+    if not getattr(optimizer, "use_ema", False):
         return []
     averages = optimizer._model_variables_moving_average
     return list(zip(optimizer._trainable_variables, averages, strict=True))
