@@ -16,6 +16,7 @@ from tfvae import distribute
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.data import Batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
+from tfvae.training import averaging
 
 _SHARE = 0.005  # of the time, that checkpoints at the ends of short epochs may take
 # What callbacks of Keras know that they could not know anew.
@@ -70,8 +71,8 @@ def _averages_in_place(model):
 
 def _weights_and_averages(model):
     """Return each weight with its moving average; nothing where the optimizer makes none."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not getattr(optimizer, "use_ema", False):
+    optimizer = averaging(model.optimizer)
+    if optimizer is None:
         return []
     averages = optimizer._model_variables_moving_average
     return list(zip(optimizer._trainable_variables, averages, strict=True))

@@ -543,8 +543,7 @@ class OwnLoss(keras.Model):
 
     def _check_averages(self, callbacks):
         """Refuse to restore the best weights where the optimizer's average would replace them."""
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if not getattr(optimizer, "use_ema", False):
+        if averaging(self.optimizer) is None:
             return
         callbacks = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
         restoring = [c for c in callbacks if getattr(c, "restore_best_weights", False)]
@@ -563,6 +562,15 @@ class OwnLoss(keras.Model):
                     f"{type(callback).__name__} looks for them in the optimizer. Use "
                     "keras.callbacks.SwapEMAWeights(), which validates the averages as well."
                 )
+
+
+def averaging(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer | None:
+    """Return the optimizer that keeps averages of the weights, inside of a loss scale if need be.
+
+    None where there are no averages.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return optimizer if getattr(optimizer, "use_ema", False) else None
 
 
 def bound(method: str, *args, **kwargs) -> dict:

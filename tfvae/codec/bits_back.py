@@ -43,10 +43,10 @@ from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
 from tfvae.codec.bit_stack import Continuous, Discrete, Stack, Table, Undecodable
-from tfvae.codec.interface import check_built, check_path, one_for_each
+from tfvae.codec.interface import check_built, check_path, condition_in_file, one_for_each
 from tfvae.distributions import BernoulliLatent, CategoricalLatent, tfd
 from tfvae.distributions.normal_mixture import NormalMixture
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.models import VAE
 
@@ -201,10 +201,7 @@ def decompress_lossless(model: VAE, file: str | Path | bytes, progress: bool = F
     header, stream, y = file_format.unpack(content, name)
     file_format.check_belongs_without_loss(header, model, name)
     file_format.check_size(header, model, name)
-    try:
-        y = one_for_each(model, y, header.num_images)
-    except (InvalidArgument, InvalidData) as error:
-        raise InvalidFile(f"{name} does not hold the conditions of this model: {error}") from None
+    y = condition_in_file(model, y, header.num_images, name)
     values = _values(model, _num_levels(model) or header.num_levels)
     coder = _Coder(model, values, header.batch_size, header.precision)
     levels = np.empty([header.num_images, *model.x_shape], np.int32)

@@ -201,9 +201,7 @@ def read(model, file, progress: bool = False):
     header, stream, y = file_format.unpack(content, name)
     file_format.check_belongs(header, model, name)
     file_format.check_size(header, model, name)
-    labels = _labels(
-        model, _checked_condition(model, y, header.num_images, name), header.num_images
-    )
+    labels = _labels(model, condition_in_file(model, y, header.num_images, name), header.num_images)
     walk = Walk(model.prior, header.batch_size)
     reader = Reader(stream)
     try:
@@ -296,7 +294,7 @@ def _labels(model, condition, count) -> np.ndarray:
     return np.zeros(count, np.int32) if given is None else given
 
 
-def _checked_condition(model, condition, count, name):
+def condition_in_file(model, condition, count, name):
     """Return the conditions in a file, or refuse a file of another model.
 
     Raises:

@@ -238,21 +238,31 @@ class LogisticMixtureImage(ImageDistribution):
     def log_prob_by_level(self, x, values):
         """Return log p of each level of each channel given the channels before it in x."""
         levels = tf.range(self._num_levels)[:, tf.newaxis]  # [L, 1], beside K
-        values = 2.0 * _from_levels(levels, self._num_levels) - 1.0
-        joints = [tf.nn.log_softmax(self._split(self._params)[0]), *self._log_joints(x)[:-1]]
+        logits, *parts = self._split(self._params)
+        joints = [tf.nn.log_softmax(logits), *self._log_joints(x)[:-1]]
+        components = self._components(parts, self._scaled(_to_levels(x, self._num_levels)))
         by_channel = []
-        for joint, (loc, log_scale) in zip(joints, self._components(x), strict=True):
+        for joint, (loc, log_scale) in zip(joints, components, strict=True):
             loc, log_scale = loc[..., tf.newaxis, :], log_scale[..., tf.newaxis, :]
-            mass = self._log_mass(levels, values - loc, log_scale)  # [..., sites..., L, K]
+            centered = self._scaled(levels) - loc
+            mass = self._log_mass(levels, centered, log_scale)  # [..., sites..., L, K]
             total = tf.reduce_logsumexp(joint, axis=-1)[..., tf.newaxis]
             by_level = tf.reduce_logsumexp(joint[..., tf.newaxis, :] + mass, axis=-1)
             by_channel.append(by_level - total)
         return tf.stack(by_channel, axis=-2)
 
-    def _components(self, x):
-        """Yield the locations, given the channels before in x, and log-scales of each channel."""
-        _, locs, log_scales, coefficients = self._split(self._params)
-        values = 2.0 * _from_levels(_to_levels(x, self._num_levels), self._num_levels) - 1.0
+    def _scaled(self, levels):
+        """Return the values in [−1, 1] of levels."""
+        return 2.0 * _from_levels(levels, self._num_levels) - 1.0
+
+    def _components(self, parts, values):
+        """Yield the locations, given the values of the channels before, and log-scales of each.
+
+        Args:
+            parts: locations, log-scales and coefficients, as from `_split`.
+            values: in [−1, 1], `[..., sites..., C]`.
+        """
+        locs, log_scales, coefficients = parts
         for channel in range(self._channels):
             loc = locs[channel]
             for previous, coefficient in enumerate(coefficients[channel]):
@@ -261,12 +271,16 @@ class LogisticMixtureImage(ImageDistribution):
 
     def _log_joints(self, x):
         """Return log p(k, x_1, …, x_c) for each channel c and component k, `[..., sites..., K]`."""
-        levels = _to_levels(x, self._num_levels)[..., tf.newaxis]
-        values = 2.0 * _from_levels(levels, self._num_levels) - 1.0
-        joints, total = [], tf.nn.log_softmax(self._split(self._params)[0])
-        for channel, (loc, log_scale) in enumerate(self._components(x)):
-            level, value = levels[..., channel, :], values[..., channel, :]
-            total += self._log_mass(level, value - loc, log_scale)
+        logits, *parts = self._split(self._params)
+        levels = _to_levels(x, self._num_levels)
+        values = self._scaled(levels)
+        joints, total = [], tf.nn.log_softmax(logits)
+        for channel, (loc, log_scale) in enumerate(self._components(parts, values)):
+            total += self._log_mass(
+                levels[..., channel, tf.newaxis],
+                values[..., channel, tf.newaxis] - loc,
+                log_scale,
+            )
             joints.append(total)
         return joints
 
