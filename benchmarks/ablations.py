@@ -13,7 +13,6 @@ writes the results into docs/results.md, between two marks; with `--check` it fa
 holds anything else.
 """
 
-import argparse
 import itertools
 import json
 import os
@@ -26,6 +25,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import quality
+
+from tfvae._plain.files import write_json
 
 MARKS = "<!-- Written by benchmarks/ablations.py table: -->\n", "<!-- Up to here. -->\n"
 NUM_EXAMPLES, NUM_SAMPLES = 5000, 500  # of the validation images, and for each of them
@@ -131,14 +132,7 @@ def run(arguments):
         "num_samples": NUM_SAMPLES,
         "rows": rows,
     }
-    write(quality.RESULTS / f"ablations-{arguments.entry}.json", values)
-
-
-def write(path, values):
-    """Write JSON, whole or not at all."""
-    from tfvae._plain.files import write_json
-
-    write_json(path, values)
+    write_json(quality.RESULTS / f"ablations-{arguments.entry}.json", values)
 
 
 def table() -> str:
@@ -183,10 +177,7 @@ def _error(values):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser, commands = quality.commands_of(__doc__)
     for command in ("run", "one"):
         sub = commands.add_parser(command)
         sub.add_argument("entry", choices=quality.entries())
@@ -201,11 +192,10 @@ def main():
     sub.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     sub.add_argument("--parts-dir", default="runs/ablations", help="of the finished trainings")
     sub.add_argument("--machine", help="what the table calls it, where that is not its processor")
-    commands.add_parser("table").add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "one":
         given = arguments.entry, arguments.variant, arguments.seed, arguments.seconds
-        write(arguments.file, one(*given, arguments.data_dir))
+        write_json(arguments.file, one(*given, arguments.data_dir))
     elif arguments.command == "run":
         run(arguments)
     else:

@@ -15,7 +15,6 @@ and with no published FID. The data without grey levels has no labels: the class
 on the grey images that the data was made of, whose pixels are drawn anew in every epoch.
 """
 
-import argparse
 import json
 import statistics
 from pathlib import Path
@@ -199,16 +198,12 @@ def _with_error(distances):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser, commands = quality.commands_of(__doc__)
     sub = commands.add_parser("run")
     sub.add_argument("names", nargs="+", choices=quality.entries())
     sub.add_argument("--data-dir", help="where TFDS finds prepared data")
     sub.add_argument("--runs-dir", default="runs/quality")
     sub.add_argument("--seeds", type=int, default=4)
-    commands.add_parser("table").add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "run":
         run(arguments)

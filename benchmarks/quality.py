@@ -89,10 +89,7 @@ def run(name, arguments):
     model = directory.load_model()
     values = {
         "name": label(name, arguments.seed),
-        **{
-            key: entry[key]
-            for key in ("what", "recipe", "model", "settings", "published", "source")
-        },
+        **{key: entry[key] for key in KEPT},
         "seed": arguments.seed,
         "test": measure(model, splits.test.numpy(), entry["samples"], path),
         "training": training(directory, model),
@@ -232,6 +229,14 @@ def page_with(marks, text) -> str:
     return before + marks[0] + text + marks[1] + after
 
 
+def commands_of(doc):
+    """Return a parser for a script with a table on the page, and its commands; `table` is one."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("table").add_argument("--check", action="store_true")
+    return parser, commands
+
+
 def write_page(marks, text, check):
     """Write a text between two marks of docs/results.md, or fail where it is not there already."""
     page = page_with(marks, text)
@@ -242,10 +247,7 @@ def write_page(marks, text, check):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser, commands = commands_of(__doc__)
     commands.add_parser("list")
     for command in ("run", "check"):
         sub = commands.add_parser(command)
@@ -257,7 +259,6 @@ def main():
     commands.choices["run"].add_argument(
         "--jit-compile", action="store_true", help="compile the steps by XLA"
     )
-    commands.add_parser("table").add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "list":
         results = measured()

@@ -19,7 +19,6 @@ two ways:
   whole words of 32 bits.
 """
 
-import argparse
 import functools
 import io
 import json
@@ -286,12 +285,8 @@ def _beside(rows, way, model):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser, commands = quality.commands_of(__doc__)
     commands.add_parser("run").add_argument("runs", nargs="+", help="folders of runs")
-    commands.add_parser("table").add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "run":
         run(arguments)
