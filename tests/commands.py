@@ -2,22 +2,10 @@
 
 import csv
 import json
-import sys
 
 from click.testing import CliRunner
 
-from tfvae.tools.main import cli, main
-
-
-def run_main(monkeypatch, capsys, *arguments):
-    """Run the command as a shell would, in this process: exit status, output and errors."""
-    monkeypatch.setattr(sys, "argv", ["tfvae", *map(str, arguments)])
-    status = 0
-    try:
-        main()
-    except SystemExit as error:
-        status = error.code
-    return status, *capsys.readouterr()
+from tfvae.tools.main import cli
 
 
 def call(*arguments):

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tfvae
 from tfvae.ondevice import flatfile
 from tfvae.runs import callbacks
+from tfvae.tools.main import main
 
 # TensorFlow's own objects stay, and graphs make many: looking through all of them for garbage as
 # often as Python does by default takes a tenth of the time of the suite.
@@ -140,6 +141,26 @@ def interrupted_after(monkeypatch):
             yield
 
     return pressing
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Return a function that runs the command in this process: (status, out, err).
+
+    The current folder is an empty one.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tfvae", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code
+        return status, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run_main
 from PIL import Image
 
 from tfvae import ondevice, recipes, runs
@@ -89,12 +88,11 @@ def finish_command(process):
 
 
 @pytest.fixture
-def tfvae(tmp_path, monkeypatch, capsys):
+def tfvae(command):
     """Return a function that runs the command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        return Done(*run_main(monkeypatch, capsys, *arguments))
+        return Done(*command(*arguments))
 
     return run
 
@@ -431,7 +429,6 @@ def test_a_folder_of_pictures_is_trained_with_a_recipe_that_is_named(tfvae, phot
     assert Path(run.read_config().data.name) == photographs / "grey"
 
 
-@pytest.mark.slow
 def test_pictures_of_different_sizes_are_resized_into_codes(tfvae, photographs):
     done = tfvae("train", "sizes")
     assert done.status == 1
@@ -793,7 +790,6 @@ def journey(tmp_path_factory):
     return folder, done
 
 
-@pytest.mark.slow
 def test_train_says_where_the_run_is(journey):
     folder, done = journey
     assert done["train"].json() == {"run_dir": "run", "epochs": 1}
@@ -801,7 +797,6 @@ def test_train_says_where_the_run_is(journey):
     assert {"config.toml", "model.keras", "history.csv", "report.json", *PICTURES} <= names
 
 
-@pytest.mark.slow
 def test_evaluate_prints_the_measures_and_reports_them(journey):
     folder, done = journey
     values = done["evaluate"].json()
@@ -812,7 +807,6 @@ def test_evaluate_prints_the_measures_and_reports_them(journey):
     assert json.loads((folder / "run" / "report.json").read_text())["evaluation"] == values
 
 
-@pytest.mark.slow
 def test_sample_and_reconstruct_write_images(journey, tfvae, monkeypatch):
     folder, done = journey
     assert done["sample"].json() == {"path": "sampled.npy", "num_images": 5}
@@ -824,7 +818,6 @@ def test_sample_and_reconstruct_write_images(journey, tfvae, monkeypatch):
         assert picture.size == (8 * (6 * 9 - 1), 8 * (2 * 9 - 1))
 
 
-@pytest.mark.slow
 def test_export_reports_the_file_and_its_parity(journey):
     folder, done = journey
     values = done["export"].json()
@@ -835,7 +828,6 @@ def test_export_reports_the_file_and_its_parity(journey):
     assert not [name for name in values["operators"] if "Flex" in name]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["run", "run/decoder.tflite"])
 def test_decode_draws_what_sample_drew(journey, model):
     folder, _ = journey
@@ -846,7 +838,6 @@ def test_decode_draws_what_sample_drew(journey, model):
     np.testing.assert_allclose(decoded, sampled, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "evaluate", "sample", "export"])
 def test_libraries_do_not_write_to_the_terminal(journey, verb):
     _, done = journey
@@ -854,7 +845,6 @@ def test_libraries_do_not_write_to_the_terminal(journey, verb):
         assert noise not in done[verb].err
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_the_demo_goes_the_whole_way(demo_started):
     folder, process = demo_started

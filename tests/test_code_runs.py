@@ -85,7 +85,6 @@ def test_the_history_has_the_terms_of_the_loss_and_the_usage(run):
             assert 0 < row[prefix + "code_usage"] <= 1
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, run, splits):
     interrupted = runs.train(

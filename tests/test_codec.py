@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import run_main
 from PIL import Image
 
 import tfvae as library
@@ -350,9 +349,8 @@ TINY = {
 
 
 @pytest.fixture
-def tfvae(tmp_path, monkeypatch, capsys):
+def tfvae(command):
     """Return a function that runs the command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
 
     @dataclasses.dataclass
     class Done:
@@ -361,7 +359,7 @@ def tfvae(tmp_path, monkeypatch, capsys):
         err: str
 
     def run(*arguments):
-        return Done(*run_main(monkeypatch, capsys, *arguments))
+        return Done(*command(*arguments))
 
     return run
 

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import run_main
 from scipy import stats
 
 import tfvae as library
@@ -470,19 +469,8 @@ def run(tmp_path_factory):
     return run
 
 
-@pytest.fixture
-def tfvae(tmp_path, monkeypatch, capsys):
-    """Return a function that runs the command in an empty folder: exit status, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        return run_main(monkeypatch, capsys, *arguments)
-
-    return command
-
-
-def test_test_images_of_a_run_there_and_back(tfvae, run, tmp_path):
-    status, out, err = tfvae("encode", run.path, "-n", 30, "-o", "a.npz", "--json")
+def test_test_images_of_a_run_there_and_back(command, run, tmp_path):
+    status, out, err = command("encode", run.path, "-n", 30, "-o", "a.npz", "--json")
     assert status == 0, err
     values = json.loads(out)
     assert values["num_images"] == 30
@@ -491,19 +479,19 @@ def test_test_images_of_a_run_there_and_back(tfvae, run, tmp_path):
     expected = codec.compress_lossless(run.load_model(), x)
     assert values == {"path": "a.npz", **expected.summary()}
 
-    status, out, err = tfvae("decode", run.path, "--codes", "a.npz", "-o", "a.npy", "--json")
+    status, out, err = command("decode", run.path, "--codes", "a.npz", "-o", "a.npy", "--json")
     assert json.loads(out) == {"path": "a.npy", "num_images": 30}
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), x)
 
 
-def test_it_is_reported_for_people(tfvae, run):
-    _, out, err = tfvae("encode", run.path, "-n", 3, "-o", "a.npz")
+def test_it_is_reported_for_people(command, run):
+    _, out, err = command("encode", run.path, "-n", 3, "-o", "a.npz")
     words = ("3 images in a.npz", "bits/dim, without loss", "net", "-ELBO", "initial")
     assert all(word in out for word in words), err
-    assert "lossless" in tfvae("encode", "--help")[1]
+    assert "lossless" in command("encode", "--help")[1]
 
 
-def test_a_rate_is_refused(tfvae, run):
-    status, _, err = tfvae("encode", run.path, "--rate", 100, "-o", "a.npz")
+def test_a_rate_is_refused(command, run):
+    status, _, err = command("encode", run.path, "--rate", 100, "-o", "a.npz")
     assert status == 2
     assert "VAE writes examples without loss" in err

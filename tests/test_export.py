@@ -244,7 +244,6 @@ def test_models_with_other_latents_are_exported(name, tmp_path, rng):
     np.testing.assert_allclose(decoder.decode(z), twin.decode(z), atol=2e-5)
 
 
-@pytest.mark.slow
 def test_a_saved_model_serves_without_tfvae(simple, tmp_path, run_python, rng):
     script = (
         "import sys\n"
@@ -357,7 +356,6 @@ def test_a_recurrent_layer_that_does_not_convert_is_named_with_what_helps(tmp_pa
     assert "It comes from the layer 'writer' (LSTM). Make it with unroll=True" in str(error.value)
 
 
-@pytest.mark.slow
 def test_what_is_said_to_help_a_recurrent_layer_does(tmp_path):
     assert export.litert(_writer(unroll=True), tmp_path / "decoder.tflite")["left_out"] == {}
 

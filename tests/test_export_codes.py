@@ -259,7 +259,6 @@ def test_a_saved_model_computes_what_keras_computes(tmp_path, rng):
     np.testing.assert_allclose(drawn["image"], expected, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_saved_model_serves_without_tfvae(tmp_path, run_python):
     model = build(*MODELS["ema"])
     export.saved_model(model, tmp_path / "saved_model")

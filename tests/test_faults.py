@@ -14,7 +14,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from commands import run_main
 from tiers import nightly_but
 
 import tfvae
@@ -74,17 +73,6 @@ def leave(disk, free):
     """Fill a disk but for `free` bytes, in whole pages."""
     room = os.statvfs(disk)
     (disk / "filler").write_bytes(bytes(max(0, room.f_bavail * room.f_bsize - free)))
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Return a function that runs the command in this process: (status, out, err)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        return run_main(monkeypatch, capsys, *arguments)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +135,6 @@ def one_sentence(err, *words):
 ROOM = (0, 8, 100, 300, 500, 800)
 
 
-@pytest.mark.slow
 def test_a_training_on_a_disk_that_fills_can_go_on_once_there_is_room(command, disk, tmp_path):
     """To the weights of one that had room from the start."""
     train = ["train", "vae-digits", *SET_TINY]

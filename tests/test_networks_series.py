@@ -106,7 +106,6 @@ class TestPadding:
         others[:, 3] = np.arange(NUM_TOKENS) / (NUM_TOKENS - 1)
         assert np.all(np.abs(encoder(others) - encoder(x)).max(-1) > 1e-4)
 
-    @pytest.mark.slow
     @pytest.mark.nightly
     def test_series_of_different_lengths_train(self, rng, tmp_path):
         x = rng.normal(size=(32, 11, 3)).astype(np.float32)

@@ -522,7 +522,6 @@ print(json.dumps([
 """
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_two_replicas_train_as_one_device(run_python):
     """Dense networks: on a CPU, TensorFlow has no gradient of a convolution of no examples."""

@@ -36,7 +36,6 @@ def test_two_workers_train_as_one_process(tmp_path):
         assert row["weights"] < 1e-3  # Adam moves by 1e-3 a step, whatever the gradient
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_a_killed_worker_ends_the_other_and_both_go_on_to_the_same_weights(tmp_path):
     (row,) = results(tmp_path, "--families", "--recipes", "vae-digits")["kills"]
