@@ -6,10 +6,11 @@
     python benchmarks/quality.py table
 
 `run` trains an entry of quality.toml, or goes on with it where it was stopped, measures all test
-images by importance sampling, a thousand at a time, and writes benchmarks/results/NAME.json. With
-`--seed N` it does so for another seed, as NAME-seed-N. `check` measures 100 test images a second
-time, by annealed importance sampling. `table` writes what the files hold into docs/results.md,
-between two marks; with `--check` it fails where the page holds anything else.
+images by importance sampling in float32, a thousand at a time, and writes
+benchmarks/results/NAME.json. With `--seed N` it does so for another seed, as NAME-seed-N. An entry
+that starts from the weights of another one comes after it. `check` measures 100 test images a
+second time, by annealed importance sampling. `table` writes what the files hold into
+docs/results.md, between two marks; with `--check` it fails where the page holds anything else.
 
 Models are trained on the training data alone, and settings are chosen by the validation data;
 nothing looks at the test data before a training is over.
@@ -26,7 +27,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "results.md"
 MARKS = "<!-- Written by benchmarks/quality.py table: -->\n", "<!-- Up to here. -->\n"
-KEPT = ("what", "recipe", "model", "settings", "published", "source")  # of an entry, in its results
+# Of an entry, in its results.
+KEPT = ("what", "recipe", "model", "initial", "settings", "published", "source")
 BLOCK = 1000  # test images that are measured before the figures are kept
 
 
@@ -34,11 +36,11 @@ def entries() -> dict[str, dict]:
     """Return what quality.toml holds, with the defaults filled in."""
     with (HERE / "quality.toml").open("rb") as file:
         found = tomllib.load(file)
-    defaults = {"samples": 5000, "settings": {}, "model": {}}
+    defaults = {"samples": 5000, "settings": {}, "model": {}, "initial": ""}
     return {name: defaults | entry for name, entry in found.items()}
 
 
-def config_of(entry, data_dir, seed, jit_compile=False):
+def config_of(entry, data_dir, seed, jit_compile=False, initial_weights=""):
     """Return the complete configuration of an entry."""
     from tfvae import recipes
 
@@ -46,13 +48,24 @@ def config_of(entry, data_dir, seed, jit_compile=False):
     settings |= {f"model.{key}": value for key, value in entry["model"].items()}
     if data_dir:
         settings["data.data_dir"] = str(Path(data_dir).resolve())
-    settings |= {"training.seed": seed, "training.jit_compile": jit_compile}
+    settings |= {
+        "training.seed": seed,
+        "training.jit_compile": jit_compile,
+        "training.initial_weights": initial_weights,
+    }
     return recipes.load(entry["recipe"]).override(settings)
 
 
 def label(name, seed) -> str:
     """Return what the run and the results of an entry are called."""
     return name if seed == 0 else f"{name}-seed-{seed}"
+
+
+def run_of(name, arguments):
+    """Return the run directory of an entry."""
+    from tfvae import runs
+
+    return runs.RunDirectory(Path(arguments.runs_dir) / label(name, arguments.seed))
 
 
 def machine() -> str:
@@ -77,22 +90,25 @@ def machine() -> str:
 def run(name, arguments):
     """Train and measure an entry, or go on where that was stopped."""
     from tfvae import runs
+    from tfvae.export.signatures import float32_copy
 
-    entry = entries()[name]
-    config = config_of(entry, arguments.data_dir, arguments.seed, arguments.jit_compile)
-    path = Path(arguments.runs_dir) / label(name, arguments.seed)
+    entry, directory = entries()[name], run_of(name, arguments)
+    initial = run_of(entry["initial"], arguments).path.resolve() if entry["initial"] else ""
+    config = config_of(
+        entry, arguments.data_dir, arguments.seed, arguments.jit_compile, str(initial)
+    )
     splits = runs.load_data(config)
-    directory = runs.RunDirectory(path)
     if not directory.model_file.is_file():
         resume = directory.config_file.is_file()
-        runs.train(config, path, resume=resume, splits=splits)
-    model = directory.load_model()
+        runs.train(config, directory.path, resume=resume, splits=splits)
+    model = float32_copy(directory.load_model())
     values = {
         "name": label(name, arguments.seed),
         **{key: entry[key] for key in KEPT},
         "seed": arguments.seed,
-        "test": measure(model, splits.test.numpy(), entry["samples"], path),
+        "test": measure(model, splits.test.numpy(), entry["samples"], directory.path),
         "training": training(directory, model),
+        "initial_training": initial_training(entry, arguments),
         "machine": machine(),
         "note": arguments.note,
     }
@@ -149,15 +165,26 @@ def training(directory, model) -> dict:
     }
 
 
+def initial_training(entry, arguments) -> dict:
+    """Return how long the training took that the weights of an entry start from."""
+    from tfvae.runs import callbacks
+
+    if not entry["initial"]:
+        return {"seconds": 0, "epochs": 0}
+    rows = callbacks.read_history(run_of(entry["initial"], arguments))
+    return {"seconds": round(sum(row["seconds"] for row in rows), 1), "epochs": len(rows)}
+
+
 def check(name, arguments):
     """Measure 100 test images by annealed importance sampling, beside importance sampling."""
     from tfvae import runs
     from tfvae.evaluation import annealed_importance_sampling, log_likelihood
+    from tfvae.export.signatures import float32_copy
 
     entry, written = entries()[name], label(name, arguments.seed)
     config = config_of(entry, arguments.data_dir, arguments.seed)
     x = runs.load_data(config).test.numpy(0, 100)
-    model = runs.RunDirectory(Path(arguments.runs_dir) / written).load_model()
+    model = float32_copy(run_of(name, arguments).load_model())
     annealed = annealed_importance_sampling(model, x)
     sampled = log_likelihood(model, x, entry["samples"])
     values = json.loads((RESULTS / f"{written}.json").read_text())
@@ -205,7 +232,8 @@ def row(name, entry, values) -> str:
     figure = f"{test['nll']:.2f} ± {test['standard_error']:.2f}"
     if test["nll"] <= values["published"]:
         figure = f"**{figure}**"
-    hours, minutes = divmod(round(training["seconds"] / 60), 60)
+    before = values.get("initial_training", {"seconds": 0, "epochs": 0})
+    hours, minutes = divmod(round((before["seconds"] + training["seconds"]) / 60), 60)
     cells = [
         f"`{values['name']}`",
         values["what"],
@@ -213,7 +241,9 @@ def row(name, entry, values) -> str:
         figure,
         f"{test['elbo']:.2f}",
         f"{test['num_samples']:,}",
-        str(training["epochs"]),
+        f"{before['epochs']} + {training['epochs']}"
+        if before["epochs"]
+        else str(training["epochs"]),
         f"{hours} h {minutes:02d} min" if hours else f"{minutes} min",
         values["machine"] + (f", {values['note']}" if values["note"] else ""),
     ]

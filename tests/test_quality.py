@@ -10,6 +10,7 @@ import pytest
 
 from tfvae import runs
 from tfvae.evaluation import log_likelihood
+from tfvae.runs import callbacks
 
 PATH = Path(__file__).parents[1] / "benchmarks" / "quality.py"
 
@@ -27,10 +28,12 @@ def quality(monkeypatch, tmp_path):
         "source": "a paper",
         "samples": 20,
         "model": {"latent_size": 5},
+        "initial": "",
         "settings": {"epochs": 2},
     }
+    later = small | {"what": "a later model", "initial": "small", "settings": {"epochs": 1}}
     module.all_entries = module.entries
-    monkeypatch.setattr(module, "entries", lambda: {"small": small, "other": small})
+    monkeypatch.setattr(module, "entries", lambda: {"small": small, "later": later})
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(module, "BLOCK", 70)
     return module
@@ -74,7 +77,7 @@ def test_an_entry_is_trained_and_measured_and_shown(quality, arguments, monkeypa
     assert values["training"]["epochs"] == 2
     table = quality.table()
     assert f"**{-log_p.mean():.2f} ± " in table, "a figure below the published one is in bold"
-    assert "| `other` | a small model | 200.00 | not run |" in table
+    assert "| `later` | a later model | 200.00 | not run |" in table
 
     monkeypatch.setattr(runs, "train", None)  # neither trained nor measured a second time
     kept = next(run.path.glob("measured-*.json"))
@@ -82,3 +85,17 @@ def test_an_entry_is_trained_and_measured_and_shown(quality, arguments, monkeypa
     kept.write_text(json.dumps([[[-1000.0] * len(c) for c in blocks[0]], *blocks[1:]]))
     quality.run("small", arguments)
     assert json.loads((quality.RESULTS / "small.json").read_text())["test"]["nll"] > 300
+
+
+@pytest.mark.slow
+def test_an_entry_starts_from_the_weights_of_its_initial_one(quality, arguments):
+    arguments.data_dir = None
+    quality.run("small", arguments)
+    quality.run("later", arguments)
+    first, second = (runs.RunDirectory(arguments.runs_dir / name) for name in ("small", "later"))
+    assert second.read_config().training.initial_weights == str(first.path.resolve())
+    ends = [callbacks.read_history(run)[-1]["loss"] for run in (first, second)]
+    assert ends[1] < ends[0]
+    values = json.loads((quality.RESULTS / "later.json").read_text())
+    assert values["initial_training"]["epochs"] == 2
+    assert "| 2 + 1 |" in quality.table()

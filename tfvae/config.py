@@ -117,6 +117,9 @@ class TrainingConfig:
     With a `patience` above 0, training ends once the validation loss has not fallen for so many
     epochs, or after the last, and the weights are those of the epoch where it was lowest.
 
+    A training starts from the `initial_weights` of a trained model, a run or a `.keras` file, where
+    they are given, and from random ones otherwise.
+
     A checkpoint is kept every `checkpoint_minutes`, and of a prior over codes as well.
     """
 
@@ -138,6 +141,7 @@ class TrainingConfig:
     learning_rate_warmup_steps: int = 0
     ema_momentum: float = 0.0
     patience: int = 0
+    initial_weights: str = ""
     seed: int = 0
     precision: str = "float32"
     steps_per_execution: int = 20

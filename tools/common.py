@@ -158,9 +158,9 @@ def kind_of_run(run: Path) -> str:
 
 
 def absolute_paths(assignments: dict) -> dict:
-    """Make data paths absolute, so that the run can be used from another folder."""
+    """Make paths absolute, so that the run can be used from another folder."""
     found = {}
-    for key in ("data.data_dir", "data.name"):
+    for key in ("data.data_dir", "data.name", "training.initial_weights"):
         value = assignments.get(key)
         is_path = isinstance(value, str) and value and value not in paths.BUNDLED
         if is_path and Path(value).exists():

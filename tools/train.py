@@ -25,6 +25,7 @@ _FLAGS = {
     "num_samples": ("training.num_samples", int),
     "epochs": ("training.epochs", int),
     "patience": ("training.patience", int),
+    "initial_weights": ("training.initial_weights", str),
     "batch_size": ("training.batch_size", int),
     "learning_rate": ("training.learning_rate", float),
     "seed": ("training.seed", int),
@@ -72,7 +73,8 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     series samples.png, and reconstructions.png or correlations.png.
 
     With --patience N, training ends once the validation loss has not fallen for N epochs, and the
-    weights are those of the best epoch.
+    weights are those of the best epoch. With --initial-weights RUN, it starts from those of a
+    trained model.
 
     A checkpoint is written every training.checkpoint_minutes (5). Ctrl-C and SIGTERM finish the
     step, write one more and end the training, SIGTERM with exit status 0.
@@ -99,6 +101,8 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     config.check_names(resolved)
     paths.check_data(resolved.data)
     paths.check_columns(resolved.data)
+    if resolved.training.initial_weights and not resume:
+        paths.check_model(resolved.training.initial_weights)
     writes = begin_together(resolved.training.distribute, run_dir)
     from tfvae.runs import RunDirectory, load_data, train
 

@@ -17,6 +17,7 @@ from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
 from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.build import build_model, with_networks
 from tfvae.runs.directory import RunDirectory
+from tfvae.runs.initial_weights import start_from
 
 
 def train(
@@ -66,6 +67,8 @@ def train(
     with strategy.scope():
         model = build_model(config, splits)
     _check_splits(model, splits)
+    if config.training.initial_weights and not resume:
+        start_from(config.training.initial_weights, model)
     if isinstance(model, LatentVariableModel):
         model.check_memory(config.training.num_samples, config.training.batch_size)
     batches = splits.train.batches(config.training.batch_size, config.training.seed)
