@@ -275,3 +275,21 @@ def test_networks_that_do_not_fit_are_refused(change, message):
 def test_strides_that_do_not_divide_are_refused():
     with pytest.raises(InvalidArgument, match=r"Features of 7×7 cannot be divided by the stride 2"):
         networks.residual_ladder((28, 28, 1), 1, (2, 2, 2), (2, 2, 2))
+
+
+def test_each_grid_of_a_residual_ladder_has_its_channels():
+    options = {"strides": (2, 1, 2), "filters": (3, 4, 5, 6), "activation": "relu"}
+    parts = networks.residual_ladder((8, 8, 1), 2, (1, 2, 3), **options)
+    assert [tuple(h.shape[1:]) for h in parts.encoder.outputs] == [(4, 4, 4), (4, 4, 5), (2, 2, 6)]
+    assert [tuple(n.output.shape[1:]) for n in parts.top_down] == [(8, 8, 2), (4, 4, 4), (4, 4, 5)]
+    channels = {layer.filters for layer in parts.top_down[0].layers if hasattr(layer, "filters")}
+    assert channels == {2, 3, 4}, "the blocks on the grid of x have its number of channels"
+    used = {
+        layer.activation.__name__ for layer in parts.encoder.layers if hasattr(layer, "filters")
+    }
+    assert used == {"relu", "linear"}
+
+
+def test_filters_that_are_not_one_for_each_grid_are_refused():
+    with pytest.raises(InvalidArgument, match=r"`filters` is \[4, 4\] with 2 layers.*, or 3: one"):
+        networks.residual_ladder((8, 8, 1), 1, (1, 2), (2, 2), filters=(4, 4))

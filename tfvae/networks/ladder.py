@@ -99,8 +99,9 @@ def residual_ladder(
     output_channels: int,
     latent_channels: tuple[int, ...] = (4, 8, 16),
     strides: tuple[int, ...] = (2, 2, 1),
-    filters: int = 32,
+    filters: int | tuple[int, ...] = 32,
     num_blocks: int = 1,
+    activation: str | Callable = "silu",
     form: str = "residual",
     bias: np.ndarray | None = None,
     condition_size: int = 0,
@@ -115,61 +116,76 @@ def residual_ladder(
         output_channels: `likelihood.params_size(C)`.
         latent_channels: channels of z_1, …, z_L.
         strides: of the step from x to h_1, from h_1 to h_2, ….
-        filters: channels of h_l and d_l.
+        filters: channels of h_l and d_l; or f_0, f_1, …, f_L, those of the grid of x and of every
+            layer. Fine grids take the most time, so fewer channels there buy more on coarse ones.
         num_blocks: residual blocks at every level, on the way up and down.
+        activation: of the hidden layers.
         form: of q, as the model's.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
         condition_size: as in `dense_ladder`; every site of a grid is given the condition.
         missing: as in `dense_encoder`.
 
     Raises:
-        InvalidArgument: strides that do not divide height and width, or are not one for each layer.
+        InvalidArgument: strides that do not divide height and width, or are not one for each layer,
+            or filters that are not one more.
     """
     height, width, _ = x_shape
-    if len(strides) != len(latent_channels):
+    count = len(latent_channels)
+    if len(strides) != count:
         raise InvalidArgument(
-            f"There are {len(strides)} strides for {len(latent_channels)} layers of latents; "
-            "expected one for each."
+            f"There are {len(strides)} strides for {count} layers of latents; expected one for "
+            "each."
+        )
+    if isinstance(filters, int):
+        filters = [filters] * (count + 1)
+    if len(filters) != count + 1:
+        raise InvalidArgument(
+            f"`filters` is {list(filters)} with {count} layers of latents; expected one number, or "
+            f"{count + 1}: one for the grid of x and one for each layer."
         )
     features, x = [], keras.Input(x_shape)
     condition = condition_input(condition_size)
     h = x
     for layer in [
         *of_examples(missing),
-        layers.Conv2D(filters, 3, padding="same", activation="silu"),
+        layers.Conv2D(filters[0], 3, padding="same", activation=activation),
     ]:
         h = layer(h)
     h = given_condition(h, condition)
-    for stride in strides:
+    for stride, channels in zip(strides, filters[1:], strict=True):
         if height % stride or width % stride:
             raise InvalidArgument(
                 f"Features of {height}×{width} cannot be divided by the stride {stride} of "
                 f"{tuple(strides)}. Pad the pictures, or use a stride of 1."
             )
         height, width = height // stride, width // stride
-        h = layers.Conv2D(filters, 2 * stride - 1 + stride % 2, strides=stride, padding="same")(h)
-        h = _blocks(h, filters, num_blocks)
+        size = 2 * stride - 1 + stride % 2
+        h = layers.Conv2D(channels, size, strides=stride, padding="same")(h)
+        h = _blocks(h, num_blocks, activation)
         features.append(h)
     encoder = network_of([x, *condition], features, "encoder")
 
     inference, generation, top_down = [], [], []
     for number, channels in enumerate(latent_channels):
-        top, grid = number == len(latent_channels) - 1, features[number].shape[1:3]
-        state = (*grid, filters)
+        top, state = number == count - 1, tuple(features[number].shape[1:])
         seen = [state] if top or form == "precision" else [state, state]
         start = "zeros" if len(seen) > 1 else "glorot_uniform"
         name = f"{number + 1}"
-        head = partial(_head, filters=filters, channels=2 * channels, condition=condition_size)
+        head = partial(
+            _head, channels=2 * channels, activation=activation, condition=condition_size
+        )
         inference.append(head(f"inference_{name}", seen, start=start))
         if not top:
             generation.append(head(f"generation_{name}", [state]))
-        seen = [(*grid, channels)] if top else [(*grid, channels), state]
+        z = (*state[:-1], channels)
         top_down.append(
             _step_down(
                 f"top_down_{name}",
-                seen,
-                filters,
+                [z] if top else [z, state],
+                filters[number + 1],
+                filters[number],
                 num_blocks,
+                activation,
                 strides[number],
                 None if number else (output_channels, bias),
                 condition_size,
@@ -178,10 +194,11 @@ def residual_ladder(
     return LadderNetworks(encoder, inference, generation, top_down)
 
 
-def _blocks(x, filters, count):
+def _blocks(x, count, activation):
+    filters = x.shape[-1]
     for _ in range(count):
-        y = layers.Activation("silu")(x)
-        y = layers.Conv2D(filters, 3, padding="same", activation="silu")(y)
+        y = layers.Activation(activation)(x)
+        y = layers.Conv2D(filters, 3, padding="same", activation=activation)(y)
         y = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros")(y)
         x = layers.Add()([x, y])
     return x
@@ -194,26 +211,31 @@ def _joined(shapes, condition_size):
     return [*inputs, *condition], given_condition(joined, condition)
 
 
-def _head(name, shapes, filters, channels, condition, start="glorot_uniform"):
+def _head(name, shapes, channels, activation, condition, start="glorot_uniform"):
     """Return a network from features to parameters on the same grid."""
     inputs, x = _joined(shapes, condition)
-    x = layers.Activation("silu")(x)
-    x = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
+    filters = shapes[0][-1]
+    x = layers.Activation(activation)(x)
+    x = layers.Conv2D(filters, 3, padding="same", activation=activation)(x)
     return network_of(inputs, layers.Conv2D(channels, 1, kernel_initializer=start)(x), name)
 
 
-def _step_down(name, shapes, filters, num_blocks, stride, output, condition):
+def _step_down(
+    name, shapes, filters, next_filters, num_blocks, activation, stride, output, condition
+):
     """Return the network of a next state on the finer grid, or of the output."""
     inputs, x = _joined(shapes, condition)
     x = layers.Conv2D(filters, 1)(x)
     if len(shapes) > 1:
         x = layers.Add()([x, inputs[1]])
-    x = _blocks(x, filters, num_blocks)
+    x = _blocks(x, num_blocks, activation)
     if stride > 1:
-        x = layers.Conv2DTranspose(filters, 2 * stride, strides=stride, padding="same")(x)
+        x = layers.Conv2DTranspose(next_filters, 2 * stride, strides=stride, padding="same")(x)
+    elif next_filters != filters:
+        x = layers.Conv2D(next_filters, 1)(x)
     if output is None:
         return network_of(inputs, x, name)
     channels, bias = output
-    x = layers.Activation("silu")(_blocks(x, filters, num_blocks))
+    x = layers.Activation(activation)(_blocks(x, num_blocks, activation))
     last = {"bias_initializer": initial_bias(bias), "name": "params"}
     return network_of(inputs, layers.Conv2D(channels, 3, padding="same", **last)(x), "decoder")
