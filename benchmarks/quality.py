@@ -37,6 +37,7 @@ def entries() -> dict[str, dict]:
     with (HERE / "quality.toml").open("rb") as file:
         found = tomllib.load(file)
     defaults = {"samples": 5000, "settings": {}, "model": {}, "initial": ""}
+    defaults |= {"published": None, "source": None}
     return {name: defaults | entry for name, entry in found.items()}
 
 
@@ -220,30 +221,29 @@ def table() -> str:
         found = [r for key, r in results.items() if key == name or key.startswith(f"{name}-seed-")]
         for values in found or [None]:
             lines.append(row(name, entry, values))
-    sources = {entry["source"]: None for entry in entries().values()}
+    sources = {entry["source"]: None for entry in entries().values() if entry["source"]}
     return "\n".join([*lines, "", f"Published figures: {'; '.join(sources)}.", ""])
 
 
 def row(name, entry, values) -> str:
     """Return a line of the table; of an entry that was not run, what was published alone."""
+    published = f"{entry['published']:.2f}" if entry["published"] else ""
     if values is None:
-        return f"| `{name}` | {entry['what']} | {entry['published']:.2f} | not run | | | | | |"
+        return f"| `{name}` | {entry['what']} | {published} | not run | | | | | |"
     test, training = values["test"], values["training"]
     figure = f"{test['nll']:.2f} ± {test['standard_error']:.2f}"
-    if test["nll"] <= values["published"]:
+    if published and test["nll"] <= entry["published"]:
         figure = f"**{figure}**"
     before = values.get("initial_training", {"seconds": 0, "epochs": 0})
     hours, minutes = divmod(round((before["seconds"] + training["seconds"]) / 60), 60)
     cells = [
         f"`{values['name']}`",
         values["what"],
-        f"{values['published']:.2f}",
+        published,
         figure,
         f"{test['elbo']:.2f}",
         f"{test['num_samples']:,}",
-        f"{before['epochs']} + {training['epochs']}"
-        if before["epochs"]
-        else str(training["epochs"]),
+        f"{before['epochs']} + {training['epochs']}".removeprefix("0 + "),
         f"{hours} h {minutes:02d} min" if hours else f"{minutes} min",
         values["machine"] + (f", {values['note']}" if values["note"] else ""),
     ]
@@ -294,7 +294,7 @@ def main():
         results = measured()
         for name, entry in entries().items():
             ours = f"{results[name]['test']['nll']:.2f}" if name in results else "not run"
-            print(f"{name:24}{entry['published']:8.2f}  {ours:>8}  {entry['what']}")
+            print(f"{name:24}{entry['published'] or '':>8}  {ours:>8}  {entry['what']}")
     elif arguments.command == "table":
         write_page(MARKS, table(), arguments.check)
     else:

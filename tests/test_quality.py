@@ -54,10 +54,12 @@ def test_the_page_holds_the_table(quality, monkeypatch):
 
 
 def test_every_entry_is_a_configuration(quality):
-    for name, entry in quality.all_entries().items():
+    all_entries = quality.all_entries()
+    for number, (name, entry) in enumerate(all_entries.items()):
         config = quality.config_of(entry, None, seed=3)
         assert config.training.seed == 3, name
-        assert entry["published"] > 0
+        assert (entry["published"] is None) == (entry["source"] is None)
+        assert not entry["initial"] or list(all_entries).index(entry["initial"]) < number
 
 
 @pytest.mark.slow
