@@ -2,14 +2,16 @@
 
     pip install -e '.[benchmark]'
     python benchmarks/training_step.py
+    python benchmarks/training_step.py --precision bfloat16
 
-Network: dense 784-200-200-50, tanh, Bernoulli likelihood, Adam, float32; the ELBO at k = 1
-(batch 100), the IWAE bound at k = 5 (batch 100) and k = 50 (batch 20). tfvae runs with what
-`tfvae train` uses by default; PyTorch with its fused Adam, eager and compiled. The bare graph is
-the least that TensorFlow needs for these steps: an epoch in one call, weights in plain variables,
-the fused kernel of Adam, no Keras, no metrics, no look at the data. Every measurement is a process
-of its own, which warms up and then times whole epochs; the programs take turns, and the table gives
-medians and the ratios of each round's pairs.
+Network: dense 784-200-200-50, tanh, Bernoulli likelihood, Adam, in float32, or with networks that
+compute in bfloat16 from float32 weights; the ELBO at k = 1 (batch 100), the IWAE bound at k = 5
+(batch 100) and k = 50 (batch 20). tfvae runs with what `tfvae train` uses by default; PyTorch with
+its fused Adam, eager and compiled. The bare graph is the least that TensorFlow needs for these
+steps: an epoch in one call, weights in plain variables, the fused kernel of Adam, no Keras, no
+metrics, no look at the data. Every measurement is a process of its own, which warms up and then
+times whole epochs; the programs take turns, and the table gives medians and the ratios of each
+round's pairs.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 
 SETTINGS = {1: 100, 5: 100, 50: 20}
 NUM_IMAGES = 50_000
@@ -30,12 +33,14 @@ def make_images():
     return (np.random.default_rng(0).random((NUM_IMAGES, 28, 28, 1)) < 0.13).astype(np.uint8)
 
 
-def time_tfvae(k, epochs):
+def time_tfvae(k, epochs, precision):
     import keras
 
     import tfvae
     from tfvae.config import TrainingConfig
 
+    if precision == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")
     batch_size = SETTINGS[k]
     images = tfvae.data.Examples(make_images())
     model = tfvae.VAE(
@@ -63,7 +68,7 @@ def time_tfvae(k, epochs):
     return statistics.median(seconds[1:]) / (NUM_IMAGES // batch_size)
 
 
-def time_graph(k, epochs):
+def time_graph(k, epochs, precision):
     import tensorflow as tf
 
     batch_size, rate, beta_1, beta_2 = SETTINGS[k], 1e-3, 0.9, 0.999
@@ -79,10 +84,11 @@ def time_graph(k, epochs):
     moments = [[tf.Variable(tf.zeros_like(v)) for v in variables] for _ in range(2)]
 
     def mlp(h, layers):
+        h = tf.cast(h, precision)
         for number, (w, b) in enumerate(layers):
-            h = tf.matmul(h, w) + b
+            h = tf.matmul(h, tf.cast(w, precision)) + tf.cast(b, precision)
             h = tf.tanh(h) if number < 2 else h
-        return h
+        return tf.cast(h, tf.float32)
 
     def loss(x):
         loc, raw = tf.split(mlp(x, weights[:3]), 2, -1)
@@ -131,7 +137,7 @@ def time_graph(k, epochs):
     return statistics.median(seconds[1:]) / num_steps
 
 
-def time_torch(k, epochs, compiled):
+def time_torch(k, epochs, precision, compiled):
     import math
 
     import torch
@@ -143,16 +149,20 @@ def time_torch(k, epochs, compiled):
             nn.Linear(n_in, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, n_out)
         )
 
+    def network(layers, x):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            return layers(x).float()
+
     class Vae(nn.Module):
         def __init__(self):
             super().__init__()
             self.encoder, self.decoder = mlp(784, 100), mlp(50, 784)
 
         def forward(self, x):
-            loc, raw = self.encoder(x).chunk(2, -1)
+            loc, raw = network(self.encoder, x).chunk(2, -1)
             scale = F.softplus(raw) + 1e-6
             eps = torch.randn(k, *loc.shape)
-            logits = self.decoder(loc + scale * eps)
+            logits = network(self.decoder, loc + scale * eps)
             target = x.expand_as(logits)
             log_px = -F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
             if k == 1:
@@ -181,13 +191,14 @@ def time_torch(k, epochs, compiled):
 PROGRAMS = {
     "tfvae": time_tfvae,
     "graph": time_graph,
-    "torch eager": lambda k, epochs: time_torch(k, epochs, compiled=False),
-    "torch compiled": lambda k, epochs: time_torch(k, epochs, compiled=True),
+    "torch eager": partial(time_torch, compiled=False),
+    "torch compiled": partial(time_torch, compiled=True),
 }
 
 
-def measure(program, k, epochs):
-    command = [sys.executable, __file__, "--program", program, "--k", str(k), "--epochs", epochs]
+def measure(program, k, epochs, precision):
+    command = [sys.executable, __file__, "--program", program, "--k", k, "--epochs", epochs]
+    command += ["--precision", precision]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{program} failed:\n{done.stderr[-2000:]}")
@@ -200,9 +211,11 @@ def main():
     parser.add_argument("--epochs", type=int, default=5, help="timed epochs of each process")
     parser.add_argument("--program", choices=PROGRAMS, help=argparse.SUPPRESS)
     parser.add_argument("--k", type=int, choices=SETTINGS)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args()
     if options.program:
-        print(json.dumps(PROGRAMS[options.program](options.k, options.epochs)))
+        time_program = PROGRAMS[options.program]
+        print(json.dumps(time_program(options.k, options.epochs, options.precision)))
         return
     print(
         f"{'k':>3} {'batch':>5} "
@@ -211,7 +224,7 @@ def main():
     )
     for k in [options.k] if options.k else SETTINGS:
         rounds = [
-            {name: measure(name, k, options.epochs) for name in PROGRAMS}
+            {name: measure(name, k, options.epochs, options.precision) for name in PROGRAMS}
             for _ in range(options.rounds)
         ]
         medians = {name: statistics.median(r[name] for r in rounds) for name in PROGRAMS}
