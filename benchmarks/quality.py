@@ -91,7 +91,6 @@ def machine() -> str:
 def run(name, arguments):
     """Train and measure an entry, or go on where that was stopped."""
     from tfvae import runs
-    from tfvae.export.signatures import float32_copy
 
     entry, directory = entries()[name], run_of(name, arguments)
     initial = run_of(entry["initial"], arguments).path.resolve() if entry["initial"] else ""
@@ -102,7 +101,7 @@ def run(name, arguments):
     if not directory.model_file.is_file():
         resume = directory.config_file.is_file()
         runs.train(config, directory.path, resume=resume, splits=splits)
-    model = float32_copy(directory.load_model())
+    model, _ = runs.open_model(directory.path)
     values = {
         "name": label(name, arguments.seed),
         **{key: entry[key] for key in KEPT},
@@ -180,12 +179,11 @@ def check(name, arguments):
     """Measure 100 test images by annealed importance sampling, beside importance sampling."""
     from tfvae import runs
     from tfvae.evaluation import annealed_importance_sampling, log_likelihood
-    from tfvae.export.signatures import float32_copy
 
     entry, written = entries()[name], label(name, arguments.seed)
     config = config_of(entry, arguments.data_dir, arguments.seed)
     x = runs.load_data(config).test.numpy(0, 100)
-    model = float32_copy(run_of(name, arguments).load_model())
+    model, _ = runs.open_model(run_of(name, arguments).path)
     annealed = annealed_importance_sampling(model, x)
     sampled = log_likelihood(model, x, entry["samples"])
     values = json.loads((RESULTS / f"{written}.json").read_text())

@@ -12,6 +12,7 @@ from tfvae import export
 from tfvae.errors import ExportError, InvalidArgument, InvalidFile, TfvaeWarning
 from tfvae.export import signatures
 from tfvae.export.latent_signatures import LatentSignatures
+from tfvae.models.precision import in_float32
 from tfvae.ondevice import Decoder, operators, read_description
 
 pytestmark = pytest.mark.slow  # Converts models.
@@ -236,7 +237,7 @@ def test_models_with_other_latents_are_exported(name, tmp_path, rng):
     found = operators((tmp_path / "tflite").read_bytes())
     assert not [operator for operator in found if operator != operator.upper()]
     assert "CUSTOM" not in found
-    twin = signatures.float32_copy(model)
+    twin = in_float32(model)
     assert decoder.latent_shape == model.latent_shape
     np.testing.assert_allclose(decoder.encode(x), twin.encode(x), atol=2e-5)
     np.testing.assert_allclose(decoder.sample(40, 3, 0.8), twin.sample(40, 3, 0.8), atol=2e-5)

@@ -14,6 +14,7 @@ from tfvae.errors import ExportError, InvalidArgument, InvalidData, InvalidFile
 from tfvae.export import signatures
 from tfvae.export.code_ties import count_flips
 from tfvae.export.parity import check_parity
+from tfvae.models.precision import in_float32
 from tfvae.ondevice import Decoder, operators, read_description
 from tfvae.tools.main import cli
 
@@ -118,7 +119,7 @@ class Exported:
     def __init__(self, name, folder):
         self.name = name
         self.model = build(*MODELS[name])
-        self.keras = signatures.float32_copy(self.model)
+        self.keras = in_float32(self.model)
         self.before = self.model.get_weights()
         self.path = folder / "decoder.tflite"
         self.report = export.litert(self.model, self.path)
@@ -242,7 +243,7 @@ def test_a_saved_model_computes_what_keras_computes(tmp_path, rng):
     assert report["max_abs_error"] < 1e-4
     assert report["code_flips"] == 0
     loaded = tf.saved_model.load(str(tmp_path / "saved_model")).signatures
-    twin = signatures.float32_copy(model)
+    twin = in_float32(model)
     x = rng.random((5, *model.x_shape)).astype("f4")
     codes = loaded["encode"](image=tf.constant(x))["codes"]
     np.testing.assert_array_equal(codes, twin.encode(x))

@@ -475,6 +475,16 @@ def test_a_run_in_mixed_precision_is_finite_and_complete(mixed):
         assert picture.size[0] > picture.size[1]  # three rows of traversals
 
 
+def test_a_run_in_mixed_precision_is_used_in_float32(mixed):
+    run, _ = mixed
+    model, half = runs.open_model(run.path)[0], run.load_model()
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
+    assert model.loaded_from == run.model_file
+    x = runs.load_data(run.read_config()).test.numpy(0, 20)
+    found, rounded = (log_likelihood(m, x, 50, progress=False).per_example for m in (model, half))
+    assert 0 < np.abs(found - rounded).max() < 2
+
+
 def test_training_leaves_the_precision_of_the_process_as_it_was(mixed):
     assert mixed[1] == "float32"
 

@@ -1,4 +1,4 @@
-"""The signatures of a model of any kind, a float32 copy of it, and the SavedModel of both."""
+"""The signatures of a model of any kind, and the SavedModel of them."""
 
 import tensorflow as tf
 
@@ -8,6 +8,7 @@ from tfvae.export.contract import Signatures
 from tfvae.export.latent_signatures import LatentSignatures
 from tfvae.export.subpixel import SubpixelConv2D
 from tfvae.models import CodeModel, LatentVariableModel
+from tfvae.models.precision import config_in_float32, in_float32
 
 # To export another kind of model, add its line here.
 _TRANSPOSED = ("Conv2DTranspose", None)  # class and registered name of Keras's own layer
@@ -28,7 +29,7 @@ def of(model, on_device: bool = False) -> Signatures:
     for kind, signatures in _KINDS:
         if isinstance(model, kind):
             _check_built(model)
-            return signatures(device_copy(model) if on_device else float32_copy(model), on_device)
+            return signatures(device_copy(model) if on_device else in_float32(model), on_device)
     raise InvalidArgument(
         f"The model is {model!r}; expected one of tfvae, such as a VAE or a VQVAE."
     )
@@ -39,14 +40,7 @@ def device_copy(model):
 
     See `SubpixelConv2D`. Networks that are classes of their own are left as they are.
     """
-    return model.copy(_with_subpixels(_in_float32(model.get_config())))
-
-
-def float32_copy(model):
-    """Return the model with all layers computing in float32, which is what runs everywhere."""
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
-        return model
-    return model.copy(_in_float32(model.get_config()))
+    return model.copy(_with_subpixels(config_in_float32(model.get_config())))
 
 
 def write_saved_model(signatures: Signatures, path) -> None:
@@ -82,15 +76,4 @@ def _with_subpixels(config):
         return {key: _with_subpixels(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
         return type(config)(_with_subpixels(value) for value in config)
-    return config
-
-
-def _in_float32(config):
-    """Replace every precision policy in a Keras config."""
-    if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy":
-            return {**config, "config": {"name": "float32"}}
-        return {key: _in_float32(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return type(config)(_in_float32(value) for value in config)
     return config

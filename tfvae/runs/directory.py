@@ -12,6 +12,7 @@ from tfvae.checkpoints import Checkpoints, Position
 from tfvae.config import Config
 from tfvae.errors import InvalidFile, TfvaeError
 from tfvae.models import GenerativeModel
+from tfvae.models.precision import HALF, in_float32
 from tfvae.runs.weights import bounded_weights
 
 
@@ -144,6 +145,9 @@ def load_model(path: str | Path, kind: type = GenerativeModel) -> GenerativeMode
 def open_model(path: str | Path) -> tuple[GenerativeModel, Config | None]:
     """Return (model, configuration or None) of a run directory or of a `.keras` file.
 
+    Networks that were trained in half precision compute in float32, as they do when exported: half
+    precision moves log p(x) of an example by tenths of a nat.
+
     Raises:
         InvalidFile: there is neither.
         InvalidArgument: a `.tflite` file.
@@ -152,5 +156,5 @@ def open_model(path: str | Path) -> tuple[GenerativeModel, Config | None]:
     paths.check_model(path)
     if path.is_dir():
         run = RunDirectory(path)
-        return run.load_model(), run.read_config()
-    return load_model(path), None
+        return in_float32(run.load_model(), HALF), run.read_config()
+    return in_float32(load_model(path), HALF), None

@@ -1,0 +1,50 @@
+"""Copies of models that compute in float32."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfvae
+from tfvae.models.precision import HALF, in_float32
+
+
+def make(policy, prior):
+    encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, dtype=policy)])
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6, dtype=policy)])
+    return tfvae.VAE(encoder, decoder, prior=prior)
+
+
+@pytest.fixture
+def flow():
+    return tfvae.priors.get("flow", num_layers=2, hidden=(4,), dtype="float64")
+
+
+def dtypes(model):
+    return {layer.compute_dtype for layer in model._flatten_layers()}
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_copy_computes_in_float32_with_the_same_weights(policy):
+    model = make(policy, "standard_normal")
+    twin = in_float32(model, HALF)
+    assert policy.removeprefix("mixed_") in dtypes(model)
+    assert dtypes(twin) == {"float32"}
+    for ours, theirs in zip(twin.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    x = np.random.default_rng(0).integers(0, 2, (5, 6)).astype("f4")
+    kernel, bias = model.encoder.get_weights()
+    np.testing.assert_allclose(twin.encoder(x), x @ kernel + bias, rtol=1e-5)
+
+
+def test_a_model_in_float32_is_itself():
+    model = make("float32", "standard_normal")
+    assert in_float32(model) is model
+
+
+def test_a_flow_in_float64_is_replaced_where_all_are(flow):
+    model = make("float32", flow)
+    assert "float64" in dtypes(model)
+    assert in_float32(model, HALF) is model
+    assert dtypes(in_float32(model)) == {"float32"}
+    mixed = make("mixed_bfloat16", flow)
+    assert dtypes(in_float32(mixed, HALF)) == {"float32", "float64"}
