@@ -1,0 +1,136 @@
+"""The state of a model in training, as a checkpoint keeps it: variables, and what the data is."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfvae.data import Batches
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
+
+
+def check(model: keras.Model, data: Any) -> None:
+    """Refuse a model or data whose state could not be restored.
+
+    Raises:
+        InvalidArgument: data that keeps no order, or a layer whose weights the first step makes.
+    """
+    if not isinstance(data, Batches):
+        raise InvalidArgument(
+            f"`Resume` cannot go on within a {type(data).__name__}, whose order is kept nowhere. "
+            "Fit to batches of tfvae.data, which can begin at any batch: images.batches("
+            "batch_size) of what tfvae.data.load gives, or tfvae.data.shuffled_batches(x, "
+            "batch_size) of an array; tfvae.data.Batches makes them of a source of your own."
+        )
+    unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
+    if unbuilt:
+        raise InvalidArgument(
+            f"The layer {unbuilt[0]!r} has no weights yet: the first step would make them, after "
+            "those of a checkpoint are restored. Build it with the model, by its `build(shape)`."
+        )
+
+
+def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | None = None) -> dict:
+    """Return the state of a model, its optimizer and its data as a tree for a checkpoint.
+
+    Args:
+        model: the one that is being trained.
+        data: what it is fitted to.
+        averages: those of the epoch, where a validation has replaced them by its own.
+    """
+    variables = {
+        part: [np.asarray(variable) for variable in values]
+        for part, values in _variables(model).items()
+    }
+    averages = epoch_averages(model) if averages is None else averages
+    return {
+        "variables": {**variables, "averages": averages},
+        "layers_add_losses": model.layers_add_losses,
+        "ended_early": bool(model.stop_training),
+        "data": _identity(data),
+    }
+
+
+def restore_model(model: keras.Model, data: Batches, tree: dict, folder: Path) -> None:
+    """Put a model and its optimizer back to what `state_of` returned, but for `averages`.
+
+    Raises:
+        InvalidArgument: this is other data.
+        InvalidFile: the checkpoints in this folder are of another model.
+    """
+    if tree["data"] != _identity(data):
+        raise InvalidArgument(
+            f"The training in {folder} is one on data with {_named(tree['data'])}; this data has "
+            f"{_named(_identity(data))}. Give the same data, or choose another folder."
+        )
+    model.layers_add_losses = tree["layers_add_losses"]
+    for part, variables in _variables(model).items():
+        _assign(variables, tree["variables"][part], folder)
+
+
+def epoch_averages(model: keras.Model) -> list[np.ndarray]:
+    """Return copies of the averages of the epoch so far."""
+    return [np.asarray(variable).copy() for variable in _averages(model)]
+
+
+def restore_averages(model: keras.Model, tree: dict, folder: Path) -> None:
+    """Put the averages of the epoch back to what `state_of` returned.
+
+    Raises:
+        InvalidFile: the checkpoints in this folder are of another model.
+    """
+    _assign(_averages(model), tree["variables"]["averages"], folder)
+
+
+@contextlib.contextmanager
+def restoring_from(folder: Path) -> Iterator[None]:
+    """A context that names the folder in the error for a whole checkpoint of something else.
+
+    Raises:
+        InvalidFile: what was restored is not the state of this training.
+    """
+    try:
+        yield
+    except TfvaeError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidFile(
+            f"The checkpoints in {folder} hold something else than the state of this training: "
+            f"{type(error).__name__}, {error}. Choose another folder."
+        ) from error
+
+
+def _variables(model):
+    """Return the variables that a training changes, by what they belong to."""
+    return {
+        "model": model.variables,
+        "optimizer": model.optimizer.variables,
+        "settings": model.assigned_settings(),
+    }
+
+
+def _averages(model):
+    """Return the variables of the averages of the epoch."""
+    return [variable for metric in model.epoch_metrics for variable in metric.variables]
+
+
+def _assign(variables, values, folder):
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [value.shape for value in values]:
+        raise InvalidFile(
+            f"The checkpoints in {folder} are of another model, or one that was compiled with "
+            "another optimizer. Make the same model, or choose another folder."
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _identity(data):
+    return {"batches": data.num_batches, **data.identity}
+
+
+def _named(values):
+    return ", ".join(f"{name} {value}" for name, value in values.items())
