@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from tfvae import codec
+from tfvae.images import grid
 from tfvae.runs import load_data, open_model
 
 COLUMNS = 100
@@ -29,14 +30,9 @@ COLUMNS = 100
 
 def general(x):
     """Return the sizes in bytes of binary images `[N, H, W, 1]` under general compressors."""
-    bits = x[..., 0].astype(np.uint8)
-    count, height, width = bits.shape
-    packed = np.packbits(bits.reshape(count, -1), axis=1).tobytes()
-    rows = -(-count // COLUMNS)
-    sheet = np.zeros([rows * COLUMNS, height, width], np.uint8)
-    sheet[:count] = 255 * bits
-    sheet = sheet.reshape(rows, COLUMNS, height, width).transpose(0, 2, 1, 3)
-    picture = Image.fromarray(sheet.reshape(rows * height, COLUMNS * width))
+    packed = np.packbits(x.astype(np.uint8).reshape(len(x), -1), axis=1).tobytes()
+    whole_rows = np.pad(x, [(0, -len(x) % COLUMNS), (0, 0), (0, 0), (0, 0)])
+    picture = Image.fromarray(grid(whole_rows, COLUMNS, gap=0).squeeze(-1))
     webp = {"lossless": True, "quality": 100, "method": 6}
     return {
         "as they are": len(packed),

@@ -30,6 +30,8 @@ import numpy as np
 import quality
 from PIL import Image
 
+from tfvae.images import grid, save_grid
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -75,11 +77,8 @@ def opened(content, channels) -> np.ndarray:
 
 
 def sheet(images) -> np.ndarray:
-    """Return `[N, H, W, C]` images as one picture of N^½ × N^½ of them."""
-    count, height, width, channels = images.shape
-    side = math.isqrt(count)
-    rows = images.reshape(side, side, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return rows.reshape(side * height, side * width, channels)
+    """Return `[N, H, W, C]` images uint8 as one picture of N^½ × N^½ of them."""
+    return grid(images / 255, math.isqrt(len(images)), gap=0)
 
 
 def cut(picture, shape) -> np.ndarray:
@@ -213,8 +212,6 @@ def draw(values, path):
 
 def show(images, shown, path):
     """Draw images, and under each what the codecs make of it."""
-    from tfvae.images import save_grid
-
     rows = [images, *(found for _, found in shown.values())]
     save_grid(np.concatenate([row[:SHOWN] for row in rows]) / 255, path, SHOWN)
     with Image.open(path) as image:
