@@ -461,6 +461,7 @@ def test_other_data_or_another_model_is_refused_and_nothing_changed(tmp_path):
     "change",
     [
         lambda tree: tree.pop("callbacks"),
+        lambda tree: tree["variables"].pop("averages"),
         lambda tree: tree["variables"].update(model=[1.5] * len(tree["variables"]["model"])),
         lambda tree: tree.update(callbacks=[{"class": "History", "state": 3}]),
     ],

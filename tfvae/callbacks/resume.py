@@ -106,7 +106,7 @@ class Resume(keras.callbacks.Callback):
                 yield
                 self._stop_if(self._asked())
             finally:
-                self._skipped.end()  # an error may have come before the first step
+                self._skipped.end()
                 model._initial_epoch, self._data = before, None
 
     def restore(self, model: keras.Model) -> Position | None:
@@ -166,7 +166,9 @@ class Resume(keras.callbacks.Callback):
         if not resumed or self._position.batch == 0:
             self._position = Position(epoch, 0)
             return
-        training_state.restore_averages(self.model, self._found[1], self.checkpoints.path)
+        folder = self.checkpoints.path
+        with training_state.restoring_from(folder):
+            training_state.restore_averages(self.model, self._found[1], folder)
         self._data.start_at(*self._position)
         self._skipped.skip(self._position.batch, self._data.num_batches)
 
@@ -197,10 +199,6 @@ class Resume(keras.callbacks.Callback):
         if last or cheap:
             self._save()
         self._save_if_due()
-
-    def on_train_end(self, logs=None):
-        """Let the loop begin at its first batch again."""
-        self._skipped.end()
 
     # How it is done.
 
