@@ -144,7 +144,7 @@ def run(arguments):
     made = references(splits, count)
     values["references"] = {name: distances(images_of) for name, images_of in made.items()}
     for name in arguments.names:
-        model = runs.RunDirectory(Path(arguments.runs_dir) / name).load_model()
+        model, _ = runs.open_model(Path(arguments.runs_dir) / name)
         measured = quality.measured()[name]
         values["runs"][name] = {
             "what": measured["what"],
@@ -152,22 +152,40 @@ def run(arguments):
             "nll": measured["test"]["nll"],
             "distances": distances(lambda seed, model=model: draws(model, count, seed)[1]),
         }
-        picture(*draws(model, 2 * COLUMNS, 0), FIGURES / f"samples-{name}.png")
+        picture(model, test, FIGURES / f"samples-{name}.png")
         print(name, values["runs"][name]["distances"], flush=True)
     write_json(path, values)
 
 
-def picture(means, pixels, path):
-    """Draw means in odd rows, and under each the pixels that are drawn with it."""
+def picture(model, x, path):
+    """Draw samples, reconstructions of x, and what lies between images of x.
+
+    The rows are means of p(x|z), and under each the pixels that are drawn with it, twice; images,
+    and under each its reconstruction; and two rows from one image to the next.
+    """
     from PIL import Image
 
     from tfvae.images import save_grid
 
-    rows = [part.reshape(-1, COLUMNS, *part.shape[1:]) for part in (means, pixels)]
-    save_grid(np.stack(rows, axis=1).reshape(-1, *means.shape[1:]), path, COLUMNS)
+    means, pixels = draws(model, 2 * COLUMNS, 0)
+    shown, ends = x[:COLUMNS], x[COLUMNS : COLUMNS + 3]
+    rows = [
+        *(means[:COLUMNS], pixels[:COLUMNS], means[COLUMNS:], pixels[COLUMNS:]),
+        *(shown, model.decode(model.encode(shown)).numpy()),
+        *(between(model, ends[:2]), between(model, ends[1:])),
+    ]
+    save_grid(np.concatenate(rows), path, COLUMNS)
     with Image.open(path) as image:
         few = image.convert("L").quantize(GREYS)
     few.save(path, optimize=True)
+
+
+def between(model, ends):
+    """Return two images `[2, H, W, C]`, and between them what a line between their z decodes to."""
+    first, last = model.encode(ends).numpy()  # [D]
+    share = np.linspace(0, 1, COLUMNS - 2, dtype=np.float32)[:, None]
+    decoded = model.decode((1 - share) * first + share * last).numpy()
+    return np.concatenate([ends[:1], decoded, ends[1:]])
 
 
 def table() -> str:

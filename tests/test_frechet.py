@@ -82,7 +82,6 @@ def test_the_page_holds_the_table(frechet):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_runs_are_measured_and_shown(frechet, monkeypatch, tmp_path):
     """The data is nearer to itself than samples of a model that was not trained."""
     from tfvae import runs
@@ -96,7 +95,7 @@ def test_runs_are_measured_and_shown(frechet, monkeypatch, tmp_path):
     monkeypatch.setattr(frechet, "FIGURES", tmp_path)
     monkeypatch.setattr(frechet, "LABELLED", "digits")
     config = quality.config_of(entry, None, 0)
-    (tmp_path / "small").mkdir()
+    runs.RunDirectory.create(tmp_path / "small", config)
     model = runs.build_model(config, runs.load_data(config))
     model.save(runs.RunDirectory(tmp_path / "small").model_file)
     frechet.run(argparse.Namespace(names=["small"], data_dir=None, runs_dir=tmp_path, seeds=2))
@@ -116,3 +115,17 @@ def test_runs_are_measured_and_shown(frechet, monkeypatch, tmp_path):
     assert order == sorted(order), "the nearest come first"
     with Image.open(tmp_path / "samples-small.png") as picture:
         assert len(picture.getcolors()) <= frechet.GREYS
+
+
+def test_a_line_between_images_begins_and_ends_with_what_they_are_decoded_to(
+    frechet, make_vae, rng
+):
+    model = make_vae()
+    ends = rng.integers(0, 2, (2, *model.x_shape)).astype("f4")
+    row = frechet.between(model, ends)
+    assert len(row) == frechet.COLUMNS
+    np.testing.assert_array_equal(row[[0, -1]], ends)
+    expected = model.decode(model.encode(ends)).numpy()
+    np.testing.assert_allclose(row[[1, -2]], expected, atol=1e-6)
+    middle = model.decode(model.encode(ends).numpy().mean(0, keepdims=True) * np.float32(1))
+    assert np.abs(row[7] - middle[0]).max() < np.abs(row[1] - middle[0]).max()
