@@ -129,7 +129,6 @@ def residual_ladder(
         InvalidArgument: strides that do not divide height and width, or are not one for each layer,
             or filters that are not one more.
     """
-    height, width, _ = x_shape
     count = len(latent_channels)
     if len(strides) != count:
         raise InvalidArgument(
@@ -143,31 +142,11 @@ def residual_ladder(
             f"`filters` is {list(filters)} with {count} layers of latents; expected one number, or "
             f"{count + 1}: one for the grid of x and one for each layer."
         )
-    features, x = [], keras.Input(x_shape)
-    condition = condition_input(condition_size)
-    h = x
-    for layer in [
-        *of_examples(missing),
-        layers.Conv2D(filters[0], 3, padding="same", activation=activation),
-    ]:
-        h = layer(h)
-    h = given_condition(h, condition)
-    for stride, channels in zip(strides, filters[1:], strict=True):
-        if height % stride or width % stride:
-            raise InvalidArgument(
-                f"Features of {height}×{width} cannot be divided by the stride {stride} of "
-                f"{tuple(strides)}. Pad the pictures, or use a stride of 1."
-            )
-        height, width = height // stride, width // stride
-        size = 2 * stride - 1 + stride % 2
-        h = layers.Conv2D(channels, size, strides=stride, padding="same")(h)
-        h = _blocks(h, num_blocks, activation)
-        features.append(h)
-    encoder = network_of([x, *condition], features, "encoder")
-
+    encoder = _way_up(x_shape, strides, filters, num_blocks, activation, condition_size, missing)
+    states = [tuple(h.shape[1:]) for h in encoder.outputs]
     inference, generation, top_down = [], [], []
     for number, channels in enumerate(latent_channels):
-        top, state = number == count - 1, tuple(features[number].shape[1:])
+        top, state = number == count - 1, states[number]
         seen = [state] if top or form == "precision" else [state, state]
         start = "zeros" if len(seen) > 1 else "glorot_uniform"
         name = f"{number + 1}"
@@ -192,6 +171,29 @@ def residual_ladder(
             )
         )
     return LadderNetworks(encoder, inference, generation, top_down)
+
+
+def _way_up(x_shape, strides, filters, num_blocks, activation, condition_size, missing):
+    """Return the network from x to h_1, …, h_L."""
+    height, width, _ = x_shape
+    features, h = [], keras.Input(x_shape)
+    inputs, condition = [h], condition_input(condition_size)
+    for layer in of_examples(missing):
+        h = layer(h)
+    h = layers.Conv2D(filters[0], 3, padding="same", activation=activation)(h)
+    h = given_condition(h, condition)
+    for stride, channels in zip(strides, filters[1:], strict=True):
+        if height % stride or width % stride:
+            raise InvalidArgument(
+                f"Features of {height}×{width} cannot be divided by the stride {stride} of "
+                f"{tuple(strides)}. Pad the pictures, or use a stride of 1."
+            )
+        height, width = height // stride, width // stride
+        size = 2 * stride - 1 + stride % 2
+        h = layers.Conv2D(channels, size, strides=stride, padding="same")(h)
+        h = _blocks(h, num_blocks, activation)
+        features.append(h)
+    return network_of([*inputs, *condition], features, "encoder")
 
 
 def _blocks(x, count, activation):
