@@ -164,8 +164,12 @@ def hub(tmp_path, monkeypatch):
 def run(tmp_path, device_model):
     """The directory of a run as `tfvae train` and `tfvae export` leave it, but for checkpoints."""
     folder = tmp_path / "run"
-    data = {"data.name": "/home/me/secret/pictures", "data.data_dir": "/home/me"}
-    RunDirectory.create(folder, Config().override(data))
+    settings = {
+        "data.name": "/home/me/secret/pictures",
+        "data.data_dir": "/home/me",
+        "training.initial_weights": "/home/me/runs/first",
+    }
+    RunDirectory.create(folder, Config().override(settings))
     device_model.save(folder / "model.keras")
     (folder / "decoder.tflite").write_bytes(b"decoder")
     (folder / "samples.png").write_bytes(b"picture")
@@ -199,6 +203,7 @@ def test_a_run_is_written_and_read(hub, run, tmp_path):
         "license: mit",
         "-10.500 ± 0.250",
         "| data | pictures |",
+        "| initial weights | first |",
         "(samples.png)",
         "1,234",
     ):

@@ -70,6 +70,7 @@ def _training(config, report):
         "batch size": config.training.batch_size,
         "parameters": f"{done['parameters']:,}" if "parameters" in done else "",
         "seed": config.training.seed,
+        "initial weights": config.training.initial_weights,
     }
     shown = {key: value for key, value in rows.items() if value not in ("", "none", None)}
     return "## Training\n\n" + _table(("", ""), shown.items())

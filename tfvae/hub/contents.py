@@ -71,10 +71,16 @@ def _unpack(model, folder):
 
 def _without_paths(config):
     """Return a configuration that says nothing of the machine, and loads no data by itself."""
-    name = config.data.name
-    kept = Path(name).name if "/" in name or "\\" in name else name
-    data = dataclasses.replace(config.data, name=kept, data_dir="", download=False)
-    return dataclasses.replace(config, data=data)
+    data = dataclasses.replace(
+        config.data, name=_last_part(config.data.name), data_dir="", download=False
+    )
+    initial_weights = _last_part(config.training.initial_weights)
+    training = dataclasses.replace(config.training, initial_weights=initial_weights)
+    return dataclasses.replace(config, data=data, training=training)
+
+
+def _last_part(path):
+    return Path(path).name if "/" in path or "\\" in path else path
 
 
 def _plain(report):
