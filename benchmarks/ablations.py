@@ -32,6 +32,9 @@ MARKS = "<!-- Written by benchmarks/ablations.py table: -->\n", "<!-- Up to here
 NUM_EXAMPLES, NUM_SAMPLES = 5000, 500  # of the validation images, and for each of them
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
+# What every variant starts from, in place of the entry's own: what it gains by them is seen alone.
+BASE = {"training.kl_warmup_steps": 0, "training.precision": "float32"}
+
 # What is changed in the recipe, and the settings of it; BIAS is no setting.
 BIAS = "bias"
 VARIANTS = {
@@ -57,7 +60,7 @@ def one(entry, variant, seed, seconds, data_dir) -> dict:
     from tfvae import runs
     from tfvae.evaluation import log_likelihood
 
-    settings = dict(VARIANTS[variant])
+    settings = BASE | VARIANTS[variant]
     bias = settings.pop(BIAS, None)
     config = quality.config_of(quality.entries()[entry], data_dir, seed).override(settings)
     splits = runs.load_data(config)

@@ -148,7 +148,7 @@ def run(arguments):
         measured = quality.measured()[name]
         values["runs"][name] = {
             "what": measured["what"],
-            "epochs": measured["training"]["epochs"],
+            "epochs": quality.epochs_of(measured),
             "nll": measured["test"]["nll"],
             "distances": distances(lambda seed, model=model: draws(model, count, seed)[1]),
         }
@@ -193,7 +193,7 @@ def table() -> str:
     values = json.loads((quality.RESULTS / FILE).read_text())
     rows = [(of, "", "", found) for of, found in values["references"].items()]
     rows += [
-        (f"`{name}`: {row['what']}", f"{row['nll']:.2f}", str(row["epochs"]), row["distances"])
+        (f"`{name}`: {row['what']}", f"{row['nll']:.2f}", row["epochs"], row["distances"])
         for name, row in values["runs"].items()
     ]
     lines = ["| images | NLL | epochs | Fréchet distance | of another classifier |"]

@@ -217,7 +217,7 @@ def table() -> str:
     ]
     for name, entry in entries().items():
         found = [r for key, r in results.items() if key == name or key.startswith(f"{name}-seed-")]
-        for values in found or [None]:
+        for values in sorted(found, key=lambda values: values["seed"]) or [None]:
             lines.append(row(name, entry, values))
     sources = {entry["source"]: None for entry in entries().values() if entry["source"]}
     return "\n".join([*lines, "", f"Published figures: {'; '.join(sources)}.", ""])
@@ -228,12 +228,12 @@ def row(name, entry, values) -> str:
     published = f"{entry['published']:.2f}" if entry["published"] else ""
     if values is None:
         return f"| `{name}` | {entry['what']} | {published} | not run | | | | | |"
-    test, training = values["test"], values["training"]
+    test = values["test"]
     figure = f"{test['nll']:.2f} ± {test['standard_error']:.2f}"
     if published and test["nll"] <= entry["published"]:
         figure = f"**{figure}**"
-    before = values.get("initial_training", {"seconds": 0, "epochs": 0})
-    hours, minutes = divmod(round((before["seconds"] + training["seconds"]) / 60), 60)
+    seconds = sum(part["seconds"] for part in parts(values))
+    hours, minutes = divmod(round(seconds / 60), 60)
     cells = [
         f"`{values['name']}`",
         values["what"],
@@ -241,11 +241,22 @@ def row(name, entry, values) -> str:
         figure,
         f"{test['elbo']:.2f}",
         f"{test['num_samples']:,}",
-        f"{before['epochs']} + {training['epochs']}".removeprefix("0 + "),
+        epochs_of(values),
         f"{hours} h {minutes:02d} min" if hours else f"{minutes} min",
         values["machine"] + (f", {values['note']}" if values["note"] else ""),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def parts(values) -> list[dict]:
+    """Return the trainings that an entry has behind it, that of its initial weights first."""
+    trainings = [values.get("initial_training"), values["training"]]
+    return [training for training in trainings if training and training["epochs"]]
+
+
+def epochs_of(values) -> str:
+    """Return how many epochs an entry was trained for, as 400 + 40 after one with 400."""
+    return " + ".join(str(part["epochs"]) for part in parts(values))
 
 
 def page_with(marks, text) -> str:

@@ -30,7 +30,7 @@ def test_the_page_holds_the_tables(ablations):
 def test_every_variant_is_a_configuration(ablations):
     entry = ablations.quality.entries()["static-k1"]
     for variant, settings in ablations.VARIANTS.items():
-        config = ablations.quality.config_of(entry, None, 0)
+        config = ablations.quality.config_of(entry, None, 0).override(ablations.BASE)
         changed = config.override({k: v for k, v in settings.items() if k != ablations.BIAS})
         assert (changed == config) == (set(settings) <= {ablations.BIAS}), variant
 
