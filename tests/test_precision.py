@@ -1,5 +1,9 @@
 """Copies of models that compute in float32."""
 
+import importlib
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -48,3 +52,25 @@ def test_a_flow_in_float64_is_replaced_where_all_are(flow):
     assert dtypes(in_float32(model)) == {"float32"}
     mixed = make("mixed_bfloat16", flow)
     assert dtypes(in_float32(mixed, HALF)) == {"float32", "float64"}
+
+
+def test_the_benchmark_has_medians_and_the_ratio_of_each_round(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    precision = importlib.import_module("precision")
+    seconds = {
+        "float32": iter([0.004, 0.008, 0.006]),
+        "mixed_bfloat16": iter([0.002, 0.002, 0.004]),
+    }
+    monkeypatch.setattr(precision, "measure", lambda recipe, name, options: next(seconds[name]))
+    monkeypatch.setattr(sys, "argv", ["precision.py", "vae-digits"])
+    precision.main()
+    *_, row = capsys.readouterr().out.splitlines()
+    assert row == "| `vae-digits` | 6.0 ms | 2.0 ms | 2.00 (1.50 to 4.00) |"
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_the_benchmark_times_a_step(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    precision = importlib.import_module("precision")
+    assert 1e-5 < precision.time_step("vae-digits", "mixed_bfloat16", 3, None) < 10
