@@ -31,8 +31,7 @@ def fingerprint(model: GenerativeModel) -> str:
     this model can decode the codes.
     """
     digest = hashlib.sha256()
-    training_only = {id(variable) for variable in model.variables_of_training()}
-    for weight in (weight for weight in model.weights if id(weight) not in training_only):
+    for weight in model.weights_to_copy():
         value = np.asarray(weight)
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())

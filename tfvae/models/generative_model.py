@@ -158,10 +158,13 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         twin = type(self).from_config(self.get_config() if config is None else config)
         if not twin.built:
             twin.build((None, *self.x_shape))
-        training_only = {id(variable) for variable in self.variables_of_training()}
-        mine = [variable for variable in self.weights if id(variable) not in training_only]
-        twin.set_weights([np.asarray(variable) for variable in mine])
+        twin.set_weights([np.asarray(variable) for variable in self.weights_to_copy()])
         return twin
+
+    def weights_to_copy(self) -> list:
+        """Return the weights without those that `compile` brought, in the order of `weights`."""
+        training_only = {id(variable) for variable in self.variables_of_training()}
+        return [variable for variable in self.weights if id(variable) not in training_only]
 
     def variables_of_training(self) -> list:
         """Return the variables that `compile` brought: a copy is without them."""

@@ -36,11 +36,9 @@ def start_from(path: str | Path, model: GenerativeModel) -> None:
 
 def _weights(model):
     """Return what the training of a model sets, in the order in which layers were made."""
-    others = [model.step, *model.variables_of_training()]
-    if isinstance(model, CodeModel):
-        others += model.prior.variables
-    others = {id(variable) for variable in others}
-    return [variable for variable in model.weights if id(variable) not in others]
+    fitted_apart = model.prior.variables if isinstance(model, CodeModel) else []
+    others = {id(variable) for variable in (model.step, *fitted_apart)}
+    return [variable for variable in model.weights_to_copy() if id(variable) not in others]
 
 
 def _described(variable):
