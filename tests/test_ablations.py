@@ -50,6 +50,7 @@ def test_a_table_has_means_over_seeds_and_differences_of_each_seed(ablations):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_variant_is_trained_for_its_seconds_and_measured(ablations, monkeypatch):
     entry = {"recipe": "vae-digits", "model": {}, "settings": {"ema_momentum": 0.9}}
     monkeypatch.setattr(ablations.quality, "entries", lambda: {"small": entry})

@@ -7,6 +7,7 @@ import signal
 import keras
 import numpy as np
 import pytest
+from tiers import LONG
 
 import tfvae
 from tfvae.callbacks import Resume
@@ -175,8 +176,8 @@ def whole():
     [
         # Within an epoch, twice without progress, within a validation, at its end, in the last one.
         ("vae", [4, 4, 0, 8, 9, 17], 1),
-        ("vae", [3, 5], 3),  # 7 batches are no multiple of 3
-        ("vqvae", [5, 8, 4], 2),
+        pytest.param("vae", [3, 5], 3, marks=LONG),  # 7 batches are no multiple of 3
+        pytest.param("vqvae", [5, 8, 4], 2, marks=LONG),
         ("code prior", [5, 12], 1),
     ],
 )

@@ -51,6 +51,7 @@ def test_every_form_of_x_is_read(tmp_path, x, form):
     assert types == genes | {"type": "ignored", "depth": "ignored"}
 
 
+@pytest.mark.nightly
 def test_cells_go_from_their_file_to_a_device(tmp_path, x):
     path, run = write(tmp_path / "x.h5ad", x, "csr_matrix"), tmp_path / "run"
     small = ["--set", "model.hidden=[8]", "--epochs", 2, "--batch-size", 20]

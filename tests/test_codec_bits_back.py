@@ -151,6 +151,7 @@ def round_trip(model, x, **options):
 
 class TestRoundTrip:
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
+    @pytest.mark.slow
     def test_every_likelihood(self, likelihood):
         model = make_vae(likelihood)
         x = np.minimum(draw_x(model, 23), 40.0)  # counts too, so that tables are small

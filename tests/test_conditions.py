@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from tiers import nightly_but
+from tiers import LONG, nightly_but
 
 import tfvae
 from tfvae import conditions, networks
@@ -246,6 +246,7 @@ class TestHierarchy:
         again = [m.sample(4, condition=[0, 1, 0, 1]) for m in (model, loaded)]
         np.testing.assert_array_equal(*again)
 
+    @pytest.mark.nightly
     def test_a_device_draws_what_keras_draws(self, model, tmp_path):
         tfvae.export.litert(model, tmp_path / "decoder.tflite")
         device = Decoder.from_file(tmp_path / "decoder.tflite")
@@ -459,7 +460,7 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=nightly_but(FAMILIES, "ladder of vectors", "VQVAE"))
+@pytest.fixture(scope="module", params=nightly_but(FAMILIES, "VQVAE"))
 def family(request):
     keras.utils.set_random_seed(1)
     model = FAMILIES[request.param]()
@@ -685,7 +686,7 @@ class TestExport:
         ("condition", "prior", "decoder", "taken_by"),
         [
             (3, None, True, {"decode", "encode", "sample"}),
-            ((3,), "flow", True, {"decode", "encode", "sample"}),
+            pytest.param((3,), "flow", True, {"decode", "encode", "sample"}, marks=LONG),
             (3, "conditional_normal", False, {"encode", "sample"}),
         ],
     )
@@ -752,6 +753,7 @@ class TestRuns:
         assert run("export", folder).exit_code == 0
         assert Decoder.from_file(folder / "decoder.tflite").num_classes == 10
 
+    @pytest.mark.nightly
     def test_a_run_of_codes_is_given_its_labels_throughout(self, tmp_path):
         folder, config = tmp_path / "run", tmp_path / "config.toml"
         config.write_text('[data]\nname = "digits"\n')

@@ -147,6 +147,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("resample", [False, True])
     @pytest.mark.parametrize("first", [0, 1, 19, 20, 33, 36, 37])
+    @pytest.mark.slow
     def test_an_epoch_can_begin_at_any_batch(self, rng, resample, first):
         images = data.Examples(rng.random((37, 2, 2, 1), np.float32), resample=resample)
         batches = images.batches(1, seed=5)

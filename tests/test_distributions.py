@@ -106,6 +106,7 @@ class TestEveryFactory:
         assert x.dtype == half.log_prob(x).dtype == half.mean().dtype == tf.float32
         np.testing.assert_array_equal(half.log_prob(x), full.log_prob(x))
 
+    @pytest.mark.slow
     def test_xla_agrees_with_eager_execution(self, factory, rng):
         params = tf.constant(random_params(rng, factory, (2, 2, 3)))
         x = factory(params).sample(seed=make_seed(1))
@@ -120,6 +121,7 @@ class TestEveryFactory:
         for a, b in zip(compiled, log_prob_and_gradient(params), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.slow
     def test_xla_samples_are_values_of_the_distribution(self, factory, rng):
         params = random_params(rng, factory, (2, 2, 3))
         sample = tf.function(

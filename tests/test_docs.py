@@ -59,7 +59,7 @@ def has_python(page):
 
 
 # The pages that a reader tries first; the code of all others runs with the nightly tests.
-TRIED_FIRST = ("first-model", "in-python", "vqvae", "extending")
+TRIED_FIRST = ("first-model", "in-python")
 
 
 @pytest.fixture

@@ -670,7 +670,7 @@ def close(actual, expected):
     np.testing.assert_allclose(np.ravel(actual), np.ravel(expected), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["latents", "codes"])
+@pytest.mark.parametrize("name", nightly_but(["latents", "codes"], "codes"))
 def test_the_browser_decodes_encodes_and_draws_as_python_does(open_page, path_of, rng, name):
     page, decoder = open_page(name), Decoder.from_file(path_of(name))
     if name == "codes":
@@ -721,7 +721,7 @@ def test_what_a_flow_or_a_ladder_makes_of_a_seed_is_that_of_python(open_page, pa
 
 
 @pytest.mark.parametrize(
-    "name", nightly_but(["of a class", "of a vector", "codes of a class"], "codes of a class")
+    "name", nightly_but(["of a class", "of a vector", "codes of a class"], "of a class")
 )
 def test_a_condition_is_given_to_all_that_takes_it(open_page, path_of, rng, name):
     page, decoder = open_page(name), Decoder.from_file(path_of(name))
@@ -850,6 +850,7 @@ def test_two_latents_are_a_map(open_page, path_of):
     np.testing.assert_allclose(middle, 255 * decoder.decode(np.zeros((1, 2))).ravel(), atol=0.51)
 
 
+@pytest.mark.nightly
 def test_bits_are_switches(open_page, path_of):
     page, decoder = open_page("bits"), Decoder.from_file(path_of("bits"))
     before = page.values()

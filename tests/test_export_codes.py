@@ -135,7 +135,7 @@ class Exported:
         return {"condition": np.arange(count) % classes} if classes else {}
 
 
-@pytest.fixture(scope="module", params=nightly_but(MODELS, "ema", "residual", "hierarchical"))
+@pytest.fixture(scope="module", params=nightly_but(MODELS, "ema", "hierarchical"))
 def exported(request, tmp_path_factory):
     return Exported(request.param, tmp_path_factory.mktemp("export"))
 
@@ -260,6 +260,7 @@ def test_a_saved_model_computes_what_keras_computes(tmp_path, rng):
     np.testing.assert_allclose(drawn["image"], expected, atol=1e-4)
 
 
+@pytest.mark.nightly
 def test_a_saved_model_serves_without_tfvae(tmp_path, run_python):
     model = build(*MODELS["ema"])
     export.saved_model(model, tmp_path / "saved_model")
@@ -384,6 +385,7 @@ class ErfinvPrior(code_priors.UniformCodePrior):
         return tf.math.erfinv(tf.tanh(logits)), state
 
 
+@pytest.mark.nightly
 def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path, capsys):
     model = tiny_model(ErfinvPrior(codebook_size=3))
     model.save(tmp_path / "model.keras")

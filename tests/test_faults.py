@@ -171,7 +171,7 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("case", WRITES)
+@pytest.mark.parametrize("case", nightly_but(WRITES, *(w for w in WRITES if w != "header")))
 def test_a_file_does_not_appear_on_a_full_disk(command, made, disk, case):
     leave(disk, 0)
     status, out, err = command(*WRITES[case])
@@ -192,6 +192,7 @@ def test_figures_are_printed_though_the_disk_is_full(command, made, disk):
     assert json.loads((disk / "vae" / "report.json").read_text()) == {"training": {}}
 
 
+@pytest.mark.nightly
 def test_a_file_may_be_too_large_for_the_limit_of_a_shell(made, tmp_path):
     """`ulimit -f`, in a process of its own."""
     code = (

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import nightly_but
 
 from tfvae import flows
 from tfvae.errors import InvalidArgument
@@ -136,7 +137,11 @@ class TestEveryFlow:
             make(name).inverse(u, tf.zeros([4, 3]))
 
     # The chain is of affine coupling and a linear map.
-    @pytest.mark.parametrize("name", sorted(set(FLOWS) - {"affine_coupling", *IGNORES_CONTEXT}))
+    @pytest.mark.parametrize(
+        "name",
+        nightly_but(sorted(set(FLOWS) - {"affine_coupling", *IGNORES_CONTEXT}), "chain"),
+    )
+    @pytest.mark.slow
     def test_it_is_the_same_under_xla(self, make, name, rng):
         flow = make(name, context_size=2, dtype="float32")
         u = tf.constant(rng.normal(size=(3, 4, 5)), tf.float32)

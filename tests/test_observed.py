@@ -233,6 +233,7 @@ class TestModels:
         assert np.isfinite(model.train_on_batch(table)[0])
         assert all(np.all(np.isfinite(w)) for w in model.get_weights())
 
+    @pytest.mark.nightly
     def test_the_networks_of_pictures(self, rng):
         x = with_missing(rng.integers(0, 2, (6, 8, 8, 1)), rng)
         likelihood = {"likelihood": likelihoods.Observed("bernoulli")}

@@ -99,6 +99,7 @@ def autoencoder(quantizer):
 
 
 @pytest.mark.parametrize("kind", [VectorQuantizer, EMAVectorQuantizer])
+@pytest.mark.slow
 def test_dead_codes_get_the_same_vectors_under_xla(kind, z):
     """In steps with the seed 2, a word of the seed is negative, which XLA extends otherwise."""
     quantizers = [kind(7, D, threshold_ema_dead_code=20.0, seed=2) for _ in range(2)]
@@ -181,6 +182,7 @@ class TestEveryQuantizer:
         [name for name in CASES if name not in ("vq", "vq cosine", "vq k-means", "ema revived")],
         indirect=True,
     )
+    @pytest.mark.slow
     def test_training_under_xla_is_the_same(self, make, z):
         """Over several steps: with one draw that differs, codes and tables would drift apart."""
         quantizer, other = make(), make()
@@ -241,6 +243,7 @@ class TestEveryQuantizer:
     @pytest.mark.parametrize(
         "make", ["vq revived", "residual dropout", "gumbel", "simvq"], indirect=True
     )
+    @pytest.mark.slow
     def test_trains_in_a_model(self, make, z):
         quantizer = make()
         model = autoencoder(quantizer)
@@ -795,6 +798,7 @@ class TestSearch:
         np.testing.assert_array_equal(quantizers.nearest(tf.zeros((1, 1)), table), [1])
 
     @pytest.mark.slow
+    @pytest.mark.nightly
     def test_memory_of_a_large_table(self, run_python):
         script = """
 import re
@@ -874,6 +878,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_give_the_state_of_one(run_python):
     results = json.loads(run_python(REPLICAS).splitlines()[-1])
     assert results["1"]["steps"] == results["2"]["steps"] == [5, 5, 5]

@@ -190,7 +190,7 @@ def test_the_configuration_of_a_run_reproduces_it(finished, model, tmp_path, no_
     assert history(again) == history(finished)
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", nightly_but([1, 2], 1))
 def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     finished, model, tmp_path, interrupted_after, no_pictures, epochs
 ):
@@ -633,7 +633,7 @@ def test_averages_and_warm_ups_out_of_range_are_refused(setting, value):
         CONFIG.override({f"training.{setting}": value})
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("momentum", nightly_but([0.0, 0.9], 0.9))
 def test_patience_ends_a_training_and_keeps_the_best_epoch(splits, tmp_path, no_pictures, momentum):
     settings = {"patience": 1, "ema_momentum": momentum, "epochs": 40, "learning_rate": 0.05}
     config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})

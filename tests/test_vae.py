@@ -6,6 +6,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import LONG
 
 import tfvae
 from tfvae import networks, objectives
@@ -190,9 +191,9 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("likelihood", "options"),
         [
-            ("bernoulli", {"optimizer": "rmsprop"}),
+            pytest.param("bernoulli", {"optimizer": "rmsprop"}, marks=LONG),
             ("categorical", {"objective": "iwae", "num_samples": 3}),
-            ("normal", {"optimizer": tfvae.optimizers.Adam(), "beta": 0.5}),
+            pytest.param("normal", {"optimizer": tfvae.optimizers.Adam(), "beta": 0.5}, marks=LONG),
             ("discretized_logistic_mixture", {"kl": "monte_carlo", "steps_per_execution": 3}),
         ],
     )

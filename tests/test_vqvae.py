@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+from tiers import LONG
 
 import tfvae
 from tfvae import code_priors, likelihoods, quantizers
@@ -800,6 +801,7 @@ print(json.dumps({
 
 
 class TestSaving:
+    @pytest.mark.nightly
     def test_another_interpreter_goes_on_where_this_one_stopped(self, images, tmp_path, run_python):
         model = make(quantizer="ema", seed=7)
         model.compile(keras.optimizers.Adam(0.02), steps_per_execution=2)
@@ -996,7 +998,7 @@ def tiles():
 @pytest.mark.parametrize(
     "quantizer",
     [
-        VectorQuantizer(8, 4),
+        pytest.param(VectorQuantizer(8, 4), marks=LONG),
         EMAVectorQuantizer(4, 4, threshold_ema_dead_code=1.0, decay=0.9),
     ],
     ids=lambda quantizer: type(quantizer).__name__,

@@ -14,6 +14,7 @@ rounds); Box and Muller 1958.
 """
 
 import enum
+import functools
 import math
 from collections.abc import Sequence
 
@@ -183,9 +184,18 @@ def threefry2x32(
         Two int32 tensors of the broadcast shape; for key (0, 0) and counter (0, 0) they are
         0x6b200159 and 0x99ba4efe.
     """
-    parity = tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(key[0], key[1]), _KEY_PARITY)
-    schedule = (key[0], key[1], parity)
-    x0, x1 = counter[0] + key[0], counter[1] + key[1]
+    words = [tf.convert_to_tensor(word, tf.int32) for word in (*key, *counter)]
+    shape = functools.reduce(tf.broadcast_static_shape, (word.shape for word in words))
+    x0, x1 = _threefry2x32(*words)
+    return tf.ensure_shape(x0, shape), tf.ensure_shape(x1, shape)
+
+
+# As a function of any shapes it is traced once, and not for each of the many graphs that call it.
+@tf.function(input_signature=[tf.TensorSpec(None, tf.int32)] * 4, autograph=False)
+def _threefry2x32(key0, key1, counter0, counter1):
+    parity = tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(key0, key1), _KEY_PARITY)
+    schedule = (key0, key1, parity)
+    x0, x1 = counter0 + key0, counter1 + key1
     for block in range(5):
         for rotation in _ROTATIONS[block % 2]:
             x0 = x0 + x1
