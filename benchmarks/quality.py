@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "results.md"
 MARKS = "<!-- Written by benchmarks/quality.py table: -->\n", "<!-- Up to here. -->\n"
 # Of an entry, in its results.
-KEPT = ("what", "recipe", "model", "initial", "settings", "published", "source")
+KEPT = ("what", "recipe", "data", "model", "initial", "settings", "published", "source")
 BLOCK = 1000  # test images that are measured before the figures are kept
 
 
@@ -36,7 +36,7 @@ def entries() -> dict[str, dict]:
     """Return what quality.toml holds, with the defaults filled in."""
     with (HERE / "quality.toml").open("rb") as file:
         found = tomllib.load(file)
-    defaults = {"samples": 5000, "settings": {}, "model": {}, "initial": ""}
+    defaults = {"samples": 5000, "settings": {}, "model": {}, "data": {}, "initial": ""}
     defaults |= {"published": None, "source": None}
     return {name: defaults | entry for name, entry in found.items()}
 
@@ -45,8 +45,10 @@ def config_of(entry, data_dir, seed, jit_compile=False, initial_weights=""):
     """Return the complete configuration of an entry."""
     from tfvae import recipes
 
-    settings = {f"training.{key}": value for key, value in entry["settings"].items()}
-    settings |= {f"model.{key}": value for key, value in entry["model"].items()}
+    sections = {"training": entry["settings"], "model": entry["model"], "data": entry["data"]}
+    settings = {
+        f"{section}.{key}": value for section, own in sections.items() for key, value in own.items()
+    }
     if data_dir:
         settings["data.data_dir"] = str(Path(data_dir).resolve())
     settings |= {
@@ -108,7 +110,7 @@ def run(name, arguments):
         "seed": arguments.seed,
         "test": measure(model, splits.test.numpy(), entry["samples"], directory.path),
         "training": training(directory, model),
-        "initial_training": initial_training(entry, arguments),
+        "initial_trainings": initial_trainings(name, arguments),
         "machine": machine(),
         "note": arguments.note,
     }
@@ -165,14 +167,16 @@ def training(directory, model) -> dict:
     }
 
 
-def initial_training(entry, arguments) -> dict:
-    """Return how long the training took that the weights of an entry start from."""
+def initial_trainings(name, arguments) -> list[dict]:
+    """Return how long the trainings took that an entry goes on from, the first one first."""
     from tfvae.runs import callbacks
 
-    if not entry["initial"]:
-        return {"seconds": 0, "epochs": 0}
-    rows = callbacks.read_history(run_of(entry["initial"], arguments))
-    return {"seconds": round(sum(row["seconds"] for row in rows), 1), "epochs": len(rows)}
+    initial = entries()[name]["initial"]
+    if not initial:
+        return []
+    rows = callbacks.read_history(run_of(initial, arguments))
+    own = {"seconds": round(sum(row["seconds"] for row in rows), 1), "epochs": len(rows)}
+    return [*initial_trainings(initial, arguments), own]
 
 
 def check(name, arguments):
@@ -250,8 +254,7 @@ def row(name, entry, values) -> str:
 
 def parts(values) -> list[dict]:
     """Return the trainings that an entry has behind it, that of its initial weights first."""
-    trainings = [values.get("initial_training"), values["training"]]
-    return [training for training in trainings if training and training["epochs"]]
+    return [*values["initial_trainings"], values["training"]]
 
 
 def epochs_of(values) -> str:

@@ -3,6 +3,7 @@
     pip install -e '.[benchmark]'
     python benchmarks/vqvae_pytorch.py step
     python benchmarks/vqvae_pytorch.py training --data-dir DATA --steps 10000
+    python benchmarks/vqvae_pytorch.py training --data-dir DATA --quantizers ema fsq residual
 
 Both have the network of the recipe vqvae-cifar10: two stride-2 convolutions, two residual blocks
 each way, EMA with K = 512, D = 64, β = 0.25 and decay 0.99, a start by k-means, dead codes started
@@ -11,10 +12,12 @@ times batches of 64 from memory: tfvae through `fit` as `tfvae train` runs it; P
 compiled, with its fused Adam and without the start and the revival, which do not compile. The
 programs take turns, and the table has medians and the ratio of each round. "training" runs batches
 of 32 and measures squared error over variance, perplexity and the codes used on the training and
-test images, whole sets.
+test images (`--splits`), whole sets. It does so for each of the quantizers that are named. All have
+512 codes: a table of EMA, 8 × 8 × 8 values of FSQ, or three levels of 8 codes of a residual one.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -24,15 +27,44 @@ import time
 import numpy as np
 
 K, D, BETA, DECAY, LEARNING_RATE, DEAD = 512, 64, 0.25, 0.99, 1e-3, 0.4
+LEVELS = (8, 8, 8)  # K codes, as digits
 EPOCHS = 7  # of the recipe: its learning rate falls to 0 over so many
 STEP_BATCH, TRAINING_BATCH = 64, 32
 NUM_IMAGES = 6_400
 
 
-def torch_model(variance, **quantizer_options):
+def torch_quantizer(name, options):
+    """Return a quantizer of 512 codes, and the number of channels that it takes."""
+    from vector_quantize_pytorch import FSQ, ResidualVQ, VectorQuantize
+
+    options = {"dim": D, "decay": DECAY, "commitment_weight": BETA, **options}
+    if name == "fsq":
+        return FSQ(list(LEVELS)), len(LEVELS)
+    if name == "residual":
+        count, size = len(LEVELS), LEVELS[0]
+        return ResidualVQ(num_quantizers=count, codebook_size=size, **options), D
+    return VectorQuantize(codebook_size=K, **options), D
+
+
+def tfvae_options(name) -> dict:
+    """Return what is changed in the recipe, whose quantizer is EMA, for another of 512 codes."""
+    from tfvae import recipes
+
+    if name == "fsq":
+        return {"model.quantizer": name, "model.quantizer_options": {"levels": list(LEVELS)}}
+    if name == "residual":
+        ema = recipes.load("vqvae-cifar10").model.quantizer_options
+        level = {"name": "ema", **ema, "num_embeddings": LEVELS[0]}
+        options = {"quantizer": level, "num_quantizers": len(LEVELS)}
+        return {"model.quantizer": name, "model.quantizer_options": options}
+    return {}
+
+
+def torch_model(variance, quantizer="ema", **quantizer_options):
     import torch
     from torch import nn
-    from vector_quantize_pytorch import VectorQuantize
+
+    made, channels = torch_quantizer(quantizer, quantizer_options)
 
     class Block(nn.Module):
         def __init__(self):
@@ -58,17 +90,11 @@ def torch_model(variance, **quantizer_options):
                 nn.Conv2d(128, 128, 3, padding=1),
                 nn.ReLU(),
                 *stack(),
-                nn.Conv2d(128, D, 1),
+                nn.Conv2d(128, channels, 1),
             )
-            self.quantizer = VectorQuantize(
-                dim=D,
-                codebook_size=K,
-                decay=DECAY,
-                commitment_weight=BETA,
-                **quantizer_options,
-            )
+            self.quantizer = made
             self.decoder = nn.Sequential(
-                nn.Conv2d(D, 128, 3, padding=1),
+                nn.Conv2d(channels, 128, 3, padding=1),
                 *stack(),
                 nn.ConvTranspose2d(128, 64, 4, 2, 1),
                 nn.ReLU(),
@@ -77,21 +103,21 @@ def torch_model(variance, **quantizer_options):
 
         def forward(self, x):
             z = self.encoder(x).permute(0, 2, 3, 1).flatten(1, 2)
-            quantized, codes, commitment = self.quantizer(z)
+            quantized, codes, *commitment = self.quantizer(z)  # FSQ has no loss
             grid = quantized.unflatten(1, (8, 8)).permute(0, 3, 1, 2)
             squared_error = ((self.decoder(grid) - x) ** 2).mean()
-            return squared_error / variance + commitment.sum(), squared_error, codes
+            return squared_error / variance + sum(c.sum() for c in commitment), squared_error, codes
 
     torch.manual_seed(0)
     return VQVAE()
 
 
-def tfvae_model(splits, batch_size):
+def tfvae_model(splits, batch_size, quantizer="ema"):
     from tfvae import recipes
     from tfvae.runs import build_model
 
-    config = recipes.load("vqvae-cifar10").override({"training.batch_size": batch_size})
-    return build_model(config, splits), config.training
+    settings = {"training.batch_size": batch_size, **tfvae_options(quantizer)}
+    return build_model(recipes.load("vqvae-cifar10").override(settings), splits)
 
 
 def random_splits():
@@ -106,7 +132,7 @@ def step_tfvae(options):
     import keras
 
     splits = random_splits()
-    model, _ = tfvae_model(splits, STEP_BATCH)
+    model = tfvae_model(splits, STEP_BATCH)
     batches = splits.train.batches(STEP_BATCH)
     seconds = []
 
@@ -146,7 +172,12 @@ def load_data(options):
 
 
 def measures(squared_errors, codes, x):
-    """Return the figures of a whole set, from the squared error of each value and all codes."""
+    """Return the figures of a whole set, from the squared error of each value and all codes.
+
+    A residual quantizer has a code for each of its levels, on the last axis; together they are one.
+    """
+    if codes.ndim == 4 or codes.shape[-1] == len(LEVELS):
+        codes = np.ravel_multi_index(np.moveaxis(codes, -1, 0), LEVELS)
     p = np.bincount(np.ravel(codes), minlength=K) / np.size(codes)
     return {
         "mse_over_variance": float(np.mean(squared_errors) / x.var(dtype=np.float64)),
@@ -156,9 +187,8 @@ def measures(squared_errors, codes, x):
 
 
 def train_tfvae(options):
-
     splits = load_data(options)
-    model, _ = tfvae_model(splits, TRAINING_BATCH)
+    model = tfvae_model(splits, TRAINING_BATCH, options.quantizers[0])
     batches = splits.train.batches(TRAINING_BATCH)
     left, epoch, per_epoch = options.steps, 0, batches.num_batches
     start = time.perf_counter()
@@ -170,7 +200,7 @@ def train_tfvae(options):
         left -= steps
     seconds = time.perf_counter() - start
     results = {"seconds": seconds}
-    for name in ("train", "test"):
+    for name in options.splits:
         x = getattr(splits, name).numpy()
         codes = np.concatenate([model.encode(x[i : i + 500]) for i in range(0, len(x), 500)])
         errors = (model.predict(x, batch_size=500, verbose=0) - x) ** 2
@@ -180,6 +210,7 @@ def train_tfvae(options):
 
 def train_torch(options):
     import torch
+    import vector_quantize_pytorch  # noqa: F401 (after TensorFlow, its import fails)
 
     splits = load_data(options)
     data = {
@@ -188,7 +219,7 @@ def train_torch(options):
     }
     # Eager: PyTorch 2.13 does not compile the quantizer with these options.
     started = {"kmeans_init": True, "threshold_ema_dead_code": DEAD}
-    model = torch_model(splits.train.numpy().var(), **started)
+    model = torch_model(splits.train.numpy().var(), options.quantizers[0], **started)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
     total = EPOCHS * (len(data["train"]) // TRAINING_BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
@@ -205,7 +236,8 @@ def train_torch(options):
                 break
     results = {"seconds": time.perf_counter() - start}
     model.eval()
-    for name, pixels in data.items():
+    for name in options.splits:
+        pixels = data[name]
         with torch.no_grad():
             parts = [model(part.float() / 255)[1:] for part in pixels.split(500)]
         errors = [float(error) for error, _ in parts]
@@ -224,8 +256,9 @@ PROGRAMS = {
 }
 
 
-def measure(program, options):
+def measure(program, options, quantizer="ema"):
     command = [sys.executable, __file__, options.what, "--program", program]
+    command += ["--quantizers", quantizer, "--splits", *options.splits]
     for name in ("epochs", "steps", "data_dir"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -247,10 +280,10 @@ def compare_steps(options):
 
 
 def compare_training(options):
-    for name in PROGRAMS["training"]:
-        result = measure(name, options)
-        print(f"{name}: {options.steps} steps in {result['seconds']:.0f} s")
-        for split in ("train", "test"):
+    for quantizer, name in itertools.product(options.quantizers, PROGRAMS["training"]):
+        result = measure(name, options, quantizer)
+        print(f"{quantizer}, {name}: {options.steps} steps in {result['seconds']:.0f} s")
+        for split in options.splits:
             values = result[split]
             print(
                 f"  {split:<6}MSE/variance {values['mse_over_variance']:.4f}  perplexity "
@@ -265,6 +298,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=1, help="timed epochs of 100 steps")
     parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument(
+        "--quantizers", nargs="+", default=["ema"], choices=["ema", "fsq", "residual"]
+    )
+    parser.add_argument("--splits", nargs="+", default=["train", "test"], choices=["train", "test"])
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--program", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -28,12 +28,15 @@ def quality(monkeypatch, tmp_path):
         "source": "a paper",
         "samples": 20,
         "model": {"latent_size": 5},
+        "data": {},
         "initial": "",
         "settings": {"epochs": 2},
     }
     later = small | {"what": "a later model", "initial": "small", "settings": {"epochs": 1}}
+    last = later | {"what": "the last one", "initial": "later"}
+    named = {"small": small, "later": later, "last": last}
     module.all_entries = module.entries
-    monkeypatch.setattr(module, "entries", lambda: {"small": small, "later": later})
+    monkeypatch.setattr(module, "entries", lambda: named)
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(module, "BLOCK", 70)
     return module
@@ -94,10 +97,13 @@ def test_an_entry_starts_from_the_weights_of_its_initial_one(quality, arguments)
     arguments.data_dir = None
     quality.run("small", arguments)
     quality.run("later", arguments)
+    quality.run("last", arguments)
     first, second = (runs.RunDirectory(arguments.runs_dir / name) for name in ("small", "later"))
     assert second.read_config().training.initial_weights == str(first.path.resolve())
     ends = [callbacks.read_history(run)[-1]["loss"] for run in (first, second)]
     assert ends[1] < ends[0]
-    values = json.loads((quality.RESULTS / "later.json").read_text())
-    assert values["initial_training"]["epochs"] == 2
-    assert "| 2 + 1 |" in quality.table()
+    values = json.loads((quality.RESULTS / "last.json").read_text())
+    assert [part["epochs"] for part in values["initial_trainings"]] == [2, 1]
+    table = quality.table()
+    assert "| 2 + 1 |" in table
+    assert "| 2 + 1 + 1 |" in table
