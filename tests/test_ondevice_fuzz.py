@@ -332,6 +332,7 @@ def test_damaged_files_are_errors_of_tfvae_and_nothing_else(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_damage_that_litert_runs_into_is_an_error_of_the_benchmark(folder):
     found = in_a_process("run", folder)["found"]
     ways = {"done", "refused", "ended by signal", "ended with", "cannot run", "did not finish"}

@@ -187,6 +187,7 @@ def test_a_column_may_be_the_condition(wine):
     assert np.isfinite(call("evaluate", path)["log_likelihood"])
 
 
+@pytest.mark.nightly
 def test_a_table_with_empty_cells_goes_the_same_way(wine, run, tmp_path):
     columns = dict(tables.read_csv(wine).columns)
     rng = np.random.default_rng(0)
