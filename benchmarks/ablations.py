@@ -1,16 +1,18 @@
-"""What each ingredient of a training buys: the recipe of an entry without it, for equal times.
+"""What is changed in a training and what that buys: variants of an entry, for equal times.
 
     python benchmarks/ablations.py run static-k1 --seconds 240 --data-dir PREPARED
+    python benchmarks/ablations.py run static-bits-nonlinear --seeds 1 --data-dir PREPARED
     python benchmarks/ablations.py table
 
-`run` trains each of the variants below of an entry of quality.toml with three seeds, each in a
-process of one thread on a core of its own, `--jobs` at a time. Every training has about the same
+`run` trains each of the variants below of an entry of quality.toml: its recipe without an
+ingredient, or with another estimator. Each training is a process of one thread on a core of its
+own, `--jobs` at a time, with three seeds. Every training has about the same
 time: three epochs of a model that is thrown away say how long an epoch takes, and the schedule then
 has as many epochs as fit into `--seconds`. What else the machine does makes these times differ, and
 the table has the time that each took. The figures are those of validation images; the test images
 are not looked at. A run that was stopped goes on with the trainings that are missing. `table`
-writes the results into docs/results.md, between two marks; with `--check` it fails where the page
-holds anything else.
+writes the results into docs/results.md, between two marks for each entry; with `--check` it fails
+where the page holds anything else.
 """
 
 import itertools
@@ -28,30 +30,40 @@ import quality
 
 from tfvae._plain.files import write_json
 
-MARKS = "<!-- Written by benchmarks/ablations.py table: -->\n", "<!-- Up to here. -->\n"
 NUM_EXAMPLES, NUM_SAMPLES = 5000, 500  # of the validation images, and for each of them
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 # What every variant starts from, in place of the entry's own: what it gains by them is seen alone.
 BASE = {"training.kl_warmup_steps": 0, "training.precision": "float32"}
 
-# What is changed in the recipe, and the settings of it; BIAS is no setting.
-BIAS = "bias"
+# What is changed in the recipe of an entry, and its settings; the first variant is the recipe.
+BIAS = "bias"  # no setting
 VARIANTS = {
-    "the recipe": {},
-    "without averaged weights": {"training.ema_momentum": 0.0},
-    "a constant learning rate": {"training.schedule": "constant"},
-    "a learning rate of 1e-3": {"training.learning_rate": 1e-3},
-    "batches of 20, a learning rate of 1e-3": {
-        "training.batch_size": 20,
-        "training.learning_rate": 1e-3,
+    "static-k1": {
+        "the recipe": {},
+        "without averaged weights": {"training.ema_momentum": 0.0},
+        "a constant learning rate": {"training.schedule": "constant"},
+        "a learning rate of 1e-3": {"training.learning_rate": 1e-3},
+        "batches of 20, a learning rate of 1e-3": {
+            "training.batch_size": 20,
+            "training.learning_rate": 1e-3,
+        },
+        "batches of 500, a learning rate of 4e-3": {
+            "training.batch_size": 500,
+            "training.learning_rate": 4e-3,
+        },
+        "an output bias of zero": {BIAS: 0.0},
+        "a warm-up of the KL divergence over 5,000 steps": {"training.kl_warmup_steps": 5000},
     },
-    "batches of 500, a learning rate of 4e-3": {
-        "training.batch_size": 500,
-        "training.learning_rate": 4e-3,
+    "static-bits-nonlinear": {
+        "`disarm`, a pair of samples": {},
+        "`rloo`, K = 2": {"training.estimator": "rloo", "training.num_samples": 2},
+        **{
+            f"`{name}`, K = 1": {"training.estimator": name}
+            for name in ("nvil", "rebar", "relax", "moving_average", "gumbel_softmax")
+        },
+        "`straight_through`, K = 1": {"training.estimator": "straight_through"},
     },
-    "an output bias of zero": {BIAS: 0.0},
-    "a warm-up of the KL divergence over 5,000 steps": {"training.kl_warmup_steps": 5000},
 }
 
 
@@ -60,7 +72,7 @@ def one(entry, variant, seed, seconds, data_dir) -> dict:
     from tfvae import runs
     from tfvae.evaluation import log_likelihood
 
-    settings = BASE | VARIANTS[variant]
+    settings = BASE | VARIANTS[entry][variant]
     bias = settings.pop(BIAS, None)
     config = quality.config_of(quality.entries()[entry], data_dir, seed).override(settings)
     splits = runs.load_data(config)
@@ -107,7 +119,7 @@ def run(arguments):
     wanted = [
         (variant, seed, parts / f"{index:02}-{seed}.json")
         for seed in range(arguments.seeds)
-        for index, variant in enumerate(VARIANTS)
+        for index, variant in enumerate(VARIANTS[arguments.entry])
     ]
 
     def train(task):
@@ -138,18 +150,26 @@ def run(arguments):
     write_json(quality.RESULTS / f"ablations-{arguments.entry}.json", values)
 
 
-def table() -> str:
-    """Return the tables of all entries that were run, in Markdown."""
-    files = sorted(quality.RESULTS.glob("ablations-*.json"))
-    return "\n".join(part for file in files for part in of_entry(json.loads(file.read_text())))
+def marks(entry) -> tuple[str, str]:
+    """Return what stands before and after the table of an entry on the page."""
+    return (
+        f"<!-- Written by benchmarks/ablations.py table, {entry}: -->\n",
+        "<!-- Up to here. -->\n",
+    )
 
 
-def of_entry(values):
+def table(entry) -> str:
+    """Return the table of an entry, in Markdown."""
+    values = json.loads((quality.RESULTS / f"ablations-{entry}.json").read_text())
+    return "\n".join(lines_of(values))
+
+
+def lines_of(values):
     """Return the lines of the table of one entry."""
     by_variant = {}
     for row in sorted(values["rows"], key=lambda row: row["seed"]):
         by_variant.setdefault(row["variant"], {})[row["seed"]] = row
-    recipe = by_variant["the recipe"]
+    recipe = by_variant[next(iter(VARIANTS[values["entry"]]))]
     lines = [
         f"`{values['entry']}`, each training on one thread and {values['machine']}:",
         "",
@@ -161,7 +181,7 @@ def of_entry(values):
             _mean(rows, key) for key in ("epochs", "seconds", "nll", "elbo")
         )
         changes = [row["nll"] - recipe[seed]["nll"] for seed, row in rows.items()]
-        change = f"{statistics.mean(changes):+.2f} ± {_error(changes):.2f}"
+        change = f"{statistics.mean(changes):+.2f}{_error(changes)}"
         lines.append(
             f"| {variant} | {len(rows)} | {epochs:.0f} | {seconds:.0f} | {nll:.2f} | {elbo:.2f} "
             f"| {change if rows is not recipe else ''} |"
@@ -175,19 +195,21 @@ def _mean(rows, key):
 
 
 def _error(values):
-    """Return the standard error of the mean over seeds."""
-    return statistics.stdev(values) / len(values) ** 0.5
+    """Return the standard error of the mean over seeds, as text, where there are several."""
+    if len(values) == 1:
+        return ""
+    return f" ± {statistics.stdev(values) / len(values) ** 0.5:.2f}"
 
 
 def main():
     parser, commands = quality.commands_of(__doc__)
     for command in ("run", "one"):
         sub = commands.add_parser(command)
-        sub.add_argument("entry", choices=quality.entries())
+        sub.add_argument("entry", choices=VARIANTS)
         sub.add_argument("--seconds", type=float, default=240)
         sub.add_argument("--data-dir", help="where TFDS finds prepared data")
     sub = commands.choices["one"]
-    sub.add_argument("--variant", required=True, choices=VARIANTS)
+    sub.add_argument("--variant", required=True)
     sub.add_argument("--seed", type=int, required=True)
     sub.add_argument("--file", type=Path, required=True)
     sub = commands.choices["run"]
@@ -202,7 +224,8 @@ def main():
     elif arguments.command == "run":
         run(arguments)
     else:
-        quality.write_page(MARKS, table(), arguments.check)
+        for entry in VARIANTS:
+            quality.write_page(marks(entry), table(entry), arguments.check)
 
 
 if __name__ == "__main__":

@@ -23,16 +23,20 @@ def ablations(monkeypatch):
 
 
 def test_the_page_holds_the_tables(ablations):
-    page = ablations.quality.page_with(ablations.MARKS, ablations.table())
-    assert page == ablations.quality.PAGE.read_text(encoding="utf-8")
+    for entry in ablations.VARIANTS:
+        page = ablations.quality.page_with(ablations.marks(entry), ablations.table(entry))
+        assert page == ablations.quality.PAGE.read_text(encoding="utf-8")
 
 
 def test_every_variant_is_a_configuration(ablations):
-    entry = ablations.quality.entries()["static-k1"]
-    for variant, settings in ablations.VARIANTS.items():
+    for name, variants in ablations.VARIANTS.items():
+        entry = ablations.quality.entries()[name]
         config = ablations.quality.config_of(entry, None, 0).override(ablations.BASE)
-        changed = config.override({k: v for k, v in settings.items() if k != ablations.BIAS})
-        assert (changed == config) == (set(settings) <= {ablations.BIAS}), variant
+        first = next(iter(variants))
+        for variant, settings in variants.items():
+            changed = config.override({k: v for k, v in settings.items() if k != ablations.BIAS})
+            assert (changed == config) == (set(settings) <= {ablations.BIAS}), variant
+            assert (variant == first) == (not settings)
 
 
 def test_a_table_has_means_over_seeds_and_differences_of_each_seed(ablations):
@@ -43,18 +47,22 @@ def test_a_table_has_means_over_seeds_and_differences_of_each_seed(ablations):
         for seed, nll in values.items()
     ]
     values = {"entry": "static-k1", "machine": "a core", "rows": rows}
-    *_, first, second, _ = ablations.of_entry(values)
+    *_, first, second, _ = ablations.lines_of(values)
     assert first == "| the recipe | 3 | 8 | 9 | 91.00 | -99.00 |  |"
     error = statistics.stdev([91 - 90, 95 - 92]) / 2**0.5
     assert second == f"| another | 2 | 8 | 9 | 93.00 | -99.00 | +2.00 ± {error:.2f} |"
+
+    values["rows"] = [row for row in rows if row["seed"] == 0]
+    *_, last, _ = ablations.lines_of(values)
+    assert last == "| another | 1 | 8 | 9 | 91.00 | -99.00 | +1.00 |", "one seed has no error"
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_a_variant_is_trained_for_its_seconds_and_measured(ablations, monkeypatch):
-    entry = {"recipe": "vae-digits", "model": {}, "settings": {"ema_momentum": 0.9}}
+    entry = {"recipe": "vae-digits", "data": {}, "model": {}, "settings": {"ema_momentum": 0.9}}
     monkeypatch.setattr(ablations.quality, "entries", lambda: {"small": entry})
-    monkeypatch.setitem(ablations.VARIANTS, "small", {ablations.BIAS: 0.25})
+    monkeypatch.setitem(ablations.VARIANTS, "small", {"small": {ablations.BIAS: 0.25}})
     monkeypatch.setattr(ablations, "NUM_SAMPLES", 5)
     started = []
     trained = ablations.trained
