@@ -1,10 +1,11 @@
 """Models: the shared base (`GenerativeModel`), its two kinds, and their final classes.
 
 `LatentVariableModel`, the base of `VAE`, `HierarchicalVAE` and `LadderVAE`, maximizes a bound on
-∫ p(x|z) p(z) dz. `CodeModel`, the base of `VQVAE` and `HierarchicalVQVAE`, has a deterministic
-encoder to integer codes.
+∫ p(x|z) p(z) dz, as `BoundTraining` says. `CodeModel`, the base of `VQVAE` and `HierarchicalVQVAE`,
+has a deterministic encoder to integer codes.
 """
 
+from tfvae.models.bound_training import BoundTraining
 from tfvae.models.code_model import CodeModel
 from tfvae.models.free_posteriors import fit_jointly
 from tfvae.models.generative_model import GenerativeModel
@@ -18,6 +19,7 @@ from tfvae.models.vqvae import VQVAE
 __all__ = [
     "VAE",
     "VQVAE",
+    "BoundTraining",
     "CodeModel",
     "GenerativeModel",
     "HierarchicalVAE",
