@@ -31,7 +31,6 @@ import quality
 from tfvae._plain.files import write_json
 
 NUM_EXAMPLES, NUM_SAMPLES = 5000, 500  # of the validation images, and for each of them
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 # What every variant starts from, in place of the entry's own: what it gains by them is seen alone.
 BASE = {"training.kl_warmup_steps": 0, "training.precision": "float32"}
@@ -132,7 +131,7 @@ def run(arguments):
         command += ["--seconds", str(arguments.seconds)]
         command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
         try:
-            subprocess.run(command, check=True, env=os.environ | dict.fromkeys(THREADS, "1"))
+            subprocess.run(command, check=True, env=os.environ | quality.ONE_THREAD)
         finally:
             cores.put(core)
 

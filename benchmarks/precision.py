@@ -17,8 +17,9 @@ import subprocess
 import sys
 import time
 
+import quality
+
 PRECISIONS = ("float32", "mixed_bfloat16")
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 EPOCHS = 3
 
 
@@ -53,7 +54,7 @@ def measure(recipe, precision, options):
     command = [sys.executable, __file__, recipe, "--steps", str(options.steps)]
     command += ["--program", precision]
     command += ["--data-dir", options.data_dir] if options.data_dir else []
-    environment = os.environ | dict.fromkeys(THREADS, "1")
+    environment = os.environ | quality.ONE_THREAD
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{recipe} in {precision} failed:\n{done.stderr[-2000:]}")

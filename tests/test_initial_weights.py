@@ -59,7 +59,7 @@ def test_a_model_of_another_kind_is_refused(trained, splits, settings, differenc
 
 def test_a_missing_model_is_refused_before_anything_is_written(tmp_path, splits):
     config = CONFIG.override({"training.initial_weights": str(tmp_path / "none.keras")})
-    with pytest.raises(InvalidFile, match="There is no model"):
+    with pytest.raises(InvalidFile, match="There is no run or model"):
         runs.train(config, tmp_path / "run", splits=splits)
     assert not (tmp_path / "run").exists()
 

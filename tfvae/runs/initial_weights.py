@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tfvae.errors import InvalidArgument
 from tfvae.models import CodeModel, GenerativeModel
-from tfvae.runs.directory import RunDirectory, load_model
+from tfvae.runs.directory import open_model
 
 
 def start_from(path: str | Path, model: GenerativeModel) -> None:
@@ -18,9 +18,9 @@ def start_from(path: str | Path, model: GenerativeModel) -> None:
 
     Raises:
         InvalidFile: there is no finished run or model, or it is damaged.
-        InvalidArgument: the weights have other shapes than those of `model`.
+        InvalidArgument: the weights have other shapes than those of `model`, or it is a `.tflite`.
     """
-    trained = RunDirectory(path).load_model() if Path(path).is_dir() else load_model(path)
+    trained, _ = open_model(path)
     if type(trained) is not type(model):
         kinds = f"it is a {type(trained).__name__}, this a {type(model).__name__}"
         raise _do_not_fit(path, kinds)
