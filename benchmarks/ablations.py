@@ -149,6 +149,11 @@ def run(arguments):
     write_json(quality.RESULTS / f"ablations-{arguments.entry}.json", values)
 
 
+def measured() -> list[str]:
+    """Return the entries that there are results of."""
+    return [name for name in VARIANTS if (quality.RESULTS / f"ablations-{name}.json").is_file()]
+
+
 def marks(entry) -> tuple[str, str]:
     """Return what stands before and after the table of an entry on the page."""
     return (
@@ -223,7 +228,7 @@ def main():
     elif arguments.command == "run":
         run(arguments)
     else:
-        for entry in VARIANTS:
+        for entry in measured():
             quality.write_page(marks(entry), table(entry), arguments.check)
 
 

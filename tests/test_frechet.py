@@ -87,7 +87,7 @@ def test_runs_are_measured_and_shown(frechet, monkeypatch, tmp_path):
     from tfvae import runs
 
     quality = frechet.quality
-    entry = {"recipe": "vae-digits", "model": {}, "settings": {}}
+    entry = {"recipe": "vae-digits", "data": {}, "model": {}, "settings": {}}
     found = {"what": "small", "training": {"epochs": 2}, "test": {"nll": 120.0}}
     monkeypatch.setattr(quality, "entries", lambda: {"small": entry})
     monkeypatch.setattr(quality, "measured", lambda: {"small": found})
