@@ -88,7 +88,8 @@ def test_runs_are_measured_and_shown(frechet, monkeypatch, tmp_path):
 
     quality = frechet.quality
     entry = {"recipe": "vae-digits", "data": {}, "model": {}, "settings": {}}
-    found = {"what": "small", "training": {"epochs": 2}, "test": {"nll": 120.0}}
+    trained = {"training": {"epochs": 2}, "initial_trainings": []}
+    found = {"what": "small", **trained, "test": {"nll": 120.0}}
     monkeypatch.setattr(quality, "entries", lambda: {"small": entry})
     monkeypatch.setattr(quality, "measured", lambda: {"small": found})
     monkeypatch.setattr(quality, "RESULTS", tmp_path)
