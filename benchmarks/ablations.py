@@ -1,4 +1,4 @@
-"""What is changed in a training and what that buys: variants of an entry, for equal times.
+"""Variants of a training beside its recipe, for equal times: what each change costs or gains.
 
     python benchmarks/ablations.py run static-k1 --seconds 240 --data-dir PREPARED
     python benchmarks/ablations.py run static-bits-nonlinear --seeds 1 --data-dir PREPARED
@@ -6,13 +6,13 @@
 
 `run` trains each of the variants below of an entry of quality.toml: its recipe without an
 ingredient, or with another estimator. Each training is a process of one thread on a core of its
-own, `--jobs` at a time, with three seeds. Every training has about the same
-time: three epochs of a model that is thrown away say how long an epoch takes, and the schedule then
-has as many epochs as fit into `--seconds`. What else the machine does makes these times differ, and
-the table has the time that each took. The figures are those of validation images; the test images
-are not looked at. A run that was stopped goes on with the trainings that are missing. `table`
-writes the results into docs/results.md, between two marks for each entry; with `--check` it fails
-where the page holds anything else.
+own, `--jobs` at a time; each variant is trained with `--seeds` seeds. Every training has about the
+same time: three epochs of a model that is thrown away say how long an epoch takes, and the schedule
+then has as many epochs as fit into `--seconds`. What else the machine does makes these times
+differ, and the table has the time that each took. The figures are those of validation images; the
+test images are not looked at. A run that was stopped goes on with the trainings that are missing.
+`table` writes the results into docs/results.md, between two marks for each entry, which are put
+there by hand before its first table; with `--check` it fails where the page holds anything else.
 """
 
 import itertools
@@ -35,8 +35,12 @@ NUM_EXAMPLES, NUM_SAMPLES = 5000, 500  # of the validation images, and for each 
 # What every variant starts from, in place of the entry's own: what it gains by them is seen alone.
 BASE = {"training.kl_warmup_steps": 0, "training.precision": "float32"}
 
-# What is changed in the recipe of an entry, and its settings; the first variant is the recipe.
-BIAS = "bias"  # no setting
+# Of one sample, beside the recipe of a belief network.
+ESTIMATORS = ("nvil", "rebar", "relax", "moving_average", "gumbel_softmax", "straight_through")
+
+# In place of a setting: the value that the output bias of the decoder starts at.
+BIAS = "bias"
+# Of each entry, the variants by name and the settings that they change; the first is the recipe.
 VARIANTS = {
     "static-k1": {
         "the recipe": {},
@@ -57,11 +61,7 @@ VARIANTS = {
     "static-bits-nonlinear": {
         "`disarm`, a pair of samples": {},
         "`rloo`, K = 2": {"training.estimator": "rloo", "training.num_samples": 2},
-        **{
-            f"`{name}`, K = 1": {"training.estimator": name}
-            for name in ("nvil", "rebar", "relax", "moving_average", "gumbel_softmax")
-        },
-        "`straight_through`, K = 1": {"training.estimator": "straight_through"},
+        **{f"`{name}`, K = 1": {"training.estimator": name} for name in ESTIMATORS},
     },
 }
 
@@ -223,6 +223,8 @@ def main():
     sub.add_argument("--machine", help="what the table calls it, where that is not its processor")
     arguments = parser.parse_args()
     if arguments.command == "one":
+        if arguments.variant not in VARIANTS[arguments.entry]:
+            parser.error(f"--variant: expected one of {', '.join(VARIANTS[arguments.entry])}")
         given = arguments.entry, arguments.variant, arguments.seed, arguments.seconds
         write_json(arguments.file, one(*given, arguments.data_dir))
     elif arguments.command == "run":

@@ -257,7 +257,7 @@ def row(name, entry, values) -> str:
 
 
 def parts(values) -> list[dict]:
-    """Return the trainings that an entry has behind it, that of its initial weights first."""
+    """Return the trainings that an entry has behind it, in their order, its own the last."""
     return [*values["initial_trainings"], values["training"]]
 
 

@@ -64,6 +64,7 @@ def torch_model(variance, quantizer="ema", **quantizer_options):
     import torch
     from torch import nn
 
+    torch.manual_seed(0)
     made, channels = torch_quantizer(quantizer, quantizer_options)
 
     class Block(nn.Module):
@@ -108,7 +109,6 @@ def torch_model(variance, quantizer="ema", **quantizer_options):
             squared_error = ((self.decoder(grid) - x) ** 2).mean()
             return squared_error / variance + sum(c.sum() for c in commitment), squared_error, codes
 
-    torch.manual_seed(0)
     return VQVAE()
 
 
@@ -176,7 +176,7 @@ def measures(squared_errors, codes, x):
 
     A residual quantizer has a code for each of its levels, on the last axis; together they are one.
     """
-    if codes.ndim == 4 or codes.shape[-1] == len(LEVELS):
+    if codes.shape[-1] == len(LEVELS):  # the grid itself has 8 × 8 codes
         codes = np.ravel_multi_index(np.moveaxis(codes, -1, 0), LEVELS)
     p = np.bincount(np.ravel(codes), minlength=K) / np.size(codes)
     return {
@@ -305,6 +305,8 @@ def main():
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--program", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.what == "step" and options.quantizers != ["ema"]:
+        parser.error("--quantizers is for `training`; `step` times EMA, as in the recipe")
     if options.program:
         print(json.dumps(PROGRAMS[options.what][options.program](options)))
     elif options.what == "step":

@@ -58,8 +58,9 @@ def has_python(page):
     return bool(blocks(PAGES[page]))
 
 
-# The pages that a reader tries first; the code of all others runs with the nightly tests.
-TRIED_FIRST = ("first-model", "in-python")
+# The pages that a reader tries first, and the one that others build on; the code of all other pages
+# runs with the nightly tests.
+TRIED_FIRST = ("first-model", "in-python", "extending")
 
 
 @pytest.fixture

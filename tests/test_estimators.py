@@ -807,7 +807,7 @@ TRAINED = [
 ]
 
 
-# Those that have parts of their own to be trained and saved, and one for each kind of latents.
+# One for each kind of part that is saved (an average, a network, a control variate) and of latents.
 TRAINED_FIRST = [
     (name, kind)
     for name, kind in TRAINED

@@ -18,7 +18,8 @@ def start_from(path: str | Path, model: GenerativeModel) -> None:
 
     Raises:
         InvalidFile: there is no finished run or model, or it is damaged.
-        InvalidArgument: the weights have other shapes than those of `model`, or it is a `.tflite`.
+        InvalidArgument: the path is a `.tflite` file, or the weights have other shapes than those
+            of `model`.
     """
     trained, _ = open_model(path)
     if type(trained) is not type(model):

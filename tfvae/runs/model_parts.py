@@ -14,7 +14,11 @@ _SAMPLE_FOR_BIAS = 10_000
 
 
 def likelihood_of(config: Config, splits):
-    """Return the likelihood of a configuration, for the columns of a table or for tokens."""
+    """Return the likelihood of a configuration for the data, which may be tokens or incomplete.
+
+    Raises:
+        InvalidArgument: options that do not go with the data.
+    """
     options = config.model
     given = dict(options.likelihood_options)
     if options.likelihood == "columns" and "blocks" not in given:
@@ -67,7 +71,7 @@ def of_values(likelihood):
 
 
 def num_tokens(splits):
-    """Return how many tokens the lines of the data have."""
+    """Return how many different tokens there are, the padding included."""
     return int(splits.train.max_value) + 1
 
 

@@ -37,7 +37,7 @@ def optimizer(config: TrainingConfig, splits):
     Raises:
         InvalidArgument: no such optimizer, or a setting that it does not have.
     """
-    options = {"learning_rate": learning_rate(config, splits)}
+    options = {"learning_rate": _learning_rate(config, splits)}
     if config.ema_momentum:
         options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     if config.optimizer == "adam":
@@ -59,7 +59,7 @@ def optimizer(config: TrainingConfig, splits):
     return made
 
 
-def learning_rate(config: TrainingConfig, splits):
+def _learning_rate(config: TrainingConfig, splits):
     """Return the learning rate of every step, a number or a Keras schedule."""
     rate = config.learning_rate
     steps = config.epochs * (len(splits.train) // config.batch_size)
