@@ -27,6 +27,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import quality
+import timing
 
 from tfvae._plain.files import write_json
 
@@ -131,7 +132,7 @@ def run(arguments):
         command += ["--seconds", str(arguments.seconds)]
         command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
         try:
-            subprocess.run(command, check=True, env=os.environ | quality.ONE_THREAD)
+            subprocess.run(command, check=True, env=os.environ | timing.ONE_THREAD)
         finally:
             cores.put(core)
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-import quality
+import timing
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 EPOCHS = 3
@@ -54,7 +54,7 @@ def measure(recipe, precision, options):
     command = [sys.executable, __file__, recipe, "--steps", str(options.steps)]
     command += ["--program", precision]
     command += ["--data-dir", options.data_dir] if options.data_dir else []
-    environment = os.environ | quality.ONE_THREAD
+    environment = os.environ | timing.ONE_THREAD
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{recipe} in {precision} failed:\n{done.stderr[-2000:]}")
@@ -79,8 +79,7 @@ def main():
         single, half = (1e3 * statistics.median(times) for times in zip(*rounds, strict=True))
         ratios = [a / b for a, b in rounds]
         print(
-            f"| `{recipe}` | {single:.1f} ms | {half:.1f} ms | {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) |",
+            f"| `{recipe}` | {single:.1f} ms | {half:.1f} ms | {timing.median_and_range(ratios)} |",
             flush=True,
         )
 

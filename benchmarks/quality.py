@@ -29,10 +29,6 @@ RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "results.md"
 MARKS = "<!-- Written by benchmarks/quality.py table: -->\n", "<!-- Up to here. -->\n"
 # Of an entry, in its results.
 KEPT = ("what", "recipe", "data", "model", "initial", "settings", "published", "source")
-# The environment of a process of one thread.
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
-)
 BLOCK = 1000  # test images that are measured before the figures are kept
 
 

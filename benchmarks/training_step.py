@@ -23,6 +23,8 @@ import sys
 import time
 from functools import partial
 
+from timing import median_and_range
+
 SETTINGS = {1: 100, 5: 100, 50: 20}
 NUM_IMAGES = 50_000
 
@@ -231,15 +233,12 @@ def main():
         ratios = [min(r["torch eager"], r["torch compiled"]) / r["tfvae"] for r in rounds]
         cells = " ".join(f"{1e3 * medians[name]:12.2f} ms" for name in PROGRAMS)
         bare = [r["tfvae"] / r["graph"] for r in rounds]
-        print(f"{k:>3} {SETTINGS[k]:>5} {cells}   {_range(ratios)}   {_range(bare)}", flush=True)
+        spreads = f"{median_and_range(ratios)}   {median_and_range(bare)}"
+        print(f"{k:>3} {SETTINGS[k]:>5} {cells}   {spreads}", flush=True)
     print(
         "PyTorch / tfvae: the time of the faster PyTorch over tfvae's in the same round, median "
         "(range); tfvae / graph: tfvae's over that of the bare graph"
     )
-
-
-def _range(ratios):
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 if __name__ == "__main__":

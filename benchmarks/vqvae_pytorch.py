@@ -25,6 +25,7 @@ import sys
 import time
 
 import numpy as np
+from timing import median_and_range
 
 K, D, BETA, DECAY, LEARNING_RATE, DEAD = 512, 64, 0.25, 0.99, 1e-3, 0.4
 LEVELS = (8, 8, 8)  # K codes, as digits
@@ -273,10 +274,7 @@ def compare_steps(options):
     for name in programs:
         print(f"{name:<15}{1e3 * statistics.median(r[name] for r in rounds):8.1f} ms a step")
     ratios = [min(r["torch eager"], r["torch compiled"]) / r["tfvae"] for r in rounds]
-    print(
-        f"the faster PyTorch over tfvae, by round: median {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    print(f"the faster PyTorch over tfvae, by round: median {median_and_range(ratios)}")
 
 
 def compare_training(options):
