@@ -319,6 +319,7 @@ def test_export_of_a_saved_model(tfvae, run):
     assert (run.path / "saved_model" / "saved_model.pb").is_file()
 
 
+@pytest.mark.nightly
 def test_export_in_integers_with_its_report(tfvae, run):
     done = tfvae("export", "run", "--quantize", "int8", "--calibration", 20)
     assert "reconstruction PSNR" in done.out
@@ -331,6 +332,7 @@ def test_export_in_integers_with_its_report(tfvae, run):
     assert "decode_1" in values["latency_ms"]
 
 
+@pytest.mark.nightly
 def test_export_of_a_c_header(tfvae, run):
     options = ["--format", "c-header", "--quantize", "dynamic", "--json"]
     values = tfvae("export", "run", *options).json()
@@ -429,6 +431,7 @@ def test_a_folder_of_pictures_is_trained_with_a_recipe_that_is_named(tfvae, phot
     assert Path(run.read_config().data.name) == photographs / "grey"
 
 
+@pytest.mark.nightly
 def test_pictures_of_different_sizes_are_resized_into_codes(tfvae, photographs):
     done = tfvae("train", "sizes")
     assert done.status == 1

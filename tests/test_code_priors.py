@@ -381,7 +381,8 @@ def assert_same(ours, theirs, atol=1e-6):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=atol)
 
 
-@pytest.mark.parametrize("name", nightly_but(NETWORKS, "transformer"))
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_step_under_xla_is_the_same(name):
     # Not Adam: where a gradient is 0 but for rounding, it makes a whole step of it.
     plain, compiled = (

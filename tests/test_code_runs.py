@@ -267,12 +267,14 @@ def test_what_the_run_says_of_the_rest_is_not_put_back_by_a_fit(copied, splits):
     assert copied.read_config().training.epochs == 50
 
 
+@pytest.mark.nightly
 def test_a_run_that_was_not_trained_on_keeps_its_prior(copied, model, splits):
     runs.train(CONFIG, copied.path, True, progress=False, splits=splits)
     assert_same_weights(copied.load_model().prior, model.prior)
     assert copied.code_prior.position() == (3, 0)
 
 
+@pytest.mark.nightly
 def test_codes_that_are_other_ones_have_no_fit_to_go_on_with(copied, splits):
     longer = CONFIG.override({"training.epochs": EPOCHS + 1})
     runs.train(longer, copied.path, True, progress=False, splits=splits)

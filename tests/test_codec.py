@@ -477,6 +477,7 @@ def test_use_that_cannot_be_is_refused(tfvae, run, make_vae, tmp_path, case):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.nightly
 def test_codes_in_an_array_are_decoded_on_the_device(tfvae, trained, tmp_path):
     model = trained.load_model()
     export.litert(model, tmp_path / "a.tflite")

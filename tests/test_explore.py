@@ -700,7 +700,8 @@ def test_a_seed_draws_the_image_of_python(open_page, path_of, seed):
     np.testing.assert_array_equal(page.values(), drawn["codes"].ravel())
 
 
-@pytest.mark.parametrize("name", nightly_but(["flow", "ladder"], "flow"))
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["flow", "ladder"])
 def test_what_a_flow_or_a_ladder_makes_of_a_seed_is_that_of_python(open_page, path_of, name):
     page, decoder = open_page(name), Decoder.from_file(path_of(name))
     page.enter("#temperature", 0.75)
@@ -747,6 +748,7 @@ def test_a_condition_is_given_to_all_that_takes_it(open_page, path_of, rng, name
     close(page.image(), decoder.sample(2, 0, condition=y)[1])
 
 
+@pytest.mark.nightly
 def test_a_map_and_icons_are_those_of_the_class(open_page, path_of):
     page, decoder = open_page("of a class"), Decoder.from_file(path_of("of a class"))
     middle = (

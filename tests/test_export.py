@@ -357,6 +357,7 @@ def test_a_recurrent_layer_that_does_not_convert_is_named_with_what_helps(tmp_pa
     assert "It comes from the layer 'writer' (LSTM). Make it with unroll=True" in str(error.value)
 
 
+@pytest.mark.nightly
 def test_what_is_said_to_help_a_recurrent_layer_does(tmp_path):
     assert export.litert(_writer(unroll=True), tmp_path / "decoder.tflite")["left_out"] == {}
 

@@ -244,6 +244,7 @@ def test_parameters_of_several_kinds_share_no_range(images, tmp_path):
         assert layers == ["INT8", "INT8", "INT8", "FLOAT32"], signature
 
 
+@pytest.mark.nightly
 def test_a_last_layer_that_becomes_several_operators_shares_no_range(images, tmp_path):
     """A transposed convolution of so many filters is one convolution for each residue."""
     likelihood = tfvae.likelihoods.REGISTRY.get("discretized_logistic_mixture", num_components=6)
@@ -325,5 +326,6 @@ def test_without_the_quantizer_an_error_says_what_to_install(vae, tmp_path, monk
         export.litert(vae, tmp_path / "a.tflite", quantize="int8")
 
 
+@pytest.mark.nightly
 def test_samples_calibrate_where_no_examples_are_given(vae, tmp_path):
     assert export.litert(vae, tmp_path / "a.tflite", quantize="int8")["psnr"] > 25

@@ -135,6 +135,7 @@ def one_sentence(err, *words):
 ROOM = (0, 8, 100, 300, 500, 800)
 
 
+@pytest.mark.nightly
 def test_a_training_on_a_disk_that_fills_can_go_on_once_there_is_room(command, disk, tmp_path):
     """To the weights of one that had room from the start."""
     train = ["train", "vae-digits", *SET_TINY]
@@ -362,8 +363,9 @@ main()
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("who", nightly_but(["numpy", "tensorflow"], "numpy"))
+@pytest.mark.parametrize("who", ["numpy", "tensorflow"])
 def test_memory_that_is_really_exhausted_is_one_sentence(made, tmp_path, who):
     script = [sys.executable, "-c", EXHAUSTED, who]
     done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, timeout=200)

@@ -61,6 +61,7 @@ def test_discrete_posteriors_find_which_state_made_each_example(estimator):
     assert np.mean(np.argmax(q.mean(), axis=1) == best) > 0.9
 
 
+@pytest.mark.nightly
 def test_training_is_a_function_of_the_seed():
     results = []
     for _ in range(2):

@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from tiers import nightly_but
 
 import tfvae
 
@@ -129,7 +128,8 @@ print(sorted(heavy & set(sys.modules)))
     assert run_python(script).strip() == "[]"
 
 
-@pytest.mark.parametrize("name", nightly_but(["optimizers", "bound"], "bound"))
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["optimizers", "bound"])
 @pytest.mark.slow
 def test_any_module_may_be_the_first_to_be_imported(name, run_python):
     """It is what imports Keras then, midway; classes are registered all the same."""

@@ -134,6 +134,7 @@ def test_a_model_without_missing_values_is_refused(make_vae):
         tfvae.impute(make_vae(), np.zeros((2, 4, 4, 1), np.float32))
 
 
+@pytest.mark.nightly
 def test_a_model_that_saw_half_of_the_values_comes_close_to_one_that_saw_all(linear_gaussian):
     """Of 2,000 examples, MIWAE loses less than 0.03 nats of held-out log p(x)."""
     truth, rng = linear_gaussian, np.random.default_rng(2)
@@ -250,6 +251,7 @@ class TestSelfMasking:
         np.testing.assert_array_equal(a, b)
         assert len(model.likelihood.missingness.trainable_weights) == 2
 
+    @pytest.mark.nightly
     def test_the_draws_of_a_step_are_the_same_under_xla_and_on_replicas(self):
         (x, _), losses = self.draw(32), []
         for jit_compile in (False, True):

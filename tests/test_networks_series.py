@@ -61,6 +61,7 @@ def test_series_train_save_and_run_on_litert(kind, rng, tmp_path):
     np.testing.assert_allclose(decoder.decode(z), model.decode(z), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.nightly
 def test_tokens_train_and_run_on_litert(rng, tmp_path):
     start = rng.integers(0, NUM_TOKENS, (64, 1))
     tokens = (start + np.arange(6)) % NUM_TOKENS

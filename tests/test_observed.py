@@ -209,6 +209,7 @@ class TestModels:
         assert a.num_values == pytest.approx(np.mean((~np.isnan(table)).sum(1)))
         assert np.isfinite(tfvae.mutual_information(model, table[:10]).mean)
 
+    @pytest.mark.nightly
     def test_xla_takes_the_same_step(self, table):
         losses = []
         for jit_compile in (False, True):
@@ -264,6 +265,7 @@ class TestModels:
             expected[gaps, column] = np.nanmean(expected[:, column])
         np.testing.assert_allclose(prior.pseudo_inputs, expected, rtol=1e-6)
 
+    @pytest.mark.nightly
     def test_a_decoder_is_exported_as_without_them(self, rng, tmp_path):
         decoder = networks.dense_decoder(2, (4,), hidden=(8,))
         options = {"hidden": (8,)}

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from tiers import nightly_but
 
 from tfvae import export
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
@@ -163,7 +164,7 @@ def test_threads_that_share_a_decoder_take_turns_and_get_their_own_images(conten
     assert (len(most), max(most)) == (20 * len(batches), 1)
 
 
-@pytest.fixture(scope="module", params=["int8", "int16x8"])
+@pytest.fixture(scope="module", params=nightly_but(["int8", "int16x8"], "int8"))
 def integers(request, model, images, tmp_path_factory):
     """The bytes of a file that takes and gives integers."""
     path = tmp_path_factory.mktemp("integers") / "a.tflite"

@@ -111,6 +111,7 @@ def test_a_file_without_signatures_has_none(foreign_content, edited):
     assert info.operators == {"ADD": 1}
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_integers_come_with_what_they_stand_for(device_model, images, tmp_path):
     path = tmp_path / "a.tflite"

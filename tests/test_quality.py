@@ -92,6 +92,7 @@ def test_an_entry_is_trained_and_measured_and_shown(quality, arguments, monkeypa
     assert json.loads((quality.RESULTS / "small.json").read_text())["test"]["nll"] > 300
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_an_entry_starts_from_the_weights_of_its_initial_one(quality, arguments):
     arguments.data_dir = None

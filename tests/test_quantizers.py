@@ -878,6 +878,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_replicas_give_the_state_of_one(run_python):
     results = json.loads(run_python(REPLICAS).splitlines()[-1])

@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 from commands import call
-from tiers import nightly_but
 
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData
@@ -79,7 +78,8 @@ def test_a_run_without_missing_values_says_what_is_needed(tmp_path, rng):
     assert not (run / "imputed.npy").exists()
 
 
-@pytest.mark.parametrize("network", nightly_but(["conv", "transformer"], "conv"))
+@pytest.mark.nightly
+@pytest.mark.parametrize("network", ["conv", "transformer"])
 def test_series_of_different_lengths_train_on_their_networks(tmp_path, rng, network):
     x = rng.normal(size=(60, 9, 2)).astype(np.float32)
     x[::2, 5:] = np.nan

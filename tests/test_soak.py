@@ -23,6 +23,7 @@ def losses(estimator, optimizer, x, **options):
     return np.array([row["loss"] for row in rows])
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_rebar_and_relax_do_as_disarm_does_in_the_first_steps(digits):
     """Under SGD; with η and τ trained at the model's rate both end in NaN."""

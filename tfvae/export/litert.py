@@ -144,9 +144,12 @@ def _check_options(quantize, integer_io):
             f"Integers in and out go with the quantizations {' and '.join(_CALIBRATED)}, whose "
             f"ranges are known; got {quantize!r}."
         )
+    if quantize not in ("none", "float16"):
+        _quantizer()
 
 
-def _quantized(offered, content, name, calibration, integer_io):
+def _quantizer():
+    """Return the function that quantizes the content of a file."""
     try:
         from tfvae.export.quantization import quantize  # takes seconds to import
     except ModuleNotFoundError as error:
@@ -154,8 +157,12 @@ def _quantized(offered, content, name, calibration, integer_io):
             f"Quantization needs the package {error.name!r}, which is not installed. Install tfvae "
             "with its training part: pip install 'tfvae[train]'."
         ) from error
+    return quantize
+
+
+def _quantized(offered, content, name, calibration, integer_io):
     examples = offered.calibration(calibration) if name in _CALIBRATED else {}
-    return quantize(
+    return _quantizer()(
         content, name, examples, offered.searches(), offered.mixes_parameters(), integer_io
     )
 
