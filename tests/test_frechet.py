@@ -81,6 +81,7 @@ def test_the_page_holds_the_table(frechet):
     assert frechet.quality.page_with(frechet.MARKS, frechet.table()) == page
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_runs_are_measured_and_shown(frechet, monkeypatch, tmp_path):
     """The data is nearer to itself than samples of a model that was not trained."""

@@ -186,6 +186,21 @@ class _Draws:
             return tf.concat([tf.reshape(part, [-1]) for part in parts], 0)
 
         @tf.function(autograph=False)
+        def group(stream, start, end):
+            """Return the sum of the draws from `start` on to before `end`, and of their squares."""
+
+            def add(number, total, square):
+                g = tf.cast(draw(fold_in(self.seed, stream, number)), tf.float64)
+                return number + 1, total + g, square + tf.reduce_sum(g**2)
+
+            size = sum(variable.shape.num_elements() for variable in q)
+            zeros = tf.zeros(size, tf.float64), tf.zeros((), tf.float64)
+            _, total, square = tf.while_loop(
+                lambda number, *_: number < end, add, (start, *zeros), parallel_iterations=1
+            )
+            return total, square
+
+        @tf.function(autograph=False)
         def warm_up(seed):
             found, estimate = gradients(seed, own, training=True)
             if own:
@@ -199,7 +214,7 @@ class _Draws:
             return [tf.reduce_sum(g) for g in found if g is not None]
 
         self.learns = bool(estimator.weights)
-        self._draw, self._warm_up, self._step = draw, warm_up, step
+        self._draw, self._group, self._warm_up, self._step = draw, group, warm_up, step
 
     def warm_up(self, num_steps):
         for number in range(num_steps if self.learns else 0):
@@ -209,16 +224,11 @@ class _Draws:
         """Return means of groups of draws `[G, P]`, the mean squared norm, and the count."""
         num_groups = min(_GROUPS, count)
         size = count // num_groups
-        means, squares = [], 0.0
-        for group in range(num_groups):
-            total = 0.0
-            for number in range(size):
-                seed = fold_in(self.seed, int(stream), group * size + number)
-                g = self._draw(seed).numpy().astype(np.float64)
-                total = total + g
-                squares += float(g @ g)
-            means.append(total / size)
-        return np.stack(means), squares / (num_groups * size), num_groups * size
+        starts = range(0, num_groups * size, size)
+        sums = [self._group(int(stream), tf.constant(n), tf.constant(n + size)) for n in starts]
+        totals, squares = zip(*sums, strict=True)
+        mean_square = float(sum(squares)) / (num_groups * size)
+        return np.stack(totals) / size, mean_square, num_groups * size
 
     def milliseconds(self, repeats=30):
         """Return the median time of a value with all its gradients."""
