@@ -1,4 +1,4 @@
-"""Training on two replicas, two logical CPUs of one process, and the choice of devices."""
+"""Training on two replicas, logical CPUs of one process, and the choice of devices."""
 
 import json
 
@@ -19,7 +19,7 @@ from tfvae import distribute
 
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(
-    cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    cpus[0], [tf.config.LogicalDeviceConfiguration()] * 3
 )
 
 class Anneal(keras.callbacks.Callback):
@@ -79,6 +79,49 @@ def train(
 cases = json.loads(sys.argv[1])
 print(json.dumps({name: train(**settings) for name, settings in cases.items()}))
 """
+PLACES = """
+from tfvae import random, replicas
+
+strategy = distribute.strategy("mirrored")
+sizes, x = (2, 0, 3), np.arange(10.0).reshape(5, 2).astype("f4")
+ends = np.cumsum((0, *sizes))
+parts = strategy.experimental_distribute_values_from_function(
+    lambda context: tf.constant(
+        x[ends[context.replica_id_in_sync_group]:ends[context.replica_id_in_sync_group + 1]]
+    )
+)
+
+@tf.function(autograph=False)
+def run(parts):
+    def on_replica(part):
+        size = tf.shape(part)[0]
+        replicas.begin_step(size)
+        with tf.GradientTape() as tape:
+            tape.watch(part)
+            everything = replicas.gather(part)
+            loss = tf.reduce_sum(part[:, :1] * tf.reduce_sum(everything**2))
+        gradient = tape.gradient(loss, part)
+        noise = random.stateless_normal([4, size, 3], tf.constant([1, 2]), 1)
+        rows = random.stateless_uniform([2 * size, 3], tf.constant([1, 2]), 0)
+        return everything, gradient, tf.transpose(noise, [1, 0, 2]), rows, replicas.place(size)
+    return strategy.run(on_replica, args=(parts,))
+
+everything, gradient, noise, rows, places = run(parts)
+local = strategy.experimental_local_results
+for value in local(everything):
+    np.testing.assert_array_equal(value, x)
+with tf.GradientTape() as tape:
+    whole = tf.constant(x)
+    tape.watch(whole)
+    loss = tf.reduce_sum(whole[:, :1] * tf.reduce_sum(whole**2))
+np.testing.assert_allclose(tf.concat(local(gradient), 0), tape.gradient(loss, whole), rtol=1e-6)
+alone = random.stateless_normal([4, 5, 3], tf.constant([1, 2]))
+np.testing.assert_array_equal(tf.transpose(tf.concat(local(noise), 0), [1, 0, 2]), alone)
+alone = random.stateless_uniform([10, 3], tf.constant([1, 2]))
+np.testing.assert_array_equal(tf.concat(local(rows), 0), alone)
+print(json.dumps([[int(n) for n in local(part)] for part in places]))
+"""
+
 # The last of these batches has one example, so that one of two replicas has none.
 NOISY = {
     "pathwise": {"posterior": "diagonal_normal", "examples": 21, "num_samples": 2},
@@ -116,9 +159,17 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def trained(run_python):
-    """What comes of each case, all in one fresh process: devices are set up before the first."""
-    return json.loads(run_python(SCRIPT, json.dumps(CASES)).splitlines()[-1])
+def printed(run_python):
+    """What one fresh process printed, where devices are set up before anything is computed."""
+    return [
+        json.loads(line) for line in run_python(SCRIPT + PLACES, json.dumps(CASES)).splitlines()
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(printed):
+    """What comes of each case."""
+    return printed[-2]
 
 
 @pytest.fixture(scope="module")
@@ -192,54 +243,5 @@ def test_a_single_device_is_not_several():
     assert distribute.is_chief(distribute.strategy(""))
 
 
-PLACES = """
-import json, sys
-import numpy as np, tensorflow as tf
-from tfvae import distribute, random, replicas
-
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3
-)
-strategy = distribute.strategy("mirrored")
-sizes, x = (2, 0, 3), np.arange(10.0).reshape(5, 2).astype("f4")
-ends = np.cumsum((0, *sizes))
-parts = strategy.experimental_distribute_values_from_function(
-    lambda context: tf.constant(
-        x[ends[context.replica_id_in_sync_group]:ends[context.replica_id_in_sync_group + 1]]
-    )
-)
-
-@tf.function(autograph=False)
-def run(parts):
-    def on_replica(part):
-        size = tf.shape(part)[0]
-        replicas.begin_step(size)
-        with tf.GradientTape() as tape:
-            tape.watch(part)
-            everything = replicas.gather(part)
-            loss = tf.reduce_sum(part[:, :1] * tf.reduce_sum(everything**2))
-        gradient = tape.gradient(loss, part)
-        noise = random.stateless_normal([4, size, 3], tf.constant([1, 2]), 1)
-        rows = random.stateless_uniform([2 * size, 3], tf.constant([1, 2]), 0)
-        return everything, gradient, tf.transpose(noise, [1, 0, 2]), rows, replicas.place(size)
-    return strategy.run(on_replica, args=(parts,))
-
-everything, gradient, noise, rows, places = run(parts)
-local = strategy.experimental_local_results
-for value in local(everything):
-    np.testing.assert_array_equal(value, x)
-with tf.GradientTape() as tape:
-    whole = tf.constant(x)
-    tape.watch(whole)
-    loss = tf.reduce_sum(whole[:, :1] * tf.reduce_sum(whole**2))
-np.testing.assert_allclose(tf.concat(local(gradient), 0), tape.gradient(loss, whole), rtol=1e-6)
-alone = random.stateless_normal([4, 5, 3], tf.constant([1, 2]))
-np.testing.assert_array_equal(tf.transpose(tf.concat(local(noise), 0), [1, 0, 2]), alone)
-alone = random.stateless_uniform([10, 3], tf.constant([1, 2]))
-np.testing.assert_array_equal(tf.concat(local(rows), 0), alone)
-print(json.dumps([[int(n) for n in local(part)] for part in places]))
-"""
-
-
-def test_places_sums_and_noise_on_replicas_of_different_sizes(run_python):
-    assert json.loads(run_python(PLACES).splitlines()[-1]) == [[0, 2, 2], [5, 5, 5]]
+def test_places_sums_and_noise_on_replicas_of_different_sizes(printed):
+    assert printed[-1] == [[0, 2, 2], [5, 5, 5]]
