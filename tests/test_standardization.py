@@ -75,6 +75,8 @@ def test_a_run_gives_series_in_their_units(run, series):
     assert abs(own[..., 1].mean() + 3000) < 500
     call("reconstruct", run, "-n", 3, "-o", run / "back.npy")
     assert np.load(run / "back.npy")[..., 1].mean() < -2000
+    with pytest.raises(InvalidArgument, match=r"shape \(12, 2\), and the page shows images alone"):
+        call("explore", run)
 
 
 def _of(x, model):

@@ -38,7 +38,9 @@ def explore(model, port, open_browser, as_json):
     content = _exported_before(model)
     _check_kind(model, content)
     check_runtime()
-    content = _exported(model) if content is None else content
+    if content is None:
+        content = _exported(model)
+        _check_kind(model, content)
     examples = _examples(model)
     with Server(content, str(model), examples, port) as server:
         if as_json:
@@ -67,10 +69,16 @@ def _check_kind(path, content):
     if content is not None:
         from tfvae.ondevice import flatfile
 
-        is_table = "schema" in flatfile.read_description(content, str(path))
+        description = flatfile.read_description(content, str(path))
+        is_table, shape = "schema" in description, description["image_shape"]
     else:
         paths.check_model(path)
-        is_table = paths.stored_schema(path) is not None
+        is_table, shape = paths.stored_schema(path) is not None, None  # known once it is exported
+    if shape is not None and len(shape) != 3 and not is_table:
+        raise InvalidArgument(
+            f"{path} is a model of arrays of shape {tuple(shape)}, and the page shows images "
+            "alone, of shape (height, width, channels); `tfvae sample` writes draws of it."
+        )
     if is_table:
         raise InvalidArgument(
             f"{path} is a model of a table, and the page shows images alone; `tfvae sample` writes "
