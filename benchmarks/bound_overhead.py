@@ -40,16 +40,17 @@ def programs():
     def repeated(total):
         """Return a graph of several steps, so that the return to Python does not count."""
 
+        def add(number, out):
+            with tf.GradientTape() as tape:
+                value = total(number)
+            grads = tape.gradient(value, weights)
+            # Something of every gradient, so that none is optimized away.
+            return number + 1, out + value + sum(tf.reshape(g, [-1])[0] for g in grads)
+
         @tf.function(autograph=False)
         def run():
-            out = tf.zeros([])
-            for number in tf.range(STEPS):
-                with tf.GradientTape() as tape:
-                    value = total(number)
-                grads = tape.gradient(value, weights)
-                # Something of every gradient, so that none is optimized away.
-                out += value + sum(tf.reshape(g, [-1])[0] for g in grads)
-            return out
+            start = tf.constant(0), tf.zeros([])
+            return tf.while_loop(lambda number, _: number < STEPS, add, start)[1]
 
         return run
 

@@ -101,12 +101,13 @@ def repeated(name, make):
     rng = np.random.default_rng(0)
     x = tf.constant((rng.random((BATCH_SIZE, PIXELS)) < 0.13).astype("f4"))
 
-    step = tf.autograph.experimental.do_not_convert(model.train_step)
+    def step(number):
+        model.train_step((x,))
+        return (number + 1,)
 
     @tf.function(autograph=False)
     def run():
-        for _ in tf.range(STEPS):
-            step((x,))
+        tf.while_loop(lambda number: number < STEPS, step, (0,), parallel_iterations=1)
         return model.step.value
 
     run()

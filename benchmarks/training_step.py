@@ -106,7 +106,7 @@ def time_graph(k, epochs, precision):
         log_w = log_px + tf.reduce_sum(0.5 * (eps**2 - z**2) + tf.math.log(scale), -1)
         return tf.reduce_mean(tf.math.log(float(k)) - tf.reduce_logsumexp(log_w, 0))
 
-    @tf.function(autograph=False)
+    @tf.function  # AutoGraph makes a loop of the graph of the one below
     def epoch(done):
         order = tf.random.shuffle(tf.range(NUM_IMAGES))
         for number in tf.range(num_steps):

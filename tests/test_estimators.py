@@ -739,6 +739,8 @@ def test_what_does_not_fit_is_refused_at_compile_with_what_does(kind, options, m
     ("make", "message"),
     [
         (lambda: estimators.REBAR(temperature=0), "`temperature` is 0"),
+        (lambda: estimators.REBAR(temperature=20), "`temperature` is 20; .* from 0.05 to 10"),
+        (lambda: estimators.RELAX(scale=1e-4), "`scale` is 0.0001; .* from 0.001 to 10"),
         (lambda: estimators.RELAX(temperature="a"), "`temperature` is 'a'; expected a finite"),
         (lambda: estimators.REBAR(scale=float("nan")), "`scale` is nan"),
         (lambda: estimators.RELAX(hidden=0), "`hidden` is 0"),

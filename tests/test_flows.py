@@ -248,14 +248,28 @@ def test_a_parameter_of_a_unit_sees_all_units_before_it_and_no_other(rng, hidden
     u = tf.constant(rng.normal(size=(3, 4)))
     context = tf.constant(rng.normal(size=(3, context_size))) if context_size else None
     before = np.tri(4, k=-1, dtype=bool)
-    if hidden == (3,) and context_size:  # degrees 0, 1 and 2: no unit is left to see the third
-        before[:, 2] = False
+    if hidden == (3,) and context_size:  # degrees 0, 2 and 3: no unit sees the first value alone
+        before[1] = False
     for number in (0, 1):
         seen = jacobian(lambda u, n=number: flow._parameters(u, context)[n], u) != 0
         np.testing.assert_array_equal(np.any(seen, axis=0), before)
     if context_size:
         seen = jacobian(lambda c: tf.concat(flow._parameters(u, c), -1), context) != 0
         assert np.all(seen)
+
+
+@pytest.mark.parametrize("context_size", [0, 2])
+def test_narrow_layers_see_values_from_the_first_to_the_last(rng, context_size):
+    flow = flows.MaskedAutoregressive((6, 5), dtype="float64")
+    flow.build((40,), context_size)
+    flow.set_weights([rng.normal(size=weight.shape) for weight in flow.weights])
+    z = tf.constant(rng.normal(size=(3, 40)))
+    context = tf.constant(rng.normal(size=(3, context_size))) if context_size else None
+    seen = np.any(jacobian(lambda z: flow._parameters(z, context)[0], z) != 0, axis=0)
+    assert not np.any(seen & ~np.tri(40, k=-1, dtype=bool))
+    assert np.all(seen[-1, :-1])  # the last value sees all before it
+    unseen = np.arange(40) - seen.sum(axis=1)  # of the values before each
+    assert np.max(unseen) <= 39 / 5 + 39 / 4  # a gap between degrees in each of the layers
 
 
 def test_the_autoregressive_flows_are_each_others_inverse(rng):

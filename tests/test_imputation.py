@@ -120,6 +120,8 @@ def test_categories_get_their_most_probable_level(rng):
     x = np.array([[0.0, np.nan, np.nan], [np.nan, 0.5, 1.0]], np.float32)
     result = tfvae.impute(model, x, 100, draws=400, progress=False)
     np.testing.assert_allclose(result.values, [[0.0, 1.0, 0.0], [0.5, 0.5, 1.0]])
+    of_one = tfvae.impute(model, x, 1, progress=False).standard_error
+    np.testing.assert_array_equal(of_one, np.where(np.isnan(x), np.nan, 0.0))
     p = np.exp(bias[1:4]) / np.exp(bias[1:4]).sum()
     np.testing.assert_allclose(result.mean[0, 1], p @ [0, 0.5, 1], rtol=1e-5)
     for level, expected in zip([0, 0.5, 1], p, strict=True):

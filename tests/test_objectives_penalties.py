@@ -100,6 +100,12 @@ def test_squared_discrepancy_is_unbiased():
     assert abs(np.mean(penalty) / 3.0 - expected) < 4 * error * 2
 
 
+def test_one_example_has_no_discrepancy():
+    z = tf.random.stateless_normal([2, 3, 1, 5], [1, 2])
+    alone = mean_discrepancy.squared_discrepancy(z[0], z[1], mean_discrepancy.gaussian)
+    np.testing.assert_array_equal(alone, [0.0])
+
+
 def layer_of(q, count):
     z, log_q = distributions.sample_and_log_prob(q, [count], make_seed(3))
     prior = tfvae.priors.get("standard_normal")

@@ -166,8 +166,9 @@ class Buckets:
     def _masses(self, quantiles):
         """Return the normals' shares of what lies between quantiles of N(0, 1), `[n, edges − 1]`.
 
-        They are differences of the smaller tail, which do not cancel. Where all underflow, in what
-        only the coder's smallest probability can lead to, they are equal.
+        They are differences of the smaller tail, which do not cancel. In a coarse bucket to which
+        the normal gives no mass all of them underflow. The coder gives it its smallest probability
+        all the same, and the buckets inside count as equal.
         """
         edges = (ndtri(quantiles) - self._loc[:, np.newaxis]) / self._scale[:, np.newaxis]
         below, above = np.diff(ndtr(edges)), -np.diff(ndtr(-edges))

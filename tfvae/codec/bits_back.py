@@ -16,7 +16,8 @@ an example, so that many examples belong in one file. Batches start at one examp
 
 A continuous latent is one of 2^precision buckets of equal mass under its prior, and stands for the
 median of its bucket. Then log q − log p is that of the buckets, which for buckets much narrower
-than q(z|x) is that of the densities: the precision is paid back, but for the first example. Under a
+than q(z|x) is that of the densities: the bits that finer buckets cost under p(z) are regained when
+z is popped under q(z|x), except those that the first examples pop from the seeded bits. Under a
 mixture prior the buckets are those of the normal with the mixture's mean and variance, and the
 component is one more latent, whose posterior p(component|z) is known. Discrete latents are coded
 as they are.

@@ -5,9 +5,9 @@ import math
 import keras
 import tensorflow as tf
 
-from tfvae._plain.checks import positive, whole
+from tfvae._plain.checks import finite, positive, whole
 from tfvae.bound import Bound
-from tfvae.errors import InvalidFile
+from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.estimators.estimator import (
     REGISTRY,
     Drawn,
@@ -29,6 +29,13 @@ _TEMPERATURES = (0.05, 10.0)
 _SCALES = (1e-3, 10.0)
 
 
+def _within(name, value, limits):
+    low, high = limits
+    if not low <= finite(name, value) <= high:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from {low:g} to {high:g}.")
+    return value
+
+
 @REGISTRY.register("rebar")
 class REBAR(Estimator):
     """The likelihood ratio less its value at a relaxed sample, corrected through the relaxation.
@@ -47,9 +54,12 @@ class REBAR(Estimator):
     latent variable models", eq. 8 and app. C.
 
     Args:
-        temperature: τ at the start.
-        scale: η at the start.
+        temperature: τ at the start, from 0.05 to 10.
+        scale: η at the start, from 0.001 to 10.
         learning_rate: of log τ and log η.
+
+    Raises:
+        InvalidArgument: a value that cannot be used.
     """
 
     latents = ("bernoulli", "categorical")
@@ -62,8 +72,8 @@ class REBAR(Estimator):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.temperature = positive("temperature", temperature)
-        self.scale = positive("scale", scale)
+        self.temperature = _within("temperature", temperature, _TEMPERATURES)
+        self.scale = _within("scale", scale, _SCALES)
         self.learning_rate = positive("learning_rate", learning_rate)
 
     def prepare(self, model):
@@ -71,7 +81,6 @@ class REBAR(Estimator):
             return
 
         def bounded(name, value, bounds):
-            value = min(max(value, bounds[0]), bounds[1])
             return self.add_weight(
                 shape=(),
                 initializer=keras.initializers.Constant(math.log(value)),
@@ -201,8 +210,8 @@ class RELAX(REBAR):
 
     Args:
         hidden: units of r's hidden layer.
-        temperature: τ at the start.
-        scale: η at the start.
+        temperature: τ at the start, from 0.05 to 10.
+        scale: η at the start, from 0.001 to 10.
         learning_rate: of log τ, log η and the weights of r.
     """
 

@@ -43,7 +43,8 @@ class Estimator(keras.layers.Layer):
         latents: the kinds of latents whose gradient it gives.
         linear_only: whether the objective must be a mean of log-weights.
         min_samples: the smallest K.
-        is_unbiased: whether its expectation is the gradient of the objective.
+        is_unbiased: whether its expectation is the gradient of the objective, for the encoder up to
+            a positive factor.
         takes_exact_kl: whether KL(q‖p) may be exact where the objective is linear.
         needs_log_prob: whether it asks for log q(z|x) of a z that is held fixed, which an inverse
             autoregressive posterior does not give.

@@ -53,11 +53,11 @@ class Pathwise(Estimator):
 class StickingTheLanding(Estimator):
     """The pathwise estimator without the score term −∇ log q(z|x), z fixed.
 
-    For a mean of log-weights that term has expectation 0, so the estimator is unbiased, and its
-    gradient is exactly 0, sample by sample, where q is the true posterior. Inside a logarithm its
-    expectation is not 0, and leaving it out causes a bias: use "dreg" there.
+    For a mean of log-weights that term has expectation 0, so the estimator is unbiased. Where q is
+    the true posterior (and β = 1), its gradient is exactly 0, sample by sample. Inside a logarithm
+    the term has another expectation, and leaving it out causes a bias: use "dreg" there.
 
-    Source: Roeder, Wu and Duvenaud 2017, "Sticking the landing", eq. 7.
+    Source: Roeder, Wu and Duvenaud 2017, "Sticking the landing".
     """
 
     latents = ("continuous",)
@@ -72,9 +72,9 @@ class DoublyReparameterized(Estimator):
     """The doubly reparameterized gradient: the score term is reparameterized once more.
 
     With c_k = ∂L/∂ log w_k, the encoder's gradient is Σ_k c̃_k ∂ log w_k/∂z_k ∇z_k, where
-    c̃_k = c_k − β ∂c_k/∂ log w_k. For the IWAE bound the c_k are the normalized weights and
-    c̃_k = c_k²; for the ELBO c̃_k = c_k = 1/K, and this is "sticking_the_landing". Decoder and
-    prior have the plain gradient.
+    c̃_k = c_k − β ∂c_k/∂ log w_k and β is the weight of the KL term. For the IWAE bound the c_k are
+    the normalized weights, and c̃_k = c_k² at β = 1; for the ELBO c̃_k = c_k = 1/K, and this is
+    "sticking_the_landing". Decoder and prior have the plain gradient.
 
     Source: Tucker et al. 2019, "Doubly reparameterized gradient estimators for Monte Carlo
     objectives", eq. 8 and sec. 6.
@@ -141,7 +141,7 @@ def total_derivative(bound: Bound, joint: Joint, log_w, by_z, z) -> tf.Tensor:
 
 
 def path_derivative(bound: Bound, joint: Joint, log_w, by_z, z) -> tf.Tensor:
-    """Return Σ_k c_k ∂ log w_k/∂z_k ∇z_k: the score term left out (Roeder et al. 2017, eq. 7)."""
+    """Return Σ_k c_k ∂ log w_k/∂z_k ∇z_k: the score term left out (Roeder et al. 2017)."""
     return _through_z(objective_gradient(bound.objective, log_w), by_z, z)
 
 

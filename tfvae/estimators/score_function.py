@@ -1,13 +1,13 @@
 """Likelihood-ratio (score-function) estimators, ∇ log q(z) · (f(z) − baseline), over K samples.
 
-They need no derivative of z, so they fit any latent. With signal_k = f_k − b_k, where f is the
-learning signal and b_k does not depend on z_k,
+They need no derivative of z, so they fit any latent. Of an objective L, let f_k be the learning
+signal of sample k, and signal_k = f_k − b_k, where the baseline b_k does not depend on z_k. Then
 
-    E[∇ log q(z_k) · signal_k] = ∇_q E[f],
+    E[Σ_k ∇ log q(z_k) · signal_k] = ∇_q E[L],
 
-and the baselines differ in how much variance they leave. For a mean of log-weights f_k = log w_k/K,
-since the other samples are independent of z_k; for any other objective L it is L for every k, and
-the derivative of L through log q at fixed z is added.
+the derivative through the law of the samples, and the baselines differ in how much variance they
+leave. For a mean of log-weights f_k = log w_k/K, since the other samples are independent of z_k;
+for any other objective it is L for every k. The derivative of L through log q at fixed z is added.
 """
 
 from collections.abc import Callable

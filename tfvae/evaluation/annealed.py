@@ -93,7 +93,8 @@ def annealed_importance_sampling(
     with β on a sigmoid from −4 to 4, and E[w] = p(x) exactly. With T = 1 this is importance
     sampling from the prior. The step size of each example at each temperature comes from a pilot
     run of 4 chains, which follows an acceptance of 0.65; since the chains that are measured do not
-    change it, the estimate stays unbiased. Every chain makes (T − 1) · num_leapfrog gradients.
+    change it, the estimate stays unbiased. Every chain makes (T − 1)(num_leapfrog + 1)
+    gradients.
 
     Source: Wu, Burda, Salakhutdinov and Grosse 2017, "On the quantitative analysis of decoder-based
     generative models"; Neal 2001, "Annealed importance sampling"; Neal 2011, "MCMC using

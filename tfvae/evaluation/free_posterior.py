@@ -103,7 +103,7 @@ def fit_posterior(
     by Adam on the parameters of q_n, with a learning rate that falls linearly to 0. The gradient is
 
     - pathwise, without its score term, for latents that can be reparameterized (Roeder, Wu and
-      Duvenaud 2017, "Sticking the landing", eq. 6);
+      Duvenaud 2017, "Sticking the landing");
     - exact, by a sum over all states, for discrete latents of at most 4,096 states;
     - else the leave-one-out likelihood ratio (Kool, van Hoof and Welling 2019, "Buy 4 REINFORCE
       samples, get a baseline for free").

@@ -28,7 +28,8 @@ class Imputation:
         values: x, with E[x_d|x_obs] in place of each missing value; where values are names of
             categories, with their most probable one. `[N, *x_shape]`.
         mean: E[x_d|x_obs] of every missing value, categories too; of an observed one, itself.
-        standard_error: of `mean`, over the samples drawn; 0 for an observed value.
+        standard_error: of `mean`, over the samples drawn; 0 for an observed value, NaN for a
+            missing one where K is 1. It is too small where the effective sample size is near 1.
         effective_sample_size: (Σ w)² / Σ w², between 1 and K, `[N]`.
         draws: complete examples, drawn from p(x|x_obs), `[draws, N, *x_shape]`.
         num_samples: K.
@@ -106,12 +107,12 @@ def impute(
             size = tf.constant(min(chunk, num_samples - start))
             chunk_seed = fold_in(stream, number, start)
             total.add([part.numpy() for part in _chunk(model, batch, y, chunk_seed, size, draws)])
-        results.append(_filled(model, batch.numpy(), total))
+        results.append(_filled(model, batch.numpy(), total, num_samples))
     *parts, drawn = join(results)
     return Imputation(*parts, np.moveaxis(drawn, 1, 0), num_samples)
 
 
-def _filled(model, x, total) -> list[np.ndarray]:
+def _filled(model, x, total, num_samples) -> list[np.ndarray]:
     """Return the parts of an `Imputation` for a batch, arrays `[B, ...]`."""
     missing = np.isnan(x)
     mean = np.where(missing, total.mean, x)
@@ -120,7 +121,7 @@ def _filled(model, x, total) -> list[np.ndarray]:
     if categories.any():
         likeliest = total.levels.argmax(axis=0) / np.maximum(categories - 1, 1)
         values = np.where(missing & (categories > 0), likeliest, mean)
-    error = np.where(missing, np.sqrt(total.variance), 0.0)
+    error = np.where(missing, np.sqrt(total.variance) if num_samples > 1 else np.nan, 0.0)
     drawn = np.moveaxis(np.where(missing, total.drawn, x), 0, 1)
     parts = (values, mean, error, total.effective_sample_size, drawn)
     return [part.astype(np.float32) for part in parts]

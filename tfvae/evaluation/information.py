@@ -38,7 +38,10 @@ def active_units(
 def posterior_means(
     model: VAE, x: np.ndarray | tf.Tensor | tf.data.Dataset, batch_size: int = 500
 ) -> np.ndarray:
-    """Return E[z|x] for all examples, flattened to `[N, D]`."""
+    """Return E[z|x] for all examples, flattened to `[N, D]`.
+
+    Of a posterior that is a flow, it is what the flow makes of the mean of its base.
+    """
     refuse(model, "`posterior_means`")
     encode = tf.function(model.encode, reduce_retracing=True, autograph=False)
     parts, _ = batches(model, x, batch_size)

@@ -9,12 +9,22 @@ from tfvae.flows.conditioner import Conditioner
 from tfvae.flows.flow import REGISTRY, Flow
 
 
+def _in_turn(degrees, width):
+    """Return the degrees of so many units: all of them in turn, or as many as there are units."""
+    if width >= len(degrees):
+        return np.resize(degrees, width)
+    places = np.linspace(0, len(degrees) - 1, width)
+    return degrees[np.round(places).astype(int)]
+
+
 class _Autoregressive(Flow):
     """z_d = u_d·exp(α_d) + μ_d, with μ, α from a masked network of values before d.
 
     The network is a MADE: units have degrees, and a unit sees only those of the layer before whose
     degree is not above its own. Inputs have the degrees 1 … D, the parameters of value d the degree
-    d − 1, hidden units those between, in turn.
+    d − 1, hidden units those between, in turn. A layer of fewer units than there are degrees
+    between spreads over them; the parameters of value d then see all values before it but the
+    last few, so choose `hidden` of at least D − 1.
 
     Source: Germain et al. 2015, "MADE: masked autoencoder for distribution estimation", sec. 4.
 
@@ -36,7 +46,8 @@ class _Autoregressive(Flow):
         units = np.arange(1, self.size + 1)
         # A unit of degree 0 sees the context alone, on which alone the parameters of z_1 depend.
         lowest = 0 if context_size or self.size == 1 else 1
-        degrees = [lowest + np.arange(width) % (self.size - lowest) for width in self.hidden]
+        between = np.arange(lowest, self.size)
+        degrees = [_in_turn(between, width) for width in self.hidden]
         degrees = [units, *degrees, np.tile(units - 1, 2)]
         self.made.build(self.size, 2 * self.size, context_size, degrees)
 

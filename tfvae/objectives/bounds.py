@@ -57,7 +57,7 @@ class MIWAE(Objective):
     MIWAE(1) is the IWAE bound of K samples and MIWAE(K) the ELBO. A larger m raises the
     signal-to-noise ratio of the encoder's gradient, which the IWAE bound loses as K grows.
 
-    Source: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better", sec. 4.
+    Source: Rainforth et al. 2018, "Tighter variational bounds are not necessarily better", sec. 5.
 
     Args:
         num_bounds: m; `num_samples` must be a multiple of it.
@@ -89,7 +89,7 @@ class PIWAE(MIWAE):
 
     Its value is the IWAE bound; `num_bounds` shapes the encoder's gradient alone.
 
-    Source: Rainforth et al. 2018, sec. 4 (PIWAE, "partially").
+    Source: Rainforth et al. 2018, sec. 5 (PIWAE, "partially").
 
     Args:
         num_bounds: m; `num_samples` must be a multiple of it.
@@ -107,7 +107,7 @@ class PIWAE(MIWAE):
 class CIWAE(Objective):
     """A convex combination of the two bounds: β ELBO + (1 − β) IWAE_K.
 
-    Source: Rainforth et al. 2018, sec. 4 (CIWAE, "combination").
+    Source: Rainforth et al. 2018, sec. 5 (CIWAE, "combination").
 
     Args:
         elbo_weight: the paper's β, between 0 (IWAE) and 1 (ELBO).

@@ -77,7 +77,7 @@ def squared_discrepancy(z: tf.Tensor, other: tf.Tensor, kernel) -> tf.Tensor:
 
     The mean over i of  mean_{j≠i} k(z_i, z_j) + mean_{j≠i} k(z'_i, z'_j) − 2 mean_j k(z_i, z'_j) is
     the unbiased estimate of MMD² (Gretton et al. 2012, "A kernel two-sample test", eq. 3), here
-    averaged over the K samples.
+    averaged over the K samples. One example alone has no other to compare with: its share is 0.
 
     Args:
         z: draws from q(z|x_i), `[K, B, *event]`; of replicas that share a batch, this one's part.
@@ -104,4 +104,5 @@ def squared_discrepancy(z: tf.Tensor, other: tf.Tensor, kernel) -> tf.Tensor:
 
     of_z, of_other = map(with_others, flat, everywhere)
     across = tf.reduce_mean(similarity(flat[0], everywhere[1]), axis=-1)
-    return tf.reduce_mean(of_z + of_other - 2.0 * across, axis=0)
+    several = tf.cast(whole > 1, tf.float32)
+    return several * tf.reduce_mean(of_z + of_other - 2.0 * across, axis=0)

@@ -19,8 +19,9 @@ class BetaTCVAE(Objective):
     0 where the latents are independent, by β.
 
     q(z) is estimated by the mixture over the batch, (1/B) Σ_j q(z|x_j): the paper's minibatch
-    weighted sampling (eq. 5) up to a constant that holds the number of examples in the data, which
-    no gradient depends on. The estimate is biased towards 0 in small batches. A step makes
+    weighted sampling (eq. 3) up to a constant that holds the number of examples in the data, which
+    no gradient depends on. The estimate is biased: it is at most (D − 1) log B, and in a small
+    batch of well-separated codes far above 0 even where the latents are independent. A step makes
     `[K, B, B, D]` log-densities. Replicas that share a batch share its mixture.
 
     Source: Chen, Li, Grosse and Duvenaud 2018, "Isolating sources of disentanglement in VAEs",

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfvae._plain.checks import integer, positive, whole
 from tfvae.distributions.normal_mixture import NormalMixture
+from tfvae.errors import InvalidArgument
 from tfvae.priors.prior import REGISTRY, Prior
 
 
@@ -24,7 +25,7 @@ class MixturePrior(Prior):
     Args:
         num_components: C.
         spread: standard deviation of the locations at the start.
-        max_scale: bound of σ.
+        max_scale: bound of σ, above 1.
         seed: decides where the locations start.
     """
 
@@ -40,6 +41,8 @@ class MixturePrior(Prior):
         self.num_components = whole("num_components", num_components)
         self.spread = positive("spread", spread)
         self.max_scale = positive("max_scale", max_scale)
+        if max_scale <= 1:
+            raise InvalidArgument(f"`max_scale` is {max_scale!r}; expected a number above 1.")
         self.seed = integer("seed", seed)
 
     def build(self, latent_shape):
