@@ -322,6 +322,16 @@ def test_metrics_are_means_over_the_examples(rng):
     np.testing.assert_allclose(logs, [expected, expected / (6 * np.log(2))], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "dtype"), [(256, np.uint8), (512, np.uint8), (128, np.int8)])
+def test_codes_may_have_a_type_that_does_not_hold_the_size_of_the_codebook(size, dtype, rng):
+    codes = rng.integers(0, 128, (10, *SHAPE))
+    prior = code_priors.get("categorical", codebook_size=size)
+    prior.build((None, *SHAPE))
+    prior.compile("adam", run_eagerly=True)
+    logs = prior.evaluate(codes.astype(dtype), verbose=0, return_dict=True)
+    assert logs == prior.evaluate(codes, verbose=0, return_dict=True)
+
+
 def test_a_dataset_builds_the_prior(num_classes, rng):
     codes = rng.integers(0, K, (10, *SHAPE)).astype(np.uint16)
     labels = rng.integers(0, num_classes, 10) if num_classes else None

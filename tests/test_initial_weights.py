@@ -40,6 +40,31 @@ def test_the_weights_are_those_of_the_trained_model_and_the_steps_begin_anew(tra
     assert model.steps_made == 0, "the warm-up of the KL divergence begins anew"
 
 
+def test_pseudo_inputs_of_the_trained_model_stay(splits, tmp_path):
+    config = CONFIG.override({"model.prior": "vamp", "model.prior_options": {"num_components": 3}})
+    source = build_model(config, splits)
+    source.prior.start(np.full((3, 8, 8, 1), 0.25))
+    source.save(tmp_path / "model.keras")
+    model = build_model(config.override({"training.learning_rate": 1e-12}), splits)
+    start_from(tmp_path / "model.keras", model)
+    model.fit(splits.train.numpy(0, 20), batch_size=20, verbose=0)
+    np.testing.assert_allclose(model.prior.pseudo_inputs, 0.25, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_before_its_first_checkpoint_begins_with_the_weights(
+    trained, tmp_path, splits, monkeypatch
+):
+    monkeypatch.setattr(runs.pictures, "draw", lambda *_: None)
+    still = {"training.initial_weights": str(trained), "training.learning_rate": 1e-12}
+    config = CONFIG.override(still)
+    run = runs.RunDirectory.create(tmp_path / "run", config)
+    runs.train(config, run.path, resume=True, splits=splits)
+    ours, theirs = run.load_model(), runs.load_model(trained)
+    for one, other in zip(ours.trainable_weights, theirs.trainable_weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "difference"),
     [

@@ -244,6 +244,19 @@ class WithTermOfCodes(tfvae.VQVAE):
         return tf.fill(tf.shape(x)[:1], 3.0)
 
 
+class TestFit:
+    def test_a_model_that_is_not_compiled_is_refused(self):
+        with pytest.raises(ValueError, match="must call `compile"):
+            make_vae().copy().fit(X)
+
+    def test_pseudo_inputs_start_at_what_validation_split_leaves(self):
+        model = make_vae(prior=tfvae.priors.VampPrior(20))
+        model.compile("sgd", run_eagerly=True)
+        model.optimizer.learning_rate = 0.0
+        model.fit(X, validation_split=0.5, verbose=0)
+        np.testing.assert_array_equal(model.prior.pseudo_inputs, np.resize(X[:6], (20, SIZE)))
+
+
 class TestLossTerms:
     def test_an_additional_loss_is_trained_measured_and_logged(self):
         with_term, without = make_vae(WithTerm), make_vae()
@@ -258,6 +271,10 @@ class TestLossTerms:
         term = 10.5 + np.sum(bias - 1.0)
         assert logs["additional_loss"] == pytest.approx(term, rel=1e-5)
         assert logs["loss"] == pytest.approx(-logs["elbo"] + term, rel=1e-5)
+
+    def test_free_posteriors_are_not_fitted_with_one(self):
+        with pytest.raises(InvalidArgument, match="WithTerm adds a loss of its own"):
+            tfvae.fit_jointly(make_vae(WithTerm), X)
 
     def test_weights_are_no_labels(self):
         weights = np.full(12, 2.0)

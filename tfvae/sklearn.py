@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from tfvae import likelihoods, networks
+from tfvae import likelihoods, networks, priors
 from tfvae._plain.checks import positive, whole
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import score
@@ -133,7 +133,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.model_.compile(
             Adam(rate), objective=self.objective, num_samples=self.num_samples, beta=self.beta
         )
-        self.model_.start_from_data(x, None)
         history = self.model_.fit(
             _batches(x, batch_size, epochs * at_once, seed),
             epochs=epochs,
@@ -219,7 +218,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         encoder = networks.dense_encoder((width,), 2 * latent_size, hidden, missing=missing)
         params_size = likelihood.params_size(width)
         decoder = networks.dense_decoder(latent_size, (params_size,), hidden[::-1])
-        return VAE(encoder, decoder, self.prior, likelihood=likelihood, seed=seed)
+        # The columns are standardized; the pseudo-inputs of "vamp" are bounded for pixels.
+        prior = priors.get("vamp", bounds=None) if self.prior == "vamp" else self.prior
+        return VAE(encoder, decoder, prior, likelihood=likelihood, seed=seed)
 
 
 def _statistics(X, likelihood):

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 from typing import ClassVar, NamedTuple
 
 import keras
@@ -53,6 +54,8 @@ class OwnLoss(keras.Model):
         better: of each metric by name, whether "max" or "min" is better, or None if neither is.
             Callbacks that monitor one of them in mode "auto" use this.
         layers_add_losses: whether any layer adds a loss, known once a step has been traced.
+        starts_from_data: whether the first `fit` sets weights that begin at training data, such as
+            codebooks by k-means. False for a model whose weights were taken from another.
         never_called: for each method, the methods that one might expect it to call but that it
             does not, each with the advice what to override instead.
     """
@@ -85,6 +88,7 @@ class OwnLoss(keras.Model):
         self._additional = Averages(("additional_loss",), name="additional_loss")
         self._regularization = Averages(("regularization",), name="regularization")
         self.layers_add_losses = False
+        self.starts_from_data = True
         self._asks, self._asked = None, 0.0
         self._refused = Refused()
 
@@ -92,7 +96,7 @@ class OwnLoss(keras.Model):
     def metrics(self):
         """What `fit` and `evaluate` report, averaged over the examples."""
         metrics = [self._averages]
-        if self._has_additional_loss:
+        if self.has_additional_loss:
             metrics.append(self._additional)
         if self.layers_add_losses or any(v.regularizer for v in self.trainable_weights):
             metrics.append(self._regularization)
@@ -206,6 +210,7 @@ class OwnLoss(keras.Model):
                 monitors a metric of which neither more nor less is better, or one whose best
                 weights the optimizer's average would replace.
         """
+        self._assert_compile_called("fit")
         options = bound("fit", *args, **kwargs)
         self._give_directions(options.get("callbacks"))
         self._check_averages(options.get("callbacks"))
@@ -220,7 +225,8 @@ class OwnLoss(keras.Model):
             options.setdefault("shuffle", False)  # it is, and Keras would warn that it cannot
         with contextlib.ExitStack() as stack:
             options["callbacks"] = self._arrange(options.get("callbacks"), x, stack)
-            self.start_from_data(x, y)
+            if self.starts_from_data:
+                self.start_from_data(*_without_validation(x, y, options))
             x, y = self._share_out(x, y, options, options.get("shuffle", True))
             return super().fit(x, self._labels(y, options), **options)
 
@@ -293,7 +299,7 @@ class OwnLoss(keras.Model):
 
     def _total_loss(self, per_example, x, y, training) -> Loss:
         """Return what is minimized, for the model's own loss `[B]`."""
-        additional = self.additional_loss(x, y, training) if self._has_additional_loss else None
+        additional = self.additional_loss(x, y, training) if self.has_additional_loss else None
         if additional is not None:
             if additional.shape.rank != 1:
                 raise InvalidArgument(
@@ -362,7 +368,8 @@ class OwnLoss(keras.Model):
             self._regularization.update_state([everywhere], sample_weight)
 
     @property
-    def _has_additional_loss(self):
+    def has_additional_loss(self) -> bool:
+        """Whether the class adds a term to the loss, by `additional_loss`."""
         return type(self).additional_loss is not OwnLoss.additional_loss
 
     def _refuse_unused_overrides(self):
@@ -583,6 +590,15 @@ def bound(method: str, *args, **kwargs) -> dict:
     arguments = signature.bind(None, None, None, *args, **kwargs).arguments
     rest = arguments.pop("kwargs", {})
     return {k: v for k, v in arguments.items() if k not in ("self", "x", "y")} | rest
+
+
+def _without_validation(x, y, options):
+    """Return the part of arrays that `validation_split` leaves for training, as Keras cuts them."""
+    share = options.get("validation_split")
+    if not share or not inputs.is_array(x):
+        return x, y
+    count = math.floor(len(x) * (1.0 - share))
+    return x[:count], None if y is None else y[:count]
 
 
 def _check_divisible(batches, strategy):

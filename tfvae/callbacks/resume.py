@@ -36,10 +36,10 @@ class Resume(keras.callbacks.Callback):
     more epochs it continues.
 
     A checkpoint is written every `minutes`, at the ends of epochs as long as that takes no more
-    than 1% of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training once its step
-    is done: SIGINT by a `KeyboardInterrupt`, SIGTERM by an exit with status 0, as schedulers
-    expect. A second Ctrl-C does not wait. The last two checkpoints are kept, each with a checksum;
-    if the newest is damaged, the training continues from the one before, with a warning.
+    than half a percent of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training
+    once its step is done: SIGINT by a `KeyboardInterrupt`, SIGTERM by an exit with status 0, as
+    schedulers expect. A second Ctrl-C does not wait. The last two checkpoints are kept, each with a
+    checksum; if the newest is damaged, the training continues from the one before, with a warning.
 
     With several workers, number 0 writes. All of them read, so all must have access to the folder;
     a signal to one of them ends the training of all.
@@ -101,7 +101,7 @@ class Resume(keras.callbacks.Callback):
                 )
             before = model._initial_epoch
             self._signals = stack.enter_context(signals.Signals())
-            self._skipped = SkippedBatches(model)
+            self._skipped = SkippedBatches(model, self._callbacks)
             try:
                 yield
                 self._stop_if(self._asked())

@@ -1,5 +1,7 @@
 """The batches of an epoch that were trained on before, and are passed over."""
 
+from collections.abc import Iterable
+
 import keras
 
 
@@ -7,14 +9,17 @@ class SkippedBatches:
     """Makes Keras's loop over an epoch, which counts from 0, skip the first batches.
 
     For these the loop gets the averages of the epoch so far in the place of a training step, and
-    the data is not asked for a batch: it begins with the first one that is left.
+    the data is not asked for a batch: it begins with the first one that is left. The callbacks are
+    not called for them, since they were called before.
 
     Args:
         model: the one that is being trained.
+        callbacks: those that the loop would call for each batch.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, callbacks: Iterable[keras.callbacks.Callback]):
         self._model, self._train_function = model, None
+        self._callbacks, self._methods = list(callbacks), []
 
     @property
     def skipping(self) -> bool:
@@ -36,9 +41,25 @@ class SkippedBatches:
             left -= 1
             return logs
 
+        def unless_passed_over(method):
+            return lambda batch, logs=None: None if left else method(batch, logs)
+
         model.train_function = pass_over
+        for callback in self._callbacks:
+            for name, stand_in in (
+                ("on_train_batch_begin", unless_passed_over),
+                ("on_train_batch_end", lambda _: lambda batch, logs=None: None),
+            ):
+                self._methods.append((callback, name, vars(callback).get(name)))
+                setattr(callback, name, stand_in(getattr(callback, name)))
 
     def end(self) -> None:
-        """Let the loop make its training steps again."""
+        """Let the loop make its training steps again, and call the callbacks."""
         if self._train_function is not None:
             self._model.train_function, self._train_function = self._train_function, None
+        for callback, name, own in self._methods:
+            if own is None:
+                delattr(callback, name)
+            else:  # of this object alone, as a `LambdaCallback` has it
+                setattr(callback, name, own)
+        self._methods.clear()

@@ -103,7 +103,8 @@ class MaximumLikelihood(OwnLoss):
         self.check_condition(y, len(x), name=name, one_for_all=False)
 
     def takes(self, x, y):
-        in_range = tf.reduce_all((x >= 0) & (x < tf.cast(self.codebook_size, x.dtype)))
+        codes = tf.cast(x, tf.int64)  # the type of x may be too narrow for the size of the codebook
+        in_range = tf.reduce_all((codes >= 0) & (codes < self.codebook_size))
         y = self.check_condition(y, name="x", one_for_all=False)
         return in_range if y is None else in_range & self.condition.takes(y)
 

@@ -136,6 +136,11 @@ def _check(model, init, **counts):
         )
     if not model.compiled:
         raise InvalidArgument("The model is not compiled. Call model.compile(...) first.")
+    if model.has_additional_loss:
+        raise InvalidArgument(
+            f"{type(model).__name__} adds a loss of its own (`additional_loss`), which "
+            "`fit_jointly` does not count. Train it with `fit`."
+        )
     if init not in ("prior", "encoder"):
         raise InvalidArgument(f"`init` is {init!r}; expected 'prior' or 'encoder'.")
     for name, value in counts.items():

@@ -33,6 +33,7 @@ def start_from(path: str | Path, model: GenerativeModel) -> None:
         raise _do_not_fit(path, f"it has {len(source)} arrays of weights, this {len(target)}")
     for theirs, ours in zip(source, target, strict=True):
         ours.assign(theirs)
+    model.starts_from_data = False
 
 
 def _weights(model):
