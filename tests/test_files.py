@@ -1,8 +1,10 @@
+import errno
 import json
+import os
 
 import pytest
 
-from tfvae._plain.files import atomic, update_report, write_json
+from tfvae._plain.files import atomic, clear_strays, update_report, write_json
 from tfvae.errors import InvalidFile
 
 
@@ -63,6 +65,29 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
         write_half(tmp_path / "folder", RuntimeError, lambda path: write_folder(path, "half"))
     assert names(tmp_path) == ["folder"]
     assert (tmp_path / "folder" / "inside.txt").read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch):
+    old = tmp_path / "model"
+    old.mkdir()
+    (old / "kept").touch()
+
+    def refuse(*_):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(InvalidFile, match="Permission denied"), atomic(old) as path:
+        path.mkdir()
+    assert [file.name for file in tmp_path.rglob("*")] == ["model", "kept"]
+
+
+def test_a_folder_that_was_being_replaced_at_a_kill_is_put_back(tmp_path):
+    stray = tmp_path / ".model.abcdefgh"
+    (stray / "model").mkdir(parents=True)
+    (stray / "replaced").mkdir()
+    (stray / "replaced" / "kept").touch()
+    clear_strays(tmp_path)
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["kept", "model"]
 
 
 def test_a_failure_where_nothing_was_leaves_nothing(tmp_path):

@@ -256,6 +256,27 @@ class TestFit:
         model.fit(X, validation_split=0.5, verbose=0)
         np.testing.assert_array_equal(model.prior.pseudo_inputs, np.resize(X[:6], (20, SIZE)))
 
+    def test_pseudo_inputs_that_the_user_sets_stay(self):
+        model = make_vae(prior=tfvae.priors.VampPrior(3))
+        model.compile("sgd", run_eagerly=True)
+        model.optimizer.learning_rate = 0.0
+        model.prior.start(np.full((3, SIZE), 0.25))
+        model.fit(X, verbose=0)
+        np.testing.assert_array_equal(model.prior.pseudo_inputs, np.full((3, SIZE), 0.25))
+
+    def test_pseudo_inputs_cannot_start_at_a_generator(self):
+        batches = (X for _ in range(2))
+        with pytest.raises(InvalidArgument, match=r"starts at training examples.*got a generator"):
+            make_vae(prior=tfvae.priors.VampPrior(3)).fit(batches, steps_per_epoch=1, verbose=0)
+
+    def test_losses_of_an_encoder_that_is_called_twice_are_refused(self):
+        regular = network(SIZE, 4, activity_regularizer="l2")
+        with pytest.raises(InvalidArgument, match="VampPrior calls the encoder a second time"):
+            make_vae(prior="vamp", encoder=regular).fit(X, verbose=0)
+        of_weights = network(SIZE, 4, kernel_regularizer="l2")
+        logs = make_vae(prior="vamp", encoder=of_weights).train_on_batch(X, return_dict=True)
+        assert logs["regularization"] > 0
+
 
 class TestLossTerms:
     def test_an_additional_loss_is_trained_measured_and_logged(self):

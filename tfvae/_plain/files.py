@@ -49,7 +49,11 @@ def atomic(path: str | Path):
             raise InvalidFile(f"Cannot write {path}: it is a folder. Choose another path.")
         if path.is_dir():  # a folder cannot be renamed onto another one
             path.rename(folder / "replaced")
-        os.replace(written, path)
+        try:
+            os.replace(written, path)
+        except OSError:
+            _put_back(folder, path)
+            raise
     except Exception as error:
         reason = hindrance(error)
         if reason is None or isinstance(error, InvalidFile):
@@ -62,12 +66,19 @@ def atomic(path: str | Path):
 def clear_strays(folder: str | Path) -> None:
     """Remove what `atomic` left unfinished in a folder when its process was killed.
 
-    No process may be writing there now.
+    A folder that was about to be replaced is put back. No process may be writing there now.
     """
     for path in Path(folder).glob(".*.????????"):
         name = path.name[1:-9]
         if path.is_dir() and {inside.name for inside in path.iterdir()} <= {name, "replaced"}:
+            _put_back(path, Path(folder) / name)
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _put_back(folder, path):
+    """Put a folder that was to be replaced back, if nothing has taken its place."""
+    if (folder / "replaced").exists() and not path.exists():
+        (folder / "replaced").rename(path)
 
 
 def hindrance(error: BaseException) -> str | None:

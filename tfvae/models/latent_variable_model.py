@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, distributions, objectives
+from tfvae import conditions, distributions, inputs, objectives
 from tfvae._plain import memory
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
@@ -75,8 +75,12 @@ class LatentVariableModel(BoundTraining):
         if isinstance(x, tf.data.Dataset):
             first = x if not isinstance(x.element_spec, tuple) else x.map(lambda x, *_: x)
             x = np.stack(list(first.unbatch().take(count).as_numpy_iterator()))
-        elif not isinstance(x, (np.ndarray, tf.Tensor)):
-            return
+        elif not inputs.is_array(x):
+            raise InvalidArgument(
+                f"{type(self.prior).__name__} starts at training examples, and `fit` got a "
+                f"{type(x).__name__}; expected an array or a tf.data.Dataset. Give `fit` one of "
+                "these, or call model.prior.start(examples) first."
+            )
         first = np.asarray(x[:count], np.float32)
         if np.isnan(first).any():  # missing values start at the mean of the others
             observed = ~np.isnan(first)

@@ -133,6 +133,13 @@ class VAE(LatentVariableModel):
 
     def _p_z(self, training=False, condition=None):
         def posterior_of(x):
+            if training and _adds_losses(self.encoder):
+                raise InvalidArgument(
+                    f"The prior {type(self.prior).__name__} calls the encoder a second time, on "
+                    "its pseudo-inputs, and Keras then forgets the losses that the encoder added "
+                    "for x (`add_loss`, `activity_regularizer`). Use prior='mixture' or "
+                    "prior='flow', an encoder without these, or `additional_loss` of the model."
+                )
             return self.posterior(self.bottom_up(x, training))
 
         given = condition if self.prior.takes_condition else None
@@ -160,6 +167,12 @@ class VAE(LatentVariableModel):
         for name in ("encoder", "decoder", "prior", "posterior", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config
+
+
+def _adds_losses(network):
+    """Whether a network added losses in its last call, besides those of its weights."""
+    of_weights = sum(weight.regularizer is not None for weight in network.trainable_weights)
+    return len(network.losses) > of_weights
 
 
 def check_prior(prior, posterior) -> None:
