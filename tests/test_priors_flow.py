@@ -348,7 +348,9 @@ class TestMixture:
             expected = weights ** (1 / temperature)
             assert_mean(np.round(z / 10) == [0, 1, 2], expected / expected.sum())
 
-    @pytest.mark.parametrize("options", [{"num_components": 0}, {"spread": 0}, {"max_scale": 1}])
+    @pytest.mark.parametrize(
+        "options", [{"num_components": 0}, {"spread": 0}, {"max_scale": -1}, {"max_scale": 1}]
+    )
     def test_what_makes_no_sense_is_refused(self, options):
         with pytest.raises(InvalidArgument, match=next(iter(options))):
             priors.MixturePrior(**options)

@@ -54,8 +54,6 @@ class OwnLoss(keras.Model):
         better: of each metric by name, whether "max" or "min" is better, or None if neither is.
             Callbacks that monitor one of them in mode "auto" use this.
         layers_add_losses: whether any layer adds a loss, known once a step has been traced.
-        starts_from_data: whether the first `fit` sets weights that begin at training data, such as
-            codebooks by k-means. False for a model whose weights were taken from another.
         never_called: for each method, the methods that one might expect it to call but that it
             does not, each with the advice what to override instead.
     """
@@ -88,7 +86,6 @@ class OwnLoss(keras.Model):
         self._additional = Averages(("additional_loss",), name="additional_loss")
         self._regularization = Averages(("regularization",), name="regularization")
         self.layers_add_losses = False
-        self.starts_from_data = True
         self._asks, self._asked = None, 0.0
         self._refused = Refused()
 
@@ -225,8 +222,7 @@ class OwnLoss(keras.Model):
             options.setdefault("shuffle", False)  # it is, and Keras would warn that it cannot
         with contextlib.ExitStack() as stack:
             options["callbacks"] = self._arrange(options.get("callbacks"), x, stack)
-            if self.starts_from_data:
-                self.start_from_data(*_without_validation(x, y, options))
+            self.start_from_data(*_without_validation(x, y, options))
             x, y = self._share_out(x, y, options, options.get("shuffle", True))
             return super().fit(x, self._labels(y, options), **options)
 

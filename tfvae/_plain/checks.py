@@ -29,8 +29,13 @@ def not_negative(name: str, value) -> float:
 
 def probability(name: str, value) -> float:
     """Return an argument that must be a number from 0 to 1."""
-    if not 0 <= finite(name, value) <= 1:
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from 0 to 1.")
+    return between(name, value, 0, 1)
+
+
+def between(name: str, value, low: float, high: float) -> float:
+    """Return an argument that must be a number from `low` to `high`."""
+    if not low <= finite(name, value) <= high:
+        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from {low:g} to {high:g}.")
     return value
 
 

@@ -41,15 +41,16 @@ class SkippedBatches:
             left -= 1
             return logs
 
-        def unless_passed_over(method):
+        def begin(method):  # the batch that ends the skipping begins before it does
             return lambda batch, logs=None: None if left else method(batch, logs)
 
+        def end(method):
+            return lambda batch, logs=None: None
+
         model.train_function = pass_over
+        stand_ins = {"on_train_batch_begin": begin, "on_train_batch_end": end}
         for callback in self._callbacks:
-            for name, stand_in in (
-                ("on_train_batch_begin", unless_passed_over),
-                ("on_train_batch_end", lambda _: lambda batch, logs=None: None),
-            ):
+            for name, stand_in in stand_ins.items():
                 self._methods.append((callback, name, vars(callback).get(name)))
                 setattr(callback, name, stand_in(getattr(callback, name)))
 

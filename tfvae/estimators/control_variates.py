@@ -5,9 +5,9 @@ import math
 import keras
 import tensorflow as tf
 
-from tfvae._plain.checks import finite, positive, whole
+from tfvae._plain.checks import between, positive, whole
 from tfvae.bound import Bound
-from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae.errors import InvalidFile
 from tfvae.estimators.estimator import (
     REGISTRY,
     Drawn,
@@ -27,13 +27,6 @@ from tfvae.random import fold_in
 # Outside of these limits a relaxation is a step function or a constant, and c is useless.
 _TEMPERATURES = (0.05, 10.0)
 _SCALES = (1e-3, 10.0)
-
-
-def _within(name, value, limits):
-    low, high = limits
-    if not low <= finite(name, value) <= high:
-        raise InvalidArgument(f"`{name}` is {value!r}; expected a number from {low:g} to {high:g}.")
-    return value
 
 
 @REGISTRY.register("rebar")
@@ -72,8 +65,8 @@ class REBAR(Estimator):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.temperature = _within("temperature", temperature, _TEMPERATURES)
-        self.scale = _within("scale", scale, _SCALES)
+        self.temperature = between("temperature", temperature, *_TEMPERATURES)
+        self.scale = between("scale", scale, *_SCALES)
         self.learning_rate = positive("learning_rate", learning_rate)
 
     def prepare(self, model):

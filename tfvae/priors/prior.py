@@ -31,10 +31,12 @@ class Prior(keras.layers.Layer):
     Attributes:
         kind: what its values are, as of a posterior: "continuous", "bernoulli" or "categorical".
         takes_condition: whether it can be p(z|y).
+        started: whether the weights that begin at training examples have begun: `fit` leaves them.
     """
 
     kind = "continuous"
     takes_condition = False
+    started = False
 
     def build(self, latent_shape):
         """Remember the shape of one latent; subclasses add their weights here."""

@@ -34,7 +34,6 @@ class VampPrior(Prior):
         super().__init__(**kwargs)
         self.num_components = whole("num_components", num_components)
         self.bounds = None if bounds is None else tuple(map(float, bounds))
-        self._started = False
 
     def connect(self, posterior, x_shape):
         """Take in the shape of an example.
@@ -78,11 +77,11 @@ class VampPrior(Prior):
 
     @property
     def num_examples_to_start(self):
-        return 0 if self._started else self.num_components
+        return self.num_components
 
     def start(self, x):
         """Start the pseudo-inputs at examples, repeated if there are fewer than pseudo-inputs."""
-        self._started = True
+        self.started = True
         self.pseudo_inputs.assign(np.resize(x, (self.num_components, *self.x_shape)))
 
     def given(self, posterior_of=None, training=False, condition=None):

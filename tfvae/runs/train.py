@@ -67,8 +67,8 @@ def train(
     with strategy.scope():
         model = build_model(config, splits)
     _check_splits(model, splits)
-    # A run that was stopped before its first checkpoint has not begun.
-    if config.training.initial_weights and not any(run.position() if resume else ()):
+    has_begun = resume and run.position() > (0, 0)  # a checkpoint has the weights
+    if config.training.initial_weights and not has_begun:
         start_from(config.training.initial_weights, model)
     if isinstance(model, LatentVariableModel):
         model.check_memory(config.training.num_samples, config.training.batch_size)
