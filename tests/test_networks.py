@@ -44,6 +44,30 @@ def test_hidden_layers_have_the_widths_asked_for():
     assert [w.shape[-1] for w in decoder.weights[1::2]] == [7, 2 * 2 * 4, 4, 3, 1]
 
 
+@pytest.mark.parametrize("kind", ["dense", "conv", "series", "ladder"])
+def test_dropout_changes_training_alone(kind, rng):
+    makes = {
+        "dense": lambda **options: networks.dense_decoder(4, (3,), **options),
+        "conv": lambda **options: networks.conv_encoder((8, 8, 1), 6, **options),
+        "series": lambda **options: networks.conv_decoder(4, (8, 1), **options),
+        "ladder": lambda **options: (
+            networks.residual_ladder((8, 8, 1), 1, (2, 2), (2, 2), filters=8, **options).encoder
+        ),
+    }
+    keras.utils.set_random_seed(0)
+    without, network = makes[kind](), makes[kind](dropout=0.5)
+    weights = [rng.normal(size=weight.shape) for weight in network.weights]
+    without.set_weights(weights)
+    network.set_weights(weights)
+    x = rng.normal(size=(5, *network.input_shape[1:])).astype(np.float32)
+    for expected, found in zip(*map(keras.tree.flatten, (without(x), network(x))), strict=True):
+        np.testing.assert_array_equal(expected, found)
+    trained = [keras.tree.flatten(network(x, training=True)) for _ in range(2)]
+    for expected, one, other in zip(keras.tree.flatten(without(x)), *trained, strict=True):
+        assert np.abs(one - expected).max() > 0.1
+        assert np.abs(one - other).max() > 0.1
+
+
 @pytest.mark.parametrize("kind", ["dense", "conv"])
 def test_latents_may_have_a_shape(kind, rng):
     encoder = getattr(networks, f"{kind}_encoder")((8, 8, 1), (3, 2))

@@ -7,7 +7,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfvae.networks.ends import from_latents, in_order, initial_bias, of_examples, to_params
+from tfvae.networks.ends import (
+    from_latents,
+    in_order,
+    initial_bias,
+    of_examples,
+    to_params,
+    with_dropout,
+)
 from tfvae.networks.ranks import convolutions, crop
 
 
@@ -17,6 +24,7 @@ def conv_encoder(
     filters: tuple[int, ...] = (32, 64),
     units: int = 256,
     activation: str | Callable = "relu",
+    dropout: float = 0.0,
     condition_size: int = 0,
     missing: bool = False,
 ) -> keras.Model:
@@ -24,14 +32,16 @@ def conv_encoder(
 
     A series `[B, T, C]` has convolutions over time, of width 3.
     `params_size` may be a shape; `condition_size` and `missing` are those of `dense_encoder`. The
-    condition is an input of the dense layer.
+    condition is an input of the dense layer. In training, `dropout` is the share of the channels
+    that every convolution drops, and of the values that the dense layer drops.
     """
-    convolution = convolutions(x_shape).forward
+    convolution, _, _, of_channels = convolutions(x_shape)
     halvings = [
         convolution(n, 3, strides=2, padding="same", activation=activation) for n in filters
     ]
-    before = [*of_examples(missing), *halvings]
-    after = [layers.Dense(units, activation=activation), *to_params(params_size)]
+    before = [*of_examples(missing), *with_dropout(halvings, dropout, of_channels)]
+    dense = with_dropout([layers.Dense(units, activation=activation)], dropout)
+    after = [*dense, *to_params(params_size)]
     inputs = keras.Input(x_shape)
     return in_order(inputs, [*before, layers.Flatten()], after, condition_size, "encoder")
 
@@ -42,6 +52,7 @@ def conv_decoder(
     filters: tuple[int, ...] = (32, 64),
     units: int = 256,
     activation: str | Callable = "relu",
+    dropout: float = 0.0,
     bias: np.ndarray | None = None,
     condition_size: int = 0,
 ) -> keras.Model:
@@ -59,18 +70,19 @@ def conv_decoder(
         condition_size: as in `conv_encoder`.
     """
     *sizes, channels = output_shape
-    convolution, transposed, _ = convolutions(output_shape)
+    convolution, transposed, _, of_channels = convolutions(output_shape)
     stride = 2 ** len(filters)
     grid = [math.ceil(size / stride) for size in sizes]
     inputs, flatten = from_latents(latent_size)
+    dense = [layers.Dense(n, activation=activation) for n in (units, math.prod(grid) * filters[-1])]
+    doublings = [
+        transposed(n, 3, strides=2, padding="same", activation=activation)
+        for n in reversed(filters)
+    ]
     after = [
-        layers.Dense(units, activation=activation),
-        layers.Dense(math.prod(grid) * filters[-1], activation=activation),
+        *with_dropout(dense, dropout),
         layers.Reshape((*grid, filters[-1])),
-        *(
-            transposed(n, 3, strides=2, padding="same", activation=activation)
-            for n in reversed(filters)
-        ),
+        *with_dropout(doublings, dropout, of_channels),
         *crop([size * stride for size in grid], sizes),
         convolution(
             channels, 3, padding="same", bias_initializer=initial_bias(bias), name="params"

@@ -8,7 +8,14 @@ import numpy as np
 from keras import layers
 
 from tfvae.networks.columns import ColumnFeatures
-from tfvae.networks.ends import from_latents, in_order, initial_bias, of_examples, to_params
+from tfvae.networks.ends import (
+    from_latents,
+    in_order,
+    initial_bias,
+    of_examples,
+    to_params,
+    with_dropout,
+)
 
 GATED = "gated"
 
@@ -59,6 +66,7 @@ def dense_encoder(
     params_size: int | tuple[int, ...],
     hidden: tuple[int, ...] = (200, 200),
     activation: str | Callable = "tanh",
+    dropout: float = 0.0,
     condition_size: int = 0,
     missing: bool = False,
     features: Sequence | None = None,
@@ -73,6 +81,7 @@ def dense_encoder(
             categories.
         hidden: widths of the hidden layers; none for an affine map.
         activation: of the hidden layers; "gated" for `GatedDense`.
+        dropout: share of the values of every hidden layer that are dropped in training.
         condition_size: C, the width of a second input for a condition; 0 for none. A label of one
             of C classes comes as a one-hot row.
         missing: whether x may hold missing values, NaN: the first layer is then `ZeroImputation`.
@@ -81,7 +90,8 @@ def dense_encoder(
     """
     first = [ColumnFeatures(features, missing)] if features else of_examples(missing)
     before = [*first, layers.Flatten()]
-    after = [*(hidden_layer(units, activation) for units in hidden), *to_params(params_size)]
+    between = [hidden_layer(units, activation) for units in hidden]
+    after = [*with_dropout(between, dropout), *to_params(params_size)]
     return in_order(keras.Input(x_shape), before, after, condition_size, "encoder")
 
 
@@ -90,6 +100,7 @@ def dense_decoder(
     output_shape: tuple[int, ...],
     hidden: tuple[int, ...] = (200, 200),
     activation: str | Callable = "tanh",
+    dropout: float = 0.0,
     bias: np.ndarray | None = None,
     condition_size: int = 0,
 ) -> keras.Model:
@@ -100,13 +111,15 @@ def dense_decoder(
         output_shape: `(*x_shape[:-1], likelihood.params_size(channels))`.
         hidden: widths of the hidden layers; none for an affine map.
         activation: of the hidden layers; "gated" for `GatedDense`.
+        dropout: as in `dense_encoder`.
         bias: initial value of the outputs' bias, of shape `output_shape`; `logit_bias` of the
             training images is worth about a nat on binarized MNIST. None for zeros.
         condition_size: as in `dense_encoder`.
     """
     inputs, flatten = from_latents(latent_size)
+    between = [hidden_layer(units, activation) for units in hidden]
     after = [
-        *(hidden_layer(units, activation) for units in hidden),
+        *with_dropout(between, dropout),
         layers.Dense(math.prod(output_shape), bias_initializer=initial_bias(bias), name="params"),
         layers.Reshape(output_shape),
     ]

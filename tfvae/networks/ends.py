@@ -1,4 +1,4 @@
-"""The first and last layers that networks share: from latents, and to parameters."""
+"""The layers that networks share: from examples or latents, to parameters, and dropout."""
 
 import math
 
@@ -19,6 +19,13 @@ def to_params(size):
 def of_examples(missing: bool) -> list:
     """Return the first layers of a network of x: what fills missing values, if there may be any."""
     return [ZeroImputation()] if missing else []
+
+
+def with_dropout(hidden: list, rate: float, kind: type = layers.Dropout) -> list:
+    """Return hidden layers, each with a layer of dropout behind it where the rate is not 0."""
+    if not rate:
+        return hidden
+    return [each for layer in hidden for each in (layer, kind(rate))]
 
 
 def from_latents(size):

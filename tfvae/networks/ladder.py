@@ -103,6 +103,7 @@ def residual_ladder(
     num_blocks: int = 1,
     activation: str | Callable = "silu",
     form: str = "residual",
+    dropout: float = 0.0,
     bias: np.ndarray | None = None,
     condition_size: int = 0,
     missing: bool = False,
@@ -121,6 +122,7 @@ def residual_ladder(
         num_blocks: residual blocks at every level, on the way up and down.
         activation: of the hidden layers.
         form: of q, as the model's.
+        dropout: share of the channels that every residual block drops in training.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
         condition_size: as in `dense_ladder`; every site of a grid is given the condition.
         missing: as in `dense_encoder`.
@@ -142,7 +144,8 @@ def residual_ladder(
             f"`filters` is {list(filters)} with {count} layers of latents; expected one number, or "
             f"{count + 1}: one for the grid of x and one for each layer."
         )
-    encoder = _way_up(x_shape, strides, filters, num_blocks, activation, condition_size, missing)
+    blocks = partial(_blocks, count=num_blocks, activation=activation, dropout=dropout)
+    encoder = _way_up(x_shape, strides, filters, blocks, activation, condition_size, missing)
     states = [tuple(h.shape[1:]) for h in encoder.outputs]
     inference, generation, top_down = [], [], []
     for number, channels in enumerate(latent_channels):
@@ -163,7 +166,7 @@ def residual_ladder(
                 [z] if top else [z, state],
                 filters[number + 1],
                 filters[number],
-                num_blocks,
+                blocks,
                 activation,
                 strides[number],
                 None if number else (output_channels, bias),
@@ -173,7 +176,7 @@ def residual_ladder(
     return LadderNetworks(encoder, inference, generation, top_down)
 
 
-def _way_up(x_shape, strides, filters, num_blocks, activation, condition_size, missing):
+def _way_up(x_shape, strides, filters, blocks, activation, condition_size, missing):
     """Return the network from x to h_1, …, h_L."""
     height, width, _ = x_shape
     features, h = [], keras.Input(x_shape)
@@ -191,16 +194,18 @@ def _way_up(x_shape, strides, filters, num_blocks, activation, condition_size, m
         height, width = height // stride, width // stride
         size = 2 * stride - 1 + stride % 2
         h = layers.Conv2D(channels, size, strides=stride, padding="same")(h)
-        h = _blocks(h, num_blocks, activation)
+        h = blocks(h)
         features.append(h)
     return network_of([*inputs, *condition], features, "encoder")
 
 
-def _blocks(x, count, activation):
+def _blocks(x, count, activation, dropout):
     filters = x.shape[-1]
     for _ in range(count):
         y = layers.Activation(activation)(x)
         y = layers.Conv2D(filters, 3, padding="same", activation=activation)(y)
+        if dropout:
+            y = layers.SpatialDropout2D(dropout)(y)
         y = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros")(y)
         x = layers.Add()([x, y])
     return x
@@ -222,15 +227,13 @@ def _head(name, shapes, channels, activation, condition, start="glorot_uniform")
     return network_of(inputs, layers.Conv2D(channels, 1, kernel_initializer=start)(x), name)
 
 
-def _step_down(
-    name, shapes, filters, next_filters, num_blocks, activation, stride, output, condition
-):
+def _step_down(name, shapes, filters, next_filters, blocks, activation, stride, output, condition):
     """Return the network of a next state on the finer grid, or of the output."""
     inputs, x = _joined(shapes, condition)
     x = layers.Conv2D(filters, 1)(x)
     if len(shapes) > 1:
         x = layers.Add()([x, inputs[1]])
-    x = _blocks(x, num_blocks, activation)
+    x = blocks(x)
     if stride > 1:
         x = layers.Conv2DTranspose(next_filters, 2 * stride, strides=stride, padding="same")(x)
     elif next_filters != filters:
@@ -238,6 +241,6 @@ def _step_down(
     if output is None:
         return network_of(inputs, x, name)
     channels, bias = output
-    x = layers.Activation(activation)(_blocks(x, num_blocks, activation))
+    x = layers.Activation(activation)(blocks(x))
     last = {"bias_initializer": initial_bias(bias), "name": "params"}
     return network_of(inputs, layers.Conv2D(channels, 3, padding="same", **last)(x), "decoder")

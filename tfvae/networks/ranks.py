@@ -13,11 +13,16 @@ class Convolutions(NamedTuple):
     forward: type
     transposed: type
     crop: type
+    dropout: type  # of whole channels
 
 
 _BY_NUMBER = {
-    1: Convolutions(layers.Conv1D, layers.Conv1DTranspose, layers.Cropping1D),
-    2: Convolutions(layers.Conv2D, layers.Conv2DTranspose, layers.Cropping2D),
+    1: Convolutions(
+        layers.Conv1D, layers.Conv1DTranspose, layers.Cropping1D, layers.SpatialDropout1D
+    ),
+    2: Convolutions(
+        layers.Conv2D, layers.Conv2DTranspose, layers.Cropping2D, layers.SpatialDropout2D
+    ),
 }
 
 

@@ -101,7 +101,7 @@ def residual_decoder(
         condition_size: as in `residual_encoder`.
         name: of the model.
     """
-    convolution, transposed, _ = convolutions(latent_shape)
+    convolution, transposed, *_ = convolutions(latent_shape)
     x = inputs = keras.Input(latent_shape)
     x = convolution(filters, 3, padding="same")(x)
     condition = condition_input(condition_size)

@@ -21,6 +21,12 @@ from tfvae.runs.model_parts import (
     params_shape,
 )
 
+_MAKERS = {
+    "dense": (networks.dense_encoder, networks.dense_decoder),
+    "conv": (networks.conv_encoder, networks.conv_decoder),
+    "transformer": (networks.transformer_encoder, networks.transformer_decoder),
+}
+
 
 def vae(config, splits) -> VAE | HierarchicalVAE:
     """Return a model of one stochastic layer, or of a chain of several."""
@@ -93,21 +99,14 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
     x_params = params_shape(likelihood, splits.shape)
     bias = output_bias(likelihood, splits, per_channel=config.network == "conv")
     size = condition_size(splits)
-    options = {"activation": activation, "condition_size": size}
-    if config.network == "transformer":
-        options = {"condition_size": size}
-        make_encoder = partial(
-            call_network, networks.transformer_encoder, options=config.network_options
-        )
-        make_decoder = partial(
-            call_network, networks.transformer_decoder, options=config.network_options
-        )
-    elif config.network == "conv":
+    options = {"condition_size": size, "options": config.network_options}
+    if config.network != "transformer":
+        options["activation"] = activation
+    if config.network == "conv":
         options |= {"filters": config.hidden, "units": config.units}
-        make_encoder, make_decoder = networks.conv_encoder, networks.conv_decoder
-    else:
+    elif config.network == "dense":
         options |= {"hidden": config.hidden}
-        make_encoder, make_decoder = networks.dense_encoder, networks.dense_decoder
+    make_encoder, make_decoder = (partial(call_network, make) for make in _MAKERS[config.network])
     of_x = {"missing": is_incomplete(likelihood)}
     for_x = {"bias": bias}
     if config.network == "dense":
@@ -117,11 +116,8 @@ def _networks(config: ModelConfig, posterior, likelihood, splits):
         for_x = {"num_steps": splits.shape[0]}
     encoders = [make_encoder(splits.shape, _plain(params[0]), **options, **of_x)]
     decoders = [make_decoder(_plain(shapes[0]), x_params, **for_x, **options)]
-    between = {
-        "hidden": config.upper_hidden,
-        "activation": activation,
-        "condition_size": size,
-    }
+    between = {"hidden": config.upper_hidden, "activation": activation, "condition_size": size}
+    between["dropout"] = config.network_options.get("dropout", 0.0)
     for below, above in itertools.pairwise(range(len(shapes))):
         encoders.append(networks.dense_encoder(shapes[below], _plain(params[above]), **between))
         decoders.append(networks.dense_decoder(_plain(shapes[above]), params[below], **between))

@@ -102,7 +102,8 @@ def call_network(function, *args, options, **kwargs):
     try:
         return function(*args, **kwargs, **options)
     except TypeError:
-        known = list(inspect.signature(function).parameters)[2:]
+        names = list(inspect.signature(function).parameters)[2:]
+        known = [name for name in names if name not in kwargs]
         raise InvalidArgument(
             f"model.network_options is {options!r}; expected names among {', '.join(known)}."
         ) from None
