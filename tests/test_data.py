@@ -372,6 +372,77 @@ class TestFolders:
         for split, pixels in written.items():
             np.testing.assert_array_equal(getattr(splits, split).values[..., 0], pixels)
 
+    @pytest.mark.parametrize(
+        "names",
+        [("Train", "Val", "TEST"), ("training", "valid", "testing"), ("train", "dev", "test")],
+        ids=str,
+    )
+    def test_folders_of_splits_go_by_their_usual_names(self, tmp_path, write_images, names):
+        written = [write_images(name, n) for name, n in zip(names, (6, 2, 3), strict=True)]
+        splits = data.load(str(tmp_path))
+        for split, pixels in zip(SPLITS, written, strict=True):
+            np.testing.assert_array_equal(getattr(splits, split).values[..., 0], pixels)
+
+    def test_two_folders_of_one_split_are_refused(self, tmp_path, write_images):
+        for name in ("train", "val", "valid"):
+            write_images(name, 3)
+        with pytest.raises(InvalidData, match="val/ and valid/, which both are the validation"):
+            data.load(str(tmp_path))
+
+    @pytest.mark.parametrize("beside", [".", "more"])
+    def test_a_picture_beside_the_folders_of_the_splits_is_refused(
+        self, tmp_path, write_images, beside
+    ):
+        for name in (*SPLITS, beside):
+            write_images(name, 3)
+        with pytest.raises(InvalidData, match=r"000\.png lies in none of them"):
+            data.load(str(tmp_path))
+
+    def test_links_in_the_folder_are_followed_and_loops_are_not(self, tmp_path, write_images):
+        written = [write_images(f"elsewhere/{split}", 2) for split in SPLITS]
+        folder = tmp_path / "images"
+        folder.mkdir()
+        for split in SPLITS:
+            (folder / split).symlink_to(tmp_path / "elsewhere" / split)
+        (tmp_path / "elsewhere/train/loop").symlink_to(folder)
+        for name, target in (("here", folder), ("above", tmp_path)):
+            (folder / name).symlink_to(target)
+        splits = data.load(str(folder))
+        for split, pixels in zip(SPLITS, written, strict=True):
+            np.testing.assert_array_equal(getattr(splits, split).values[..., 0], pixels)
+
+    @pytest.mark.parametrize("memory_gb", [0, 1])
+    def test_pictures_are_upright(self, tmp_path, memory_gb):
+        upright = np.arange(12, dtype=np.uint8).reshape(4, 3)
+        # How a camera stores it, by the orientation that it writes into the file.
+        stored = {
+            1: upright,
+            2: upright[:, ::-1],
+            3: upright[::-1, ::-1],
+            4: upright[::-1],
+            5: upright.T,
+            6: np.rot90(upright),
+            7: upright[::-1, ::-1].T,
+            8: np.rot90(upright, -1),
+        }
+        for orientation, pixels in (stored | {9: upright, 10: upright}).items():
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            image = Image.fromarray(np.ascontiguousarray(pixels))
+            image.save(tmp_path / f"{orientation:02}.png", exif=exif)
+        images = data.load(str(tmp_path), memory_gb=memory_gb).train.values[:]
+        np.testing.assert_array_equal(images[..., 0], [upright] * 8)
+
+    def test_a_picture_with_damaged_exif_is_read_as_it_lies(self, tmp_path):
+        Image.fromarray(np.zeros((4, 3), np.uint8)).save(tmp_path / "x.png", exif=b"Exif\0\0MM\0*")
+        assert data.read_examples(tmp_path).shape == (4, 3, 1)
+
+    def test_transparency_is_left_out(self, tmp_path):
+        grey = np.array([[[10, 0], [20, 255]]] * 2, np.uint8)
+        Image.fromarray(grey).save(tmp_path / "x.png")
+        examples = data.read_examples(tmp_path)
+        np.testing.assert_array_equal(examples.values[0], grey[..., :1])
+
     def test_folders_below_are_read_and_hidden_files_are_not(self, tmp_path, write_images):
         pixels = [write_images(f"class {label}", 10) for label in "ab"]
         (tmp_path / ".DS_Store").write_bytes(b"no image")

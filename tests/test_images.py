@@ -123,3 +123,16 @@ def test_a_picture_is_cut_before_it_is_scaled():
     pixels[3:6, 3:6] = 1
     np.testing.assert_allclose(fit(pixels, resize=(6, 6), crop=(3, 3)), 1)
     assert fit(pixels, resize=(6, 6)).min() == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((11, 15), (49, 49)), ((28, 28), (150, 150)), ((853, 1280), (128, 128))]
+)
+def test_rounding_does_not_make_the_part_that_is_scaled_larger_than_the_picture(shape, size):
+    assert np.all(fit(np.full((*shape, 1), 7, np.uint8), resize=size) == 7)
+
+
+def test_every_small_size_is_scaled_to_every_other():
+    for height in range(1, 30):
+        for side in range(1, 60):
+            assert fit(np.zeros((height, 29, 1), np.uint8), resize=(side, side)).shape[0] == side

@@ -3,7 +3,9 @@
 import io
 import json
 import resource
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +88,26 @@ def test_a_large_picture_that_is_no_bomb_is_read(tmp_path, rng):
     pixels = rng.integers(0, 256, (3000, 4000, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "0.jpg")
     assert data.read_examples(tmp_path, resize=(8, 8)).shape == (8, 8, 3)
+
+
+def test_threads_that_open_pictures_leave_the_limit_of_pillow_as_it_was(tmp_path, monkeypatch):
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    given, opened = Image.MAX_IMAGE_PIXELS, Image.open
+    both = threading.Barrier(2, timeout=10)
+
+    def slowly(*arguments, **options):
+        both.wait()  # both threads are inside
+        return opened(*arguments, **options)
+
+    def leave(first):
+        with untrusted.open_picture(tmp_path / "x.png") as image:
+            return image.size
+
+    monkeypatch.setattr(Image, "open", slowly)
+    for _ in range(20):
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(leave, range(2))) == [(4, 4)] * 2
+        assert given == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_file_of_another_format_is_no_picture(tmp_path):

@@ -77,7 +77,9 @@ def fit(pixels: np.ndarray, resize: tuple[int, ...] = (), crop: tuple[int, ...] 
     scale = max(resize[0] / height, resize[1] / width)
     rows, columns = resize[0] / scale, resize[1] / scale
     left, top = (width - columns) / 2, (height - rows) / 2
-    box = (left, top, left + columns, top + rows)
+    # Pillow refuses a box that rounding has made an ulp larger than the picture.
+    right, bottom = min(left + columns, width), min(top + rows, height)
+    box = (max(left, 0.0), max(top, 0.0), right, bottom)
     scaled = np.stack(
         [
             Image.fromarray(pixels[..., channel].astype(np.float32)).resize(

@@ -6,8 +6,8 @@ The limits are in `tfvae._plain.memory`, and the environment variable described 
 import contextlib
 import io
 import math
+import threading
 import types
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -20,6 +20,8 @@ _WEIGHTS = "model.weights.h5"
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 1 << 16, 24, 40  # of Riegeli, in bytes
 _CHUNKS = (b"s", b"m", b"p", b"r", b"t")  # their kinds
 _ARROW_DICTIONARY, _ARROW_BATCH = 2, 3  # kinds of messages
+# The limit of Pillow before it was lifted, once for each thread that opens a picture just now.
+_before, _opening = [], threading.Lock()
 
 
 def check_arrays(file, name: str, error: type = InvalidData) -> None:
@@ -134,14 +136,9 @@ def open_picture(file: str | Path | bytes, name: str = ""):
     """
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        given, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is ours, below
-        try:
-            content = io.BytesIO(file) if isinstance(file, bytes) else file
-            image = Image.open(content, formats=PICTURE_FORMATS)
-        finally:
-            Image.MAX_IMAGE_PIXELS = given
+    with _unlimited_pillow():  # the limit is ours, below
+        content = io.BytesIO(file) if isinstance(file, bytes) else file
+        image = Image.open(content, formats=PICTURE_FORMATS)
     with image:
         width, height = image.size
         unpacked = width * height * max(3 if image.mode == "P" else 1, len(image.getbands()))
@@ -149,6 +146,26 @@ def open_picture(file: str | Path | bytes, name: str = ""):
         stored = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
         memory.check_unpacked(name, unpacked, stored, InvalidData, memory.PICTURE_FLOOR)
         yield image
+
+
+@contextlib.contextmanager
+def _unlimited_pillow():
+    """Lift the limit of Pillow on pixels, until the last of the threads that are here leaves.
+
+    They open files at the same time, which a lock around the whole would not let them.
+    """
+    from PIL import Image
+
+    with _opening:
+        _before.append(_before[0] if _before else Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _opening:
+            limit = _before.pop()
+            if not _before:
+                Image.MAX_IMAGE_PIXELS = limit
 
 
 def check_arrow(stream, name: str) -> None:

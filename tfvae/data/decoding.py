@@ -12,6 +12,17 @@ from tfvae._plain import untrusted
 from tfvae.errors import InvalidArgument, InvalidData
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+# What makes a picture upright, by its EXIF orientation: methods of `PIL.Image.Transpose`.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_SIDEWAYS = (5, 6, 7, 8)
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 
 
@@ -23,6 +34,9 @@ def looks_encoded(content: bytes) -> bool:
 def decoded(file: Path | str | bytes, name: str, fit: Callable | None = None) -> np.ndarray:
     """Return a picture as `[H, W, 1]` or `[H, W, 3]`, of 8 bits, or 16 bits where it is grey.
 
+    It is turned upright by its EXIF orientation. Transparency is left out: pixels have the colours
+    that the file says beneath it.
+
     Args:
         file: its path, or its content.
         name: what messages call it.
@@ -31,24 +45,56 @@ def decoded(file: Path | str | bytes, name: str, fit: Callable | None = None) ->
     Raises:
         InvalidData: it is no picture, is damaged, or is too small for `fit`.
     """
-    from PIL import UnidentifiedImageError
+    pixels = _pixels(file, name)
+    if fit is None:
+        return pixels.copy()
+    try:
+        return fit(pixels)
+    except InvalidData as error:
+        raise InvalidData(f"{name} does not fit. {error}") from None
+
+
+def _pixels(file, name):
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with untrusted.open_picture(file, name) as image:
+            turn = _TURNS.get(_orientation(image))
             if not image.mode.startswith("I;16"):
                 image = image.convert("L" if is_grey(image) else "RGB")
+            if turn:
+                image = image.transpose(Image.Transpose[turn])
             pixels = np.asarray(image)
-            pixels = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
-            return pixels.copy() if fit is None else fit(pixels)
-    except InvalidData as error:
-        raise InvalidData(f"{name} does not fit. {error}") from None
+            return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+    except InvalidData:
+        raise
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise InvalidData(f"{name} cannot be read as an image. Remove or repair it.") from None
 
 
 def is_grey(image) -> bool:
-    """Whether a picture that Pillow has opened has one channel."""
-    return image.mode in ("1", "L") or image.mode.startswith("I;16")
+    """Whether a picture that Pillow has opened has one channel beside its transparency."""
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+
+
+def upright_size(image) -> tuple[int, int]:
+    """Return (H, W) of a picture that Pillow has opened, as `decoded` gives it."""
+    width, height = image.size
+    return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
+def _orientation(image):
+    """Return the EXIF orientation in the head of a picture; 1 where it is upright.
+
+    Pillow turns TIFF itself. An orientation behind the pixels of a PNG is left alone, since finding
+    it would mean decoding them.
+    """
+    if "exif" not in image.info or image.format == "TIFF":
+        return 1
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # Pillow raises many kinds where EXIF is damaged
+        return 1
 
 
 def stacked(pictures: Iterable[np.ndarray], shape, dtype, name_of: Callable) -> np.ndarray:

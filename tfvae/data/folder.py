@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from tfvae._plain import untrusted
-from tfvae.data.decoding import IMAGE_SUFFIXES, decoded, is_grey, resize_remedy, stacked
+from tfvae.data.decoding import (
+    IMAGE_SUFFIXES,
+    decoded,
+    is_grey,
+    resize_remedy,
+    stacked,
+    upright_size,
+)
 from tfvae.data.source import Source
 from tfvae.errors import InvalidData
 
@@ -106,7 +113,7 @@ class FolderSource(Source):
         try:
             with untrusted.open_picture(path) as image:
                 grey, deep = is_grey(image), image.mode.startswith("I;16")
-                return image.size[::-1], (grey, deep)
+                return upright_size(image), (grey, deep)
         except (OSError, ValueError, SyntaxError):
             raise self._no_image(path) from None
 
@@ -120,7 +127,8 @@ class FolderSource(Source):
 def list_files(folder: Path) -> Iterator[str]:
     """Yield the paths below a folder, relative to it, in the order of their names.
 
-    What begins with a dot is hidden and left out, and so are folders that are links.
+    What begins with a dot is hidden and left out. Links to folders are followed where they lie
+    directly in the folder and lead out of it, and left out elsewhere.
 
     Raises:
         InvalidData: it cannot be listed, or is the whole file system.
@@ -130,11 +138,27 @@ def list_files(folder: Path) -> Iterator[str]:
             f"{folder} is the whole file system; expected the folder of a dataset. Give its path."
         )
 
+    inside = folder.resolve()
+    followed = []
+
+    def is_folder(entry, prefix):
+        if entry.is_dir(follow_symlinks=False):
+            return True
+        if prefix or not entry.is_dir():
+            return False
+        target = Path(entry.path).resolve()
+        # What contains the folder would never end; what it contains is listed anyway.
+        known = [inside, *followed]
+        if any(target.is_relative_to(k) or k.is_relative_to(target) for k in known):
+            return False
+        followed.append(target)
+        return True
+
     def below(path, prefix):
         with os.scandir(path) as entries:
             shown = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
         for entry in shown:
-            if entry.is_dir(follow_symlinks=False):
+            if is_folder(entry, prefix):
                 yield from below(entry.path, f"{prefix}{entry.name}/")
             elif entry.is_file():
                 yield prefix + entry.name

@@ -97,13 +97,20 @@ def _open_images(folder, paths, fit, condition):
             f"data.condition is {condition!r}, but the folder {folder} holds images alone. Put "
             "images and labels into an .npz file, or into Parquet files."
         )
-    parts = [p for p in ("train", "validation", "test") if (folder / p).is_dir()]
+    parts = _split_folders(folder)
     if not parts:
         return {"x": Part(FolderSource(folder, paths, fit))}
-    inside = {
-        p: [path.removeprefix(f"{p}/") for path in paths if path.startswith(f"{p}/")] for p in parts
-    }
-    sources = {p: FolderSource(folder / p, inside[p], fit) for p in parts}
+    inside = {name: [] for name in parts.values()}
+    for path in paths:
+        name, _, rest = path.partition("/")
+        if name in inside:
+            inside[name].append(rest)
+        elif path.lower().endswith(IMAGE_SUFFIXES):
+            raise InvalidData(
+                f"{folder} has {' and '.join(f'{n}/' for n in inside)}, and {path} lies in none of "
+                "them; expected every picture in the folder of a split. Move or remove it."
+            )
+    sources = {p: FolderSource(folder / name, inside[name], fit) for p, name in parts.items()}
     shapes = {source.shape[1:] for source in sources.values()}
     if len(shapes) > 1:
         for source in sources.values():  # has a better message where sizes differ within one
@@ -113,6 +120,22 @@ def _open_images(folder, paths, fit, condition):
             + resize_remedy([shape[:2] for shape in shapes])
         )
     return {p: Part(source) for p, source in sources.items()}
+
+
+def _split_folders(folder):
+    """Return the names of the folders that are splits, by split."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        split = _SPLITS.get(path.name.lower())
+        if split is None or not path.is_dir():
+            continue
+        if split in found:
+            raise InvalidData(
+                f"{folder} has {found[split]}/ and {path.name}/, which both are the {split} split; "
+                "expected one folder of each split. Put their pictures into one."
+            )
+        found[split] = path.name
+    return found
 
 
 def by_split(folder: Path, paths: list[str]) -> dict[str, list[str]]:
