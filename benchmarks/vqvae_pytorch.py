@@ -169,7 +169,7 @@ def step_torch(options, compiled):
 def load_data(options):
     import tfvae
 
-    return tfvae.data.load("cifar10_jpeg", options.data_dir)
+    return tfvae.data.load(options.dataset, options.data_dir)
 
 
 def measures(squared_errors, codes, x):
@@ -260,7 +260,7 @@ PROGRAMS = {
 def measure(program, options, quantizer="ema"):
     command = [sys.executable, __file__, options.what, "--program", program]
     command += ["--quantizers", quantizer, "--splits", *options.splits]
-    for name in ("epochs", "steps", "data_dir"):
+    for name in ("epochs", "steps", "dataset", "data_dir"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -300,6 +300,7 @@ def main():
         "--quantizers", nargs="+", default=["ema"], choices=["ema", "fsq", "residual"]
     )
     parser.add_argument("--splits", nargs="+", default=["train", "test"], choices=["train", "test"])
+    parser.add_argument("--dataset", default="cifar10", help="of TFDS; images of 32×32")
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--program", help=argparse.SUPPRESS)
     options = parser.parse_args()

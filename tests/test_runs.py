@@ -492,7 +492,7 @@ def test_training_leaves_the_precision_of_the_process_as_it_was(mixed):
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_makes_a_model(name):
     config = recipes.load(name)
-    shapes = {"digits": (8, 8, 1), "cifar10_jpeg": (32, 32, 3), "": (25, 18, 3)}
+    shapes = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "": (25, 18, 3)}
     shape = shapes.get(config.data.name, (28, 28, 1))
     kind = "vector" if name == "vae-cells" else config.data.kind
     shape = {"vector": (64,), "series": (7, 12), "tokens": (12,)}.get(kind, shape)

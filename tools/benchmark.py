@@ -18,13 +18,25 @@ def _numbers(context, parameter, value):
     return numbers
 
 
-@click.command()
+@click.command(short_help="Time a .tflite file on this machine.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--signature", "signatures", multiple=True, help="Time only this one; may be repeated."
 )
-@click.option("--batch", default="1,16", show_default=True, callback=_numbers)
-@click.option("--threads", default="1,2", show_default=True, callback=_numbers)
+@click.option(
+    "--batch",
+    default="1,16",
+    show_default=True,
+    callback=_numbers,
+    help="Batch sizes to time, separated by commas.",
+)
+@click.option(
+    "--threads",
+    default="1,2",
+    show_default=True,
+    callback=_numbers,
+    help="Numbers of threads to time, separated by commas.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),

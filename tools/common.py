@@ -13,7 +13,21 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path))
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Any setting, such as model.latent_size=16; may be repeated.",
+)
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
+temperature_option = click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Scales the spread of the prior: below 1 typical examples, above 1 unusual ones.",
+)
 num_option = click.option(
     "-n",
     "--num",

@@ -15,11 +15,12 @@ from tfvae.tools.common import (
     load_training_part,
     read_array,
     seed_option,
+    temperature_option,
     written,
 )
 
 
-@click.command()
+@click.command(short_help="Draw or decode with a .tflite file, without TensorFlow.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--sample", "num", type=click.IntRange(min=1), help="Number of examples to draw.")
 @click.option("--latents", type=click.Path(path_type=Path), help="Decode the latents in an .npy.")
@@ -29,7 +30,7 @@ from tfvae.tools.common import (
     help="Decode an .npz of `tfvae encode` with its run, or codes in an .npy with a .tflite.",
 )
 @seed_option
-@click.option("--temperature", type=float, default=1.0, show_default=True)
+@temperature_option
 @condition_option
 @click.option(
     "-o",
@@ -45,7 +46,7 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
 
     Needs no TensorFlow: pip install 'tfvae[decode]'. A file of `tfvae encode` is the exception: its
     entropy code needs the model, so MODEL is the run (or .keras file) that it was written with. A
-    file without loss gives back the very examples: write them to an .npy.
+    VAE's file is lossless: name an .npy as --output to get the very examples back.
     """
     if sum(choice is not None for choice in (num, latents, codes)) != 1:
         raise InvalidArgument(

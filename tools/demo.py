@@ -8,7 +8,7 @@ import click
 from tfvae.tools.common import finish, json_option, load_training_part, say, table
 
 
-@click.command()
+@click.command(short_help="Train, measure, export and decode in about a minute.")
 @click.option(
     "--run-dir", type=click.Path(path_type=Path), help="Default: runs/demo, numbered if taken."
 )

@@ -18,7 +18,7 @@ from tfvae.tools.common import (
 )
 
 
-@click.command()
+@click.command(short_help="Compare gradient estimators on a model.")
 @run_argument
 @click.option("--estimators", help="Names, separated by commas; default: all that fit.")
 @click.option("--objectives", default="elbo,iwae", show_default=True, help="As --estimators.")

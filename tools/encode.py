@@ -20,7 +20,7 @@ from tfvae.tools.common import (
 )
 
 
-@click.command()
+@click.command(short_help="Compress examples with a model.")
 @run_argument
 @click.argument("examples", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
 @click.option(

@@ -17,7 +17,7 @@ from tfvae.tools.common import (
 )
 
 
-@click.command()
+@click.command(short_help="Measure log p(x) of the test data.")
 @run_argument
 @click.option(
     "--num-samples", type=click.IntRange(min=1), help="Number of importance samples; default 5000."

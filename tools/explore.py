@@ -16,7 +16,7 @@ from tfvae.tools.common import json_option, load_training_part, say
 _NUM_EXAMPLES = 16
 
 
-@click.command()
+@click.command(short_help="Explore a model in the browser.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
 @click.option(

@@ -14,7 +14,7 @@ _ENDINGS = {"tflite": ".tflite", "c-header": ".h", "saved_model": "", "onnx": ".
 _QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
 
 
-@click.command()
+@click.command(short_help="Write a decoder for devices.")
 @run_argument
 @click.option(
     "--format",

@@ -21,7 +21,7 @@ from tfvae.tools.common import (
 )
 
 
-@click.command()
+@click.command(short_help="Fill in missing values.")
 @run_argument
 @click.argument("examples", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--num-samples", type=click.IntRange(min=1), default=1000, show_default=True)

@@ -7,7 +7,7 @@ import click
 from tfvae.tools.common import finish, json_option
 
 
-@click.command()
+@click.command(short_help="Show what a .tflite file holds.")
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def inspect(file, as_json):

@@ -38,7 +38,8 @@ _NO_MEMORY = r"ResourceExhaustedError|MemoryError|bad_alloc|OOM when allocating"
 def cli():
     """Train latent-variable models, measure them, and ship their decoders.
 
-    Start with `tfvae demo`. Exit status: 0 done, 1 failed, 2 bad usage.
+    Start with `tfvae demo`. A RUN is the folder that `tfvae train` wrote. Exit status: 0 done,
+    1 failed, 2 bad usage.
     """
 
 

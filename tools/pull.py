@@ -7,7 +7,7 @@ import click
 from tfvae.tools.common import finish, json_option
 
 
-@click.command()
+@click.command(short_help="Fetch a run from the Hugging Face Hub.")
 @click.argument("address")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--revision", help="A branch, a tag or a commit; default: the newest commit.")

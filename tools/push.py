@@ -5,7 +5,7 @@ import click
 from tfvae.tools.common import finish, json_option, run_argument
 
 
-@click.command()
+@click.command(short_help="Publish a run on the Hugging Face Hub.")
 @run_argument
 @click.argument("address")
 @click.option("--private", is_flag=True, help="Make the repository private.")

@@ -5,7 +5,7 @@ import click
 from tfvae.tools.common import finish, json_option
 
 
-@click.command()
+@click.command(short_help="List the recipes, or print one.")
 @click.argument("name", required=False)
 @json_option
 def recipes(name, as_json):

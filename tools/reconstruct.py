@@ -21,7 +21,7 @@ from tfvae.tools.common import (
 )
 
 
-@click.command()
+@click.command(short_help="Draw test examples beside their reconstructions.")
 @run_argument
 @num_option
 @dataset_option
@@ -31,8 +31,8 @@ from tfvae.tools.common import (
 def reconstruct(run, num, dataset, data_dir, output, as_json):
     """Draw test images of a RUN (or of --dataset) in odd rows, their reconstructions under them.
 
-    Of a table, a CSV has each column of the test rows and beside it the reconstructed one. Other
-    data goes into an .npy; of series, a name that ends in .png gets their curves.
+    For a table it writes a CSV in which each column stands beside its reconstruction. For series
+    it writes a .png of their curves or an .npy, and for other data an .npy.
     """
     from tfvae import kinds, outputs
 

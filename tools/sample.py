@@ -16,15 +16,16 @@ from tfvae.tools.common import (
     output_option,
     run_argument,
     seed_option,
+    temperature_option,
     written,
 )
 
 
-@click.command()
+@click.command(short_help="Draw new examples from a model.")
 @run_argument
 @num_option
 @seed_option
-@click.option("--temperature", type=float, default=1.0, show_default=True)
+@temperature_option
 @condition_option
 @output_option("RUN/samples.png, or samples.csv of a table")
 @json_option

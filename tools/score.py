@@ -21,7 +21,7 @@ from tfvae.tools.common import (
 )
 
 
-@click.command()
+@click.command(short_help="Give log p(x) of each example, and find anomalies.")
 @run_argument
 @click.argument("examples", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
 @click.option(
@@ -39,7 +39,7 @@ from tfvae.tools.common import (
 @click.option(
     "--by-value",
     type=click.Path(path_type=Path),
-    help="Also write an .npy with the share of each value.",
+    help="Also write an .npy with what each value adds to the reconstruction term, in nats.",
 )
 @condition_option
 @output_option("RUN/scores.csv")

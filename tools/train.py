@@ -14,34 +14,33 @@ from tfvae.tools.common import (
     json_option,
     refuse_changes,
     say,
+    settings_option,
 )
 
-# Plain flags for the settings that are changed most: flag, setting, type.
+# Plain flags for the settings that are changed most: flag, setting, type, help.
 _FLAGS = {
-    "dataset": ("data.name", str),
-    "data_dir": ("data.data_dir", str),
-    "objective": ("training.objective", str),
-    "estimator": ("training.estimator", str),
-    "num_samples": ("training.num_samples", int),
-    "epochs": ("training.epochs", int),
-    "patience": ("training.patience", int),
-    "initial_weights": ("training.initial_weights", str),
-    "batch_size": ("training.batch_size", int),
-    "learning_rate": ("training.learning_rate", float),
-    "seed": ("training.seed", int),
-    "distribute": ("training.distribute", str),
+    "dataset": ("data.name", str, "'digits', a TFDS name, or a path."),
+    "data_dir": ("data.data_dir", str, "Folder of prepared TFDS data."),
+    "objective": ("training.objective", str, "The bound: elbo, iwae, miwae, renyi, ..."),
+    "estimator": ("training.estimator", str, "Of the gradient; default: one that fits the bound."),
+    "num_samples": ("training.num_samples", int, "Samples of z for each example."),
+    "epochs": ("training.epochs", int, "Passes over the training data."),
+    "patience": ("training.patience", int, "End after so many epochs without a better one."),
+    "initial_weights": ("training.initial_weights", str, "Start from those of a run or .keras."),
+    "batch_size": ("training.batch_size", int, "Examples in a step."),
+    "learning_rate": ("training.learning_rate", float, "Of the optimizer."),
+    "seed": ("training.seed", int, "Decides all random numbers."),
+    "distribute": ("training.distribute", str, "mirrored, for all GPUs here, or multiworker."),
 }
 
 
 def _flags(command):
-    for name, (setting, kind) in reversed(_FLAGS.items()):
-        command = click.option(
-            f"--{name.replace('_', '-')}", name, type=kind, help=f"Sets {setting}."
-        )(command)
+    for name, (_, kind, text) in reversed(_FLAGS.items()):
+        command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)(command)
     return command
 
 
-@click.command()
+@click.command(short_help="Train a model on a recipe or on your own data.")
 @click.argument("source", required=False, metavar="[RECIPE|DATA|FILE.toml]")
 @click.option("--recipe", help="Name of a recipe; see `tfvae recipes`.")
 @click.option(
@@ -49,7 +48,7 @@ def _flags(command):
 )
 @_flags
 @click.option("--download", is_flag=True, help="Let TFDS download what is not prepared.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE")
+@settings_option
 @click.option(
     "--run-dir", type=click.Path(path_type=Path), help="Default: runs/RECIPE, numbered if taken."
 )
@@ -143,8 +142,9 @@ def _chosen(source, recipe, config_file, assignments):
     config_file = source if kind == "config" else config_file
     if (recipe is None) == (config_file is None):
         raise InvalidArgument(
-            f"Give either --recipe ({', '.join(recipes.names())}) or --config FILE; or the path of "
-            "data of your own."
+            "Say what to train: the path of your data (tfvae train path/to/pictures), a recipe "
+            "(tfvae train vae-digits; `tfvae recipes` lists them) or a TOML file, and only one. "
+            "--dataset goes with a recipe: tfvae train vae-mnist --dataset DATA."
         )
     base = recipes.load(recipe) if recipe else config.load_config(config_file)
     return base, {"data.name": source} if kind == "data" else {}

@@ -27,16 +27,22 @@ _FLAGS = {
 }
 
 
-@click.command("train-prior")
+@click.command("train-prior", short_help="Fit a prior to the codes of a VQ-VAE.")
 @run_argument
 @click.option("--prior", help="categorical, pixelcnn or transformer; default: the run's.")
-@click.option("--epochs", type=int)
-@click.option("--batch-size", type=int)
-@click.option("--learning-rate", type=float)
-@click.option("--seed", type=int)
-@click.option("--distribute", help="mirrored or multiworker; see `tfvae train`.")
+@click.option("--epochs", type=int, help="Passes over the codes of the training data.")
+@click.option("--batch-size", type=int, help="Examples in a step.")
+@click.option("--learning-rate", type=float, help="At the start; it falls to zero.")
+@click.option("--seed", type=int, help="Decides all random numbers.")
+@click.option("--distribute", help="mirrored: all GPUs of this machine; or multiworker.")
 @click.option("--data-dir", help="Folder of prepared TFDS data.")
-@click.option("--set", "settings", multiple=True, metavar="code_prior.KEY=VALUE")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="code_prior.KEY=VALUE",
+    help="Any setting of the prior; may be repeated.",
+)
 @click.option(
     "--resume",
     is_flag=True,
