@@ -466,8 +466,12 @@ def test_a_run_that_fails_gives_the_terminal_its_cursor_back(tfvae, monkeypatch)
 TRAIN = ["train", "--recipe", "vae-digits", *SET_TINY, "--run-dir", "new"]
 BAD_TRAINING = {
     "unknown recipe": (2, ["'vae-digit'", "mean 'vae-digits'"], ["train", "--recipe", "vae-digit"]),
-    "neither recipe nor config": (2, ["--recipe", "--config", "vae-mnist"], ["train"]),
-    "recipe and config": (2, ["--recipe", "--config"], [*TRAIN, "--config", "a.toml"]),
+    "neither recipe nor config": (2, ["vae-digits", "tfvae recipes"], ["train"]),
+    "recipe and config": (
+        2,
+        ["--recipe vae-digits and --config a.toml"],
+        [*TRAIN, "--config", "a.toml"],
+    ),
     "two recipes": (
         2,
         ["vae-mnist and vae-digits", "Give one"],

@@ -140,10 +140,12 @@ def _chosen(source, recipe, config_file, assignments):
         say(f"The recipe for {source} is {recipe}{also}.")
     recipe = source if kind == "recipe" else recipe
     config_file = source if kind == "config" else config_file
-    if (recipe is None) == (config_file is None):
+    if recipe and config_file:
+        raise InvalidArgument(f"Got --recipe {recipe} and --config {config_file}. Give one.")
+    if recipe is None and config_file is None:
         raise InvalidArgument(
             "Say what to train: the path of your data (tfvae train path/to/pictures), a recipe "
-            "(tfvae train vae-digits; `tfvae recipes` lists them) or a TOML file, and only one. "
+            "(tfvae train vae-digits; `tfvae recipes` lists them) or a TOML file. "
             "--dataset goes with a recipe: tfvae train vae-mnist --dataset DATA."
         )
     base = recipes.load(recipe) if recipe else config.load_config(config_file)
