@@ -507,7 +507,7 @@ def test_every_recipe_makes_a_model(name):
         sizes = (config.model.latent_size, *config.model.upper_latent_sizes)
         assert model.layer_shapes == tuple((size,) for size in sizes)
     elif config.model.family == "ladder":
-        assert model.layer_shapes == ((14, 14, 2), (7, 7, 4), (7, 7, 8))
+        assert model.layer_shapes == ((14, 14, 2), (7, 7, 4), (1, 1, 32))
     else:
         assert model.code_shape == CODE_SHAPES[name]
         assert model.codebook_size == config.model.quantizer_options["num_embeddings"]
