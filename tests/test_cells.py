@@ -80,6 +80,103 @@ def test_observations_of_another_file_do_not_matter(tmp_path, x):
     np.testing.assert_array_equal(schema.encode(tables.read(path)), x)
 
 
+def test_entries_of_one_place_add_up(tmp_path, x):
+    path = write(tmp_path / "x.h5ad", x, "csr_matrix")
+    with h5py.File(path, "r+") as file:
+        indices, data = file["X/indices"][()], file["X/data"][()]
+        indices[1] = indices[0]  # of the first row, which has two entries at least
+        file["X/indices"][...] = indices
+    expected = x.astype(float)
+    first, second = np.flatnonzero(x[0])[:2]
+    expected[0, first], expected[0, second] = data[0] + data[1], 0
+    columns, _ = cells.read(path)
+    np.testing.assert_array_equal(
+        np.stack([columns[f"gene{n}"] for n in range(GENES)], 1), expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("nullable-integer", np.arange(COUNT), [np.nan, 1.0, 2.0]),
+        ("nullable-boolean", np.arange(COUNT) % 2 == 0, [np.nan, 0.0, 1.0]),
+        ("nullable-string-array", [str(n) for n in range(COUNT)], [None, "1", "2"]),
+    ],
+)
+def test_observations_that_may_be_missing_are_read(tmp_path, x, kind, values, expected):
+    path = write(tmp_path / "x.h5ad", x, "dense")
+    with h5py.File(path, "r+") as file:
+        group = file.create_group("obs/score")
+        group.attrs["encoding-type"] = kind
+        group["values"], group["mask"] = values, np.arange(COUNT) == 0
+        file["obs"].attrs["column-order"] = ["score"]
+    columns, types = cells.read(path)
+    assert columns["score"][:3].tolist() == pytest.approx(expected, nan_ok=True)
+    assert types["score"] == "ignored"
+
+
+def replace(name, values, **options):
+    def change(file):
+        del file[name]
+        file.create_dataset(name, data=values, **options)
+
+    return change
+
+
+def bomb(name, shape, dtype="i1"):
+    def change(file):
+        del file[name]
+        file.create_dataset(name, shape, dtype, chunks=True, compression="gzip")
+
+    return change
+
+
+def from_another_file(file):
+    del file["X"]
+    file["X"] = h5py.ExternalLink("other.h5ad", "/X")
+
+
+@pytest.mark.parametrize(
+    ("form", "change", "message"),
+    [
+        ("dense", bomb("X", (10**5, GENES * 10**3)), "would take 4.0 GB"),
+        ("csr_matrix", bomb("X/data", (10**9,)), "would take 8.0 GB"),
+        ("csr_matrix", bomb("obs/type/codes", (10**9,)), "would take 8.0 GB"),
+        ("csr_matrix", replace("X/indices", np.full(3, 1)), "does not fit together"),
+        ("csr_matrix", replace("X/indptr", [0, 4]), "does not fit together"),
+        ("csr_matrix", replace("X/indptr", np.zeros(0, int)), "does not fit together"),
+        ("csr_matrix", lambda file: file["X/indptr"].write_direct(np.full(61, -1)), "not fit tog"),
+        ("csr_matrix", lambda file: file["X/indices"].__setitem__(0, -1), "entries outside"),
+        ("csc_matrix", lambda file: file["X/indices"].__setitem__(0, COUNT), "entries outside"),
+        ("csr_matrix", lambda f: f["X"].attrs.__setitem__("shape", (-1, GENES)), "has the shape"),
+        ("csr_matrix", lambda f: f["X"].attrs.__setitem__("shape", (np.inf, 5)), "cannot be read"),
+        ("dense", lambda file: file["obs/type/codes"].__setitem__(0, 2), "none of its categories"),
+        ("dense", lambda file: file["obs/type/codes"].__setitem__(0, -2), "none of its categories"),
+        ("dense", replace("obs/depth", np.zeros(3)), "60 rows, and the observation 'depth' has 3"),
+        ("dense", replace("obs/depth", np.zeros((60, 2), "c8")), "values of type complex64"),
+        ("dense", replace("X", np.zeros((COUNT, GENES), "c8")), "values of type complex64"),
+        ("dense", from_another_file, "from another file"),
+    ],
+)
+def test_a_hostile_file_is_refused(tmp_path, x, form, change, message):
+    write(tmp_path / "other.h5ad", x, "dense")
+    path = write(tmp_path / "x.h5ad", x, form)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(InvalidData, match=message):
+        cells.read(path)
+
+
+def test_texts_are_sized_as_they_are_read(tmp_path, x, monkeypatch):
+    path = write(tmp_path / "x.h5ad", x, "dense")
+    with h5py.File(path, "r+") as file:
+        replace("obs/type/categories", [letter * 600_000 for letter in "BT"])(file)
+    assert len(cells.read(path)[0]["type"][0]) == 600_000
+    monkeypatch.setenv("TFVAE_MAX_MEMORY", "1MB")
+    with pytest.raises(InvalidData, match=r"would take 1\.2 MB"):
+        cells.read(path)
+
+
 def test_what_is_no_anndata_file_is_refused(tmp_path, x):
     (tmp_path / "x.h5ad").write_bytes(b"no")
     with pytest.raises(InvalidData, match="cannot be read as an AnnData file"):
@@ -87,5 +184,5 @@ def test_what_is_no_anndata_file_is_refused(tmp_path, x):
     path = write(tmp_path / "y.h5ad", x, "csr_matrix")
     with h5py.File(path, "r+") as file:
         file["X"].attrs["shape"] = (COUNT, 2)
-    with pytest.raises(InvalidData, match="entries outside of it"):
+    with pytest.raises(InvalidData, match="X has 2 columns and 5 names"):
         cells.read(path)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae._plain import memory
-from tfvae.errors import InvalidData, MissingDependency
+from tfvae._plain import memory, untrusted
+from tfvae.errors import InvalidData, MissingDependency, TfvaeError
 
 ENDING = ".h5ad"
 _SPARSE = ("csr_matrix", "csc_matrix")
@@ -23,7 +23,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         variables where X holds whole numbers from 0 on, "ignored" for observations.
 
     Raises:
-        InvalidData: it is no such file, or X is missing or of another form.
+        InvalidData: it is no such file, is damaged, or takes more memory than a file of its size
+            may; or X is missing or of another form.
         InvalidArgument: X does not fit into memory.
         MissingDependency: h5py is not installed.
     """
@@ -38,21 +39,31 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise InvalidData(f"There is no file {path}.")
     try:
         with h5py.File(path, "r") as file:
-            x = _matrix(file["X"])
-            variables = _names(file["var"])
-            others = {name: _column(file["obs"][name]) for name in _observed(file["obs"])}
-    except (KeyError, OSError, ValueError, TypeError, AttributeError) as error:
+            var, obs = file["var"], file["obs"]
+            named = {name: obs[name] for name in _observed(obs)}
+            parts = [file["X"], var[var.attrs["_index"]], *named.values()]
+            untrusted.check_datasets(parts, path)
+            texts = _Texts(path)
+            variables = texts.read(var[var.attrs["_index"]])
+            x = _matrix(file["X"], len(variables))
+            others = {name: _column(stored, name, texts) for name, stored in named.items()}
+    except TfvaeError:
+        raise
+    except MemoryError:
+        raise InvalidData(f"{path} takes more memory than there is. Keep fewer cells.") from None
+    except Exception as error:  # h5py raises many kinds
         raise InvalidData(
             f"{path} cannot be read as an AnnData file: {error}. Write it anew with anndata 0.8 or "
             "later (write_h5ad)."
         ) from None
-    if x.shape[1] != len(variables):
-        raise InvalidData(
-            f"{path} is damaged: X has {x.shape[1]} columns and {len(variables)} names."
-        )
+    for name, values in others.items():
+        if len(values) != len(x):
+            raise InvalidData(
+                f"{path} is damaged: X has {len(x)} rows, and the observation {name!r} has "
+                f"{len(values)}."
+            )
     twice = set(variables) & set(others)
     others = {name: values for name, values in others.items() if name not in twice}
-    others = {name: values for name, values in others.items() if len(values) == len(x)}
     columns = dict(zip(variables, x.T, strict=True))
     if len(columns) < len(variables):
         raise InvalidData(
@@ -64,34 +75,35 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return columns | others, types
 
 
-def _matrix(stored):
+def _matrix(stored, num_variables):
     """Return X, `[N, D]` float64."""
     kind = stored.attrs.get("encoding-type", "array")
     shape = stored.shape if kind == "array" else tuple(map(int, stored.attrs["shape"]))
-    if len(shape) != 2:
+    if len(shape) != 2 or min(shape) < 0:
         raise ValueError(f"X has the shape {shape}")
+    if shape[1] != num_variables:
+        raise ValueError(f"X has {shape[1]} columns and {num_variables} names")
     memory.check_request(
         shape[0], 24 * shape[1], "cells", "Keep at most {most}, or fewer variables."
     )
     if kind == "array":
-        return np.asarray(stored[()], np.float64)
+        return _numbers(stored, "X")
     if kind not in _SPARSE:
         raise ValueError(f"X is stored as {kind!r}")
-    data, places, ends = (np.asarray(stored[name]) for name in ("data", "indices", "indptr"))
-    by_row = kind == "csr_matrix"
-    lines = np.repeat(np.arange(shape[0] if by_row else shape[1]), np.diff(ends))
-    if len(lines) != len(data) or len(places) != len(data):
+    data = _numbers(stored["data"], "X")
+    places, ends = (_whole(stored[name], "X") for name in ("indices", "indptr"))
+    across, along = shape if kind == "csr_matrix" else shape[::-1]
+    counts = np.diff(ends)
+    if not (len(ends) == across + 1 and ends[0] == 0 and np.all(counts >= 0)):
         raise ValueError("its sparse X does not fit together")
-    x = np.zeros(shape)
-    try:
-        x[(lines, places) if by_row else (places, lines)] = data
-    except IndexError:
-        raise ValueError("its sparse X has entries outside of it") from None
-    return x
-
-
-def _names(frame):
-    return [str(name) for name in frame[frame.attrs["_index"]].asstr()[()]]
+    if not ends[-1] == len(data) == len(places):
+        raise ValueError("its sparse X does not fit together")
+    if len(places) and not 0 <= places.min() <= places.max() < along:
+        raise ValueError("its sparse X has entries outside of it")
+    x = np.zeros((across, along))
+    # Entries of one place add up, as in SciPy.
+    np.add.at(x.reshape(-1), np.repeat(np.arange(across), counts) * along + places, data)
+    return x if kind == "csr_matrix" else np.ascontiguousarray(x.T)
 
 
 def _observed(frame):
@@ -99,18 +111,67 @@ def _observed(frame):
     return [name for name in map(str, frame.attrs.get("column-order", ())) if name in frame]
 
 
-def _column(stored):
+def _column(stored, name, texts):
     """Return an observation as texts, with None where there is none, or as numbers."""
-    if hasattr(stored, "keys"):  # categories; or values beside a mask
-        if "categories" not in stored:
-            return np.zeros(0)
-        categories = _column(stored["categories"])
-        codes = np.asarray(stored["codes"])
-        chosen = np.empty(len(codes), object)
-        chosen[:] = [None if code < 0 else str(categories[code]) for code in codes]
-        return chosen
-    if stored.dtype.kind in "OS":
-        texts = np.empty(len(stored), object)
-        texts[:] = [str(text) for text in stored.asstr()[()]]
-        return texts
+    if not hasattr(stored, "keys"):
+        is_text = stored.dtype.kind in "OS"
+        return _objects(texts.read(stored)) if is_text else _numbers(stored, name)
+    if {"values", "mask"} <= set(stored):  # "nullable-integer" and the like
+        values = _column(stored["values"], name, texts)
+        gone = np.asarray(stored["mask"][()], bool)
+        if gone.shape != values.shape:
+            raise ValueError(f"the observation {name!r} has a mask of another length")
+        values[gone] = None if values.dtype == object else np.nan
+        return values
+    if not {"categories", "codes"} <= set(stored):
+        kind = stored.attrs.get("encoding-type", "a group")
+        raise ValueError(f"the observation {name!r} is stored as {kind!r}")
+    categories = _column(stored["categories"], name, texts)
+    codes = _whole(stored["codes"], name)
+    if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
+        raise ValueError(f"the observation {name!r} has codes that are none of its categories")
+    return _objects([None if code < 0 else str(categories[code]) for code in codes])
+
+
+def _numbers(stored, name):
+    if stored.dtype.kind not in "buif":
+        raise ValueError(f"{name!r} holds values of type {stored.dtype}")
     return np.asarray(stored[()], np.float64)
+
+
+def _whole(stored, name):
+    if stored.dtype.kind not in "ui" or len(stored.shape) != 1:
+        raise ValueError(f"{name!r} has numbers of type {stored.dtype} for places")
+    return stored[()].astype(np.int64)
+
+
+def _objects(cells):
+    array = np.empty(len(cells), object)
+    array[:] = cells
+    return array
+
+
+class _Texts:
+    """The texts of a file, which may take as much memory together as a file of its size may.
+
+    Many of them may be one text in the file, so that their lengths are known only once they are
+    read.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path):
+        self.path, self.stored, self.unpacked = path, path.stat().st_size, 0
+
+    def read(self, stored) -> list[str]:
+        """Return the texts of a dataset, read a part at a time."""
+        if len(stored.shape) != 1:
+            raise ValueError(f"texts have the shape {stored.shape}")
+        found, reader = [], stored.asstr()
+        at_once = max(1, memory.unpacked_limit(self.stored) // self.stored)  # each is shorter
+        for start in range(0, len(stored), at_once):
+            found += map(str, reader[start : start + at_once])
+            self.unpacked += sum(map(len, found[start:]))
+            memory.check_unpacked(str(self.path), self.unpacked, self.stored, InvalidData)
+        return found

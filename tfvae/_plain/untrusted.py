@@ -285,6 +285,36 @@ def too_many_weights(path: str | Path) -> str:
     )
 
 
+def check_datasets(parts: list, path: Path) -> None:
+    """Refuse parts of an HDF5 file that take more memory than a file of its size may.
+
+    Texts count 64 bytes each, since how long they are is not known before they are read.
+
+    Args:
+        parts: datasets, and groups of them.
+        path: of the file.
+
+    Raises:
+        InvalidData: they do, or they lie in another file.
+    """
+    unpacked = 0
+    for dataset in (dataset for part in parts for dataset in _datasets(part)):
+        if dataset.file.filename != str(path) or dataset.external or dataset.is_virtual:
+            raise InvalidData(f"{path} takes {dataset.name} from another file; expected all in it.")
+        each = 64 if dataset.dtype.kind in "OS" else 8
+        unpacked += math.prod(dataset.shape or ()) * max(each, dataset.dtype.itemsize)
+    memory.check_unpacked(str(path), unpacked, path.stat().st_size, InvalidData)
+
+
+def _datasets(part, depth=3):
+    """Yield a dataset, or those of a group; what lies deeper is not read."""
+    if not hasattr(part, "keys"):
+        yield part
+    elif depth:
+        for child in part.values():
+            yield from _datasets(child, depth - 1)
+
+
 def _weights_size(member):
     """Return how many bytes the arrays of an HDF5 file say they have."""
     import h5py
