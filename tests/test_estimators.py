@@ -254,10 +254,24 @@ def prepared(model, estimator, objective=objectives.elbo, num_samples=1):
     return model.estimator
 
 
+def moved_from_zero(estimator):
+    """Return the estimator with random values in the parts of its own that start at zero.
+
+    The variance of the signal stays below 1, by which NVIL would divide.
+    """
+    rng = np.random.default_rng(7)
+    own = [*getattr(estimator, "_networks", []), getattr(estimator, "_network", None)]
+    for network in filter(None, own):
+        network.set_weights([rng.normal(0, 0.7, w.shape) for w in network.get_weights()])
+    if isinstance(estimator, (estimators.MovingAverage, estimators.NVIL)):
+        estimator.update(tf.constant([-3.0, 9.5, 1.0]))
+    return estimator
+
+
 def prove_value(kind, estimator, objective, num_samples, beta=0.7):
     """The surrogate has the value of the objective at the log-weights it reports."""
     model = shared_model(kind)
-    estimator = prepared(model, estimator, objective, num_samples)
+    estimator = moved_from_zero(prepared(model, estimator, objective, num_samples))
     x = np.random.default_rng(2).integers(0, 2, (6, PIXELS)).astype("f4")
     surrogate, terms, *_ = estimate(model, Bound(objective, num_samples, beta), x, seed=1)
     assert surrogate.shape == (6,)
@@ -272,7 +286,7 @@ def prove_value(kind, estimator, objective, num_samples, beta=0.7):
 def prove_unbiased(kind, estimator, objective, num_samples, beta=0.7):
     """The expectation of the gradient, over all configurations, is the exact gradient."""
     model = shared_model(kind)
-    estimator = prepared(model, estimator, objective, num_samples)
+    estimator = moved_from_zero(prepared(model, estimator, objective, num_samples))
     expected = exact_gradient_of_shared(kind, objective, num_samples, beta)
     found = expected_gradient(model, kind, estimator, objective, num_samples, beta)
     assert max(np.abs(part).max() for part in expected) > 0.05, "nothing to compare"
@@ -284,7 +298,7 @@ def prove_unbiased(kind, estimator, objective, num_samples, beta=0.7):
 def prove_unbiased_by_quadrature(estimator, nodes=80):
     """One sample of one bit: a double integral over the uniform noise."""
     model = make_model("bernoulli", (1,))
-    estimator = prepared(model, estimator)
+    estimator = moved_from_zero(prepared(model, estimator))
     expected = exact_gradient(model, "bernoulli", objectives.elbo, 1, 0.7)
 
     points, weights = np.polynomial.legendre.leggauss(nodes)
@@ -311,7 +325,7 @@ def prove_unbiased_by_quadrature(estimator, nodes=80):
 def prove_unbiased_by_sampling(kind, estimator, objective, num_samples, batches=60, size=3000):
     """The mean gradient of a large seeded sample lies within 4 standard errors of the exact one."""
     model = make_model(kind)
-    estimator = prepared(model, estimator, objective, num_samples)
+    estimator = moved_from_zero(prepared(model, estimator, objective, num_samples))
     expected = exact_gradient(model, kind, objective, num_samples, 0.7)
     x = tf.constant(np.repeat(example(), size, axis=0))
 
@@ -360,7 +374,7 @@ def test_an_estimator_never_changes_the_value_of_the_objective(kind, name, objec
         model = shared_model(kind)
         prepared(model, "exact", objective, num_samples)
         x = tf.constant(example())
-        surrogate = estimate(model, Bound(objective, num_samples, 0.7), x).surrogate
+        surrogate, terms, *_ = estimate(model, Bound(objective, num_samples, 0.7), x)
         z = tf.constant(discrete_tuples(model, kind, num_samples))
         q = model.q_z_given_x(np.repeat(example(), z.shape[1], axis=0))
         log_q = q.log_prob(z)
@@ -369,6 +383,10 @@ def test_an_estimator_never_changes_the_value_of_the_objective(kind, name, objec
         probability = tf.exp(tf.reduce_sum(log_q, 0))
         expected = tf.reduce_sum(probability * objective(log_w))
         np.testing.assert_allclose(surrogate[0], expected, rtol=1e-5)
+        for found, part in ((terms.log_likelihood, log_likelihood), (terms.kl, log_q - log_p)):
+            assert found.shape == (1, 1)
+            expected = tf.reduce_sum(probability * tf.reduce_mean(part, 0))
+            np.testing.assert_allclose(found[0, 0], expected, rtol=1e-5)
         return
     prove_value(kind, name, objective, num_samples)
 
@@ -603,33 +621,99 @@ def test_normalization_divides_the_encoders_gradient_by_the_deviation(label):
         count -= 1
 
 
+@pytest.mark.parametrize("label", ["elbo of one sample", "iwae"])
 @pytest.mark.parametrize("name", ["rebar", "relax"])
-def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name):
-    """The gradient of η and τ is the derivative of E[g²], here by central differences."""
+def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name, label):
+    """The slopes of η, τ and the weights of r are those of E[g²], here by central differences."""
+    objective, num_samples = OBJECTIVES[label]
     model = make_model("bernoulli")
-    estimator = prepared(model, estimators.get(name, temperature=0.7, scale=0.6))
+    estimator = estimators.get(name, temperature=0.7, scale=0.6)
+    estimator = moved_from_zero(prepared(model, estimator, objective, num_samples))
     x = tf.constant(np.repeat(example(), 50, axis=0))
 
     def squares_and_slopes():
         with tf.GradientTape() as tape:
             params = model.bottom_up(x)
             tape.watch(params)
-            infer = model.inference(x, h=params)
-            drawn = estimator.estimate(Bound(objectives.elbo), infer, x, make_seed(3), True)
+            infer, bound = model.inference(x, h=params), Bound(objective, num_samples, 0.7)
+            drawn = estimator.estimate(bound, infer, x, make_seed(3), True)
             total = tf.reduce_sum(drawn.surrogate)
         by_params = tape.gradient(total, params)
-        slopes = [float(slope) for slope in drawn.statistics[:2]]
-        return float(tf.reduce_sum(by_params**2)), slopes
+        return float(tf.reduce_sum(by_params**2)), drawn.statistics
 
+    def change(variables, directions, step):
+        for variable, direction in zip(variables, directions, strict=True):
+            variable.assign(variable + step * direction)
+
+    variables = estimator.control_variables
+    assert len(variables) == {"rebar": 2, "relax": 2 + 4}[name]
+    rng = np.random.default_rng(1)
+    of_r = [rng.normal(0, 0.1, v.shape).astype("f4") for v in variables[2:]]
+    still = [np.zeros(v.shape, "f4") for v in variables[2:]]
     _, slopes = squares_and_slopes()
-    for variable, slope in zip(estimator.control_variables[:2], slopes, strict=True):
-        start, step = float(variable), 1e-2
-        variable.assign(start + step)
+    for directions in ([1.0, 0.0, *still], [0.0, 1.0, *still], [0.0, 0.0, *of_r])[: len(slopes)]:
+        slope = sum(np.sum(a * b) for a, b in zip(slopes, directions, strict=True))
+        change(variables, directions, 1e-2)
         above, _ = squares_and_slopes()
-        variable.assign(start - step)
+        change(variables, directions, -2e-2)
         below, _ = squares_and_slopes()
-        variable.assign(start)
-        assert slope == pytest.approx((above - below) / (2 * step), rel=0.02, abs=1e-4)
+        change(variables, directions, 1e-2)
+        assert slope == pytest.approx((above - below) / 2e-2, rel=0.02, abs=1e-4)
+
+
+def test_a_step_changes_the_weights_of_relax():
+    model = make_model("bernoulli")
+    estimator = moved_from_zero(prepared(model, "relax"))
+    before = [w for network in estimator._networks for w in network.get_weights()]
+    estimator.update(estimate(model, Bound(objectives.elbo), tf.constant(example())).statistics)
+    after = [w for network in estimator._networks for w in network.get_weights()]
+    for old, new in zip(before, after, strict=True):
+        assert np.any(old != new)
+
+
+def test_the_baseline_of_a_sample_is_the_objective_at_the_mean_of_the_others(rng):
+    log_w = rng.normal(-90, 3, (3, 4)).astype("f4")
+    for_iwae = estimators.VIMCO().centre(objectives.iwae, log_w, None, None).signal
+    for_elbo = estimators.RLOO().centre(objectives.elbo, log_w, None, None).signal
+    for k in range(3):
+        others = np.delete(log_w, k, axis=0).mean(axis=0)
+        replaced = log_w.copy()
+        replaced[k] = others
+        expected = objectives.iwae(log_w) - objectives.iwae(replaced)
+        np.testing.assert_allclose(for_iwae[k], expected, rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(for_elbo[k], (log_w[k] - others) / 3, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.3])
+@pytest.mark.parametrize("kind", ["bernoulli", "categorical"])
+def test_the_gradient_of_gumbel_softmax_is_that_at_the_relaxed_samples(kind, temperature):
+    """In the weights of encoder, decoder and prior, with log w written out for known noise."""
+    model = shared_model(kind)
+    prepared(model, estimators.GumbelSoftmax(temperature), objectives.iwae, 2)
+    noise = np.random.default_rng(0).uniform(0.05, 0.95, (2, 1, *model.latent_shape)).astype("f4")
+
+    def written_out():
+        logits, prior = model.encoder(example()), tf.convert_to_tensor(model.prior.logits)
+        if kind == "bernoulli":
+            z = tf.sigmoid((logits + scipy.special.logit(noise)) / temperature)
+            log_q, log_p = (z * a - tf.math.softplus(a) for a in (logits, prior))
+        else:
+            z = tf.nn.softmax((logits - np.log(-np.log(noise))) / temperature)
+            log_q, log_p = (z * tf.nn.log_softmax(a) for a in (logits, prior))
+        pixels = model.decoder(tf.reshape(z, [2, *model.latent_shape]))
+        log_px = tf.reduce_sum(tfd.Bernoulli(pixels).log_prob(example()), -1, keepdims=True)
+        kl = tf.reduce_sum(log_q - log_p, range(2, len(z.shape)))
+        return tf.reduce_sum(objectives.iwae(log_px - 0.7 * kl))
+
+    def surrogate():
+        bound = Bound(objectives.iwae, 2, 0.7)
+        return estimate(model, bound, tf.constant(example()), noises=[noise] * 2).surrogate[0]
+
+    for found, expected in zip(
+        gradient(model, surrogate), gradient(model, written_out), strict=True
+    ):
+        assert np.abs(expected).max() > 1e-3, "nothing to compare"
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def gradient_of_straight_through(x, decoder, logits, kl):

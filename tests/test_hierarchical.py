@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_estimators import moved_from_zero
 from tiers import nightly_but
 
 import tfvae
@@ -262,6 +263,7 @@ def test_the_expected_gradient_is_the_enumerated_one(estimator, kind, x, assert_
     model = build(kind, (2, 1) if kind == "bernoulli" else (1, 1))
     options = {"normalize": False} if estimator == "nvil" else {}
     model.compile("sgd", "elbo", estimators.get(estimator, **options), num_samples=2)
+    moved_from_zero(model.estimator)
     weights = model.encoders[0].weights + model.encoders[1].weights
     weights += model.decoders[0].weights + model.decoders[1].weights + model.prior.weights
 

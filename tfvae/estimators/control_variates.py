@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfvae._plain.checks import between, positive, whole
-from tfvae.bound import Bound
+from tfvae.bound import Bound, by_layer
 from tfvae.errors import InvalidFile
 from tfvae.estimators.estimator import (
     REGISTRY,
@@ -15,11 +15,12 @@ from tfvae.estimators.estimator import (
     Estimator,
     by_sample,
     discrete_sampler,
+    objective_gradient,
     of_layer,
     sum_event,
     zero,
 )
-from tfvae.estimators.score_function import signal, with_score
+from tfvae.estimators.score_function import signal
 from tfvae.joint import Infer, replay
 from tfvae.optimizers import Clip, ScaleFreeAdam
 from tfvae.random import fold_in
@@ -113,8 +114,8 @@ class REBAR(Estimator):
         joint = infer(draw)
         terms = bound.terms(joint)
         log_w = bound.log_weights(terms)
-        f = signal(bound, log_w)  # [K, B]
-        surrogate = with_score(bound, joint, log_w, tf.zeros_like(log_w))
+        surrogate = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
+        signals = _signals(bound, log_w, len(joint.layers))
 
         own = [variable.value for variable in self.control_variables] if training else []
         slopes = [tf.zeros_like(variable) for variable in own]
@@ -122,8 +123,9 @@ class REBAR(Estimator):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(own)
                 noise = layer.q.draw_noise(layer.sample_shape, fold_in(seed, 1, number))
+                f = signals[number]
                 gradient = self._in_logits(bound, infer, drawn, number, noise, f, context)
-                squared_norm = tf.reduce_sum(gradient**2)
+                squared_norm = _squared_norm(bound, layer, gradient)
             constant = tf.stop_gradient(gradient)
             surrogate += zero(tf.reduce_sum(sum_event(constant * layer.q.logits), axis=0))
             if own:
@@ -142,7 +144,7 @@ class REBAR(Estimator):
             drawn: the layers as they were drawn, in order.
             number: of the layer.
             leaf_noise: uniforms of ζ̃ ~ ζ | z.
-            f: the learning signal, `[K, B]`.
+            f: the learning signal of the layer, `[K, B]`.
             context: the batch.
         """
         layer = drawn[number]
@@ -174,6 +176,31 @@ class REBAR(Estimator):
     def get_config(self):
         own = {"temperature": self.temperature, "scale": self.scale}
         return {**super().get_config(), **own, "learning_rate": self.learning_rate}
+
+
+def _signals(bound: Bound, log_weights, num_layers):
+    """Return the factor of ∇ log q(z_l | …) for each layer, `[K, B]`, as constants.
+
+    It is the learning signal f and, in an objective that is no mean of log-weights, the derivative
+    through log q at fixed z besides.
+    """
+    f = signal(bound, log_weights)
+    if bound.is_linear:
+        return [f] * num_layers
+    at_fixed_z = objective_gradient(bound.objective, log_weights)
+    return [f - tf.stop_gradient(beta) * at_fixed_z for beta in by_layer(bound.beta, num_layers)]
+
+
+def _squared_norm(bound: Bound, layer: Drawn, gradient):
+    """Return what the control variables lower: the squared norm, of `[K, B, *shape]`, in all.
+
+    The samples of the layer that is drawn first share their logits, whose gradient is the sum over
+    K. Of a mean of log-weights, the samples are independent: the products of two of their gradients
+    have an expectation that no control variable changes, and are left out as noise.
+    """
+    if layer.sample_shape and not bound.is_linear:
+        gradient = tf.reduce_sum(gradient, axis=0)
+    return tf.reduce_sum(gradient**2)
 
 
 def _relaxed_log_weights(bound: Bound, infer: Infer, drawn: dict[int, Drawn], number, soft, tau):

@@ -11,7 +11,7 @@ for any other objective it is L for every k. The derivative of L through log q a
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -72,17 +72,14 @@ class ScoreFunction(Estimator):
         log_weights: tf.Tensor,
         learning_signal: tf.Tensor,
         context: tf.Tensor,
-    ) -> tuple[tf.Tensor, Any, tf.Tensor]:
-        """Return the signal less its baseline, statistics for `update`, and a loss of its own.
+    ) -> Centred:
+        """Return the signal less its baseline, and what comes with it.
 
         Args:
             objective: `[K, B] -> [B]`.
             log_weights: `[K, B]`.
             learning_signal: f, `[K, B]`, a constant.
             context: the batch x, for baselines that depend on it.
-
-        Returns:
-            A `Centred`.
         """
         return Centred(learning_signal)
 
