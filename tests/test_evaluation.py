@@ -11,6 +11,7 @@ import tfvae
 from tfvae import evaluation
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import LogLikelihood
+from tfvae.evaluation.results import sampling_error
 
 tfd = tfp.distributions
 X_SIZE = 5  # of the linear-Gaussian model
@@ -164,6 +165,13 @@ def test_proposals_that_do_not_fit_are_refused(linear_gaussian, arbitrary, probl
     proposal, message = BAD_PROPOSALS[problem]
     with pytest.raises(InvalidArgument, match=message):
         measure(arbitrary, linear_gaussian.x, 3, proposal=proposal)
+
+
+@pytest.mark.parametrize("weights", [[0.3, 1.1], [0.1, 2.0, 0.7, 0.2, 1.3]], ids=len)
+def test_the_sampling_error_is_that_of_a_mean_weight_relative_to_it(weights):
+    size = np.sum(weights) ** 2 / np.sum(np.square(weights))
+    expected = np.std(weights, ddof=1) / np.sqrt(len(weights)) / np.mean(weights)
+    np.testing.assert_allclose(sampling_error(np.array([size]), len(weights)), expected, rtol=1e-6)
 
 
 def test_the_sampling_error_is_the_deviation_over_seeds(linear_gaussian, arbitrary):

@@ -345,6 +345,21 @@ class TestSpline:
         np.testing.assert_allclose(flow._transform(u, params)[0], z, rtol=0, atol=5e-3)
 
 
+def test_no_raw_value_takes_a_scale_beyond_its_bound():
+    raw = np.array([-100.0, -0.5, 0.5, 100.0])
+    coupling = flows.AffineCoupling(max_log_scale=1.5)
+    params = tf.constant(np.concatenate([raw, np.zeros(4)]))
+    expected = 1.5 * np.tanh(raw / 1.5)
+    z, log_scale = coupling._transform(tf.ones([4], tf.float64), params)
+    np.testing.assert_allclose(log_scale, expected, rtol=1e-12)
+    np.testing.assert_allclose(z, np.exp(expected), rtol=1e-12)
+    linear = flows.Linear(max_log_scale=1.5, dtype="float64")
+    linear.build((4,))
+    linear.raw_scale.assign(raw)
+    scale = np.exp(expected)[linear.permutation]
+    np.testing.assert_allclose(linear.forward(np.ones((1, 4)))[0][0], scale, rtol=1e-12)
+
+
 class TestChain:
     def test_it_goes_through_its_flows(self, make, rng):
         first, second = make("linear"), make("affine_coupling")

@@ -62,6 +62,15 @@ def test_total_correlation_of_each_example_is_numpys():
     np.testing.assert_allclose(actual, (jointly - alone).mean(0), rtol=1e-4, atol=1e-5)
 
 
+def test_the_penalty_is_beta_less_one_times_the_total_correlation():
+    layer = layer_of(posterior(), 3)
+    once = total_correlation.total_correlation(layer.q, layer.z)
+    assert np.abs(once).min() > 0.01, "nothing to compare"
+    penalty = objectives.BetaTCVAE(5.0).penalty(layer, make_seed(0))
+    np.testing.assert_allclose(penalty, 4 * once, rtol=1e-6)
+    np.testing.assert_array_equal(objectives.BetaTCVAE(1.0).penalty(layer, make_seed(0)), 0)
+
+
 def test_total_correlation_needs_independent_units():
     q = tfvae.posteriors.get("full_normal")
     params = tf.zeros([4, q.params_size(2)])

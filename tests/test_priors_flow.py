@@ -339,6 +339,17 @@ class TestMixture:
         assert abs(np.std(first.loc) - 2.0) < 4 * 2.0 / np.sqrt(2 * 1200)
         assert not np.any(first.loc == second.loc)
 
+    def test_no_raw_value_takes_a_scale_beyond_its_bound(self):
+        prior = priors.MixturePrior(1, max_scale=3.0)
+        prior.build((4,))
+        raw = np.array([[-100.0, -0.5, 0.5, 100.0]])
+        prior.raw_scale.assign(raw)
+        scale = np.exp(np.log(3.0) * np.tanh(raw / np.log(3.0)))
+        np.testing.assert_allclose(scale[0, [0, 3]], [1 / 3, 3])
+        z = np.array([0.5, -0.2, 1.5, 4.0], np.float32)
+        expected = scipy.stats.norm.logpdf(z, prior.loc, scale).sum()
+        np.testing.assert_allclose(prior.log_prob(z), expected, rtol=1e-5)
+
     def test_temperature_chooses_among_components_by_their_weights(self, assert_mean):
         weights = np.array([0.5, 0.3, 0.2])
         loc = tf.constant([[0.0], [10.0], [20.0]])
