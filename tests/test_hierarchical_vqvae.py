@@ -343,3 +343,27 @@ class TestRefusals:
     def test_a_loss(self):
         with pytest.raises(InvalidArgument, match="HierarchicalVQVAE has a loss of its own"):
             make().compile(loss="mse")
+
+def test_a_name_stands_for_quantizers_with_noise_of_their_own():
+    """Of 512 codes that are all as likely, two grids share 1 in 512."""
+    keras.utils.set_random_seed(1)
+    dims = [64, 64]
+    model = tfvae.HierarchicalVQVAE(*_around("gumbel", networks(2, dims)))
+    assert [quantizer.seed for quantizer in model.codebooks] == [0, 1]
+    drawn = []
+    for quantizer in model.codebooks:
+        quantizer.table.assign(np.zeros((512, 64)))
+        drawn.append(quantizer(np.zeros((2000, 64), np.float32), training=True).codes.numpy())
+    assert np.mean(drawn[0] == drawn[1]) < 0.02
+
+
+def test_projections_compute_in_float32_whatever_the_policy(x):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make()
+        expected = model.encode(x)
+        config = model.get_config()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_array_equal(model.copy(config).encode(x), expected)
+    assert {layer.compute_dtype for layer in model.projections} == {"float32"}

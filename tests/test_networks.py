@@ -1,3 +1,4 @@
+import json
 import re
 import warnings
 
@@ -436,3 +437,24 @@ def test_features_of_columns():
     assert masked.compute_output_shape((None, 6)) == (None, 16)
     again = networks.ColumnFeatures.from_config(layer.get_config())
     np.testing.assert_array_equal(again(x[:1]), layer(x[:1]))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_features_of_columns_in_half_precision(policy):
+    """Levels of many categories and large counts are read before they are rounded."""
+    layer = networks.ColumnFeatures([1000, "count"], dtype=policy)
+    x = np.stack([np.arange(1000) / 999, np.full(1000, 1e6)], axis=1).astype(np.float32)
+    features = layer(x)
+    assert features.dtype == layer.compute_dtype
+    np.testing.assert_array_equal(np.argmax(features[:, :1000], axis=1), np.arange(1000))
+    np.testing.assert_array_equal(np.sum(features[:, :1000].numpy().astype("f4"), axis=1), 1)
+    np.testing.assert_allclose(features[:, 1000].numpy().astype("f4"), np.log(1e6), rtol=4e-3)
+
+
+def test_features_of_columns_are_checked():
+    layer = networks.ColumnFeatures(np.array([2, 3]))
+    assert layer.compute_output_shape((None, 2)) == (None, 5)
+    json.dumps(layer.get_config())
+    for wrong in ("ordinal", 0, 2.0, True, None):
+        with pytest.raises(InvalidArgument, match=r"expected 'number', 'count' or"):
+            networks.ColumnFeatures(["number", wrong])

@@ -122,6 +122,22 @@ class TestPadding:
         np.testing.assert_allclose(mean, model.encode(x[:4]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_every_token_is_looked_up_in_half_precision_too(policy):
+    """The levels of more than 257 tokens are not told apart by 8 bits."""
+    tokens = np.arange(1000)
+    x = (tokens / 999).astype(np.float32)[:, np.newaxis]
+    layer = networks.TokenEmbedding(1000, 2, dtype=policy)
+    model = keras.Sequential([keras.Input((1,)), layer], name="outer")
+    table = np.stack([np.arange(1001) // 64, np.arange(1001) % 64], axis=-1)
+    layer._table.embeddings.assign(table)
+    for lookup in (layer, model):
+        np.testing.assert_array_equal(lookup(x)[:, 0], table[:1000])
+    missing = layer(np.full((1, 1), np.nan, np.float32))
+    np.testing.assert_array_equal(missing[0, 0], table[1000])
+    assert layer(x).dtype == layer.compute_dtype
+
+
 @pytest.mark.parametrize("kind", ["conv", "transformer"])
 def test_a_condition_reaches_both(kind, rng):
     model = tfvae.VAE(*of_series(kind, condition_size=2), likelihood="normal", condition=2)

@@ -653,6 +653,25 @@ class TestResidual:
         with pytest.raises(InvalidArgument, match="num_quantizers"):
             ResidualQuantizer("vq", 0)
 
+    def test_seeded_tables_of_the_levels_differ(self):
+        """A seeded Keras initializer draws the same numbers at every call."""
+        for seed in (1, None):
+            initializer = keras.initializers.RandomUniform(seed=seed)
+            codebook = VectorQuantizer(8, 4, initializer=initializer)
+            quantizer = ResidualQuantizer(codebook, 3)
+            again = ResidualQuantizer.from_config(quantizer.get_config())
+            for each in (quantizer, again):
+                each.build((None, 4))
+            tables = [part.table.numpy() for part in quantizer.parts]
+            assert len(np.unique(tables, axis=0)) == 3
+            if seed is not None:
+                codebook.build((None, 4))
+                np.testing.assert_array_equal(tables[0], codebook.table)
+                np.testing.assert_array_equal(tables, [part.table for part in again.parts])
+        constant = ResidualQuantizer(VectorQuantizer(8, 4, initializer="zeros"), 2)
+        constant.build((None, 4))
+        assert not np.any(constant.parts[1].table)
+
 
 class TestProduct:
     def test_loss_is_the_sum_of_the_heads(self, z):
@@ -900,6 +919,10 @@ class TestNames:
         covered = {type(make()) for make in CASES.values()}
         registered = {quantizers.REGISTRY.part(name) for name in quantizers.REGISTRY.names()}
         assert covered == registered
+
+    def test_a_table_under_a_map_has_no_rows_to_start_anew(self):
+        with pytest.raises(InvalidArgument, match=r"`threshold_ema_dead_code`.*W moves all rows"):
+            quantizers.SimVQ(5, 3, threshold_ema_dead_code=1.0)
 
     def test_by_name_with_options(self):
         quantizer = quantizers.get("ema", num_embeddings=8, embedding_dim=2, decay=0.5)

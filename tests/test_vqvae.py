@@ -610,6 +610,11 @@ def fitted_prior(model, x):
     return prior
 
 
+def _by_name(name, built=True):
+    encoder, decoder = networks(LIKELIHOODS["bernoulli"], built)
+    return encoder, name, decoder
+
+
 class TestPrior:
     def test_without_one_all_codes_are_as_likely(self, images):
         model = make()
@@ -692,6 +697,22 @@ class TestPrior:
         for wrong in ("transformer", tfvae.priors.REGISTRY.get("standard_normal")):
             with pytest.raises(InvalidArgument, match=r"expected a tfvae\.code_priors\.CodePrior"):
                 model.prior = wrong
+
+    @pytest.mark.parametrize("built", [True, False])
+    def test_the_uniform_one_is_over_the_codes_of_a_quantizer_by_name(self, built):
+        """Its size is known once the encoder has said how many axes a vector has."""
+        model = tfvae.VQVAE(*_by_name("lfq", built), LIKELIHOODS["bernoulli"])
+        model.build((None, 4, 4, 1))
+        assert model.codebook_size == model.prior.codebook_size == 2**D
+        given = code_priors.UniformCodePrior(7)
+        with pytest.raises(InvalidArgument, match="codebook of 7"):
+            tfvae.VQVAE(*_by_name("lfq"), LIKELIHOODS["bernoulli"], prior=given)
+
+    def test_one_that_is_set_before_the_model_is_built_stays(self):
+        model = tfvae.VQVAE(*_by_name("lfq", built=False), LIKELIHOODS["bernoulli"])
+        model.prior = prior = code_priors.CategoricalCodePrior(2**D)
+        model.build((None, 4, 4, 1))
+        assert model.prior is prior
 
     def test_one_that_is_not_built_is_built_for_the_codes(self, images):
         prior = code_priors.CategoricalCodePrior(K)

@@ -68,7 +68,7 @@ class CodeModel(GenerativeModel):
         self,
         codebooks: list[Quantizer],
         likelihood: str | likelihoods.Likelihood,
-        prior: str | code_priors.CodePrior | None,
+        prior: code_priors.CodePrior | None,
         seed: int,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
@@ -84,6 +84,7 @@ class CodeModel(GenerativeModel):
             )
         self._usage = CodeUsage()
         self.prior = code_priors.UniformCodePrior(self.codebook_size) if prior is None else prior
+        self._has_default_prior = prior is None
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
@@ -101,6 +102,8 @@ class CodeModel(GenerativeModel):
         check_input(self.decoder, shape, self._decoder_role)
         networks.connect_decoder(self.decoder, shape, self.likelihood, self.x_shape)
         self._usage.start(sites, self.codebook_size)
+        if self._has_default_prior:  # of the codebook size that `connect` has decided
+            self.prior = code_priors.UniformCodePrior(self.codebook_size)
         self._check_prior(self.prior)
         self.check_condition_is_used()
         self.built = True
@@ -174,6 +177,7 @@ class CodeModel(GenerativeModel):
         if self.built:
             self._check_prior(prior)
         self._attached.hold(prior=prior)
+        self._has_default_prior = False
 
     def __setattr__(self, name, value):
         """Set an attribute; Keras would track a prior here before the setter sees it."""

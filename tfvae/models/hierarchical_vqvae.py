@@ -11,6 +11,7 @@ from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument
 from tfvae.models.code_model import CodeModel, build_quantizer, check_input
 from tfvae.quantizers import Quantized, Quantizer
+from tfvae.quantizers.composite import copies
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -36,7 +37,7 @@ class HierarchicalVQVAE(CodeModel):
     Args:
         encoders: L Keras models, from the finest up; features `[B, h_l, w_l, channels]`.
         quantizers: L quantizers, by name or as objects, of one codebook size, a code a vector; or
-            a name for all.
+            one name for all, whose seeds are then 0, …, L − 1.
         decoders: L Keras models, from the finest up; the first ends in the likelihood's parameters.
         likelihood: as in `VQVAE`.
         prior: as in `VQVAE`.
@@ -53,10 +54,10 @@ class HierarchicalVQVAE(CodeModel):
     def __init__(
         self,
         encoders: Sequence[keras.Model],
-        quantizers: Sequence[str | Quantizer],
+        quantizers: str | Sequence[str | Quantizer],
         decoders: Sequence[keras.Model],
         likelihood: str | likelihoods.Likelihood = "normal",
-        prior: str | code_priors.CodePrior | None = None,
+        prior: code_priors.CodePrior | None = None,
         seed: int = 0,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
@@ -72,7 +73,8 @@ class HierarchicalVQVAE(CodeModel):
         self.encoders = list(encoders)
         self.decoders = list(decoders)
         self.projections = [
-            keras.layers.Dense(q.embedding_dim, name=f"to_vectors_{number}")
+            # In float32, as the quantizers: rounded vectors may have other codes.
+            keras.layers.Dense(q.embedding_dim, dtype="float32", name=f"to_vectors_{number}")
             for number, q in enumerate(codebooks, start=1)
         ]
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
@@ -206,9 +208,11 @@ def _join(values, above):
 
 
 def _codebooks(given, count):
-    """Return the quantizers, checked: a name stands for one of that name in each grid."""
-    names = [given] * count if isinstance(given, str) else given
-    found = [quantizers.get(name) for name in names]
+    """Return the quantizers, checked: one name stands for one of that name in each grid."""
+    if isinstance(given, str):
+        found = copies(quantizers.get(given), count)
+    else:
+        found = [quantizers.get(name) for name in given]
     for quantizer in found:
         if quantizer.codes_per_vector:
             raise InvalidArgument(

@@ -65,7 +65,7 @@ class VQVAE(CodeModel):
         quantizer: str | Quantizer,
         decoder: keras.Model,
         likelihood: str | likelihoods.Likelihood = "normal",
-        prior: str | code_priors.CodePrior | None = None,
+        prior: code_priors.CodePrior | None = None,
         seed: int = 0,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,

@@ -1,10 +1,15 @@
 """The features of the columns of a table, for an encoder."""
 
 import itertools
+import numbers
 from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
+
+from tfvae.errors import InvalidArgument
+
+_NUMBERS = ("number", "count")
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -17,14 +22,19 @@ class ColumnFeatures(layers.Layer):
             `features()` of a `tfvae.data.Schema` returns. Missing values, NaN, become zeros.
         append_mask: whether a mask `[B, ..., D]` follows, 1 for an observed value and 0 for a
             missing one.
+
+    Raises:
+        InvalidArgument: a feature that is none of these.
     """
 
     def __init__(self, features: Sequence, append_mask: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        self.features, self.append_mask = list(features), append_mask
+        # Half precision holds neither large counts nor the levels of many categories.
+        super().__init__(autocast=False, **kwargs)
+        self.features, self.append_mask = [_checked(each) for each in features], append_mask
 
     def call(self, x):
         """Return the features, side by side in the order of the columns."""
+        x = ops.cast(x, keras.backend.result_type(self.compute_dtype, "float32"))
         parts, place = [], 0
         for feature, count in _runs(self.features):
             columns = x[..., place : place + count]
@@ -39,7 +49,8 @@ class ColumnFeatures(layers.Layer):
             parts.append(ops.log1p(known) if feature == "count" else known)
         if self.append_mask:
             parts.append(ops.cast(ops.logical_not(ops.isnan(x)), x.dtype))
-        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        joined = ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        return ops.cast(joined, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the output."""
@@ -50,6 +61,19 @@ class ColumnFeatures(layers.Layer):
         """Return the constructor arguments."""
         own = {"features": self.features, "append_mask": self.append_mask}
         return {**super().get_config(), **own}
+
+
+def _checked(feature):
+    """Return a feature, a number of categories as a Python integer, or refuse it."""
+    if isinstance(feature, str) and feature in _NUMBERS:
+        return feature
+    whole = isinstance(feature, numbers.Integral) and not isinstance(feature, bool)
+    if not whole or feature < 1:
+        raise InvalidArgument(
+            f"A column has the feature {feature!r}; expected 'number', 'count' or a number of "
+            "categories of at least 1, as `features()` of a tfvae.data.Schema gives them."
+        )
+    return int(feature)
 
 
 def _runs(features):

@@ -52,7 +52,8 @@ class TokenEmbedding(layers.Layer):
     """
 
     def __init__(self, num_tokens: int, width: int, **kwargs):
-        super().__init__(**kwargs)
+        # Half precision does not tell the levels of large vocabularies apart.
+        super().__init__(autocast=False, **kwargs)
         self.num_tokens, self.width = num_tokens, width
         self._table = layers.Embedding(num_tokens + 1, width, dtype=self.dtype_policy)
 
@@ -64,7 +65,6 @@ class TokenEmbedding(layers.Layer):
     def call(self, inputs):
         """Return the vectors."""
         missing = ops.isnan(inputs)
-        # In float32: half precision does not hold the levels of large vocabularies.
         levels = ops.where(missing, ops.zeros_like(inputs), inputs)
         numbers = ops.cast(ops.round(ops.cast(levels, "float32") * (self.num_tokens - 1)), "int32")
         return self._table(ops.where(missing, self.num_tokens, numbers))

@@ -24,9 +24,11 @@ class Codebook(Quantizer):
         num_embeddings: K.
         embedding_dim: D.
         initializer: "uniform", U(−√(3/D), √(3/D)), rows of expected squared length 1; "kmeans",
-            the centres of the data given to `initialize`; or a Keras initializer.
+            the centres of the data given to `initialize`; or a Keras initializer. Random tables
+            start from Keras's global seed, as the weights of other layers do, unless the
+            initializer has a seed.
         similarity: "euclidean" or "cosine".
-        seed: any integer.
+        seed: any integer, of k-means; subclasses say what else it decides.
 
     Raises:
         InvalidArgument: a size below 1, or a name that does not exist.

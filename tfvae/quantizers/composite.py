@@ -32,7 +32,7 @@ class Composite(Quantizer):
         seed = integer("seed", seed)
         super().__init__(quantizer.embedding_dim, quantizer.codebook_size, seed, **kwargs)
         self.codes_per_vector = (count,)
-        self.parts = [_copy(quantizer, number, seed + number) for number in range(count)]
+        self.parts = copies(quantizer, count, seed)
 
     def build(self, input_shape):
         """Build the copies."""
@@ -56,8 +56,23 @@ class Composite(Quantizer):
         return super().from_config({**config, "quantizer": quantizer})
 
 
+def copies(quantizer: Quantizer, count: int, seed: int = 0) -> list[Quantizer]:
+    """Return copies of a quantizer, each with weights and noise of its own.
+
+    Copy number n is made with seed + n, where it takes a seed. A Keras initializer with a seed,
+    which draws the same table each time, has its seed plus n.
+    """
+    return [_copy(quantizer, number, seed) for number in range(count)]
+
+
 def _copy(quantizer, number, seed):
     config = {**quantizer.get_config(), "name": f"part_{number}"}
     if "seed" in config:
-        config["seed"] = seed
+        config["seed"] = seed + number
+    initializer = config.get("initializer")
+    if isinstance(initializer, dict) and isinstance(initializer["config"], dict):
+        own = initializer["config"]
+        if isinstance(own.get("seed"), int):
+            own = {**own, "seed": own["seed"] + number}
+        config["initializer"] = {**initializer, "config": own}
     return type(quantizer).from_config(config)

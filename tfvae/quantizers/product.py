@@ -1,7 +1,5 @@
 """A product quantizer: several quantizers, each for its part of the axes of a vector."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import tensorflow as tf
 
@@ -33,7 +31,7 @@ class ProductQuantizer(Composite):
 
     def __init__(
         self,
-        quantizer: str | Quantizer | Sequence[Quantizer],
+        quantizer: str | Quantizer,
         num_heads: int,
         seed: int = 0,
         **kwargs,

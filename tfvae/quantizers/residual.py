@@ -2,7 +2,6 @@
 
 import functools
 import operator
-from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -50,7 +49,7 @@ class ResidualQuantizer(Composite):
 
     def __init__(
         self,
-        quantizer: str | Quantizer | Sequence[Quantizer],
+        quantizer: str | Quantizer,
         num_quantizers: int,
         dropout: float = 0.0,
         seed: int = 0,

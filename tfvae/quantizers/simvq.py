@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfvae.errors import InvalidArgument
 from tfvae.quantizers.quantizer import REGISTRY
 from tfvae.quantizers.vector import VectorQuantizer
 
@@ -55,6 +56,12 @@ class SimVQ(VectorQuantizer):
             seed=seed,
             **kwargs,
         )
+        if self.tracks_usage:
+            raise InvalidArgument(
+                f"SimVQ got `threshold_ema_dead_code` {self.threshold_ema_dead_code}; it has no "
+                "such argument, since a row of C W cannot be set alone, and every step of W moves "
+                "all rows. Leave it out, or use 'vq' or 'ema'."
+            )
 
     def build(self, input_shape):
         """Add the table and the map."""
