@@ -43,7 +43,14 @@ def refusal(function, *args, **kwargs):
         return {"refused": str(error)}
 
 def train(
-    replicas, examples=40, bad=False, anneal=False, posterior="bernoulli", batches=0, **settings
+    replicas,
+    examples=40,
+    bad=False,
+    anneal=False,
+    posterior="bernoulli",
+    batches=0,
+    dropout_seed=None,
+    **settings
 ):
     strategy = tf.distribute.MirroredStrategy(
         [f"cpu:{n}" for n in range(replicas)],
@@ -52,9 +59,14 @@ def train(
     x = np.random.default_rng(0).integers(0, 2, (examples, 6)).astype("f4")
     with strategy.scope():
         keras.utils.set_random_seed(0)
+        dropout = keras.layers.Dropout(0.5, seed=dropout_seed)
         model = tfvae.VAE(
             keras.Sequential(
-                [keras.Input((6,)), keras.layers.Dense(POSTERIORS.get(posterior, 6))]
+                [
+                    keras.Input((6,)),
+                    *([] if dropout_seed is None else [dropout]),
+                    keras.layers.Dense(POSTERIORS.get(posterior, 6)),
+                ]
             ),
             keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)]),
             posterior=OwnNormal() if posterior == "own" else posterior,
@@ -74,7 +86,8 @@ def train(
     options = {"callbacks": [Anneal()]} if anneal else {}
     history = model.fit(x, epochs=3, batch_size=20, shuffle=False, verbose=0, **options).history
     weights = [np.asarray(w).tolist() for w in model.weights]
-    return {"history": history, "weights": weights, "step": model.steps_made}
+    states = [each.numpy().tolist() for each in dropout.seed_generator.state.value.values]
+    return {"history": history, "weights": weights, "step": model.steps_made, "states": states}
 
 cases = json.loads(sys.argv[1])
 print(json.dumps({name: train(**settings) for name, settings in cases.items()}))
@@ -150,6 +163,8 @@ CASES = {
     "annealed on two": {"replicas": 2, "estimator": "exact", "anneal": True},
     "out of range": {"replicas": 2, "objective": "exact", "bad": True},
     "own noise": {"replicas": 2, "posterior": "own"},
+    "dropout": {"replicas": 2, "dropout_seed": 1, "posterior": "diagonal_normal"},
+    "other dropout": {"replicas": 2, "dropout_seed": 2, "posterior": "diagonal_normal"},
     "compiled": {"replicas": 2, "jit_compile": True, "objective": "exact"},
     "batches on one": {"replicas": 1, "batches": 10, "objective": "exact"},
     "batches on two": {"replicas": 2, "batches": 10, "objective": "exact"},
@@ -227,6 +242,14 @@ def test_batches_of_tfvae_are_shared_out_in_their_order(trained):
 
 def test_a_distribution_of_ones_own_draws_other_noise_on_every_replica(trained):
     assert np.all(np.isfinite(trained["own noise"]["history"]["loss"]))
+
+
+def test_dropout_has_the_noise_of_the_model_s_seed_and_another_on_every_replica(trained):
+    one, other = trained["dropout"], trained["other dropout"]
+    assert one["weights"] == other["weights"]
+    assert one["states"] == other["states"]
+    first, second = one["states"]
+    assert first != second
 
 
 def test_what_does_not_go_is_refused(trained):

@@ -344,6 +344,7 @@ class TestRefusals:
         with pytest.raises(InvalidArgument, match="HierarchicalVQVAE has a loss of its own"):
             make().compile(loss="mse")
 
+
 def test_a_name_stands_for_quantizers_with_noise_of_their_own():
     """Of 512 codes that are all as likely, two grids share 1 in 512."""
     keras.utils.set_random_seed(1)

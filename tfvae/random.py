@@ -46,6 +46,7 @@ class Stream(enum.IntEnum):
     QUANTIZE = 6
     PENALTY = 7
     IMPUTE = 8
+    LAYERS = 9
 
 
 def make_seed(seed: int) -> tf.Tensor:

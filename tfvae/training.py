@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import distribute, inputs, replicas
+from tfvae import distribute, inputs, random, replicas
 from tfvae.averages import Averages, Refused
 from tfvae.errors import InvalidArgument, InvalidData
 
@@ -48,7 +48,7 @@ class OwnLoss(keras.Model):
     Args:
         averages: names of the per-example values that `metrics` averages, the loss first.
         counter: name of the variable that counts training steps.
-        seed: with the step, decides all noise.
+        seed: with the step, decides all noise of training, that of layers such as Dropout too.
 
     Attributes:
         better: of each metric by name, whether "max" or "min" is better, or None if neither is.
@@ -284,14 +284,31 @@ class OwnLoss(keras.Model):
             )
         return super().get_metrics_result()
 
-    def _begin_step(self, data):
+    def _begin_step(self, data, training=False):
         """Return x, y or None, and weights `[B]` or None; forget losses of steps before."""
         x, y, sample_weight = unpack(data)
         replicas.begin_step(tf.shape(x)[0])
+        if training:
+            self._seed_layers()
         self._refused.update_state(self.takes(x, y))
         # Losses that layers added when another graph was traced cannot be used in this one.
         self._clear_losses()
         return x, y, sample_weight
+
+    def _seed_layers(self):
+        """Make the noise of Keras's own layers, such as Dropout, one of seed, step and replica.
+
+        These layers draw with generators whose state neither a file nor a copy has. With layers
+        that have none, nothing is added to the graph.
+        """
+        found = [each for layer in self._flatten_layers() for each in layer._seed_generators]
+        generators = list(dict.fromkeys(found))  # layers may share one
+        if not generators:
+            return
+        seed = random.stream_seed(self.seed, random.Stream.LAYERS, self._counter)
+        words = random.words([len(generators), 2], random.seed_of_replica(seed))
+        for generator, state in zip(generators, tf.unstack(words), strict=True):
+            generator.state.assign(tf.cast(state, generator.state.dtype))
 
     def _total_loss(self, per_example, x, y, training) -> Loss:
         """Return what is minimized, for the model's own loss `[B]`."""

@@ -51,7 +51,7 @@ class MaximumLikelihood(OwnLoss):
 
     def train_step(self, batch):
         """Make one gradient step; nothing here waits for the host."""
-        codes, condition, sample_weight = self._begin_step(batch)
+        codes, condition, sample_weight = self._begin_step(batch, training=True)
         with tf.GradientTape() as tape:
             nats = -self.log_prob(codes, condition, training=True)
             loss = self._total_loss(nats, codes, condition, training=True)

@@ -165,7 +165,7 @@ class BoundTraining(GenerativeModel):
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, y, sample_weight = self._begin_step(data)
+        x, y, sample_weight = self._begin_step(data, training=True)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
             estimate = self._estimate(x, y, self.training_bound(), seed, training=True)

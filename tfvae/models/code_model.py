@@ -403,7 +403,7 @@ class CodeModel(GenerativeModel):
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, y, sample_weight = self._begin_step(data)
+        x, y, sample_weight = self._begin_step(data, training=True)
         with tf.GradientTape() as tape:
             terms, codes = self._terms(x, y, training=True)
             loss = self._total_loss(sum(terms), x, y, training=True)
