@@ -175,6 +175,26 @@ def test_the_model_is_not_changed(bits):
         np.testing.assert_array_equal(a, b)
 
 
+def test_moving_statistics_of_networks_stay_as_they_are(bits):
+    """Rows are measured one after another, in training and out of it, of the same function."""
+    _, x = bits
+    layers = [keras.layers.BatchNormalization(), keras.layers.Dense(3)]
+    encoder = keras.Sequential([keras.Input((6,)), *layers])
+    decoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
+    model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
+    names = ["disarm", "nvil", "exact"]
+    result = diagnosis.diagnose(model, x, names, ("elbo",), num_samples=2, num_draws=20)
+    (row,) = rows(result, estimator="exact")
+    assert row.scale == pytest.approx(1, abs=1e-6)
+    assert row.bias == pytest.approx(0, abs=1e-3)
+
+
+def test_draws_are_rounded_up_to_whole_groups(bits):
+    model, x = bits
+    result = diagnosis.diagnose(model, x, ["exact"], ("elbo",), num_samples=1, num_draws=39)
+    assert result.num_draws == 40
+
+
 def test_the_summary_is_json(result):
     summary = json.loads(json.dumps(result.summary(), allow_nan=False))
     assert set(summary["rows"][0]) == {
@@ -196,6 +216,14 @@ def test_bad_input_is_refused(bits):
     model, x = bits
     with pytest.raises(InvalidArgument, match="at least 20"):
         diagnosis.diagnose(model, x, num_draws=5)
+    with pytest.raises(InvalidArgument, match="`num_draws` is 40.5; expected a whole number"):
+        diagnosis.diagnose(model, x, num_draws=40.5)
+    with pytest.raises(InvalidArgument, match="`num_warmup` is -1; expected a whole number"):
+        diagnosis.diagnose(model, x, num_warmup=-1)
+    with pytest.raises(InvalidArgument, match="`names` is empty"):
+        diagnosis.diagnose(model, x, [])
+    with pytest.raises(InvalidArgument, match="`objective_names` is empty"):
+        diagnosis.diagnose(model, x, objective_names=())
     with pytest.raises(InvalidArgument, match=r"Unknown estimator 'vimc'.*'vimco'"):
         diagnosis.diagnose(model, x, ["vimc"])
     with pytest.raises(InvalidArgument, match="None of pathwise fits elbo"):

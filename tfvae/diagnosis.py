@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import estimators, exact, objectives
+from tfvae._plain.checks import whole
 from tfvae.bound import Bound
 from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
@@ -66,7 +67,7 @@ class Diagnosis:
         rows: one for each estimator and objective.
         reference: for each objective, "exact" where g* was enumerated, else the name of the
             estimator over whose draws g* is the mean.
-        num_draws: gradients drawn for each row.
+        num_draws: gradients drawn for each row, a multiple of 20.
         batch_size: examples in the batch.
     """
 
@@ -111,7 +112,7 @@ def diagnose(
         names: estimators; None for all that fit.
         objective_names: objectives.
         num_samples: K.
-        num_draws: gradients drawn for each row, at least 20.
+        num_draws: gradients drawn for each row, at least 20; rounded up to a multiple of 20.
         num_warmup: steps in which an estimator's own parts are trained.
         seed: decides all draws.
         progress: called with a line before each measurement.
@@ -130,8 +131,8 @@ def diagnose(
             "expected a model with latents, such as a VAE."
         )
     refuse(model, "`diagnose`")
-    if num_draws < _GROUPS:
-        raise InvalidArgument(f"`num_draws` is {num_draws}; expected at least {_GROUPS}.")
+    num_draws = -(-whole("num_draws", num_draws, least=_GROUPS) // _GROUPS) * _GROUPS
+    whole("num_warmup", num_warmup, least=0)
     model.check_data(x)
     _check_names(model, names, objective_names, num_samples)
     model.check_memory(num_samples, len(x))
@@ -213,17 +214,29 @@ class _Draws:
             found, _ = gradients(seed, model.trainable_variables, training=True)
             return [tf.reduce_sum(g) for g in found if g is not None]
 
+        learned = {id(v) for v in estimator.variables}
+        moved = [v for v in model.non_trainable_variables if id(v) not in learned]
+        self._state = [(variable, variable.numpy()) for variable in moved]
         self.learns = bool(estimator.weights)
         self._draw, self._group, self._warm_up, self._step = draw, group, warm_up, step
 
     def warm_up(self, num_steps):
         for number in range(num_steps if self.learns else 0):
             self._warm_up(fold_in(self.seed, int(Stream.TRAIN), number))
+        self._restore()
+
+    def _restore(self):
+        """Undo what passes in training did to the model, such as to the means of a batch norm.
+
+        All rows and their reference are of the same function.
+        """
+        for variable, value in self._state:
+            variable.assign(value)
 
     def groups(self, count, stream):
         """Return means of groups of draws `[G, P]`, the mean squared norm, and the count."""
         num_groups = min(_GROUPS, count)
-        size = count // num_groups
+        size = count // num_groups  # without a rest: a multiple, or fewer than the groups
         starts = range(0, num_groups * size, size)
         sums = [self._group(int(stream), tf.constant(n), tf.constant(n + size)) for n in starts]
         totals, squares = zip(*sums, strict=True)
@@ -237,6 +250,7 @@ class _Draws:
             start = time.perf_counter()
             self._step(fold_in(self.seed, number))[0].numpy()
             times.append(time.perf_counter() - start)
+        self._restore()
         return 1e3 * statistics.median(times[_TIMED:])
 
 
@@ -336,6 +350,12 @@ def _between_groups(deviations):
 
 def _check_names(model, names, objective_names, num_samples):
     """Refuse unknown names, and estimators of which none fits, before anything is measured."""
+    if names is not None and not len(names):
+        raise InvalidArgument(
+            "`names` is empty; expected names of estimators, or None for all that fit."
+        )
+    if not len(objective_names):
+        raise InvalidArgument("`objective_names` is empty; expected at least one objective.")
     for name in names or []:
         estimators.get(name)
     fitting = []
