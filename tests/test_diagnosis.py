@@ -216,7 +216,7 @@ def test_bad_input_is_refused(bits):
     model, x = bits
     with pytest.raises(InvalidArgument, match="at least 20"):
         diagnosis.diagnose(model, x, num_draws=5)
-    with pytest.raises(InvalidArgument, match="`num_draws` is 40.5; expected a whole number"):
+    with pytest.raises(InvalidArgument, match=r"`num_draws` is 40\.5; expected a whole number"):
         diagnosis.diagnose(model, x, num_draws=40.5)
     with pytest.raises(InvalidArgument, match="`num_warmup` is -1; expected a whole number"):
         diagnosis.diagnose(model, x, num_warmup=-1)

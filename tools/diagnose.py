@@ -28,7 +28,7 @@ from tfvae.tools.common import (
     type=click.IntRange(min=20),
     default=400,
     show_default=True,
-    help="Number of gradients drawn for each row.",
+    help="Number of gradients drawn for each row, rounded up to a multiple of 20.",
 )
 @click.option(
     "--num-warmup",
