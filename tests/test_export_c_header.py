@@ -61,6 +61,18 @@ def test_compilers_take_it(file, tmp_path, compiler, standard):
     assert subprocess.run([program], capture_output=True, check=True).stdout == file.read_bytes()
 
 
+def test_names_of_a_foreign_file_stay_in_their_comments(foreign_content, edited, tmp_path):
+    def rename(model, schema):
+        model.signatureDefs[0].signatureKey = "a\n#error??/"
+        model.signatureDefs[0].inputs[0].name = "b\\"
+
+    size = export.c_header(edited(foreign_content, rename), tmp_path / "decoder.h")
+    assert size == (tmp_path / "decoder.h").stat().st_size
+    text = (tmp_path / "decoder.h").read_text(encoding="utf-8")
+    comments = text[: text.index("#ifndef")].splitlines()
+    assert all(line.startswith("//") and not line.endswith(("\\", "??/")) for line in comments)
+
+
 def test_what_is_no_tflite_is_refused_and_nothing_is_written(tmp_path):
     (tmp_path / "a.txt").write_text("no model")
     for source in (tmp_path / "a.txt", tmp_path / "nothing", b"junk"):

@@ -211,17 +211,74 @@ def test_a_file_of_integers_codes_images_as_the_one_of_real_numbers(integers, de
     [
         {},
         {"z": np.zeros((1, 2), np.float32)},
-        {"latents": np.zeros((1, 2))},
-        {"latents": [[0.0, 1.0]]},
+        {"latents": np.zeros(2, np.float32)},
+        {"latents": [["a", "b"]]},
         {"latents": np.zeros((1, 3), np.float32)},
         {"latents": np.zeros((1, 2), np.float32), "more": np.zeros(1)},
     ],
-    ids=["none", "another name", "float64", "a list", "another shape", "too many"],
+    ids=["none", "another name", "one axis", "texts", "another shape", "too many"],
 )
-def test_run_names_the_file_that_does_not_take_its_inputs(decoder, path, inputs):
-    with pytest.raises(InvalidFile, match=f"{path} .*does not take these inputs"):
+def test_run_says_what_inputs_a_signature_takes(decoder, path, inputs):
+    expected = rf"'decode' in {path} takes latents|'latents' is .*expected float32 \[any, 2\]"
+    with pytest.raises(InvalidArgument, match=expected):
         decoder.run("decode", **inputs)
     assert decoder.decode([[0.0, 1.0]]).shape == (1, 4, 4, 1)  # and it goes on
+
+
+@pytest.mark.parametrize("given", [np.float64, np.float16, np.int64, list])
+def test_run_takes_numbers_of_any_type(decoder, given):
+    z = np.array([[0.0, 1.0], [2.0, -3.0]])
+    expected = decoder.decode(z)
+    z = z.tolist() if given is list else z.astype(given)
+    np.testing.assert_array_equal(decoder.run("decode", latents=z)["image"], expected)
+
+
+@pytest.mark.parametrize("index", [[2**32], [0.5]])
+def test_run_refuses_what_a_whole_number_cannot_hold(decoder, index):
+    rest = {"seed": np.zeros(2, np.int32), "temperature": 1.0}
+    assert decoder.run("sample", index=[0], **rest)["image"].shape == (1, 4, 4, 1)
+    with pytest.raises(InvalidArgument, match=r"'index' has values .*that int32 holds"):
+        decoder.run("sample", index=index, **rest)
+
+
+@pytest.mark.parametrize("num_threads", [0, -1, 1.5, "2"])
+def test_a_number_of_threads_that_is_none_is_no_damage(content, num_threads):
+    with pytest.raises(InvalidArgument, match=r"`num_threads` is .*expected a whole number"):
+        Decoder(content, num_threads=num_threads)
+
+
+@pytest.mark.parametrize("n", [2.5, "3", True])
+def test_a_number_of_images_that_is_not_whole_is_refused(decoder, n):
+    with pytest.raises(InvalidArgument, match=r"`n` is .*expected a whole number"):
+        decoder.sample(n)
+
+
+COLUMN = {"name": "a", "mean": 0.0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": {"columns": [COLUMN]}},  # of pictures
+        {"schema": {"columns": [COLUMN | {"mean": 10**400}]}},
+        {"schema": {"columns": [COLUMN | {"decimals": 10**400}]}},
+        {"standardization": {"mean": [10**400], "scale": [1.0]}},
+        {"standardization": {"mean": [0.0, 0.0], "scale": [1.0, 1.0]}},
+        {"num_tokens": -1},
+        {"num_tokens": 10**400},
+        {"num_tokens": "3"},
+        {"codebook_size": 10**400},
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_description_that_does_not_fit_the_decoder_is_damage(content, edited, change):
+    def describe(model, schema):
+        (entry,) = [m for m in model.metadata if m.name == flatfile.METADATA_NAME]
+        text = json.dumps(read_description(content) | change | {"sha256": "0" * 64})
+        model.buffers[entry.buffer].data = np.frombuffer(text.encode(), np.uint8)
+
+    with pytest.raises(InvalidFile, match="the model is damaged"):
+        Decoder(flatfile.sealed(edited(content, describe)))
 
 
 def test_the_file_describes_itself(decoder, content):

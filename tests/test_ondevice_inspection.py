@@ -2,13 +2,16 @@ import dataclasses
 import json
 import zipfile
 
+import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from click.testing import CliRunner
 
 from tfvae import export
 from tfvae.errors import InvalidFile
 from tfvae.ondevice import flatfile, inspect, operators, read_description
 from tfvae.ondevice.inspection import FileInfo, SignatureInfo, TensorInfo, variables
+from tfvae.tools.main import cli
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,36 @@ def test_integers_come_with_what_they_stand_for(device_model, images, tmp_path):
         if hasattr(layer, "kernel")
     )
     assert kernels <= info.weights["int8"] < kernels + 20
+
+
+def test_names_of_a_foreign_file_stay_in_their_line(foreign_content, edited):
+    def rename(model, schema):
+        model.signatureDefs[0].signatureKey = "a\n#error\\"
+        model.signatureDefs[0].inputs[0].name = "\x1b[2Jx\u202e"
+
+    (name,) = inspect(edited(foreign_content, rename)).signatures
+    assert name == "a�#error�"
+    (tensor,) = inspect(edited(foreign_content, rename)).signatures[name].inputs
+    assert tensor.name == "�[2Jx�"
+
+
+def test_a_description_is_printed_in_its_line(foreign_content, tmp_path):
+    described = flatfile.embed(foreign_content, {"a\x1b[2J": "b\nc"})
+    (tmp_path / "x.tflite").write_bytes(described)
+    printed = CliRunner().invoke(cli, ["inspect", str(tmp_path / "x.tflite")]).output
+    assert "\na�[2J: b�c\n" in printed
+
+
+def test_a_description_that_is_no_dictionary_is_damage(foreign_content, edited):
+    def describe(model, schema):
+        entry, buffer = schema.MetadataT(), schema.BufferT()
+        buffer.data = np.frombuffer(b"[1]", np.uint8)
+        model.buffers.append(buffer)
+        entry.name, entry.buffer = "tfvae", len(model.buffers) - 1
+        model.metadata = [entry]
+
+    with pytest.raises(InvalidFile, match="damaged"):
+        inspect(edited(foreign_content, describe))
 
 
 def test_tensors_are_written_for_people():

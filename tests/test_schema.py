@@ -129,11 +129,40 @@ def test_a_config_of_something_else_is_refused(config):
         {"name": "a", "scale": "x"},
         {"name": "a", "type": "ordinal", "categories": [[1], [2]]},
         {"name": "a", "type": "ordinal", "categories": 3},
+        {"name": "a", "type": "ordinal", "categories": [0, 10**400]},
+        {"name": "a", "type": "ordinal", "categories": [0, "x"]},
+        {"name": "a", "type": "ordinal", "categories": [0, float("nan")]},
+        {"name": "a", "mean": 10**400},
+        {"name": "a", "scale": 10**400},
+        {"name": "a", "decimals": 10**400},
     ],
 )
 def test_a_damaged_column_is_refused(column):
     with pytest.raises(InvalidArgument):
         Schema.from_config({"columns": [column]})
+
+
+def test_a_constant_column_has_its_value():
+    with pytest.raises(InvalidArgument, match="constant and has 0 categories"):
+        Column("a", "constant")
+
+
+def test_a_number_that_is_always_the_same_is_not_scaled_by_rounding():
+    schema = Schema([Column("a"), Column("b", "positive")])
+    measured = schema.measured({"a": np.full(30, 0.1), "b": np.full(30, 0.7)})
+    assert np.std(measured[:, 0]) > 0  # so says rounding
+    fitted = schema.fitted(measured)
+    assert [column.scale for column in fitted.columns] == [1.0, 1.0]
+    np.testing.assert_allclose(fitted.encode({"a": [0.3], "b": [0.7]}), [[0.2, 0.0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("condition", [-1, 2, [0, 5], [0, 1, 0], 0.0, "a"])
+def test_a_condition_that_is_no_category_is_refused(condition):
+    schema = Schema([Column("a"), Column("y", "condition", ("no", "yes"))])
+    assert schema.decode(np.zeros((2, 1)), [0, 1])["y"].tolist() == ["no", "yes"]
+    assert schema.decode(np.zeros((2, 1)), 1)["y"].tolist() == ["yes", "yes"]
+    with pytest.raises(InvalidData, match="conditions are"):
+        schema.decode(np.zeros((2, 1)), condition)
 
 
 def test_columns_of_one_likelihood_that_stand_together_are_a_block(schema):

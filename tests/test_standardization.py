@@ -9,7 +9,7 @@ from commands import call
 
 import tfvae
 from tfvae import data, evaluation, runs
-from tfvae.data import Schema, Standardization
+from tfvae.data import Column, Schema, Standardization
 from tfvae.data.standardized import StandardizedSource
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeError
 
@@ -144,5 +144,15 @@ def test_what_is_not_to_be_standardized_is_refused(series):
         call("train", series, "--run-dir", series.parent / "refused", *settings)
     with pytest.raises(InvalidArgument, match="scales above 0"):
         Standardization([0.0], [0.0])
+    with pytest.raises(InvalidArgument, match="scales above 0"):
+        Standardization([10**400], [1.0])
+
+
+def test_a_model_of_other_examples_is_refused(make_vae):
+    schema = Schema([Column("a")])
+    with pytest.raises(InvalidArgument, match=r"1 columns, and x has the shape \(4, 4, 1\)"):
+        make_vae(schema=schema)
+    with pytest.raises(InvalidArgument, match=r"of 2 values, and x has the shape \(4, 4, 1\)"):
+        make_vae(standardization=Standardization([0.0, 0.0], [1.0, 1.0]))
     with pytest.raises(InvalidArgument, match="No standardization can be made"):
         Standardization.of({"mean": [0.0]})

@@ -1,7 +1,8 @@
 """What the columns of a table are, and what numbers stand for their values."""
 
 import dataclasses
-import math
+import numbers
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
+from tfvae.standardization import scale_of
 
 TYPES = (
     *("numeric", "positive", "count", "ordinal", "categorical"),
@@ -18,7 +20,8 @@ _WITH_CATEGORIES = ("ordinal", "categorical", "condition")
 _STANDARDIZED = ("numeric", "positive")
 _FEW = 10  # so many whole numbers are levels, not measurements
 _MOST_CATEGORIES = 50
-_MOST_DECIMALS = 9
+_MOST_DECIMALS = 9  # that are inferred
+_DIGITS = 15  # that float64 holds
 _LARGEST_COUNT = 2**24  # up to which float32 holds every whole number
 _LARGEST_INFERRED = 500  # up to which whole numbers are counts unless a user says otherwise
 _MOST_COLUMNS = 100_000
@@ -57,20 +60,29 @@ class Column:
     def __post_init__(self):
         if self.type not in TYPES:
             raise unknown_name(f"type of the column {self.name!r}", self.type, TYPES)
-        plain = all(isinstance(c, (str, int, float)) for c in self.categories)
-        whole = self.decimals is None or type(self.decimals) is int
+        texts = [isinstance(c, str) for c in self.categories]
+        plain = all(texts) or (not any(texts) and all(map(_is_finite, self.categories)))
+        whole = self.decimals is None or (
+            type(self.decimals) is int and abs(self.decimals) <= _DIGITS
+        )
         if not (isinstance(self.name, str) and plain and whole):
             raise InvalidArgument(
                 f"A column has the name {self.name!r}, the categories {list(self.categories)} and "
-                f"{self.decimals!r} decimals; expected text, texts or numbers, and a whole number."
+                f"{self.decimals!r} decimals; expected text, all texts or all finite numbers, and "
+                f"a whole number of at most {_DIGITS}."
             )
         count = len(self.categories)
+        if self.type == "constant" and count != 1:
+            raise InvalidArgument(
+                f"The column {self.name!r} is constant and has {count} categories; expected its "
+                "one value."
+            )
         if self.type in _WITH_CATEGORIES and (count < 2 or len(set(self.categories)) < count):
             raise InvalidArgument(
                 f"The column {self.name!r} is {self.type} and has the categories "
                 f"{list(self.categories)}; expected two different ones at least."
             )
-        if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
+        if not (_is_finite(self.mean) and _is_finite(self.scale) and self.scale > 0):
             raise InvalidArgument(
                 f"The column {self.name!r} has the mean {self.mean!r} and the scale "
                 f"{self.scale!r}; expected finite numbers, and a scale above 0."
@@ -289,7 +301,7 @@ class Schema:
                 column is left out.
 
         Raises:
-            InvalidData: x has another shape.
+            InvalidData: x has another shape, or a condition is none of the categories.
         """
         x = np.asarray(x, np.float64)
         if x.ndim != 2 or x.shape[1] != self.size:
@@ -303,8 +315,8 @@ class Schema:
             if column.type == "constant":
                 decoded[column.name] = tables.as_objects([column.categories[0]] * len(x))
             elif column.type == "condition" and condition is not None:
-                labels = np.broadcast_to(condition, (len(x),))
-                cells = [column.categories[int(label)] for label in labels]
+                labels = _checked_labels(column, condition, len(x))
+                cells = [column.categories[label] for label in labels]
                 decoded[column.name] = tables.as_objects(cells)
             elif column.in_x:
                 decoded[column.name] = _value(column, measured[:, place])
@@ -370,7 +382,7 @@ class Schema:
                 for column in config["columns"]
             ]
             return cls(columns)
-        except (TypeError, KeyError, AttributeError):
+        except (TypeError, KeyError, AttributeError, OverflowError):
             raise InvalidArgument(f"No schema can be made of {str(config)[:200]}.") from None
 
     def _statistics(self):
@@ -392,6 +404,27 @@ class Schema:
                 f"{table.name} has the column {new[0]!r}, which the schema does not know; expected "
                 f"{_some(known)}. Leave it out."
             )
+
+
+def _is_finite(value):
+    # Python compares whole numbers of any size, which `math.isfinite` makes floats of.
+    return isinstance(value, numbers.Real) and abs(value) <= sys.float_info.max
+
+
+def _checked_labels(column, condition, count):
+    """Return y of each row, `[N]`, as it stands for a category of the column."""
+    labels, last = np.asarray(condition), len(column.categories) - 1
+    if labels.dtype.kind not in "ui" or labels.shape not in ((), (count,)):
+        raise InvalidData(
+            f"The conditions are an array of {labels.dtype} of shape {labels.shape}; expected one "
+            f"whole number, or {count}, one for each row."
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() <= last:
+        raise InvalidData(
+            f"The conditions are from {labels.min()} to {labels.max()}; expected 0 to {last}, a "
+            f"category of the column {column.name!r} each."
+        )
+    return np.broadcast_to(labels, (count,))
 
 
 def _some(names):
@@ -610,8 +643,7 @@ def _a_type(name):
 def _fit(column, values):
     values = values[~np.isnan(values)]
     mean, scale = float(np.mean(values)), float(np.std(values))
-    if not scale > 0:
-        scale = 1.0
+    scale = float(scale_of(mean, scale))
     fitted = dataclasses.replace(column, mean=mean, scale=scale)
     if fitted.decimals is None:
         return fitted

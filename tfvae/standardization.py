@@ -7,6 +7,11 @@ import numpy as np
 from tfvae.errors import InvalidArgument, InvalidData
 
 
+def scale_of(mean: np.ndarray | float, deviation: np.ndarray | float) -> np.ndarray:
+    """Return standard deviations, and 1 in place of what rounding makes of constant values."""
+    return np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1e-30), deviation, 1.0)
+
+
 class Standardization:
     """x = (v − mean) / scale of each value on the last axis: of a column, or of a channel.
 
@@ -21,7 +26,7 @@ class Standardization:
     def __init__(self, mean: Sequence[float] | np.ndarray, scale: Sequence[float] | np.ndarray):
         try:
             self.mean, self.scale = (np.array(part, np.float64) for part in (mean, scale))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             self.mean = self.scale = np.zeros(0)
         is_sound = self.mean.ndim == 1 and self.mean.shape == self.scale.shape and self.mean.size
         finite = np.isfinite(self.mean).all() and np.isfinite(self.scale).all()
@@ -63,8 +68,7 @@ class Standardization:
                 f"Column {empty[0]} of the last axis of {name} has no value in any of the training "
                 "examples; expected one at least. Leave it out."
             )
-        scale = np.sqrt(squares / count)
-        return cls(mean, np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-30), scale, 1.0))
+        return cls(mean, scale_of(mean, np.sqrt(squares / count)))
 
     def standardized(self, values: np.ndarray) -> np.ndarray:
         """Return x of values `[..., C]`, float32."""

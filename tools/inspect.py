@@ -19,6 +19,8 @@ def inspect(file, as_json):
 
 
 def _lines(file, info):
+    from tfvae.ondevice.flatfile import text
+
     yield f"{file}: {info.bytes:,} bytes"
     yield "constants: " + ", ".join(f"{size:,} bytes {kind}" for kind, size in info.weights.items())
     yield "operators: " + ", ".join(f"{name} {count}" for name, count in info.operators.items())
@@ -29,4 +31,5 @@ def _lines(file, info):
     if info.description is None:
         yield "no description: not written by tfvae"
     else:
-        yield from (f"{key}: {value}" for key, value in info.description.items())
+        for key, value in info.description.items():
+            yield f"{text(key)}: {text(value) if isinstance(value, str) else value}"

@@ -30,8 +30,8 @@ def c_header(file: str | Path | bytes, path: str | Path) -> int:
     content, _ = flatfile.read(file)
     text = _header(content, inspect(file), path.stem)
     with atomic(path) as temporary:
-        temporary.write_text(text)
-    return len(text)
+        temporary.write_text(text, encoding="utf-8")
+    return len(text.encode())
 
 
 def _header(content, info, stem):
@@ -42,7 +42,8 @@ def _header(content, info, stem):
     return "\n".join(
         [
             f"// {len(content):,} bytes of a LiteRT model.",
-            *_comments(info),
+            # In C11, ??/ stands for a backslash, which would join this line and the next.
+            *(line.replace("??", "�") for line in _comments(info)),
             f"#ifndef {guard}",
             f"#define {guard}",
             "",

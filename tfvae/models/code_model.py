@@ -106,6 +106,7 @@ class CodeModel(GenerativeModel):
             self.prior = code_priors.UniformCodePrior(self.codebook_size)
         self._check_prior(self.prior)
         self.check_condition_is_used()
+        self.check_units_fit()
         self.built = True
 
     def connect(self) -> tuple[tuple[int, ...], tuple[int, ...], list[int]]:

@@ -122,6 +122,24 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
                 f"{self.takes_condition_instead}."
             )
 
+    def check_units_fit(self) -> None:
+        """Refuse a schema or a standardization of another number of values than x has.
+
+        Raises:
+            InvalidArgument: with both numbers.
+        """
+        shape = tuple(self.x_shape)
+        if self.schema is not None and shape != (self.schema.size,):
+            raise InvalidArgument(
+                f"`schema` has {self.schema.size} columns, and x has the shape {shape}; expected "
+                f"{(self.schema.size,)}."
+            )
+        if self.standardization is not None and shape[-1:] != self.standardization.mean.shape:
+            raise InvalidArgument(
+                f"`standardization` is of {len(self.standardization.mean)} values, and x has the "
+                f"shape {shape}; expected as many on its last axis."
+            )
+
     takes_condition_instead = "a prior that takes it"
 
     @property

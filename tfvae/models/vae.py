@@ -204,6 +204,7 @@ def check_condition(model) -> None:
         InvalidArgument: with what takes one.
     """
     model.check_condition_is_used()
+    model.check_units_fit()
     if "encode" in model.uses_of_condition and model.prior.num_examples_to_start:
         raise InvalidArgument(
             f"The prior {type(model.prior).__name__} is made of q(z|x), but the encoder has a "

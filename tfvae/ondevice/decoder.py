@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvae._plain import memory
-from tfvae._plain.checks import integer
+from tfvae._plain.checks import integer, whole
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.ondevice import flatfile
 from tfvae.ondevice.benchmark import timed
@@ -47,7 +47,7 @@ class Decoder:
         condition_size: width of the vectors of a condition; 0 if it is none.
 
     Raises:
-        InvalidArgument: a path in place of the content.
+        InvalidArgument: a path in place of the content, or no number of threads.
         InvalidFile: the content is not such a file, or is damaged.
     """
 
@@ -57,6 +57,7 @@ class Decoder:
                 f"Decoder takes the bytes of a .tflite file and got the path {str(content)!r}. "
                 f"For a path, call Decoder.from_file({str(content)!r})."
             )
+        whole("num_threads", num_threads)
         self._name = name
         self.description = flatfile.read_description(content, name)
         self.image_shape = tuple(self.description["image_shape"])
@@ -64,6 +65,11 @@ class Decoder:
         self.standardization = _of_description(
             Standardization, "standardization", self.description, name
         )
+        units = self.standardization
+        if self.schema is not None and self.image_shape != (self.schema.size,):
+            raise flatfile.damaged(name)
+        if units is not None and self.image_shape[-1:] != units.mean.shape:
+            raise flatfile.damaged(name)
         self.num_tokens = self.description.get("num_tokens", 0)
         self.latent_shape = _shape(self.description.get("latent_shape"))
         self.code_shape = _shape(self.description.get("code_shape"))
@@ -78,11 +84,7 @@ class Decoder:
             signatures = self._interpreter.get_signature_list()
             self._runners = {s: self._interpreter.get_signature_runner(s) for s in signatures}
             self._integers = {s: _integers(runner) for s, runner in self._runners.items()}
-            self._conditioned = {
-                s
-                for s, runner in self._runners.items()
-                if "condition" in runner.get_input_details()
-            }
+            self._inputs = {s: _types(runner) for s, runner in self._runners.items()}
         except (ValueError, RuntimeError) as error:
             raise InvalidFile(f"{name} is damaged: LiteRT says {error}. Export it again.") from None
 
@@ -173,10 +175,12 @@ class Decoder:
                 or one for all; else None.
 
         Raises:
-            InvalidArgument: n is below 1, the seed is no integer, the temperature is negative or
-                not finite, a condition is missing or not wanted, or the file has no `sample`.
+            InvalidArgument: n is no whole number or below 1, the seed is no integer, the
+                temperature is negative or not finite, a condition is missing or not wanted, or the
+                file has no `sample`.
             InvalidData: conditions of another type or shape, out of range, or not n.
         """
+        n = integer("n", n)
         if n < 1 or not 0 <= temperature < math.inf:
             raise InvalidArgument(
                 f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
@@ -196,11 +200,12 @@ class Decoder:
     def run(self, signature: str, **inputs) -> dict[str, np.ndarray]:
         """Run one signature of the file directly.
 
-        If the file has integers in place of real numbers, as after `--quantize int8 --io integer`,
-        the inputs and outputs of this method are real numbers all the same.
+        Numbers of another type than the signature takes are converted. If the file has integers in
+        place of real numbers, as after `--quantize int8 --io integer`, the inputs and outputs of
+        this method are real numbers all the same.
 
         Raises:
-            InvalidArgument: the file has no such signature.
+            InvalidArgument: the file has no such signature, or it takes other inputs.
             InvalidFile: the interpreter cannot run it.
         """
         if signature not in self._runners:
@@ -211,9 +216,19 @@ class Decoder:
                 f"{', '.join(sorted(self._runners))}.{because}"
             )
         inward, outward = self._integers[signature]
-        inputs = {
-            name: _to_integer(np.asarray(value), inward.get(name)) for name, value in inputs.items()
-        }
+        takes = self._inputs[signature]
+        if set(inputs) != set(takes):
+            raise InvalidArgument(
+                f"{signature!r} in {self._name} takes {', '.join(sorted(takes)) or 'nothing'}, and "
+                f"got {', '.join(sorted(inputs)) or 'nothing'}. Give each by its name."
+            )
+        for name, value in inputs.items():
+            value = np.asarray(value)
+            _check_input(name, value, *takes[name])
+            if name in inward:
+                inputs[name] = _to_integer(value, inward[name])
+            else:
+                inputs[name] = _as_type(name, value, takes[name][0])
         try:
             with self._lock:
                 outputs = self._runners[signature](**inputs)
@@ -239,7 +254,7 @@ class Decoder:
 
     def takes_condition(self, signature: str) -> bool:
         """Whether a signature has the input `condition`."""
-        return signature in self._conditioned
+        return "condition" in self._inputs.get(signature, ())
 
     def given(self, signature: str, condition: np.ndarray | int | None) -> dict:
         """Return the argument `condition` for a signature, if the signature takes one."""
@@ -295,9 +310,39 @@ def _integers(runner):
     )
 
 
+def _types(runner):
+    """Return (type of the values, shape) of the inputs; −1 stands for any size."""
+    return {
+        name: (np.dtype(detail["dtype"]), tuple(map(int, detail["shape_signature"])))
+        for name, detail in runner.get_input_details().items()
+    }
+
+
+def _check_input(name, values, dtype, shape):
+    fits = len(values.shape) == len(shape) and all(
+        wanted in (-1, given) for wanted, given in zip(shape, values.shape, strict=True)
+    )
+    if not fits or values.dtype.kind not in "buif":
+        sizes = ", ".join("any" if size < 0 else str(size) for size in shape)
+        raise InvalidArgument(
+            f"{name!r} is an array of {values.dtype} of shape {values.shape}; expected {dtype} "
+            f"[{sizes}]."
+        )
+
+
+def _as_type(name, values, dtype):
+    """Return an input in the type that a signature takes; whole numbers stay the same."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = values.astype(dtype)
+    if dtype.kind in "ui" and not np.array_equal(converted, values):
+        raise InvalidArgument(
+            f"{name!r} has values from {values.min()} to {values.max()}; expected whole numbers "
+            f"that {dtype} holds."
+        )
+    return converted
+
+
 def _to_integer(values, how):
-    if how is None:
-        return values
     dtype, scale, zero_point = how
     limits = np.iinfo(dtype)
     return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(dtype)

@@ -20,7 +20,7 @@ _DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 
 
 def _is_size(value):
-    return type(value) is int and value > 0
+    return type(value) is int and 0 < value < 2**31
 
 
 def _is_shape(value):
@@ -36,6 +36,7 @@ _FITS = {
     "codebook_size": _is_size,
     "condition_size": lambda value: value == 0 or _is_size(value),
     "num_classes": lambda value: value == 0 or _is_size(value),
+    "num_tokens": lambda value: value == 0 or _is_size(value),
     "left_out": lambda value: isinstance(value, dict),
 }
 
@@ -265,8 +266,13 @@ def _check_description(description, name):
 
 
 def text(value) -> str:
-    """Return a name as text; generated code returns bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    """Return a name as text of one line; generated code returns bytes.
+
+    What does not print, such as the end of a line or what steers a terminal, becomes �, and so does
+    a backslash, which would join lines of C.
+    """
+    name = value.decode() if isinstance(value, bytes) else str(value)
+    return "".join(c if c.isprintable() and c != "\\" else "�" for c in name)
 
 
 def _drop_the_needless(model, keep_names):

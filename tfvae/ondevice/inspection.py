@@ -82,6 +82,9 @@ def inspect(file: str | Path | bytes) -> FileInfo:
     content, name = flatfile.read(file)
     model, schema = flatfile.parse(content, name)
     try:
+        description = flatfile.description_in(content, name)
+        if not isinstance(description, dict | None):
+            raise ValueError
         counts = [_count(model, schema, graph) for graph in model.subgraphs or []]
         return FileInfo(
             len(content),
@@ -91,7 +94,7 @@ def inspect(file: str | Path | bytes) -> FileInfo:
                 flatfile.text(signature.signatureKey): _signature(model, schema, signature, counts)
                 for signature in model.signatureDefs or []
             },
-            flatfile.description_in(content, name),
+            description,
         )
     except Exception:  # a damaged flatbuffer fails anywhere
         raise flatfile.damaged(name) from None
