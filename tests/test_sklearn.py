@@ -153,8 +153,29 @@ def test_missing_values_that_cannot_be_are_refused(wine, factors):
     holes[:, 3] = np.nan
     with pytest.raises(InvalidData, match="Column 3 of X has no observed value"):
         VAETransformer(**TINY).fit(holes)
-    with pytest.raises(ValueError, match="contains NaN"):
-        factors.transform(holes)
+    for measure in (factors.transform, factors.score_samples):
+        with pytest.raises(InvalidData, match="the training rows had no missing values, so"):
+            measure(holes)
+    holes = np.where(np.eye(*wine.shape, dtype=bool), np.nan, wine)
+    with pytest.raises(InvalidData, match=r"X has missing values .*`missing` is False"):
+        VAETransformer(**TINY, missing=False).fit(holes)
+
+
+def test_missing_values_may_be_in_the_test_rows_alone(wine, eager):
+    """As in a fold of a cross-validation."""
+    holes = np.where(np.eye(*wine.shape, dtype=bool), np.nan, wine)
+    fitted = VAETransformer(**TINY, missing=True).fit(wine[20:])
+    assert np.isfinite(fitted.transform(holes[:20])).all()
+    assert np.isfinite(fitted.score(holes[:20]))
+
+
+def test_a_table_is_not_a_constant_of_a_graph(rng):
+    """A graph holds at most 2 GB."""
+    x = rng.normal(size=(1000, 4)).astype("f4")
+    batches = tfvae.sklearn._batches(x, 5, 2, seed=0)
+    assert next(iter(batches)).shape == (5, 4)
+    graph = batches._input_dataset._map_func.function.graph.as_graph_def()
+    assert graph.ByteSize() < x.nbytes / 2
 
 
 @pytest.mark.parametrize(
@@ -169,6 +190,7 @@ def test_missing_values_that_cannot_be_are_refused(wine, factors):
         ({"num_steps": 0}, "`num_steps` is 0"),
         ({"batch_size": 1.5}, "`batch_size` is 1.5"),
         ({"learning_rate": 0}, "`learning_rate` is 0"),
+        ({"missing": "no"}, "`missing` is 'no'; expected 'auto', True or False"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_fit(wine, wrong, message):

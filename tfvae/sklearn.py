@@ -34,7 +34,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     Columns of real numbers are standardized with the mean and the standard deviation of the
     training rows. All results are in the units of X, log p(x) included.
 
-    NaN in X is a missing value: if the training rows have some, the likelihood is that of the
+    NaN in X is a missing value: where `missing` allows for them, the likelihood is that of the
     observed values, see `tfvae.likelihoods.Observed`. Rows from latents are complete.
 
     Args:
@@ -53,6 +53,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         batch_size: rows in a training step; of a smaller table, all.
         learning_rate: of Adam in the first step; it falls to 0 along a cosine.
         num_score_samples: importance samples for each row, of `score_samples` and `score`.
+        missing: whether rows may have missing values; "auto" if the training rows have some. With
+            True every fold of a cross-validation takes them, whichever rows it is trained on.
         random_state: an integer for results that are the same in every call, a NumPy
             `RandomState`, or None for NumPy's own.
 
@@ -61,7 +63,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             x are the standardized rows.
         mean_: what was subtracted of each column, `[D]`; 0 where a column was left as it is.
         scale_: what each was then divided by, `[D]`; 1 where a column was left as it is.
-        takes_missing_: whether the training rows had missing values, so that others may.
+        takes_missing_: whether rows may have missing values.
         loss_curve_: the loss, in nats per row, averaged over each 100 steps.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
@@ -83,6 +85,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         batch_size: int = 50,
         learning_rate: float = 3e-3,
         num_score_samples: int = 200,
+        missing: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
     ):
         self.latent_size = latent_size
@@ -97,6 +100,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.num_score_samples = num_score_samples
+        self.missing = missing
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "VAETransformer":
@@ -110,7 +114,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         likelihood = self._likelihood()
         missing = np.isnan(X)
-        self.takes_missing_ = bool(missing.any())
+        self.takes_missing_ = self._takes_missing(bool(missing.any()))
         if missing.all(axis=0).any():
             raise InvalidData(
                 f"Column {missing.all(axis=0).argmax()} of X has no observed value: all are NaN. "
@@ -192,9 +196,24 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Return a checked table of floats."""
         if not reset:
             check_is_fitted(self)
-        finite = "allow-nan" if reset or self.takes_missing_ else True
         floats = [np.float64, np.float32]
-        return validate_data(self, X, reset=reset, dtype=floats, ensure_all_finite=finite)
+        X = validate_data(self, X, reset=reset, dtype=floats, ensure_all_finite="allow-nan")
+        if not reset and not self.takes_missing_ and np.isnan(X).any():
+            raise InvalidData(
+                "X has missing values (NaN), but the training rows had no missing values, so the "
+                "model takes none. Fit it with `missing=True`."
+            )
+        return X
+
+    def _takes_missing(self, are_missing):
+        if self.missing not in ("auto", True, False):
+            raise InvalidArgument(f"`missing` is {self.missing!r}; expected 'auto', True or False.")
+        if are_missing and not self.missing:
+            raise InvalidData(
+                "X has missing values (NaN), but `missing` is False. Leave these rows out, or set "
+                "it to True or 'auto'."
+            )
+        return are_missing if self.missing == "auto" else bool(self.missing)
 
     def _standardized(self, X):
         return ((X - self.mean_) / self.scale_).astype(np.float32)
@@ -248,6 +267,8 @@ def _batches(x, batch_size, num_steps, seed):
     passes = -(-num_steps * batch_size // len(x))
     order = np.concatenate([rng.permutation(len(x)) for _ in range(passes)])
     order = order[: num_steps * batch_size].reshape(num_steps, batch_size)
+    with tf.device("CPU"):
+        x = tf.constant(x)  # an input of the map; an array would be a constant of its graph
     batches = tf.data.Dataset.from_tensor_slices(order)
     return batches.map(lambda rows: tf.gather(x, rows)).prefetch(2)
 
