@@ -83,6 +83,15 @@ def test_options_of_pictures_do_not_go_with_another_kind(saved, option):
         data.load(saved(np.zeros((20, 5, 5))), kind="series", **option)
 
 
+@pytest.mark.parametrize("memory_gb", [0, 1])
+@pytest.mark.parametrize("token", [2**32 + 3, -(2**32), 2**31])
+def test_tokens_that_do_not_fit_are_refused(saved, memory_gb, token):
+    x = np.zeros((20, 4), np.int64)
+    x[7, 1] = token
+    with pytest.raises(InvalidData, match=f"{token}.*from 0 to 2147483647"):
+        data.load(saved(x), kind="tokens", memory_gb=memory_gb)
+
+
 def test_tokens_are_not_binarized(saved):
     with pytest.raises(InvalidArgument, match="holds lines of tokens, and binarization"):
         data.load(saved(np.ones((20, 4), int)), kind="tokens", binarization="static")

@@ -243,6 +243,19 @@ class TestSources:
         np.testing.assert_array_equal(joined[[61, 0, 65]], blocks[[4, 0, 59]])
         assert joined[3].shape == (5, 4, 3)
 
+    @pytest.mark.parametrize("dtype", [int, np.int32, np.uint32])
+    def test_it_is_indexed_as_an_array_is(self, tmp_path, rng, dtype):
+        x = rng.integers(0, 256, (5, 4, 4), np.uint8)
+        np.save(tmp_path / "x.npy", x)
+        source, x = npy_source(tmp_path / "x.npy"), x[..., np.newaxis]
+        np.testing.assert_array_equal(source[-1], x[-1])
+        np.testing.assert_array_equal(source[[-5, 4, -2]], x[[-5, 4, -2]])
+        np.testing.assert_array_equal(source[np.array([3, 0], dtype)], x[[3, 0]])
+        np.testing.assert_array_equal(list(source), x)  # and ends
+        for index in (5, -6, [0, 5]):
+            with pytest.raises(IndexError, match="has 5 examples"):
+                source[index]
+
     def test_a_checksum(self):
         assert crc32c(b"123456789") == 0xE3069283
         assert crc32c(bytes(32)) == 0x8A9136AA
@@ -255,6 +268,17 @@ class TestSources:
         from tfvae.data.crc32c import masked
 
         assert masked(content) == int.from_bytes((tmp_path / "x").read_bytes()[-4:], "little")
+
+
+@pytest.mark.parametrize("name", ["train.npy", "train/0.npy"])
+def test_a_training_split_alone_gives_up_its_end(tmp_path, name):
+    x = np.arange(30, dtype=np.uint8).repeat(16).reshape(30, 4, 4)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    np.save(tmp_path / name, x)
+    splits = data.load(str(tmp_path))
+    found = [part.values[:, 0, 0, 0].tolist() for part in (splits.train, splits.validation)]
+    assert found == [list(range(24)), [27, 28, 29]]
+    assert splits.test.values[:, 0, 0, 0].tolist() == [24, 25, 26]
 
 
 class TestRefusals:

@@ -17,7 +17,7 @@ import pytest
 
 import tfvae
 from tfvae._plain import files
-from tfvae.config import Config
+from tfvae.config import Config, from_dict
 from tfvae.errors import HubError, InvalidArgument, InvalidFile, MissingDependency
 from tfvae.hub import contents
 from tfvae.runs import RunDirectory
@@ -235,6 +235,15 @@ def test_a_configuration_from_elsewhere_names_no_data_of_this_machine(hub, run, 
     )
     data = RunDirectory(tfvae.hub.pull(NAME, tmp_path / "pulled")).read_config().data
     assert (data.name, data.data_dir, data.download) == ("etc", "", False)
+
+
+@pytest.mark.parametrize("path", [r"C:\Users\me\pictures", "C:/Users/me/pictures/", "me/pictures"])
+def test_paths_of_any_system_are_left_out(path):
+    config = from_dict({"data": {"name": path}, "training": {"initial_weights": path}})
+    config = contents._without_paths(config)
+    assert config.data.name == config.training.initial_weights == "pictures"
+    report = contents._plain({"exports": {"decoder.tflite": {"path": path}}})
+    assert report == {"exports": {"decoder.tflite": {"path": "pictures"}}}
 
 
 @pytest.mark.parametrize(

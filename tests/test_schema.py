@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tfvae import data
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.schema import Column, Schema
 
@@ -154,6 +155,12 @@ def test_a_number_that_is_always_the_same_is_not_scaled_by_rounding():
     fitted = schema.fitted(measured)
     assert [column.scale for column in fitted.columns] == [1.0, 1.0]
     np.testing.assert_allclose(fitted.encode({"a": [0.3], "b": [0.7]}), [[0.2, 0.0]], atol=1e-6)
+
+
+def test_all_categories_of_a_condition_count():
+    rows = {"a": np.arange(20.0) + 0.5, "y": ["u", "v"] * 10}
+    columns = {"y": {"type": "condition", "categories": ["u", "v", "w"]}}
+    assert data.load(rows, columns=columns).condition == 3
 
 
 @pytest.mark.parametrize("condition", [-1, 2, [0, 5], [0, 1, 0], 0.0, "a"])

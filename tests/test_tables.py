@@ -4,6 +4,7 @@ import csv
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,6 +37,20 @@ class TestCsv:
         np.testing.assert_array_equal(tables.numbers(table.columns["a"])[0], [1, 2.5, -1000])
         assert list(table.columns["B"]) == ["x", "y\u00e9", "x"]
         assert tables.is_missing(table.columns["d"]).all()
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ['"a, in cm, dry"', "b"],
+            ["b", ' "a ""x"", y,z"'],
+            ['"a,\nb,c"', '"d"'],
+            ['5" a', "b"],
+        ],
+        ids=str,
+    )
+    def test_delimiters_in_quoted_names_do_not_count(self, written, names):
+        table = tables.read_csv(written(";".join(names) + "\n" + ";".join("1" for _ in names)))
+        assert len(table.columns) == len(names)
 
     def test_a_quoted_cell_may_hold_anything(self, written):
         table = tables.read_csv(written('a,b\n"1,5 ""x""\n",2\n'))
@@ -131,6 +146,13 @@ class Frame:
 
     def __getitem__(self, name):
         return self.of_name[name]
+
+
+def test_an_empty_column_of_ordered_categories_has_no_rows():
+    kind = pa.dictionary(pa.int8(), pa.string(), ordered=True)
+    empty = pa.table({"a": pa.chunked_array([], kind)})
+    with pytest.raises(InvalidData, match="has no rows"):
+        tables.of_data(empty)
 
 
 def test_frames_say_the_order_of_their_categories():

@@ -18,6 +18,8 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)", re.IGNORECASE | re.ASCII
 )
 _DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'(?:^|(?<=[,;\t|])) *"(?:[^"]|"")*"')  # a name that may hold delimiters
+_LONGEST_HEADER = 1 << 20  # in which quotes are looked for
 _BYTES_PER_BYTE = 12  # what a text file takes in memory, as strings
 _ROWS_AT_ONCE = 10_000
 
@@ -99,15 +101,15 @@ def read_csv(path: Path) -> Table:
     """Return the table in a CSV file: UTF-8, with the names of the columns in its first line.
 
     The delimiter is the comma, the semicolon, the tab or the bar, whichever comes most often in the
-    first line. Cells that are empty or `NA`, `N/A`, `NaN`, `nan`, `null`, `NULL` or `?` are
-    missing.
+    first line outside of quotes. Cells that are empty or `NA`, `N/A`, `NaN`, `nan`, `null`, `NULL`
+    or `?` are missing.
 
     Raises:
         InvalidData: the file cannot be read, has rows of different lengths, or no names.
         InvalidArgument: it does not fit into memory.
     """
     text = _text(path)
-    first = text.lstrip("\n").partition("\n")[0]
+    first = _QUOTED.sub("", text.lstrip("\n")[:_LONGEST_HEADER]).partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
@@ -271,7 +273,7 @@ def of_arrow(table, name: str) -> Table:
     for key in table.column_names:
         column = table.column(key)
         if pa.types.is_dictionary(column.type):
-            if column.type.ordered:
+            if column.type.ordered and column.num_chunks:
                 orders[key] = tuple(column.chunk(0).dictionary.to_pylist())
             column = column.cast(column.type.value_type)
         columns[key] = _plain(column.to_pylist(), key, name)

@@ -63,8 +63,18 @@ class ArraySource(Source):
             values = values[..., np.newaxis]
         elif self.layout == "NCHW":
             values = np.moveaxis(values, 1, -1)
+        if self.kind == "tokens":
+            self._check_tokens(values)
         values = np.ascontiguousarray(values, self.dtype)
         return values if self.fit is None else fit_all(values, self.fit)
+
+    def _check_tokens(self, values):
+        limits = np.iinfo(self.dtype)
+        if values.size and not limits.min <= values.min() <= values.max() <= limits.max:
+            raise InvalidData(
+                f"{self.name} holds tokens from {values.min()} to {values.max()}; expected whole "
+                f"numbers from 0 to {limits.max}."
+            )
 
     def check(self, missing=False):
         """Refuse values that are not finite, in one pass over all examples, a part at a time.

@@ -60,9 +60,9 @@ def load(
             hold `train/`, `validation/` and `test/`; an `.npz` may hold arrays of these names;
             shards and tables may have them in their names or folders.
             What has no such parts is split by a seeded shuffle, 80%, 10% and 10%. A TFDS dataset,
-            and shards that have a training split, give up the last tenth of `train`, at most
-            10,000 images, where there is no validation split, and the last tenth where there is
-            no test split.
+            and shards and tables that have a training split, give up the last tenth of `train`, at
+            most 10,000 examples, where there is no validation split, and the last tenth where there
+            is no test split.
         data_dir: where TFDS finds prepared data; its own default if None.
         binarization: "none"; "static": every pixel is drawn once, with its intensity as
             probability; "dynamic": training pixels are drawn anew every epoch, those of the other
@@ -238,7 +238,7 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
     if source == "folder":
         return open_folder(path, layout, fit, condition, kind)
     if source == "shard":
-        return open_shards(path.parent, [path.name], layout, fit, condition, kind), False
+        return open_shards(path.parent, [path.name], layout, fit, condition, kind), True
     return open_tfds(name, data_dir, download, fit, condition), True
 
 

@@ -44,7 +44,7 @@ class Source(abc.ABC):
     """Examples `[N, *shape]` that stay where they are until they are indexed.
 
     A subclass sets the attributes and implements `read`. It is indexed as an array is along its
-    first axis: by a number, a slice, or an array of numbers.
+    first axis: by a number, a slice, or an array of numbers; negative ones count from the end.
 
     Attributes:
         name: what messages call it, the path of a file for instance.
@@ -84,9 +84,17 @@ class Source(abc.ABC):
         return self.shape[0]
 
     def __getitem__(self, index):
+        count = len(self)
         if isinstance(index, slice):
-            return self.read(np.arange(*index.indices(len(self))))
+            return self.read(np.arange(*index.indices(count)))
         index = np.asarray(index)
+        if index.size and not -count <= index.min() <= index.max() < count:
+            raise IndexError(
+                f"{self.name} has {count} examples; the numbers go from {index.min()} to "
+                f"{index.max()}."
+            )
+        if index.size and index.min() < 0:
+            index = np.where(index < 0, index + count, index)
         return self.read(index) if index.ndim else self.read(index[np.newaxis])[0]
 
     @property

@@ -59,6 +59,10 @@ class Splits:
             return None
         if parts[0].ndim == 2:
             return parts[0].shape[1:]
+        columns = () if self.schema is None else self.schema.columns
+        for column in columns:
+            if column.type == "condition":  # rows of some of its categories may be in no split
+                return len(column.categories)
         return 1 + max(int(part.max()) for part in parts)
 
     @property
@@ -107,7 +111,7 @@ def join(name: str, parts: dict[str, Part], seed: int, fill: bool = False) -> Sp
     Raises:
         InvalidData: other parts, or too few examples.
     """
-    if fill and "train" in parts and set(parts) < set(NAMES) and len(parts) > 1:
+    if fill and "train" in parts and set(parts) < set(NAMES):
         parts = _filled(parts)
     if set(parts) == set(NAMES):
         # Floats are in [0, 1] already; integer parts share the largest of their ranges.

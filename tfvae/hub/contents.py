@@ -4,7 +4,7 @@ import dataclasses
 import re
 import shutil
 import zipfile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from tfvae import paths
 from tfvae._plain import files, untrusted
@@ -80,13 +80,14 @@ def _without_paths(config):
 
 
 def _last_part(path):
-    return Path(path).name if "/" in path or "\\" in path else path
+    # Windows splits at both separators, and a run may come from there.
+    return PureWindowsPath(path).name if "/" in path or "\\" in path else path
 
 
 def _plain(report):
     """Return a report whose exports say where they lie by name alone."""
     exports = {
-        name: {**values, "path": Path(values["path"]).name} if "path" in values else values
+        name: {**values, "path": _last_part(values["path"])} if "path" in values else values
         for name, values in report.get("exports", {}).items()
     }
     return {**report, "exports": exports} if exports else report
