@@ -94,6 +94,30 @@ CASES = {
 }
 
 
+class Spoils(keras.callbacks.Callback):
+    """Makes a weight NaN after so many steps, as a gradient that overflows does."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.steps_made == self.at:
+            self.model.trainable_variables[-1].assign_add(
+                np.full(self.model.trainable_variables[-1].shape, np.nan)
+            )
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path):
+    model = begin_anew("vae")
+    resume = Resume(tmp_path, minutes=ALWAYS)
+    with pytest.warns(
+        TfvaeWarning, match="not finite.*the last one .* is that of batch 4 of epoch 1"
+    ):
+        model.fit(images(), epochs=1, callbacks=[Spoils(5), resume], verbose=0)
+    assert resume.checkpoints.last() == (0, 4)
+
+
 class Halves(keras.callbacks.Callback):
     """Halves β after every epoch: what it assigns is kept nowhere else."""
 

@@ -549,7 +549,7 @@ BAD_TRAINING = {
     "resume of a recipe": (2, ["--run-dir alone"], [*TRAIN, "--resume"]),
     "resume with other settings": (
         2,
-        ["cannot change training.batch_size", "--epochs"],
+        ["cannot change training.batch_size (from", "--epochs"],
         ["train", "--resume", "--run-dir", "run", "--batch-size", 3],
     ),
 }

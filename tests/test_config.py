@@ -184,6 +184,17 @@ def test_a_number_that_makes_no_sense_is_refused(key, value):
         DEFAULTS.override({key: value})
 
 
+OF_CODES = {"model.family": "vqvae", "model.network": "residual"}
+
+
+def test_another_network_forgets_what_it_does_not_read():
+    dense = DEFAULTS.override({"model.hidden": [7], "training.num_samples": 5})
+    for change in ({"model.network": "transformer"}, OF_CODES):
+        changed = dense.override(change)
+        assert changed.model.hidden == DEFAULTS.model.hidden
+    assert changed.training.num_samples == 1
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -195,6 +206,19 @@ def test_a_number_that_makes_no_sense_is_refused(key, value):
         ({"data.resize": [64]}, r"data\.resize is \[64\]; expected a height and a width"),
         ({"data.crop": [0, 4]}, r"data\.crop\[0\] is 0"),
         ({"training.estimator_options": {"decay": 0.9}}, "no estimator is named"),
+        (
+            {"model.units": 8},
+            "model.units is 8, but a model of family = 'vae' with network = 'dense'",
+        ),
+        ({"model.quantizer": "fsq"}, "model.quantizer is 'fsq', but .* does not read it"),
+        ({**OF_CODES, "training.num_samples": 5}, "training.num_samples is 5, but .*'vqvae'"),
+        ({**OF_CODES, "model.latent_size": 7}, "model.latent_size is 7"),
+        (
+            {"model.family": "ladder", "model.hidden": [7]},
+            r"model.hidden is \(7,\), but .*'ladder'",
+        ),
+        ({"training.seed": -1}, "training.seed is -1; expected a whole number from 0"),
+        ({"code_prior.seed": 2**32}, "code_prior.seed is 4294967296"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(values, message):
@@ -281,8 +305,9 @@ def test_the_choices_are_those_of_the_data(setting, known):
     ],
 )
 def test_a_name_of_no_part_is_refused(setting, name, closest):
+    config = Config().override({setting: name, **(OF_CODES if "quantizer" in setting else {})})
     with pytest.raises(InvalidArgument, match=f"{name!r}. Did you mean {closest}"):
-        check_names(Config().override({setting: name}))
+        check_names(config)
 
 
 @pytest.mark.parametrize("name", recipes.names())

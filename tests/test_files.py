@@ -67,16 +67,23 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
     assert (tmp_path / "folder" / "inside.txt").read_text() == "old"
 
 
-def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), InvalidFile),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch, error, raised):
     old = tmp_path / "model"
     old.mkdir()
     (old / "kept").touch()
 
     def refuse(*_):
-        raise OSError(errno.EACCES, "Permission denied")
+        raise error
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(InvalidFile, match="Permission denied"), atomic(old) as path:
+    with pytest.raises(raised), atomic(old) as path:
         path.mkdir()
     assert [file.name for file in tmp_path.rglob("*")] == ["model", "kept"]
 
@@ -123,6 +130,9 @@ def test_a_report_keeps_other_sections_and_other_values(tmp_path):
         "evaluation": {"elbo": -1.0, "kl": 4.0, "active_units": 5},
         "training": {"epochs": 3},
     }
+    update_report(tmp_path, "evaluation of digits", {"elbo": -2.0})
+    update_report(tmp_path, "training", {"epochs": 4}, outdated=("evaluation",))
+    assert json.loads((tmp_path / "report.json").read_text()) == {"training": {"epochs": 4}}
     assert names(tmp_path) == ["report.json"]
 
 

@@ -343,7 +343,7 @@ def test_a_subclass_may_have_layers_of_its_own():
             self.classifier = keras.layers.Dense(2)
 
         def additional_loss(self, x, y, training):
-            logits = self.classifier(self.encode(x, training))
+            logits = self.classifier(self.encode(x, training=training))
             labels = tf.reshape(tf.cast(y, tf.int32), [-1])
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 

@@ -310,6 +310,13 @@ def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model,
     assert not np.array_equal(before[-1], after[-1])
 
 
+def test_a_run_is_not_resumed_with_other_settings(copied, splits):
+    other = CONFIG.override({"training.learning_rate": 0.07, "training.epochs": EPOCHS + 1})
+    with pytest.raises(InvalidArgument, match=r"cannot change training.learning_rate \(from "):
+        train(other, copied.path, resume=True, splits=splits)
+    assert copied.read_config().training.learning_rate == CONFIG.training.learning_rate
+
+
 @pytest.mark.parametrize("kept", ["config.toml", "model.keras"])
 def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept):
     (tmp_path / kept).write_text("precious")
@@ -596,7 +603,7 @@ TRAINING = {"estimator": "nvil", "estimator_options": {"decay": 0.9}, "epsilon":
 
 @pytest.mark.parametrize("name", nightly_but(OPTIONS, "two layers of bits"))
 def test_a_run_with_other_latents_is_complete(name, tmp_path, splits):
-    settings = {"hidden": [8], "latent_size": 4, "units": 8, **OPTIONS[name]}
+    settings = {"hidden": [8], "latent_size": 4, **OPTIONS[name]}
     settings = {f"model.{key}": value for key, value in settings.items()}
     settings |= {f"training.{key}": value for key, value in TRAINING.items()}
     run = train(CONFIG.override({**settings, "training.epochs": 1}), tmp_path / "run")
@@ -673,7 +680,7 @@ def test_options_reach_the_objective(splits):
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_a_bernoulli_decoder_starts_at_the_mean_of_the_data(splits, network):
-    config = CONFIG.override({"model.network": network, "model.units": 8})
+    config = CONFIG.override({"model.network": network})
     model = runs.build_model(config, splits)
     pixels = splits.train.numpy()
     mean = pixels.mean(axis=0) if network == "dense" else np.full((8, 8, 1), pixels.mean())
@@ -775,11 +782,9 @@ def test_what_is_no_run_is_refused(tmp_path, finished):
 
 
 def test_names_that_are_taken_get_numbers(tmp_path):
-    assert RunDirectory.unused(tmp_path, "demo") == tmp_path / "demo"
-    (tmp_path / "demo").mkdir()
-    assert RunDirectory.unused(tmp_path, "demo") == tmp_path / "demo-2"
-    (tmp_path / "demo-2").mkdir()
-    assert RunDirectory.unused(tmp_path, "demo") == tmp_path / "demo-3"
+    found = [RunDirectory.unused(tmp_path / "runs", "demo") for _ in range(3)]
+    assert [path.name for path in found] == ["demo", "demo-2", "demo-3"]
+    assert all(path.is_dir() for path in found)  # each is taken, also for other processes
 
 
 @pytest.mark.parametrize("count", [1, 5, 16, 20])

@@ -48,6 +48,41 @@ _NETWORKS = {
 }
 _CHOICES = dict.fromkeys(name for names in _NETWORKS.values() for name in (*names, "auto"))
 
+# Of the settings that not every model reads: the families, or the networks of a family, that do.
+_WITH_LATENTS = ("vae", "ladder")
+_OF_CODES = ("vqvae", "vqvae2")
+_READ_BY = {
+    "model.hidden": ("vae auto", "vae dense", "vae conv"),
+    "model.units": ("vae auto", "vae conv"),
+    "model.activation": ("vae", "ladder dense"),
+    "model.latent_size": _WITH_LATENTS,
+    "model.upper_latent_sizes": _WITH_LATENTS,
+    "model.upper_hidden": ("vae",),
+    "model.posterior": ("vae",),
+    "model.posterior_options": ("vae",),
+    "model.num_categories": ("vae",),
+    "model.prior": _WITH_LATENTS,
+    "model.prior_options": _WITH_LATENTS,
+    "model.quantizer": _OF_CODES,
+    "model.quantizer_options": _OF_CODES,
+    "model.embedding_dim": _OF_CODES,
+    "training.objective": _WITH_LATENTS,
+    "training.objective_options": _WITH_LATENTS,
+    "training.estimator": _WITH_LATENTS,
+    "training.estimator_options": _WITH_LATENTS,
+    "training.num_samples": _WITH_LATENTS,
+    "training.beta": _WITH_LATENTS,
+    "training.kl_warmup_steps": _WITH_LATENTS,
+    "training.kl": _WITH_LATENTS,
+    "training.free_bits": _WITH_LATENTS,
+}
+
+
+def _unread(model: dict) -> list[str]:
+    """Return the settings that a model of this family and network does not read."""
+    kinds = {model["family"], f"{model['family']} {model['network']}"}
+    return [key for key, readers in _READ_BY.items() if kinds.isdisjoint(readers)]
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -224,6 +259,12 @@ class Config:
                 raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
             if isinstance(value, int) and value > _LARGEST:
                 raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
+        for section in ("training", "code_prior"):
+            seed = getattr(self, section).seed
+            if not 0 <= seed < 2**32:
+                raise InvalidArgument(
+                    f"{section}.seed is {seed!r}; expected a whole number from 0 to 2^32 − 1."
+                )
         for name in ("learning_rate_warmup_steps", "patience"):
             if getattr(training, name) < 0:
                 raise InvalidArgument(
@@ -267,6 +308,7 @@ class Config:
             if value not in valid:
                 raise unknown_name(key, value, valid)
         self._check_model()
+        self._check_read()
         if self.model.prior_options and not self.model.prior:
             raise InvalidArgument(
                 f"model.prior_options is {self.model.prior_options!r}, but no prior is named that "
@@ -314,11 +356,30 @@ class Config:
                 '"conv".'
             )
 
+    def _check_read(self):
+        """Refuse settings that would be ignored."""
+        model = self.model
+        for key in _unread(dataclasses.asdict(model)):
+            section, _, name = key.partition(".")
+            value, default = (
+                getattr(c, name) for c in (getattr(self, section), _DEFAULTS[section])
+            )
+            if value != default:
+                also = "; its networks have model.network_options" * (section == "model")
+                raise InvalidArgument(
+                    f"{key} is {value!r}, but a model of family = {model.family!r} with network = "
+                    f"{model.network!r} does not read it. Leave it out{also}."
+                )
+
     def override(self, assignments: dict) -> "Config":
         """Return the configuration with `{"section.key": value}` replaced.
 
+        What a model of another family or with another network does not read, and is not replaced
+        here, becomes the default.
+
         Raises:
-            InvalidArgument: a key that does not exist or a value of the wrong type.
+            InvalidArgument: a key that does not exist, a value of the wrong type, or one that the
+                model does not read.
         """
         values = dataclasses.asdict(self)
         for key, value in assignments.items():
@@ -339,6 +400,12 @@ class Config:
                 known = [f"{section}.{name}" for name in values[section]]
                 raise unknown_name("setting", key, known)
             values[section][field] = value
+        if {"model.family", "model.network"} & set(assignments):
+            given = {".".join(key.split(".")[:2]) for key in assignments}
+            for key in _unread(values["model"]):
+                section, _, name = key.partition(".")
+                if key not in given:
+                    values[section][name] = getattr(_DEFAULTS[section], name)
         return from_dict(values)
 
     def to_toml(self) -> str:
@@ -346,6 +413,51 @@ class Config:
         import tomli_w
 
         return tomli_w.dumps(_without_tuples(dataclasses.asdict(self)))
+
+
+_DEFAULTS = {"model": ModelConfig(), "training": TrainingConfig()}
+
+# Settings that a training may have others of when it is resumed.
+_RESUMED_WITH = (
+    "data.data_dir",
+    "data.download",
+    "data.memory_gb",
+    "training.epochs",
+    "training.steps_per_execution",
+    "training.jit_compile",
+    "training.checkpoint_minutes",
+    "training.distribute",
+    "code_prior.epochs",
+    "code_prior.distribute",
+)
+
+
+def check_resumed(before: Config, now: Config, sections: tuple[str, ...], what: str) -> None:
+    """Refuse settings that would make a training that is resumed another one.
+
+    Args:
+        before: the configuration with which it began.
+        now: that with which it is to go on.
+        sections: those that the training reads.
+        what: what is resumed, for the message.
+
+    Raises:
+        InvalidArgument: with the names of the settings.
+    """
+    changed = []
+    for section in sections:
+        old, new = (dataclasses.asdict(getattr(config, section)) for config in (before, now))
+        keys = {f"{section}.{name}": name for name in new if new[name] != old[name]}
+        changed += [
+            f"{key} (from {old[name]!r} to {new[name]!r})"
+            for key, name in keys.items()
+            if key not in _RESUMED_WITH
+        ]
+    if changed:
+        raise InvalidArgument(
+            f"{what} that is resumed cannot change {', '.join(changed)}; only --epochs, "
+            "--data-dir, --distribute and what says how fast it is. Start a new one."
+        )
 
 
 # Settings that name a part, and the kind of part.

@@ -197,6 +197,28 @@ def read_run_config(path: str | Path) -> Config:
     return load_config(file)
 
 
+def absolute(assignments: dict) -> dict:
+    """Return settings with the paths among them absolute, so that a run can be used from anywhere.
+
+    Args:
+        assignments: `{"section.key": value}`; what is no path of a file or folder stays.
+    """
+    found = {}
+    for key in ("data.data_dir", "data.name", "training.initial_weights"):
+        value = assignments.get(key)
+        is_path = isinstance(value, str) and value and value not in BUNDLED
+        if is_path and Path(value).exists():
+            found[key] = str(Path(value).resolve())
+    return {**assignments, **found}
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return a configuration with the paths in it absolute; see `absolute`."""
+    named = {"data.data_dir": config.data.data_dir, "data.name": config.data.name}
+    named["training.initial_weights"] = config.training.initial_weights
+    return config.override(absolute(named))
+
+
 def check_new_run(path: str | Path) -> None:
     """Refuse a folder that holds a run already.
 

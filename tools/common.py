@@ -171,42 +171,10 @@ def kind_of_run(run: Path) -> str:
     return "image" if kind == "auto" else kind
 
 
-def absolute_paths(assignments: dict) -> dict:
-    """Make paths absolute, so that the run can be used from another folder."""
-    found = {}
-    for key in ("data.data_dir", "data.name", "training.initial_weights"):
-        value = assignments.get(key)
-        is_path = isinstance(value, str) and value and value not in paths.BUNDLED
-        if is_path and Path(value).exists():
-            found[key] = str(Path(value).resolve())
-    return {**assignments, **found}
-
-
-def refuse_changes(assignments: dict, epochs: str, what: str) -> None:
-    """Refuse settings that would make what is resumed another one.
-
-    Args:
-        assignments: the settings.
-        epochs: the one that may be raised.
-        what: what is resumed.
-
-    Raises:
-        InvalidArgument: with their names.
-    """
-    allowed = {epochs, "data.data_dir", "training.checkpoint_minutes"}
-    allowed |= {"training.distribute", "code_prior.distribute"}
-    refused = set(assignments) - allowed
-    if refused:
-        raise InvalidArgument(
-            f"{what} that is resumed cannot change {', '.join(sorted(refused))}; only --epochs, "
-            "--data-dir, --distribute and training.checkpoint_minutes. Start a new one."
-        )
-
-
 def data_assignments(dataset, data_dir) -> dict:
     """Return the settings that --dataset and --data-dir replace, those that were given."""
     given = {"data.name": dataset, "data.data_dir": data_dir and str(data_dir)}
-    return absolute_paths({key: value for key, value in given.items() if value is not None})
+    return paths.absolute({key: value for key, value in given.items() if value is not None})
 
 
 def table(values: dict, noun: str = "images") -> list[str]:

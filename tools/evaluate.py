@@ -32,7 +32,8 @@ from tfvae.tools.common import (
 def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
     """Measure a RUN (or a .keras file, with --dataset) on the test split.
 
-    Writes the section "evaluation" of RUN/report.json.
+    Writes the section "evaluation" of RUN/report.json; with other data than the run's own, the
+    section "evaluation of DATA".
     """
     assignments = data_assignments(dataset, data_dir)
     paths.check_data(paths.config_of(run, assignments).data)
@@ -53,4 +54,6 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
     noun = outputs.noun(model.schema, model.x_shape)
     finish(values, as_json, table(values, noun))  # before anything can hinder the report
     if run.is_dir():
-        files.update_report(run, "evaluation", values)
+        own = paths.read_run_config(run).data.name
+        other = "" if config.data.name == own else f" of {config.data.name}"
+        files.update_report(run, f"evaluation{other}", values)

@@ -1,5 +1,6 @@
 """`tfvae train`: the training of a recipe, a TOML file or data into a run directory."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -8,11 +9,9 @@ from tfvae import config, paths, recipes
 from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
-    absolute_paths,
     begin_together,
     finish,
     json_option,
-    refuse_changes,
     say,
     settings_option,
 )
@@ -84,14 +83,14 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         assignments["data.download"] = True
     assignments |= dict(config.parse_assignment(text) for text in settings)
     if resume:
-        resolved = _resumed(run_dir, source or recipe or config_file, absolute_paths(assignments))
+        resolved = _resumed(run_dir, source or recipe or config_file, paths.absolute(assignments))
     else:
         base, named = _chosen(source, recipe, config_file, assignments)
         if named and "data.name" in assignments:
             raise InvalidArgument(
                 f"Two sets of data are named: {source} and {assignments['data.name']}. Give one."
             )
-        resolved = base.override(absolute_paths(named | assignments))
+        resolved = paths.with_absolute_paths(base.override(named | assignments))
         if run_dir is not None:
             paths.check_new_run(run_dir)
     if run_dir is not None:
@@ -106,13 +105,20 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     from tfvae.runs import RunDirectory, load_data, train
 
     splits = load_data(resolved)
-    run_dir = run_dir or RunDirectory.unused("runs", resolved.name)
+    claimed = None if run_dir else RunDirectory.unused("runs", resolved.name)
+    run_dir = run_dir or claimed
     if writes:
         say(f"{resolved.name}: training on {resolved.data.name}, writing to {run_dir}")
         say(_sizes(splits))
         if splits.schema is not None:
             say(_table(splits.schema))
-    run = train(resolved, run_dir, resume=resume, splits=splits)
+    try:
+        run = train(resolved, run_dir, resume=resume, splits=splits)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if claimed:
+                claimed.rmdir()  # where nothing was written to it
+        raise
     if not writes:
         values = {"run_dir": str(run.path), "epochs": resolved.training.epochs}
         finish(values, as_json, ["Trained. Worker 0 writes the run."])
@@ -190,5 +196,7 @@ _SHAPES = {
 def _resumed(run_dir, other_source, assignments):
     if run_dir is None or other_source:
         raise InvalidArgument("--resume takes the run's own configuration: give --run-dir alone.")
-    refuse_changes(assignments, "training.epochs", "A run")
-    return paths.read_run_config(run_dir).override(assignments)
+    before = paths.read_run_config(run_dir)
+    resolved = before.override(assignments)
+    config.check_resumed(before, resolved, ("data", "model", "training"), "A run")
+    return resolved

@@ -6,11 +6,9 @@ from tfvae import config, paths
 from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
-    absolute_paths,
     begin_together,
     finish,
     json_option,
-    refuse_changes,
     run_argument,
     say,
 )
@@ -25,6 +23,9 @@ _FLAGS = {
     "data_dir": ("data.data_dir", str),
     "distribute": ("code_prior.distribute", str),
 }
+
+# Further settings that may be given.
+_OF_DATA = ("data.data_dir", "data.condition", "data.memory_gb", "training.checkpoint_minutes")
 
 
 @click.command("train-prior", short_help="Fit a prior to the codes of a VQ-VAE.")
@@ -59,9 +60,13 @@ def train_prior(run, settings, resume, as_json, **flags):
     """
     assignments = {_FLAGS[name][0]: value for name, value in flags.items() if value is not None}
     assignments |= dict(config.parse_assignment(text) for text in settings)
-    assignments = absolute_paths(assignments)
-    if resume:
-        refuse_changes(assignments, "code_prior.epochs", "A fit")
+    assignments = paths.absolute(assignments)
+    other = [key for key in assignments if not key.startswith(("code_prior.", *_OF_DATA))]
+    if other:
+        raise InvalidArgument(
+            f"{', '.join(other)} is no setting of a prior; expected code_prior.KEY=VALUE. Another "
+            "prior is fitted to the data that RUN was trained on, with the model that it holds."
+        )
     current = paths.config_of(run, {})
     if current.model.family in ("vae", "ladder"):
         raise InvalidArgument(
@@ -74,7 +79,9 @@ def train_prior(run, settings, resume, as_json, **flags):
     files.read_report(run)
     fit = run / "code-prior"
     if resume and (fit / "config.toml").is_file():
-        resolved = paths.read_run_config(fit).override(assignments)
+        before = paths.read_run_config(fit)
+        resolved = before.override(assignments)
+        config.check_resumed(before, resolved, ("data", "code_prior"), "A fit")
     writes = begin_together(resolved.code_prior.distribute, run)
     from tfvae.runs import train_prior
 

@@ -51,7 +51,7 @@ def atomic(path: str | Path):
             path.rename(folder / "replaced")
         try:
             os.replace(written, path)
-        except OSError:
+        except BaseException:  # an interruption too
             _put_back(folder, path)
             raise
     except Exception as error:
@@ -175,12 +175,18 @@ def read_report(folder: str | Path) -> dict:
     )
 
 
-def update_report(folder: str | Path, section: str, values: dict) -> None:
+def update_report(
+    folder: str | Path, section: str, values: dict, outdated: tuple[str, ...] = ()
+) -> None:
     """Merge `values` into one section of `folder`/report.json, creating what is not there.
+
+    Sections whose names begin with one of `outdated` are removed: they say what a model was that is
+    replaced.
 
     Raises:
         InvalidFile: there is a report.json which is not ours, or it cannot be written.
     """
     report = read_report(folder)
+    report = {name: old for name, old in report.items() if not name.startswith(outdated)}
     report[section] = {**report.get(section, {}), **values}
     write_json(Path(folder) / "report.json", report)

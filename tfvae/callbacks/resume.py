@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tfvae.callbacks import signals, training_state
 from tfvae.callbacks.callback_states import restore_states, states_of
 from tfvae.callbacks.skipped_batches import SkippedBatches
 from tfvae.checkpoints import Checkpoints, Position
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, TfvaeWarning
 
 _SHARE = 0.005  # of the time, that checkpoints at the ends of short epochs may take
 _COSTS = "saved", "seconds_saving", "seconds"  # attributes that go on counting when it is resumed
@@ -32,8 +33,9 @@ class Resume(keras.callbacks.Callback):
     `ReduceLROnPlateau`, `ModelCheckpoint`, `SwapEMAWeights`, and any that has the methods
     `get_state()`, which returns dictionaries and lists of numbers, texts and arrays, and
     `set_state(state)`. The weights at the end are those of an uninterrupted training, bit for bit,
-    if the machine computes the same sums again. A training that had ended is not repeated; with
-    more epochs it continues.
+    if the machine computes the same sums again. Weights that are not finite are not kept: after
+    such a step the checkpoint before stays the last one, with a warning. A training that had ended
+    is not repeated; with more epochs it continues.
 
     A checkpoint is written every `minutes`, at the ends of epochs as long as that takes no more
     than half a percent of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training
@@ -226,8 +228,17 @@ class Resume(keras.callbacks.Callback):
             return
         start = time.monotonic()
         self.seconds, self._clock = self.seconds + start - self._clock, start
-        self.checkpoints.save(self._position, self._state())
-        self._tell_of_checkpoint()
+        if training_state.has_finite_weights(self.model):
+            self.checkpoints.save(self._position, self._state())
+            self._tell_of_checkpoint()
+        else:
+            warnings.warn(
+                f"Weights of the model are not finite after {self._position}, so no checkpoint is "
+                f"written; the last one in {self.checkpoints.path} is that of "
+                f"{self.checkpoints.last()}.",
+                TfvaeWarning,
+                stacklevel=2,
+            )
         self._last_save = time.monotonic()
         self._cost = self._last_save - start
         self.saved, self.seconds_saving = self.saved + 1, self.seconds_saving + self._cost

@@ -54,6 +54,11 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
     }
 
 
+def has_finite_weights(model: keras.Model) -> bool:
+    """Whether no weight that is trained is infinite or NaN."""
+    return all(np.all(np.isfinite(np.asarray(v))) for v in model.trainable_variables)
+
+
 def restore_model(model: keras.Model, data: Batches, tree: dict, folder: Path) -> None:
     """Put a model and its optimizer back to what `state_of` returned, but for `averages`.
 

@@ -203,8 +203,8 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         self,
         n: int,
         seed: int = 0,
-        condition: np.ndarray | tf.Tensor | int | None = None,
         temperature: float = 1.0,
+        condition: np.ndarray | tf.Tensor | int | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         cached: bool = True,
@@ -216,11 +216,11 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         Args:
             n: how many.
             seed: any integer.
+            temperature: see `draw`.
             condition: labels `[n]` or one label for all, with classes; else None.
-            temperature: see `draw`, as for the others.
-            top_k: int or None.
-            top_p: float or None.
-            cached: bool.
+            top_k: see `draw`.
+            top_p: see `draw`.
+            cached: see `draw`.
 
         Raises:
             InvalidArgument: an option out of range, labels missing or not wanted, not built.

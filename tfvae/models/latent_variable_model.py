@@ -267,6 +267,7 @@ class LatentVariableModel(BoundTraining):
     def encode(
         self,
         x: np.ndarray | tf.Tensor,
+        *,
         training: bool = False,
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tf.Tensor:
@@ -280,6 +281,7 @@ class LatentVariableModel(BoundTraining):
     def decode(
         self,
         z: np.ndarray | tf.Tensor,
+        *,
         training: bool = False,
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tf.Tensor:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfvae import code_priors, conditions, distribute
 from tfvae._plain.files import atomic, clear_strays, update_report
-from tfvae.config import CodePriorConfig, Config
+from tfvae.config import CodePriorConfig, Config, check_resumed
 from tfvae.data import Examples, Splits, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.images import save_grid
@@ -71,7 +71,9 @@ def train_prior(
         )
     options = config.code_prior
     if resume:
-        position = fit_to_resume(run).position()
+        fit = fit_to_resume(run)
+        check_resumed(fit.read_config(), config, ("data", "code_prior"), "A fit")
+        position = fit.position()
         check_epochs("The fit of the prior", run.path, position, options.epochs)
     if not resume:
         _check_no_other(run)
@@ -109,7 +111,7 @@ def train_prior(
         model.save(temporary)
     # The rest of what the run says may have changed since a fit began that was resumed.
     run.write_config(dataclasses.replace(run.read_config(), data=config.data, code_prior=options))
-    update_report(run.path, "code_prior", values)
+    update_report(run.path, "code_prior", values, outdated=("evaluation",))
     loop.check_end(values["uniform"], rows[:best], model.prior.num_positions, run.code_prior)
     return values
 

@@ -89,12 +89,19 @@ class RunDirectory(TrainingDirectory):
 
     @classmethod
     def unused(cls, folder: str | Path, name: str) -> Path:
-        """Return `folder`/`name`, or with a number added if something is there."""
+        """Make `folder`/`name`, or with a number added if something is there, and return its path.
+
+        Of several processes that ask at once, each gets a folder of its own.
+        """
         path, number = Path(folder) / name, 1
-        while path.exists():
-            number += 1
-            path = Path(folder) / f"{name}-{number}"
-        return path
+        while True:
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+                path = Path(folder) / f"{name}-{number}"
+            else:
+                return path
 
     def forget_code_prior(self) -> None:
         """Delete the unfinished fit that `tfvae train-prior --resume` would continue."""

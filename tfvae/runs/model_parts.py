@@ -6,11 +6,13 @@ import numpy as np
 
 from tfvae import conditions, likelihoods, networks
 from tfvae.config import Config
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, TfvaeError
 from tfvae.likelihoods.counts import Counts
 from tfvae.likelihoods.support import REALS
 
 _SAMPLE_FOR_BIAS = 10_000
+# Arguments of network functions that a run sets by the data.
+_OWN = ("bias", "condition_size", "features", "missing", "name", "num_tokens")
 
 
 def likelihood_of(config: Config, splits):
@@ -99,11 +101,19 @@ def params_shape(factory, shape):
 
 def call_network(function, *args, options, **kwargs):
     """Call a network function with the options of a configuration, or say what it takes."""
+    parameters = inspect.signature(function).parameters
+    known = [name for name in list(parameters)[len(args) :] if name not in {*kwargs, *_OWN}]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InvalidArgument(
+            f"model.network_options names {', '.join(unknown)}; expected names among "
+            f"{', '.join(known)}."
+        )
     try:
         return function(*args, **kwargs, **options)
-    except TypeError:
-        names = list(inspect.signature(function).parameters)[2:]
-        known = [name for name in names if name not in kwargs]
+    except TfvaeError:
+        raise
+    except (TypeError, ValueError) as error:  # what Keras raises for values that it cannot use
         raise InvalidArgument(
-            f"model.network_options is {options!r}; expected names among {', '.join(known)}."
-        ) from None
+            f"model.network_options is {options!r}, with which the network cannot be made: {error}"
+        ) from error

@@ -10,7 +10,7 @@ from tfvae import data, distribute, paths
 from tfvae._plain.files import atomic, update_report
 from tfvae.callbacks import EarlyStopping
 from tfvae.checkpoints import Position
-from tfvae.config import Config
+from tfvae.config import Config, check_resumed
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
@@ -56,11 +56,12 @@ def train(
     strategy = loop.strategy("training", config.training)
     chief = distribute.is_chief(strategy)
     splits = splits or load_data(config)
-    config = with_networks(config, splits.shape)
+    config = with_networks(paths.with_absolute_paths(config), splits.shape)
     if splits.kind != "image":  # the kind of a run that does not name one
         config = config.override({"data.kind": splits.kind})
     run = RunDirectory(run_dir)
     if resume:
+        check_resumed(run.read_config(), config, ("data", "model", "training"), "A run")
         check_epochs("The run", run.path, run.position(), config.training.epochs)
     else:
         paths.check_new_run(run_dir)
@@ -114,6 +115,7 @@ def train(
             "replicas": strategy.num_replicas_in_sync,
             "checkpoints": fitted.checkpoints,
         },
+        outdated=("evaluation", "diagnosis"),
     )
     loop.check_end(fitted.start_loss, kept, splits.num_values, run)
     return run
