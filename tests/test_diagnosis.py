@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae import diagnosis, estimators, objectives
+from tfvae import diagnosis, estimators, objectives, random
+from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument, InvalidData
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
@@ -81,6 +82,27 @@ def test_variance_and_snr_are_those_of_the_draws(bits, result):
     assert row.variance == pytest.approx(variance, rel=1e-5)
     squared_norm = np.sum(gradients.mean(axis=0) ** 2) - variance / 600
     assert row.snr == pytest.approx(np.sqrt(squared_norm / variance), rel=1e-4)
+
+
+def test_continuous_latents_have_a_reference_of_less_variance(linear_gaussian, monkeypatch):
+    """The gradients in the encoder's weights, chosen here, are drawn anew from the same seeds."""
+    monkeypatch.setattr(diagnosis._Draws, "milliseconds", lambda self: 0.0)
+    model, x = linear_gaussian.vae(), linear_gaussian.x
+    result = diagnosis.diagnose(model, x, ["pathwise"], num_samples=2, num_draws=20)
+    assert result.reference == {"elbo": "sticking_the_landing", "iwae": "dreg"}
+    estimator, encoder = estimators.get("pathwise"), model.encoder.trainable_variables
+    for row in result.rows:
+        assert abs(row.scale - 1) < 4 * row.scale_standard_error < 1
+        assert abs(row.bias) < 4 * row.bias_standard_error < 4
+        bound, gradients = Bound(objectives.get(row.objective), 2), []
+        for number in range(20):
+            seed = random.fold_in(random.make_seed(0), random.Stream.TEST, number)
+            with tf.GradientTape() as tape:
+                estimate = estimator.estimate(bound, model.inference(x), x, seed, False)
+                loss = -tf.reduce_mean(estimate.surrogate)
+            gradients.append([np.ravel(g) for g in tape.gradient(loss, encoder)])
+        variance = np.var([np.concatenate(g) for g in gradients], axis=0, ddof=1).sum()
+        assert row.variance == pytest.approx(variance, rel=1e-4)
 
 
 def test_the_squared_bias_is_estimated_without_bias_and_with_its_error():

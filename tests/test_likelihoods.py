@@ -46,6 +46,11 @@ CASES = {
 }
 # Of two kinds of values, or of another likelihood: they have tests of their own.
 OTHERS = {"censored_normal", "columns", "observed"}
+# What is compared of a value `[..., 1]`, where that is not the value itself.
+COMPARED = {
+    "discretized_logistic_mixture": lambda x: np.isclose(x, LEVELS),
+    "von_mises": lambda x: np.concatenate([np.cos(x), np.sin(x)], -1),
+}
 WRAPPERS = ("columns", "observed")
 WITH_SCALE = {
     "beta": "precision",
@@ -94,11 +99,13 @@ def test_the_mean_is_that_of_its_values_and_of_its_samples(name, rng, assert_mea
     mass = width * np.exp(np.asarray(distribution.log_prob(x), np.float64))
     samples = np.asarray(distribution.sample(4000, seed=make_seed(1)), np.float64)
     assert likelihood.support.holds(samples)
-    if name in ("von_mises", "discretized_logistic_mixture"):
-        return  # a direction, and the mean before rounding to levels
-    expected = (mass[..., np.newaxis, np.newaxis] * x).sum(0)
-    np.testing.assert_allclose(distribution.mean(), expected, rtol=5e-3, atol=1e-3)
-    assert_mean(samples - expected, 0)
+    statistic = COMPARED.get(name, np.asarray)
+    expected = (mass[..., np.newaxis, np.newaxis] * statistic(x)).sum(0)
+    assert_mean(statistic(samples) - expected, 0)
+    if name == "von_mises":
+        expected = np.arctan2(expected[..., 1:], expected[..., :1])
+    if name != "discretized_logistic_mixture":  # whose mean is before rounding to levels
+        np.testing.assert_allclose(distribution.mean(), expected, rtol=5e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -317,17 +324,24 @@ class TestCensored:
 
 
 class TestSizeFactor:
-    @pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+    @pytest.mark.parametrize(
+        "name", ["poisson", "negative_binomial", "zero_inflated_negative_binomial"]
+    )
     def test_means_are_shares_of_the_total(self, name, rng):
+        """Or, where there are zeros in excess, (1 − π) of such a share."""
         options = {} if name == "poisson" else {"dispersion": 2.0}
         likelihood = likelihoods.get(name, size_factor="total", target_sum=50.0, **options)
-        params = rng.normal(size=(2, 4)).astype(np.float32)
-        x = rng.integers(0, 9, (2, 4)).astype(np.float32)
-        mu = scipy.special.softmax(params, -1) * x.sum(-1, keepdims=True)
-        reference = scipy.stats.poisson(mu) if name == "poisson" else binomial(mu, 2.0)
+        params = rng.normal(size=(2, likelihood.params_size(4))).astype(np.float32)
+        x = np.array([[0, 3, 1, 8], [5, 0, 2, 0]], np.float32)
+        shares, kept = scipy.special.softmax(params[:, :4], -1), 1.0
+        mu = shares * x.sum(-1, keepdims=True)
+        if name.startswith("zero_inflated"):
+            kept = scipy.special.expit(-params[:, 4:])
+        p = kept * (scipy.stats.poisson(mu) if name == "poisson" else binomial(mu, 2.0)).pmf(x)
         d = likelihood(params)
-        np.testing.assert_allclose(d.log_prob(x), reference.logpmf(x).sum(-1), rtol=1e-4)
-        np.testing.assert_allclose(np.sum(d.mean(), -1), 50, rtol=1e-5)
+        expected = np.log(p + (1 - kept) * (x == 0)).sum(-1)
+        np.testing.assert_allclose(d.log_prob(x), expected, rtol=1e-4)
+        np.testing.assert_allclose(d.mean(), kept * shares * 50, rtol=1e-5)
         assert d.sample(3, seed=make_seed(0)).shape == (3, 2, 4)
 
     def test_an_empty_example_has_a_likelihood(self):

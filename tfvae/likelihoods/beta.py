@@ -11,9 +11,10 @@ from tfvae.likelihoods.support import interval
 
 @REGISTRY.register("beta")
 class Beta(WithScale, Likelihood):
-    """x_d ~ Beta(m φ, (1 − m) φ), m = sigmoid(logit_d): shares and rates inside (0, 1).
+    """x_d ~ Beta(m φ + ε, (1 − m) φ + ε), m = sigmoid(logit_d): shares and rates inside (0, 1).
 
-    The variance is m (1 − m) / (1 + φ).
+    ε = 10⁻³ keeps the parameters away from 0. But for it, the mean is m and the variance
+    m (1 − m) / (1 + φ).
 
     Args:
         precision: φ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
@@ -32,7 +33,6 @@ class Beta(WithScale, Likelihood):
 
     def distribution(self, params, batch_ndims):
         (logits,), precision = self.split(params)
-        # Away from 0, where the density at the ends grows without bound.
         a, b = (1e-3 + tf.sigmoid(sign * logits) * precision for sign in (1.0, -1.0))
         return independent(_Beta(a, b), batch_ndims)
 

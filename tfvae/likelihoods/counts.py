@@ -1,4 +1,4 @@
-"""Distributions of counts whose means may be shares of an example's total."""
+"""Distributions of counts whose means may scale with an example's total."""
 
 import tensorflow as tf
 
@@ -20,14 +20,19 @@ class Counts(Likelihood):
 
     With `size_factor="total"`, μ = s(x) · softmax(parameters), where s(x) = Σ_d x_d is the total of
     the example, as in single-cell models: z explains the composition of the total and not its size.
-    log p is then that of x given its total, under a distribution whose mean has this total. In
-    samples and reconstructions, where there is no x, s is `target_sum`.
+    With zeros in excess, these are the means of the counts before the zeros. In samples and
+    reconstructions, where there is no x, s is `target_sum`.
+
+    In log p, s is a covariate, as if it were measured beside x: for each s there is a distribution
+    of all counts. With s = s(x) the number is neither log p(x) nor log p(x) given the total, since
+    its exponential sums to 1 neither over all x nor over those of one total. It compares models
+    with a size factor with each other, but not with models without one.
 
     Source: Lopez et al. 2018, "Deep generative modeling for single-cell transcriptomics".
 
     Args:
         size_factor: None or "total".
-        target_sum: the total of samples, with a size factor.
+        target_sum: s in samples, with a size factor.
     """
 
     is_density = False
@@ -57,12 +62,12 @@ class Counts(Likelihood):
         return NUMBERS_OF_COUNT * channels
 
     def of_means(self, log_mean, batch_ndims: int, make) -> tfd.Distribution:
-        """Return the distribution of counts with these means, or shares of the total.
+        """Return the distribution of counts with these means, or with shares of s as means.
 
         Args:
             log_mean: `[batch..., *event]`.
             batch_ndims: how many axes of it are batch.
-            make: from log-means to a distribution of single counts.
+            make: from log μ to a distribution of single counts.
         """
         if self.size_factor is None:
             log_mean = tf.minimum(log_mean, LARGEST_LOG_MEAN)
@@ -76,7 +81,7 @@ class Counts(Likelihood):
 
 
 class _OfTotal(tfd.Distribution):
-    """Counts whose means are shares of the total of the x whose density is computed."""
+    """Counts with means μ that are shares of the total of the x whose log p is computed."""
 
     def __init__(self, log_shares, batch_ndims, make, target_sum):
         self._log_shares, self._batch_ndims = log_shares, batch_ndims
@@ -105,7 +110,7 @@ class _OfTotal(tfd.Distribution):
         return self._make(self._log_shares + tf.math.log(total))
 
     def log_prob_by_value(self, x):
-        """Return log p of each count given the total of x, `[..., *event]`."""
+        """Return log p of each count with the total of x as the covariate, `[..., *event]`."""
         axes = list(range(-len(self.event_shape), 0))
         total = tf.maximum(tf.reduce_sum(x, axis=axes, keepdims=True), 1.0)  # of an empty example
         return self._given(total).log_prob(x)
@@ -121,6 +126,6 @@ class _OfTotal(tfd.Distribution):
         return self._given(self._target_sum).mean()
 
     def draw(self, seed, index, temperature=1.0):
-        """Return draws number `index`, for examples with a total of `target_sum` on average."""
+        """Return draws number `index`, of counts about shares of `target_sum`."""
         counts = independent(self._given(self._target_sum), self._batch_ndims)
         return distributions.draw(counts, seed, index, temperature)

@@ -19,7 +19,7 @@ class NegativeBinomial(WithScale, Counts):
         dispersion: r, the inverse dispersion: a number, "shared", "by_value" (one for each gene,
             the usual choice for single cells) or "learned", see `tfvae.likelihoods.scales`.
         size_factor: None, or "total" for means that are shares of each example's total.
-        target_sum: the total of samples, with a size factor.
+        target_sum: the mean total of samples, with a size factor.
     """
 
     unbounded_parameters = "log-means"

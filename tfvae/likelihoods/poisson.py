@@ -13,7 +13,7 @@ class Poisson(Counts):
 
     Args:
         size_factor: None, or "total" for means that are shares of each example's total.
-        target_sum: the total of samples, with a size factor.
+        target_sum: the mean total of samples, with a size factor.
     """
 
     unbounded: ClassVar = {"log-means": (0, 1)}

@@ -17,13 +17,13 @@ _STREAM_OF_ZEROS = 1 << 17  # beyond those of layers and of blocks of columns
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """A count is 0 with probability π_d, and negative binomial otherwise.
 
-    p(0) = π + (1 − π) NB(0), p(x) = (1 − π) NB(x) for x > 0. Parameters: log μ, then logit π, on
-    the last axis. See `NegativeBinomial`.
+    p(0) = π + (1 − π) NB(0), p(x) = (1 − π) NB(x) for x > 0, so the mean is (1 − π) μ. Parameters:
+    log μ, then logit π, on the last axis. See `NegativeBinomial`.
 
     Args:
         dispersion: r, a number, "shared", "by_value" or "learned".
-        size_factor: None, or "total" for means that are shares of each example's total.
-        target_sum: the total of samples, with a size factor.
+        size_factor: None, or "total" for a μ that is a share of each example's total.
+        target_sum: the mean total of samples before the zeros, with a size factor.
     """
 
     params_per_value = 2
