@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from tiers import nightly_but
@@ -239,6 +240,43 @@ def export(prior, options, folder):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     device = Interpreter(model_content=converter.convert()).get_signature_runner("draw")
     return tf.saved_model.load(str(folder)).signatures["draw"], device
+
+
+class TestUniform:
+    """A codebook of any size, without a number for each of its codes."""
+
+    @pytest.fixture
+    def large(self, monkeypatch):
+        prior = code_priors.UniformCodePrior(2**30)
+        prior.build((None, 2, 2))
+        for name in ("network", "step"):  # of K numbers for each position
+            monkeypatch.setattr(prior, name, None)
+        return prior
+
+    def test_log_p_is_a_constant(self, large):
+        codes = np.full((3, 2, 2), 2**30 - 1)
+        np.testing.assert_allclose(large.log_prob(codes), 3 * [-4 * 30 * np.log(2)], rtol=1e-6)
+        with pytest.raises(InvalidArgument, match="got a condition"):
+            large.log_prob(codes, 1)
+
+    def test_draws_are_uniform(self, large):
+        codes = large.sample(2000, seed=1).numpy()
+        share = (codes.ravel() + 0.5) / 2**30
+        assert scipy.stats.kstest(share, "uniform").pvalue > 0.01
+        np.testing.assert_array_equal(large.sample(3, seed=1), codes[:3])
+        draw = tf.function(large.draw, jit_compile=True, autograph=False)
+        np.testing.assert_array_equal(draw(make_seed(1), tf.constant([7, 5])), codes[[7, 5]])
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"temperature": 3.0}, {"top_k": 2}, {"top_p": 0.4}, {"top_k": 2, "top_p": 0.5}],
+        ids=str,
+    )
+    def test_options_are_those_of_a_choice_among_equal_logits(self, options):
+        codes = make("uniform", CLASSES).sample(500, seed=2, condition=1, **options)
+        expected = numpy_choice(np.zeros(K), **options) > 0
+        np.testing.assert_array_equal(np.bincount(np.ravel(codes), minlength=K) > 0, expected)
+        assert not np.any(make("uniform").sample(9, temperature=0.0))  # the first of equal ones
 
 
 def test_every_position_has_noise_of_its_own():

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfvae
 from tfvae import quantizers
-from tfvae.errors import TfvaeWarning
+from tfvae.errors import InvalidArgument, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.quantizers import VectorQuantizer
 
@@ -45,6 +45,12 @@ def values(result):
 
 
 class TestCodeUsage:
+    def test_a_codebook_of_more_codes_than_it_counts_is_refused(self):
+        encoder = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Dense(25)])
+        decoder = keras.Sequential([keras.Input((2, 2, 25)), keras.layers.Dense(1)])
+        with pytest.raises(InvalidArgument, match=r"33,554,432 codes.*at most 16,777,216"):
+            tfvae.VQVAE(encoder, "lfq", decoder, "bernoulli")
+
     def test_it_is_that_of_all_batches_together(self, rng, mode):
         """Of unequal sizes, and codes that get rarer: the mean over batches is another number."""
         metric = usage([4, 2])

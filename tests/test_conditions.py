@@ -404,6 +404,16 @@ class TestCodes:
     def test_classes_are_of_networks_and_prior_alike(self, model):
         with pytest.raises(InvalidArgument, match="The prior has 3 classes, but the condition"):
             model.prior = tfvae.code_priors.get("categorical", codebook_size=3, num_classes=3)
+        of_vectors = tfvae.VQVAE(
+            networks.residual_encoder((4, 4, 1), 2, 4, 1, 0, condition_size=3),
+            "ema",
+            networks.residual_decoder((2, 2, 2), 1, 4, 1, 0),
+            condition=(3,),
+        )
+        with pytest.raises(InvalidArgument, match=r"vector of 3 numbers\. Use a prior without"):
+            of_vectors.prior = tfvae.code_priors.get(
+                "categorical", codebook_size=512, num_classes=3
+            )
         with pytest.raises(InvalidArgument, match="a prior with `num_classes=`"):
             tfvae.VQVAE(
                 networks.residual_encoder((4, 4, 1), 2, 4, 1, 0),

@@ -377,7 +377,7 @@ def test_the_latency_is_a_time(decoder):
 
 
 @keras.saving.register_keras_serializable("test_export_codes")
-class ErfinvPrior(code_priors.UniformCodePrior):
+class ErfinvPrior(code_priors.CategoricalCodePrior):
     """A prior that LiteRT cannot draw from."""
 
     def step(self, state, position, previous):

@@ -357,6 +357,36 @@ def test_a_beta_for_each_layer_weighs_its_kl(x):
         model.compile("adam", estimator="dreg", beta=[0.5, 2.0])
 
 
+def test_free_bits_need_the_kl_of_the_layers_that_have_them(x):
+    """Only that of z2 is known, given z1; the KL of z1 is sampled."""
+    model = two_normal_layers()
+    keras.utils.set_random_seed(1)
+    plain = two_normal_layers()
+    plain.set_weights(model.get_weights())
+    plain.compile("sgd", run_eagerly=True)
+    model.compile("sgd", free_bits=[0.0, 50.0], run_eagerly=True)
+    logs, expected = (m.evaluate(x, verbose=0, return_dict=True) for m in (model, plain))
+    for name in ("kl_1", "kl_2", "reconstruction"):
+        np.testing.assert_allclose(logs[name], expected[name], rtol=1e-6)
+    counted = logs["loss"] - logs["reconstruction"] - logs["kl_1"]
+    np.testing.assert_allclose(counted, 2 * 50.0, rtol=1e-5)
+    model.free_bits = [0.0, 60.0]
+    for value in (0.5, [0.5, 0.0]):
+        with pytest.raises(InvalidArgument, match=r"`free_bits` was 0 .*when the model was comp"):
+            model.free_bits = value
+    for value in (0.5, [0.5, 0.0]):
+        with pytest.raises(InvalidArgument, match="not known for z1"):
+            model.compile("sgd", free_bits=value)
+
+
+def two_normal_layers():
+    return tfvae.HierarchicalVAE(
+        [networks.dense_encoder(X_SHAPE, 6, (4,)), networks.dense_encoder((3,), 4, (4,))],
+        [networks.dense_decoder(3, X_SHAPE, (4,)), networks.dense_decoder(2, (6,), (4,))],
+        posteriors="diagonal_normal",
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -366,9 +396,9 @@ def test_a_beta_for_each_layer_weighs_its_kl(x):
             {"prior": "standard_normal"},
             "bernoulli latents.*prior StandardNormal is over continuous",
         ),
-        ({"upper": 5}, r"encoder of z2 takes latents of shape \(5,\).*of shape \(3,\)"),
+        ({"upper": 5}, r"encoder of z2 takes inputs of shape \(5,\).*given \(3,\)"),
         ({"lower": 4}, r"decoder of z2 describes a z1 of shape \(4,\).*\(3,\).*shape \(3,\)"),
-        ({"top": 4}, r"decoder of z2 takes latents of shape \(4,\).*of shape \(2,\)"),
+        ({"top": 4}, r"decoder of z2 takes inputs of shape \(4,\).*given \(2,\)\..*z2 for that"),
     ],
     ids=str,
 )

@@ -262,7 +262,7 @@ def test_an_export_draws_what_keras_draws(x, tmp_path):
         ),
         (
             lambda p: p._replace(inference=[p.inference[1], p.inference[1]]),
-            "expected 2 inputs",
+            r"of z1 has 1 input; expected 2, h_1 and d_1, .* form='residual'",
         ),
     ],
 )
@@ -270,6 +270,24 @@ def test_networks_that_do_not_fit_are_refused(change, message):
     parts = networks.dense_ladder(X_SHAPE, X_SHAPE, (3, 2), hidden=8)
     with pytest.raises(InvalidArgument, match=message):
         tfvae.LadderVAE(*change(parts))
+
+
+@pytest.mark.parametrize("condition", [None, 2])
+def test_networks_of_the_other_form_are_refused(condition):
+    parts = networks.dense_ladder(X_SHAPE, X_SHAPE, (3, 2), 8, condition_size=condition or 0)
+    with pytest.raises(InvalidArgument, match=r"of z1 has . inputs; .*h_1.* form='precision'"):
+        tfvae.LadderVAE(*parts, form="precision", condition=condition)
+
+
+@pytest.mark.parametrize("ladder", [networks.dense_ladder, networks.residual_ladder])
+def test_a_form_that_does_not_exist_is_refused(ladder):
+    with pytest.raises(InvalidArgument, match="Did you mean 'precision'"):
+        ladder((8, 8, 1), (8, 8, 1) if ladder is networks.dense_ladder else 1, form="precison")
+
+
+def test_a_residual_ladder_of_a_series_is_refused():
+    with pytest.raises(InvalidArgument, match=r"shape \(8, 1\); expected \(H, W, C\)"):
+        networks.residual_ladder((8, 1), 1)
 
 
 def test_strides_that_do_not_divide_are_refused():

@@ -109,8 +109,14 @@ class TestConditional:
     def test_connect_returns_the_shape_of_what_is_described(self):
         factory = posteriors.get("diagonal_normal")
         assert networks.connect(networks.dense_encoder((3,), 8), (3,), factory, "encoder") == (4,)
-        with pytest.raises(InvalidArgument, match=r"The decoder takes latents of shape \(3,\)"):
+        with pytest.raises(InvalidArgument, match=r"decoder takes inputs of shape \(3,\).*\(2,\)"):
             networks.connect(networks.dense_encoder((3,), 8), (2,), factory, "decoder")
+
+
+@pytest.mark.parametrize("bias", [np.zeros((8, 8, 1)), np.zeros(3)], ids=len)
+def test_a_bias_of_another_size_is_refused(bias):
+    with pytest.raises(InvalidArgument, match=r"bias` has \d+ numbers.*1.*per_channel=True"):
+        networks.conv_decoder(2, (8, 8, 1), (4,), 4, bias=bias)
 
 
 DENSE = keras.layers.Dense

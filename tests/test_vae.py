@@ -479,7 +479,12 @@ class TestRefusals:
         ("encoder", "decoder", "likelihood", "message"),
         [
             ((5,), ((2,), (4, 4, 1)), "bernoulli", "axis of size 5.*2 for 1 channel, 4 for 2"),
-            ((4,), ((3,), (4, 4, 1)), "bernoulli", r"latents of shape \(3,\).*shape \(2,\)"),
+            (
+                (4,),
+                ((3,), (4, 4, 1)),
+                "bernoulli",
+                r"of shape \(3,\).*given \(2,\).*params_size\(D\)",
+            ),
             ((4,), ((2,), (4, 5, 1)), "bernoulli", r"output of shape \(4, 4, 1\)"),
             ((4,), ((2,), (16,)), "bernoulli", r"output of shape \(4, 4, 1\)"),
             ((4,), ((2,), (4, 4, 512)), "categorical", r"output of shape \(4, 4, 256\)"),

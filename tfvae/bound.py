@@ -48,7 +48,8 @@ class Bound(NamedTuple):
         kl: "monte_carlo" samples the KL of every layer; "auto" takes the closed form of the layers
             where it is known; "exact" refuses layers where it is not.
         free_bits: λ, nats of KL that each unit may use at no cost; a number, or one for each layer;
-            None for none.
+            None for none, of all layers or of one. A layer with free bits needs its KL in closed
+            form.
     """
 
     objective: Callable
@@ -63,8 +64,9 @@ class Bound(NamedTuple):
             kls = [layer.log_q - layer.log_p() for layer in joint.layers]
             return LogWeightTerms(joint.log_likelihood, tuple(kls))
         by_unit = [layer.kl_by_unit() for layer in joint.layers]
-        for number, units in enumerate(by_unit):
-            if units is None and (self.kl == "exact" or self.free_bits is not None):
+        free_bits = by_layer(self.free_bits, len(by_unit))
+        for number, (units, free) in enumerate(zip(by_unit, free_bits, strict=True)):
+            if units is None and (self.kl == "exact" or free is not None):
                 raise InvalidArgument(unknown_kl(joint, number))
         kls = tuple(
             layer.log_q - layer.log_p() if units is None else tf.reduce_sum(units, -1)
@@ -73,8 +75,8 @@ class Bound(NamedTuple):
         if self.free_bits is None:
             return LogWeightTerms(joint.log_likelihood, kls)
         counted = tuple(
-            tf.reduce_sum(tf.maximum(units, free), -1)
-            for units, free in zip(by_unit, by_layer(self.free_bits, len(by_unit)), strict=True)
+            kl if free is None else tf.reduce_sum(tf.maximum(units, free), -1)
+            for kl, units, free in zip(kls, by_unit, free_bits, strict=True)
         )
         return LogWeightTerms(joint.log_likelihood, kls, counted)
 
@@ -118,5 +120,5 @@ def unknown_kl(joint: Joint, number: int) -> str:
     )
     return (
         f"`kl='exact'` and `free_bits` need KL(q‖p) in closed form, which is not known for {what}, "
-        f"{why}. Use kl='auto' and free_bits=0."
+        f"{why}. Use kl='auto', and no free bits for it."
     )

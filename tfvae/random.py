@@ -234,6 +234,23 @@ def uniform(seed: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
     return tf.reshape(both, [-1, 2 * ((size + 1) // 2)])[:, :size]
 
 
+def whole(seed: tf.Tensor, index: tf.Tensor, size: int, count: int) -> tf.Tensor:
+    """Whole numbers from 0 to count − 1, the same wherever they are computed; see `normal`.
+
+    Args:
+        seed: as in `normal`, and so are `index` and `size`.
+        index: `[N]` int32.
+        size: numbers in a draw.
+        count: at most 2^31. Words of 31 bits are taken modulo `count`, so that probabilities differ
+            from 1/count by less than 2^-31.
+
+    Returns:
+        `[N, size]` int32.
+    """
+    both = tf.stack([_shift_right(bits, 1) for bits in _bits(seed, index, size)], axis=-1)
+    return tf.reshape(both, [-1, 2 * ((size + 1) // 2)])[:, :size] % count
+
+
 def _bits(seed, index, size):
     """Return two words for each pair of numbers, `[N, ceil(size / 2)]`."""
     pairs = tf.range((size + 1) // 2, dtype=tf.int32)[tf.newaxis, :]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfvae import distributions, estimators, objectives
 from tfvae._plain.checks import whole
 from tfvae.averages import Averages
-from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms
+from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms, by_layer
 from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument
 from tfvae.models.generative_model import GenerativeModel
@@ -97,7 +97,7 @@ class BoundTraining(GenerativeModel):
                 Σ_u max(λ, KL_u) for every example; a number, a list of one for each layer, or a
                 schedule. Kingma et al. 2016, "Improved variational inference with inverse
                 autoregressive flow", app. C.8, have it for the mean over a batch. The metrics show
-                the KL itself.
+                the KL itself. Layers that have free bits need their KL in closed form.
             kl: "exact" uses the closed form of KL(q‖p) in place of its samples, "monte_carlo" does
                 not, "auto" does in each layer where it is known given the layers drawn before, if
                 the objective is linear in log w.
@@ -204,22 +204,26 @@ class BoundTraining(GenerativeModel):
         return self._bound(*final)
 
     def _bound(self, beta, free_bits):
+        used = Scheduled.layers_that_use(self, "free_bits")
+        if any(used):
+            each = zip(by_layer(free_bits, len(used)), used, strict=True)
+            free_bits = [value if uses else None for value, uses in each]
         may_be_exact = objectives.is_linear(self.objective) and self.estimator.takes_exact_kl
         return Bound(
             self.objective,
             self.num_samples,
             beta,
             self.kl if may_be_exact else "monte_carlo",
-            free_bits if Scheduled.is_used(self, "free_bits") else None,
+            free_bits if any(used) else None,
         )
 
     def _ready(self):
         """Prepare the estimator, once the model is built and compiled."""
         if self.kl == "exact" or Scheduled.is_used(self, "free_bits"):
-            # A pass shows whether every layer has a KL in closed form.
+            # A pass shows whether the layers have their KL in closed form.
             x, y = self._example(1)
             infer = self.inference(x, condition=y, seed=make_seed(0))
-            Bound(self.objective, kl="exact").terms(infer(_draw_representatives))
+            self.validation_bound().terms(infer(_draw_representatives))
         if objectives.penalty(self.objective) is not None:
             # A pass shows whether the penalty knows this posterior.
             self._estimate(*self._example(2), self.training_bound(), make_seed(0), False)

@@ -99,8 +99,8 @@ class CodeModel(GenerativeModel):
                 f"one vector, end it in keras.layers.Reshape((1, {self.latent_shape[-1]}))."
             )
         shape = networks.beside_condition(self.decoder, self.latent_shape, self._condition)
-        check_input(self.decoder, shape, self._decoder_role)
-        networks.connect_decoder(self.decoder, shape, self.likelihood, self.x_shape)
+        role = self._decoder_role
+        networks.connect_decoder(self.decoder, shape, self.likelihood, self.x_shape, role)
         self._usage.start(sites, self.codebook_size)
         if self._has_default_prior:  # of the codebook size that `connect` has decided
             self.prior = code_priors.UniformCodePrior(self.codebook_size)
@@ -466,9 +466,10 @@ class CodeModel(GenerativeModel):
             )
         given = self._condition
         if given and prior.condition and given.num_classes != prior.num_classes:
+            classes = f"with num_classes={given.num_classes}"
             raise InvalidArgument(
                 f"The prior has {prior.num_classes} classes, but the condition of this model is "
-                f"{given}. Use a prior with num_classes={given.num_classes}."
+                f"{given}. Use a prior {classes if given.num_classes else 'without classes'}."
             )
 
     def _has_fitted_prior(self):
@@ -513,22 +514,6 @@ def build_quantizer(quantizer: Quantizer, vectors_shape, role: str) -> None:
         )
     if not quantizer.built:
         quantizer.build((None, *vectors_shape))
-
-
-def check_input(network, shape, role: str) -> None:
-    """Refuse a network that was built for another input than it gets.
-
-    Raises:
-        InvalidArgument: with both shapes.
-    """
-    takes = getattr(network, "input_shape", None) if network.built else None
-    if isinstance(shape, list) or isinstance(takes, list):
-        return  # `networks.connect_inputs` compares these
-    if takes is not None and tuple(takes[1:]) != tuple(shape):
-        raise InvalidArgument(
-            f"The {role} takes inputs of shape {tuple(takes[1:])}, but what comes before it gives "
-            f"{tuple(shape)}. Build the {role} for that shape."
-        )
 
 
 def _without(removed, variables):

@@ -8,7 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import replicas
-from tfvae.errors import TfvaeWarning
+from tfvae.errors import InvalidArgument, TfvaeWarning
+
+_MOST = 2**24  # codes of a codebook, whose counts take 128 MiB
 
 
 class CodeUsage(keras.metrics.Metric):
@@ -18,8 +20,8 @@ class CodeUsage(keras.metrics.Metric):
 
     - `perplexity` = exp(H), between 1 and the size of the codebook, averaged over codebooks;
     - `code_usage`, the fraction of codes that occur at all;
-    - `code_bits` = Σ_codebooks sites · H / ln 2, the bits an example takes if its codes are coded
-      one by one with these frequencies.
+    - `code_bits` = Σ_codebooks sites · H_codebook / ln 2, the bits that an example would take if
+      each of its codes were coded by itself, with the frequencies of the codes of its codebook.
 
     Counted over the epoch, since the perplexity of a batch depends on how large the batch is. Every
     example counts once, whatever its weight in the loss. Codes of −1, of the levels that quantizer
@@ -33,7 +35,17 @@ class CodeUsage(keras.metrics.Metric):
         self.counts = None
 
     def start(self, sites: list[int], codebook_size: int) -> None:
-        """Set how many codes an example has of each codebook, and the codebooks' size."""
+        """Set how many codes an example has of each codebook, and the codebooks' size.
+
+        Raises:
+            InvalidArgument: more than 2^24 codes, each of which is counted by itself.
+        """
+        if codebook_size > _MOST:
+            raise InvalidArgument(
+                f"The codebook has {codebook_size:,} codes; expected at most {_MOST:,} in a model, "
+                "which counts how often each of them is used. Use at most 24 bits in 'lfq' or "
+                "fewer levels in 'fsq', or split the vectors with ProductQuantizer."
+            )
         self.sites, self.codebook_size = list(sites), codebook_size
         # float64 counts exactly up to 2^53, and strategies can sum it. See `Averages` for the rest.
         self.counts = self.add_variable(

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfvae import code_priors, likelihoods, networks, quantizers
 from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument
-from tfvae.models.code_model import CodeModel, build_quantizer, check_input
+from tfvae.models.code_model import CodeModel, build_quantizer
 from tfvae.quantizers import Quantized, Quantizer
 from tfvae.quantizers.composite import copies
 
@@ -121,7 +121,6 @@ class HierarchicalVQVAE(CodeModel):
     def _built(self, network, input_shape, role):
         """Build a network for an input, and return the shape of its output."""
         shape = networks.beside_condition(network, input_shape, self._condition)
-        check_input(network, shape, role)
         return networks.connect_inputs(network, shape, role)
 
     def parts_given_condition(self):

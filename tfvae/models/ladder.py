@@ -13,9 +13,8 @@ from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
 from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.networks.ladder import FORMS
 from tfvae.posteriors import Posterior
-
-FORMS = ("residual", "precision")
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -108,9 +107,9 @@ class LadderVAE(LatentVariableModel):
             )
         shapes, states = [None] * count, [None] * count  # of z_l and of d_l
         for number in reversed(range(count)):
-            inputs = self._with_condition(
-                self._i(number), self._inference_inputs(number, states[number])
-            )
+            inputs = self._inference_inputs(number, states[number])
+            self._check_form(number, inputs)
+            inputs = self._with_condition(self._i(number), inputs)
             role = f"inference network of z{number + 1}"
             family = self.posteriors[number]
             shapes[number] = networks.connect(self._i(number), inputs, family, role)
@@ -142,6 +141,21 @@ class LadderVAE(LatentVariableModel):
         """Return the shapes of the inputs of the inference network of a layer."""
         alone = state is None or self.form == "precision"
         return self._h_shapes[number] if alone else [self._h_shapes[number], state]
+
+    def _check_form(self, number, inputs):
+        """Refuse an inference network with the number of inputs of another form."""
+        found = len(getattr(self._i(number), "inputs", None) or ())
+        expected = len(inputs) if isinstance(inputs, list) else 1
+        if not found or found in (expected, expected + (self.condition is not None)):
+            return
+        name, s = f"h_{number + 1}", "" if found == 1 else "s"
+        seen = name if expected == 1 else f"{name} and d_{number + 1}"
+        condition = "" if self.condition is None else ", and one more if it takes the condition"
+        raise InvalidArgument(
+            f"The inference network of z{number + 1} has {found} input{s}; expected {expected}, "
+            f"{seen}, in the form {self.form!r}{condition}. Make the networks and the model with "
+            f"form={self.form!r}, or the model with the form of the networks."
+        )
 
     def _with_condition(self, network, inputs):
         """Return the shapes of all inputs of a network, given those of its values."""

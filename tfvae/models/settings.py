@@ -84,10 +84,12 @@ class Scheduled:
                 f"`{self.name}` is one number for all layers, and was assigned {value!r}. "
                 f"Call model.compile(..., {self.name}=...) with a list."
             )
-        if self.name == "free_bits" and np.any(number) and not Scheduled.is_used(model, self.name):
+        used = model.__dict__[f"_uses_{self.name}"]
+        if self.name == "free_bits" and np.any((number != 0) & ~used):
+            where = "in a layer " if np.any(used) else ""
             raise InvalidArgument(
-                "`free_bits` was 0 when the model was compiled, so its graph does not count them. "
-                f"Call model.compile(..., free_bits={value!r})."
+                f"`free_bits` was 0 {where}when the model was compiled, so its graph does not "
+                f"count them there. Call model.compile(..., free_bits={value!r})."
             )
         variable.assign(np.broadcast_to(number, variable.shape))
 
@@ -97,7 +99,7 @@ class Scheduled:
         if not callable(value):
             num_layers = len(model.posterior_of_layer)
             value = tf.Variable(_numbers(name, value, num_layers), trainable=False, name=name)
-        used = not isinstance(value, tf.Variable) or bool(np.any(value.numpy()))
+        used = value.numpy() != 0 if isinstance(value, tf.Variable) else np.True_
         model.__dict__.update({f"_{name}": value, f"_uses_{name}": used})
 
     @staticmethod
@@ -109,7 +111,13 @@ class Scheduled:
     @staticmethod
     def is_used(model, name) -> bool:
         """Whether `compile` was given a schedule, or a number other than 0."""
-        return model.__dict__[f"_uses_{name}"]
+        return bool(np.any(model.__dict__[f"_uses_{name}"]))
+
+    @staticmethod
+    def layers_that_use(model, name) -> list[bool]:
+        """Return for each stochastic layer whether its value may be other than 0."""
+        layers = len(model.posterior_of_layer)
+        return np.broadcast_to(model.__dict__[f"_uses_{name}"], layers).tolist()
 
     @staticmethod
     def at(model, name, step):

@@ -11,6 +11,10 @@ from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
 
+_SIZE_OF_PARAMETERS = (
+    " For D latents the last axis of the encoder's output has posterior.params_size(D) numbers."
+)
+
 
 @keras.saving.register_keras_serializable("tfvae")
 class VAE(LatentVariableModel):
@@ -78,7 +82,9 @@ class VAE(LatentVariableModel):
         inputs = networks.beside_condition(self.encoder, self.x_shape, self.condition)
         self.latent_shape = networks.connect(self.encoder, inputs, self.posterior, "encoder")
         inputs = networks.beside_condition(self.decoder, self.latent_shape, self.condition)
-        networks.connect_decoder(self.decoder, inputs, self.likelihood, self.x_shape)
+        networks.connect_decoder(
+            self.decoder, inputs, self.likelihood, self.x_shape, advice=_SIZE_OF_PARAMETERS
+        )
         check_prior(self.prior, self.posterior)
         self.prior.connect(self.posterior, self.x_shape)
         build_prior(self.prior, self.latent_shape, self.condition)

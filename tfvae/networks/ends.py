@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfvae.errors import InvalidArgument
 from tfvae.networks.missing import ZeroImputation
 
 
@@ -103,6 +104,12 @@ class _FixedBias(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None):
         if self.values is None:  # a loaded layer: its weights replace these zeros
             return keras.ops.zeros(shape, dtype)
+        if len(self.values) != math.prod(shape):
+            raise InvalidArgument(
+                f"`bias` has {len(self.values)} numbers; expected {math.prod(shape)}, one for each "
+                "output of a dense network, as `tfvae.networks.logit_bias(x)` gives them, or for "
+                "each channel of a convolution, as `logit_bias(x, per_channel=True)` does."
+            )
         return keras.ops.convert_to_tensor(np.reshape(self.values, shape), dtype)
 
     def get_config(self):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfvae._plain.checks import choice
 from tfvae.errors import InvalidArgument
 from tfvae.networks.dense import hidden_layer
 from tfvae.networks.ends import (
@@ -18,6 +19,8 @@ from tfvae.networks.ends import (
     network_of,
     of_examples,
 )
+
+FORMS = ("residual", "precision")
 
 
 class LadderNetworks(NamedTuple):
@@ -53,7 +56,11 @@ def dense_ladder(
         condition_size: C, the width of one more input of every network, for a condition; 0 for
             none.
         missing: as in `dense_encoder`.
+
+    Raises:
+        InvalidArgument: a form that does not exist.
     """
+    choice("form", form, FORMS)
     count = len(latent_sizes)
     features, x = [], keras.Input(x_shape)
     condition = condition_input(condition_size)
@@ -129,8 +136,14 @@ def residual_ladder(
 
     Raises:
         InvalidArgument: strides that do not divide height and width, or are not one for each layer,
-            or filters that are not one more.
+            filters that are not one more, a form that does not exist, or no picture.
     """
+    choice("form", form, FORMS)
+    if len(x_shape) != 3:
+        raise InvalidArgument(
+            f"`residual_ladder` got the shape {tuple(x_shape)}; expected (H, W, C) of a picture. "
+            "Use `dense_ladder` for vectors and series."
+        )
     count = len(latent_channels)
     if len(strides) != count:
         raise InvalidArgument(

@@ -18,6 +18,7 @@ def connect(
     input_shape: tuple[int, ...] | list[tuple[int, ...]],
     factory: Factory,
     role: str,
+    advice: str = "",
 ) -> tuple[int, ...]:
     """Build a network for inputs of a shape, and return the shape of the values it describes.
 
@@ -29,11 +30,12 @@ def connect(
         input_shape: of one input; of a network of several inputs, a list.
         factory: the `tfvae.distributions.Factory` of that distribution.
         role: what the network is, for the message.
+        advice: as in `connect_inputs`.
 
     Raises:
         InvalidArgument: the network takes another shape, or its output is not such parameters.
     """
-    params_shape = connect_inputs(network, input_shape, role)
+    params_shape = connect_inputs(network, input_shape, role, advice)
     event_shape = factory.event_shape(params_shape)
     if not factory.built:
         factory.build(params_shape)
@@ -42,9 +44,18 @@ def connect(
 
 
 def connect_inputs(
-    network: keras.Model, input_shape: tuple[int, ...] | list[tuple[int, ...]], role: str
+    network: keras.Model,
+    input_shape: tuple[int, ...] | list[tuple[int, ...]],
+    role: str,
+    advice: str = "",
 ) -> tuple[int, ...]:
     """Build a network for inputs of a shape, or a list of these, and return that of its output.
+
+    Args:
+        network: as in `connect`.
+        input_shape: as in `connect`.
+        role: as in `connect`.
+        advice: a sentence, after a space, that ends the message for another shape.
 
     Raises:
         InvalidArgument: the network takes another shape or another number of inputs.
@@ -57,9 +68,8 @@ def connect_inputs(
     wanted = getattr(network, "input_shape", None)
     if wanted is not None and example_shape(wanted, role) != shape[1:]:
         raise InvalidArgument(
-            f"The {role} takes latents of shape {example_shape(wanted, role)}, but the encoder "
-            f"before it gives latents of shape {shape[1:]}. For D latents the last axis of an "
-            "encoder's output must be posterior.params_size(D)."
+            f"The {role} takes inputs of shape {example_shape(wanted, role)}, but is given "
+            f"{shape[1:]}. Build the {role} for that shape, or change what comes before it.{advice}"
         )
     return output_shape(network, shape, role)
 
@@ -101,13 +111,23 @@ def connect_decoder(
     latent_shape: tuple[int, ...] | list[tuple[int, ...]],
     likelihood: Factory,
     x_shape: tuple[int, ...],
+    role: str = "decoder",
+    advice: str = "",
 ) -> None:
     """Build the decoder that gives x, and check that it describes values of x's shape.
+
+    Args:
+        decoder: its output is the parameters of p(x|z).
+        latent_shape: of its input, or of its inputs.
+        likelihood: what takes its output.
+        x_shape: of one example.
+        role: as in `connect`.
+        advice: as in `connect_inputs`.
 
     Raises:
         InvalidArgument: it does not.
     """
-    shape = connect(decoder, latent_shape, likelihood, "decoder")
+    shape = connect(decoder, latent_shape, likelihood, role, advice)
     if shape != x_shape:
         raise InvalidArgument(
             f"The decoder's output describes values of shape {shape} under the "

@@ -34,7 +34,8 @@ class LookupFreeQuantizer(Quantizer):
     (MAGVIT-v2), sec. 3.1.
 
     Args:
-        embedding_dim: D, the number of bits, at most 30.
+        embedding_dim: D, the number of bits, at most 30; at most 24 in a VQVAE, which counts how
+            often each code is used.
         commitment_cost: β.
         entropy_weight: w, of both entropies.
         diversity_gamma: γ.
