@@ -279,9 +279,13 @@ class TestEveryQuantizer:
         good = np.zeros((2, 3, *quantizer.codes_per_vector), np.int64)
         quantizer.check_codes(good)
         quantizer.check_codes(good[:0])
-        with pytest.raises(InvalidData, match=f"from 0 to {size}; expected 0 to {size - 1}"):
+        with pytest.raises(
+            InvalidData, match=f"from 0 to {size}; expected whole numbers from 0 to {size - 1}"
+        ):
             quantizer.check_codes(np.where(np.arange(good.size).reshape(good.shape), 0, size))
-        with pytest.raises(InvalidData, match=f"from -1 to -1; expected 0 to {size - 1}"):
+        with pytest.raises(
+            InvalidData, match=f"from -1 to -1; expected whole numbers from 0 to {size - 1}"
+        ):
             quantizer.check_codes(good - 1)
         with pytest.raises(InvalidData, match="float64"):
             quantizer.check_codes(good.astype(float))
@@ -628,6 +632,16 @@ class TestResidual:
         frequencies = np.bincount(depths, minlength=5)[1:] / 200
         # Four standard errors of a frequency of 1/4 over 200 draws.
         np.testing.assert_allclose(frequencies, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / 200))
+
+    def test_with_dropout_the_last_levels_of_a_vector_may_be_left_out(self):
+        quantizer = ResidualQuantizer(VectorQuantizer(7, D), 3, dropout=0.5)
+        quantizer.check_codes(np.array([[6, 0, -1], [3, -1, -1], [1, 2, 3]]))
+        plain = ResidualQuantizer(VectorQuantizer(7, D), 3)
+        for wrong in ([-1, -1, -1], [2, -1, 3], [2, 3, -2], [7, 0, -1]):
+            with pytest.raises(InvalidData, match=r"0 to 6, or −1 .* the last of each vector"):
+                quantizer.check_codes(np.array([wrong]))
+        with pytest.raises(InvalidData, match=r"expected whole numbers from 0 to 6\."):
+            plain.check_codes(np.array([[6, 0, -1]]))
 
     def test_levels_that_are_left_out_cost_nothing(self, z):
         quantizer = ResidualQuantizer(VectorQuantizer(7, D), 2, dropout=1.0)

@@ -610,6 +610,20 @@ def fitted_prior(model, x):
     return prior
 
 
+def test_the_first_levels_of_codes_are_decoded_where_there_was_dropout(images):
+    model = make(quantizer="residual")
+    codes = model.encode(images).numpy()
+    first = np.where(np.arange(2) < 1, codes, -1)
+    vectors = model.quantizer.parts[0].lookup(codes[..., 0])
+    expected = model.p_x_given_vectors(vectors).mean()
+    np.testing.assert_allclose(model.decode(first), expected, rtol=0, atol=1e-6)
+    with pytest.raises(InvalidData, match="or −1 at levels that are left out"):
+        model.decode(first[..., ::-1])
+    model = make(quantizer="product")
+    with pytest.raises(InvalidData, match=r"from -1 to 0; expected .* 0 to 4\."):
+        model.decode(np.minimum(model.encode(images), 0) - np.eye(3, dtype=int)[0])
+
+
 def _by_name(name, built=True):
     encoder, decoder = networks(LIKELIHOODS["bernoulli"], built)
     return encoder, name, decoder

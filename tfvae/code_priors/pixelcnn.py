@@ -34,7 +34,7 @@ class PixelCNN(CodePrior):
         kernel_size: k, odd and at least 3.
         dropout: share of each layer's features that are dropped in training.
         num_classes: number of classes to be conditioned on; 0 for none.
-        seed: with the step, decides which.
+        seed: with the step, decides which values dropout drops.
 
     Raises:
         InvalidArgument: sizes that cannot be used, or codes that are not a grid.

@@ -33,7 +33,7 @@ class TransformerCodePrior(CodePrior):
         hidden_size: size of x at a position, a multiple of `num_heads`.
         dropout: share of the values that are dropped in training.
         num_classes: number of classes to be conditioned on; 0 for none.
-        seed: with the step, decides which.
+        seed: with the step, decides which values dropout drops.
 
     Raises:
         InvalidArgument: sizes that cannot be used.

@@ -380,10 +380,11 @@ class CodeModel(GenerativeModel):
         """Return codes as an int32 array, or refuse them.
 
         Raises:
-            InvalidData: not whole numbers of `[N, *code_shape]` in [0, codebook_size).
+            InvalidData: not whole numbers of `[N, *code_shape]` in [0, codebook_size); with the
+                dropout of a residual quantizer, −1 at the last levels leaves these out.
         """
-        codes = np.asarray(codes)
-        expected = f"expected whole numbers from 0 to {self.codebook_size - 1}"
+        codes, quantizer = np.asarray(codes), self.codebooks[0]
+        expected = f"expected {quantizer.expected_codes}"
         if not np.issubdtype(codes.dtype, np.integer):
             raise InvalidData(
                 f"The codes are {codes.dtype}; {expected}, as `encode` gives them. Cast whole "
@@ -395,7 +396,7 @@ class CodeModel(GenerativeModel):
                 f"[N, {', '.join(map(str, self.code_shape))}]. Give the codes of a single example "
                 "an axis of its own with `codes[None]`."
             )
-        if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook_size:
+        if not quantizer.are_codes(codes):
             raise InvalidData(
                 f"The codes are from {codes.min()} to {codes.max()}; {expected}. They belong to a "
                 "model with another codebook, or are not codes."

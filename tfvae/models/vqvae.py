@@ -43,8 +43,9 @@ class VQVAE(CodeModel):
 
     Args:
         encoder: Keras model, x `[B, *x_shape]` to vectors `[B, ..., D]`.
-        quantizer: "vq", "ema", "fsq", …, or a `tfvae.quantizers.Quantizer`; by name it is made
-            with the encoder's D as `embedding_dim`, where it has that argument.
+        quantizer: "vq", "ema", "lfq", …, or a `tfvae.quantizers.Quantizer`; by name it is made with
+            the encoder's D as `embedding_dim`, where it has that argument. "fsq" has none: by name
+            it is of vectors of D = 4, so that the encoder needs 4 channels.
         decoder: Keras model, vectors `[B, ..., D]` to the likelihood's parameters.
         likelihood: "bernoulli", "categorical", "normal", "discretized_logistic_mixture", or a
             `tfvae.likelihoods.Likelihood`.

@@ -66,6 +66,7 @@ def conv_decoder(
         filters: of the convolutions of the encoder, outermost first.
         units: width of the dense layer.
         activation: of all layers but the last.
+        dropout: as in `conv_encoder`.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
         condition_size: as in `conv_encoder`.
     """

@@ -21,7 +21,8 @@ class Quantized(NamedTuple):
     Attributes:
         vectors: `[..., D]` float32; the value is exactly `lookup(codes)`, and the gradient is that
             of the quantizer.
-        codes: `[..., *codes_per_vector]` int32, from 0 to K − 1.
+        codes: `[..., *codes_per_vector]` int32, from 0 to K − 1; −1 at levels of a residual
+            quantizer that dropout has left out.
         loss: `[...]` float32, the quantizer's contribution to the loss for each vector: a sum over
             D, not an average over anything.
     """
@@ -124,13 +125,12 @@ class Quantizer(keras.layers.Layer):
         """Refuse an array that is not one of codes.
 
         Raises:
-            InvalidData: not whole numbers, outside 0 to K − 1, or not Q to a vector.
+            InvalidData: not whole numbers, outside of `expected_codes`, or not Q to a vector.
         """
         codes = np.asarray(codes)
         if not np.issubdtype(codes.dtype, np.integer):
             raise InvalidData(
-                f"Codes are {codes.dtype}; expected whole numbers from 0 to "
-                f"{self.codebook_size - 1}. Cast them to int32."
+                f"Codes are {codes.dtype}; expected {self.expected_codes}. Cast them to int32."
             )
         per_vector = codes.shape[max(0, codes.ndim - len(self.codes_per_vector)) :]
         if per_vector != self.codes_per_vector:
@@ -138,12 +138,20 @@ class Quantizer(keras.layers.Layer):
                 f"Codes have the shape {codes.shape}; expected a last axis of "
                 f"{self.codes_per_vector[0]}, the codes of one vector."
             )
-        if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook_size:
+        if not self.are_codes(codes):
             raise InvalidData(
-                f"Codes go from {codes.min()} to {codes.max()}; expected 0 to "
-                f"{self.codebook_size - 1}. They belong to a quantizer with more codes, or are "
-                "not codes."
+                f"Codes go from {codes.min()} to {codes.max()}; expected {self.expected_codes}. "
+                "They belong to a quantizer with more codes, or are not codes."
             )
+
+    def are_codes(self, numbers: np.ndarray) -> bool:
+        """Return whether whole numbers `[..., *codes_per_vector]` are codes."""
+        return not numbers.size or bool(0 <= numbers.min() <= numbers.max() < self.codebook_size)
+
+    @property
+    def expected_codes(self) -> str:
+        """Which numbers are codes, for messages."""
+        return f"whole numbers from 0 to {self.codebook_size - 1}"
 
     def get_config(self):
         # Subclasses add their own arguments: not all of them take D and K.

@@ -95,6 +95,20 @@ class ResidualQuantizer(Composite):
         levels = tf.unstack(codes, num=self.num_quantizers, axis=-1)
         return _sum([_lookup(part, own) for part, own in zip(self.parts, levels, strict=True)])
 
+    def are_codes(self, numbers):
+        """Return whether these are codes; with dropout, the last levels may be −1."""
+        if not self.dropout:
+            return super().are_codes(numbers)
+        out = numbers == -1
+        only_last = not np.any(out[..., 0]) and np.all(out[..., 1:] >= out[..., :-1])
+        return bool(only_last) and super().are_codes(np.where(out, 0, numbers))
+
+    @property
+    def expected_codes(self):
+        """Which numbers are codes, for messages."""
+        left_out = ", or −1 at levels that are left out, the last of each vector"
+        return super().expected_codes + (left_out if self.dropout else "")
+
     def initialize(self, vectors):
         """Start every level from the remainder that the levels before it leave of the data."""
         if not self.needs_data:
