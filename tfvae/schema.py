@@ -61,7 +61,9 @@ class Column:
         if self.type not in TYPES:
             raise unknown_name(f"type of the column {self.name!r}", self.type, TYPES)
         texts = [isinstance(c, str) for c in self.categories]
-        plain = all(texts) or (not any(texts) and all(map(_is_finite, self.categories)))
+        plain = all(texts) or all(
+            isinstance(c, (int, float)) and _is_finite(c) for c in self.categories
+        )
         whole = self.decimals is None or (
             type(self.decimals) is int and abs(self.decimals) <= _DIGITS
         )
