@@ -62,6 +62,14 @@ def bits():
     return randomized(tfvae.VAE(encoder, decoder, posterior="bernoulli"))
 
 
+def categories():
+    keras.utils.set_random_seed(1)
+    networks = tfvae.networks
+    encoder = networks.dense_encoder((4, 4, 1), (2, 3), hidden=(8,))
+    decoder = networks.dense_decoder((2, 3), (4, 4, 1), hidden=(8,))
+    return randomized(tfvae.VAE(encoder, decoder, posterior="categorical"))
+
+
 def vqvae():
     keras.utils.set_random_seed(1)
     table = {"num_embeddings": CODES, "embedding_dim": 4}
@@ -154,6 +162,7 @@ def models(make_vae):
         "latents": lambda: randomized(make_vae(latents=MANY)),
         "plane": lambda: randomized(make_vae(latents=2)),
         "bits": bits,
+        "categories": categories,
         "codes": vqvae,
         "grids": vqvae_of_two_grids,
         "flow": with_flow_prior,
@@ -207,8 +216,8 @@ def with_integers(tree):
 class Running:
     """A server at work in a thread."""
 
-    def __init__(self, content, examples=None):
-        self.server = explore.Server(content, "decoder.tflite", examples)
+    def __init__(self, content, *examples):
+        self.server = explore.Server(content, "decoder.tflite", *examples)
         self.url = self.server.url
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -230,8 +239,8 @@ def serve():
     """Return a function that starts a server for this test."""
     started = []
 
-    def start(content, examples=None):
-        started.append(Running(content, examples))
+    def start(content, *examples):
+        started.append(Running(content, *examples))
         return started[-1]
 
     yield start
@@ -530,6 +539,15 @@ def test_a_run_is_exported_for_the_occasion_and_shows_test_images(run, explored)
 
 
 @needs_runtime
+def test_test_images_of_a_run_come_with_their_conditions(tmp_path, path_of, explored):
+    config = recipes.load("vae-digits").override({"data.condition": "label"})
+    run = runs.RunDirectory.create(tmp_path / "run", config)
+    shutil.copy(path_of("of a class"), run.path / "decoder.tflite")
+    offer = json.loads(explored(run.path)["/model.json"])
+    assert offer["conditions"] == runs.load_data(config).test.conditions[:16].tolist()
+
+
+@needs_runtime
 def test_the_export_in_a_run_is_used_and_data_may_be_missing(tmp_path, path_of, explored, capsys):
     config = recipes.load("vae-digits").override({"data.name": str(tmp_path / "gone.npy")})
     run = runs.RunDirectory.create(tmp_path / "run", config)
@@ -645,9 +663,9 @@ def open_page(browser, serve, path_of):
     for kind in ("browser", "performance"):
         browser.get_log(kind)
 
-    def start(name, examples=None, change=None):
+    def start(name, *examples, change=None):
         content = path_of(name).read_bytes()
-        page = Page(browser, serve(content if change is None else change(content), examples))
+        page = Page(browser, serve(content if change is None else change(content), *examples))
         page.run("await explore.ready;")
         pages.append(page)
         return page
@@ -771,6 +789,25 @@ def test_a_map_and_icons_are_those_of_the_class(open_page, path_of):
     np.testing.assert_allclose(icon, 255 * image[0, 4:6, 4:6].ravel(), atol=0.51)
 
 
+def test_a_test_image_is_encoded_with_its_own_condition(open_page, path_of, images):
+    page, decoder = (
+        open_page("of a class", images, 0, [2, 1]),
+        Decoder.from_file(path_of("of a class")),
+    )
+    for number, label, end in ((0, 2, "a"), (1, 1, "b")):
+        expected = decoder.encode(images[number : number + 1], condition=label)
+        close(page.run(f"return [...explore.ends.{end}.values];"), expected)
+
+
+def test_a_condition_leaves_what_is_wanted_meanwhile(open_page):
+    page = open_page("of a class")
+    values = page.run(
+        "explore.show(Float32Array.of(0.5, 0.25)); await explore.setCondition(Int32Array.of(1));"
+        "return [...explore.values];"
+    )
+    assert values == [0.5, 0.25]
+
+
 def test_without_a_condition_there_is_no_picker(open_page):
     assert not open_page("plane").find(".given").is_displayed()
 
@@ -793,6 +830,67 @@ def test_a_call_that_only_says_that_it_failed_is_an_error(open_page):
         "await explore.model.decode(new Int32Array(16).fill(1 << 30)).catch((e) => e.message);"
     )
     assert page.run(f"return {outside}").startswith("LiteRT could not run `decode_codes`: ERROR")
+
+
+def test_calls_at_the_same_time_fail_and_succeed_by_themselves(open_page):
+    page = open_page("codes")
+    both = (
+        "const {model} = explore; const wrong = new Int32Array(16).fill(1 << 30);"
+        "const calls = [wrong, model.zeros(), wrong].map((codes) => model.decode(codes));"
+        "return (await Promise.allSettled(calls)).map(({status}) => status);"
+    )
+    assert page.run(both) == ["rejected", "fulfilled", "rejected"]
+
+
+SLOW = (
+    "const {model} = explore; const sample = model.sample.bind(model); let count = 0;"
+    "model.sample = async (draw) => { count += 1;"
+    " await new Promise((done) => setTimeout(done, 50)); return sample(draw); };"
+    "const seed = document.getElementById('seed');"
+    "const draw = (value) => { seed.value = value; return explore.draw(); };"
+)
+
+
+def test_of_many_draws_the_last_one_is_made(open_page, path_of):
+    page, decoder = open_page("plane"), Decoder.from_file(path_of("plane"))
+    draws = "const draws = Array.from({length: 9}, (_, n) => draw(n)); await Promise.all(draws);"
+    assert page.run(SLOW + draws + "return count;") == 2
+    close(page.image(), decoder.sample(1, 8))
+
+
+def test_a_draw_does_not_overwrite_what_is_done_meanwhile(open_page):
+    page = open_page("plane")
+    page.run(SLOW + "const drawn = draw(3); explore.show(Float32Array.of(0.5, 0.25)); await drawn;")
+    assert page.values().tolist() == [0.5, 0.25]
+    assert page.run("return [...explore.editor.values];") == [0.5, 0.25]
+
+
+def test_the_page_is_inert_until_it_is_ready(browser, serve, path_of):
+    watch = (
+        "window.seen = []; new MutationObserver(() => {"
+        " const main = document.querySelector('main');"
+        " if (main && !main.hidden)"
+        "  seen.push([main.inert, document.querySelector('#status')?.textContent]);"
+        "}).observe(document, {attributes: true, childList: true, subtree: true});"
+    )
+    name = "Page.addScriptToEvaluateOnNewDocument"
+    script = browser.execute_cdp_cmd(name, {"source": watch})
+    page = Page(browser, serve(path_of("latents").read_bytes()))
+    page.run("await explore.ready; await 0;")
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    seen = page.run("return seen;")
+    assert seen[0] == [True, "Preparing …"]
+    assert seen[-1] == [False, "Ready."]
+
+
+@pytest.mark.parametrize("name", ["latents", "codes", "plane"])
+def test_one_line_is_read_aloud(open_page, name):
+    page = open_page(name)
+    live = "return [...document.querySelectorAll('output')].map((e) => e.ariaLive);"
+    assert set(page.run(live)) == {"off"}
+    page.find("#next").click()
+    page.run("await explore.working;")
+    assert page.find("[role=status]").text == "Image 1 of seed 0."
 
 
 def test_next_image_is_the_next_one_of_the_seed(open_page, path_of):
@@ -852,6 +950,17 @@ def test_two_latents_are_a_map(open_page, path_of):
     np.testing.assert_allclose(middle, 255 * decoder.decode(np.zeros((1, 2))).ravel(), atol=0.51)
 
 
+def test_categories_begin_at_the_first_one(open_page):
+    page = open_page("categories", change=lambda content: edited(content, without("sample_1")))
+    first = [1, 0, 0, 1, 0, 0]
+    assert page.values().tolist() == first
+    for end in "ab":
+        assert page.run(f"return [...explore.ends.{end}.values];") == first
+    page.run("await explore.show(Float32Array.of(0, 1, 0, 0, 0, 1));")
+    page.find(".values .buttons button").click()
+    assert page.values().tolist() == first
+
+
 @pytest.mark.nightly
 def test_bits_are_switches(open_page, path_of):
     page, decoder = open_page("bits"), Decoder.from_file(path_of("bits"))
@@ -885,6 +994,48 @@ def test_a_fill_goes_as_far_as_the_code_does(open_page):
     page.find(".values .buttons button:nth-child(3)").click()
     page.drag(".grid", (0.1, 0.4))
     assert page.run("return explore.editor.code;") == 6
+
+
+def press(page, *keys):
+    """Press keys by name, in what has the focus."""
+    from selenium.webdriver import ActionChains, Keys
+
+    actions = ActionChains(page.browser)
+    for key in keys:
+        actions.send_keys(getattr(Keys, key))
+    actions.perform()
+    page.run("await explore.working; await new Promise(requestAnimationFrame);")
+
+
+def test_codes_are_chosen_and_painted_by_keys(open_page):
+    page = open_page("codes")
+    page.run("await explore.show(new Int32Array(16)); document.querySelector('.grid').focus();")
+    press(page, "TAB")  # the palette, at the chosen code
+    press(page, "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_LEFT", "ENTER")
+    chosen = "return [...document.querySelectorAll('.palette [aria-pressed=true]')]"
+    assert page.run(f"{chosen}.map((e) => [e.title, e.tabIndex]);") == [["code 2", 0]]
+    stops = "return document.querySelectorAll('.palette [tabindex=\"0\"]').length;"
+    assert page.run(stops) == 1
+    page.run("document.querySelector('.grid').focus();")
+    press(page, "ARROW_DOWN", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_UP", "ARROW_UP", "ARROW_DOWN")
+    press(page, "ENTER")
+    expected = np.zeros((4, 4))
+    expected[1, 2] = 2
+    np.testing.assert_array_equal(page.values().reshape(4, 4), expected)
+    assert page.find("[role=status]").text == "Row 1, column 2: code 2"
+    outline = "return getComputedStyle(document.activeElement).outlineStyle;"
+    assert page.run(outline) == "solid"
+
+
+def test_the_grid_is_drawn_anew_for_an_icon_that_the_palette_asked_for(open_page):
+    page = open_page("codes")
+    news = page.run(
+        "const {layer, icons} = explore.editor; let count = 0;"
+        "const made = new icons.constructor(explore.model, () => { count += 1; });"
+        "const asked = made.get(layer, 3); made.found(layer, 3); made.found(layer, 3);"
+        "await asked; await new Promise(requestAnimationFrame); return count;"
+    )
+    assert news == 1
 
 
 def test_an_icon_is_the_middle_of_an_image_of_one_code(open_page, path_of):

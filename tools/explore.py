@@ -41,8 +41,8 @@ def explore(model, port, open_browser, as_json):
     if content is None:
         content = _exported(model)
         _check_kind(model, content)
-    examples = _examples(model)
-    with Server(content, str(model), examples, port) as server:
+    examples, conditions = _examples(model)
+    with Server(content, str(model), examples, port, conditions) as server:
         if as_json:
             click.echo(json.dumps({"url": server.url}))
         say(f"{model} is at {server.url} until Ctrl-C")
@@ -107,14 +107,15 @@ def _exported(path):
 
 
 def _examples(path):
-    """Return test images of a run, or None and say why."""
+    """Return test images of a run and their conditions, or None and say why."""
     if not path.is_dir():
-        return None
+        return None, None
     try:
         load_training_part()
         from tfvae.runs import RunDirectory, load_data
 
-        return load_data(RunDirectory(path).read_config()).test.numpy(0, _NUM_EXAMPLES)
+        test = load_data(RunDirectory(path).read_config()).test.first(_NUM_EXAMPLES)
+        return test.numpy(), test.conditions
     except TfvaeError as error:
         say(f"Without test images: {error}")
-        return None
+        return None, None

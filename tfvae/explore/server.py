@@ -51,6 +51,8 @@ class Server(http.server.ThreadingHTTPServer):
         name: what the page calls it.
         examples: images `[N, *image_shape]` that the page offers; none if None.
         port: to listen on; a free one if 0.
+        conditions: of the examples, `[N]` labels or `[N, C]` vectors, to encode them with; None if
+            they have none.
 
     Raises:
         InvalidFile: see `tfvae.explore.check`.
@@ -63,7 +65,12 @@ class Server(http.server.ThreadingHTTPServer):
     idle_seconds, max_connections = _SECONDS, _CONNECTIONS
 
     def __init__(
-        self, content: bytes, name: str, examples: np.ndarray | None = None, port: int = 0
+        self,
+        content: bytes,
+        name: str,
+        examples: np.ndarray | None = None,
+        port: int = 0,
+        conditions: np.ndarray | None = None,
     ):
         description = check(content, name)
         check_runtime()
@@ -75,6 +82,7 @@ class Server(http.server.ThreadingHTTPServer):
                 "bytes": len(content),
                 "tfvae_version": tfvae.__version__,
                 "num_examples": 0 if examples is None else len(examples),
+                "conditions": None if conditions is None else np.asarray(conditions).tolist(),
                 "conditioned": conditioned(content),
                 "description": description,
             }

@@ -4,12 +4,13 @@
  * @module
  */
 
-import { button, element, nextFrame, onDrag, toPixels } from './picture.js';
+import { button, clamp, element, nextFrame, onDrag, toPixels } from './picture.js';
 import { product } from './runtime.js';
 
 const TOOLS = { brush: 'Brush', fill: 'Fill', pick: 'Pick up' };
 const GRID = 960; // pixels of the longer side of the grid's canvas
 const SMALLEST = 48; // pixels of a site that has room for its number
+const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 /**
  * Return the grids that the codes of an image form.
@@ -39,23 +40,27 @@ export class CodeEditor {
   /**
    * @param model
    * @param {(values: Int32Array) => void} onChange
+   * @param {(text: string) => void} say tells what is worth saying aloud
    */
-  constructor(model, onChange) {
+  constructor(model, onChange, say) {
     this.title = `${model.shape.join('×')} codes, each from 0 to ${lastCode(model)}`;
-    this.note = 'Choose a code below and paint with it. An icon is what a whole image of its code '
-      + 'looks like in the middle.';
+    this.note = 'Choose a code below and paint with it, by pointer or by arrow keys and Enter. An '
+      + 'icon is what a whole image of its code looks like in the middle.';
     this.model = model;
     this.values = model.zeros();
     this.onChange = onChange;
+    this.say = say;
     this.layers = layersOf(model.description);
     this.layer = this.layers[0];
     this.code = 0;
     this.tool = 'brush';
+    this.cursor = [0, 0]; // row and column of the site that keys work on
     this.icons = new Icons(model, () => this.#drawSoon());
-    this.canvas = element('canvas', { className: 'grid' });
-    this.canvas.setAttribute('aria-label', 'Grid of codes');
-    this.output = element('output');
-    this.palette = element('div', { className: 'palette' });
+    this.canvas = element('canvas', { className: 'grid', tabIndex: 0, role: 'application' });
+    this.canvas.setAttribute('aria-label', 'Grid of codes: arrow keys move, Enter uses the tool');
+    this.output = element('output', { ariaLive: 'off' });
+    this.palette = element('div', { className: 'palette', role: 'toolbar' });
+    this.palette.setAttribute('aria-label', 'Codes to paint with');
     this.element = element(
       'div',
       {},
@@ -66,7 +71,7 @@ export class CodeEditor {
     );
     this.#listen();
     this.#fillPalette(model);
-    this.choose(0);
+    this.#press(0);
   }
 
   set(values) {
@@ -83,10 +88,8 @@ export class CodeEditor {
 
   /** Paint with a code from now on. */
   choose(code) {
-    this.palette.children[this.code].classList.remove('chosen');
-    this.code = code;
-    this.palette.children[code].classList.add('chosen');
-    this.#say(`Painting with code ${code}`);
+    this.#press(code);
+    this.say(this.output.textContent);
   }
 
   /** Use the tool on a site of the grid that is shown. */
@@ -135,6 +138,7 @@ export class CodeEditor {
     const select = element('select', {}, ...options);
     select.addEventListener('change', () => {
       this.layer = this.layers[select.value];
+      this.cursor = [0, 0];
       this.#emptyPalette();
       this.#drawSoon();
     });
@@ -151,19 +155,70 @@ export class CodeEditor {
         (event.clientY - box.top) / box.height,
       );
       const code = this.values[this.layer.at(row, column)];
-      if (code !== undefined) this.#say(`Row ${row}, column ${column}: code ${code}`);
+      if (code !== undefined) this.#show(`Row ${row}, column ${column}: code ${code}`);
     });
+    this.canvas.addEventListener('keydown', (event) => this.#useKey(event));
+    for (const name of ['focus', 'blur']) {
+      this.canvas.addEventListener(name, () => this.#drawSoon());
+    }
+  }
+
+  /** Move the cursor by the arrow keys, and use the tool on its site by Enter or the space bar. */
+  #useKey(event) {
+    const [down, right] = ARROWS[event.key] ?? [0, 0];
+    if (!down && !right && !['Enter', ' '].includes(event.key)) return;
+    event.preventDefault();
+    const { height, width, at } = this.layer;
+    const [row, column] = [
+      clamp(this.cursor[0] + down, 0, height - 1),
+      clamp(this.cursor[1] + right, 0, width - 1),
+    ];
+    this.cursor = [row, column];
+    if (!down && !right) this.use(row, column);
+    this.#show(`Row ${row}, column ${column}: code ${this.values[at(row, column)]}`);
+    this.say(this.output.textContent);
+    this.#drawSoon();
   }
 
   #fillPalette(model) {
     for (let code = 0; code <= lastCode(model); code += 1) {
       const cell = button('', () => this.choose(code));
-      cell.title = `code ${code}`;
+      Object.assign(cell, { title: `code ${code}`, tabIndex: -1, ariaPressed: false });
       cell.setAttribute('aria-label', cell.title);
-      cell.addEventListener('pointerenter', () => this.#say(`Code ${code}`));
+      cell.addEventListener('pointerenter', () => this.#show(`Code ${code}`));
       this.palette.append(cell);
     }
+    this.palette.addEventListener('keydown', (event) => this.#walk(event));
     this.#watchPalette();
+  }
+
+  /** Mark a code in the palette as the one to paint with. */
+  #press(code) {
+    const cells = this.palette.children;
+    cells[this.code].ariaPressed = false;
+    cells[code].ariaPressed = true;
+    this.code = code;
+    this.#putTabStop(cells[code]);
+    this.#show(`Painting with code ${code}`);
+  }
+
+  /** The palette is one stop of the Tab key, and the arrow keys go about in it. */
+  #putTabStop(cell) {
+    if (this.stop) this.stop.tabIndex = -1;
+    this.stop = cell;
+    cell.tabIndex = 0;
+  }
+
+  #walk(event) {
+    const cells = [...this.palette.children];
+    const [down, right] = ARROWS[event.key] ?? [0, 0];
+    if (!down && !right) return;
+    event.preventDefault();
+    const columns = cells.filter((cell) => cell.offsetTop === cells[0].offsetTop).length;
+    const next = cells[cells.indexOf(this.stop) + down * columns + right];
+    if (!next) return;
+    this.#putTabStop(next);
+    next.focus();
   }
 
   #emptyPalette() {
@@ -214,9 +269,10 @@ export class CodeEditor {
         if (cell >= SMALLEST) label(context, code, x + cell / 16, y + cell / 16);
       }
     }
+    if (document.activeElement === this.canvas) frame(context, this.cursor, cell);
   }
 
-  #say(text) {
+  #show(text) {
     this.output.textContent = text;
   }
 }
@@ -232,13 +288,20 @@ class Icons {
 
   /** Return the icon if it has been made; ask for it otherwise. */
   found(layer, code) {
-    const entry = this.made.get(layer)?.get(code);
-    if (!entry) this.get(layer, code).then(this.onNew);
-    return entry?.icon;
+    const entry = this.#entry(layer, code);
+    if (!entry.icon && !entry.isAwaited) {
+      entry.isAwaited = true;
+      entry.promise.then(this.onNew);
+    }
+    return entry.icon;
   }
 
   /** Return a promise of the icon of a code in a layer. */
   get(layer, code) {
+    return this.#entry(layer, code).promise;
+  }
+
+  #entry(layer, code) {
     if (!this.made.has(layer)) this.made.set(layer, new Map());
     const codes = this.made.get(layer);
     if (!codes.has(code)) {
@@ -247,7 +310,7 @@ class Icons {
       codes.set(code, entry);
       if (this.waiting.length === 1) this.#work();
     }
-    return codes.get(code).promise;
+    return codes.get(code);
   }
 
   /** Make what is asked for, giving way to everything else after each frame's worth of work. */
@@ -281,6 +344,16 @@ class Icons {
 
 function lastCode(model) {
   return model.description.codebook_size - 1;
+}
+
+/** Draw a frame around a site, which can be seen on anything. */
+function frame(context, [row, column], cell) {
+  const width = Math.max(2, cell / 16);
+  for (const [colour, inset] of [['#000', 1.5 * width], ['#fff', 0.5 * width]]) {
+    Object.assign(context, { strokeStyle: colour, lineWidth: width });
+    const size = cell - 2 - 2 * inset;
+    context.strokeRect(cell * column + inset, cell * row + inset, size, size);
+  }
 }
 
 /** Write white on a dark edge, which can be read on anything. */

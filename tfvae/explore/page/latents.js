@@ -19,11 +19,12 @@ const GAP = 1; // pixels between them
  *
  * @param model
  * @param {(values: Float32Array) => void} onChange
+ * @param {(text: string) => void} say tells what is worth saying aloud
  */
-export async function latentEditor(model, onChange) {
+export async function latentEditor(model, onChange, say) {
   const controls = controlsOf(model.description);
   if (model.size === 2 && controls.every(({ kind }) => kind === 'continuous')) {
-    return new LatentMap(model, onChange);
+    return new LatentMap(model, onChange, say);
   }
   return new LatentControls(await byImportance(controls, model), model, onChange);
 }
@@ -43,6 +44,16 @@ export function controlsOf({ latent_shape: all, latent_kinds: kinds, layer_shape
       name: layers.length > 1 ? `z${layer + 1}, ${n + 1}` : `z ${n + 1}`,
     }));
   });
+}
+
+/** Return where a model's values begin: at 0, and for a category at the first one. */
+export function origin(model) {
+  const values = model.zeros();
+  if (model.hasCodes) return values;
+  for (const { kind, start } of controlsOf(model.description)) {
+    if (kind === 'categorical') values[start] = 1;
+  }
+  return values;
 }
 
 /**
@@ -69,7 +80,8 @@ async function byImportance(controls, model) {
 class LatentControls {
   constructor(controls, model, onChange) {
     this.title = `${controls.length} latents`;
-    this.values = model.zeros();
+    this.model = model;
+    this.values = origin(model);
     this.onChange = onChange;
     this.rows = controls.map((control) => this.#row(control));
     const list = element('div', { className: 'controls' }, ...this.rows.map((row) => row.element));
@@ -99,9 +111,7 @@ class LatentControls {
   }
 
   #reset() {
-    this.values.fill(0);
-    for (const row of this.rows) row.reset?.();
-    this.set(this.values);
+    this.set(origin(this.model));
     this.onChange(this.values);
   }
 
@@ -113,7 +123,7 @@ class LatentControls {
 
 function slider({ start, name }, editor) {
   const input = element('input', { type: 'range', min: -RANGE, max: RANGE, step: 0.01, value: 0 });
-  const output = element('output', { textContent: '0.00' });
+  const output = element('output', { textContent: '0.00', ariaLive: 'off' });
   input.addEventListener('input', () => {
     editor.values[start] = input.valueAsNumber;
     output.textContent = input.valueAsNumber.toFixed(2);
@@ -147,17 +157,13 @@ function toggle({ start, name }, editor) {
 function choice({ start, width, name }, editor) {
   const options = Array.from({ length: width }, (_, n) => element('option', { text: n, value: n }));
   const input = element('select', {}, ...options);
-  const choose = (number) => {
-    editor.values.fill(0, start, start + width);
-    editor.values[start + number] = 1;
-  };
   input.addEventListener('change', () => {
-    choose(Number(input.value));
+    editor.values.fill(0, start, start + width);
+    editor.values[start + Number(input.value)] = 1;
     editor.onChange(editor.values);
   });
   return {
     element: element('label', { className: 'choice' }, name, input),
-    reset: () => choose(0),
     update() {
       const own = editor.values.subarray(start, start + width);
       input.value = own.indexOf(Math.max(...own));
@@ -167,15 +173,16 @@ function choice({ start, width, name }, editor) {
 
 /** The images of a square of the plane of two latents; a place on it is a pair of values. */
 class LatentMap {
-  constructor(model, onChange) {
+  constructor(model, onChange, say) {
     this.title = 'A map of the two latents';
     this.note = `Each from −${MAP_RANGE} to ${MAP_RANGE}; click or drag, or use the arrow keys.`;
     this.model = model;
     this.onChange = onChange;
-    this.canvas = element('canvas', { className: 'pixels', tabIndex: 0 });
+    this.say = say;
+    this.canvas = element('canvas', { className: 'pixels', tabIndex: 0, role: 'application' });
     this.canvas.setAttribute('aria-label', 'Map of the two latents');
     this.marker = element('span', { className: 'marker' });
-    this.output = element('output');
+    this.output = element('output', { ariaLive: 'off' });
     this.element = element(
       'div',
       {},
@@ -212,6 +219,7 @@ class LatentMap {
     if (dx === 0 && dy === 0) return;
     event.preventDefault();
     this.#move(this.values[0] + dx, this.values[1] + dy);
+    this.say(this.output.textContent);
   }
 
   /** Draw the map anew, for another condition. */

@@ -10,7 +10,7 @@ import { CodeEditor } from './codes.js';
 import { conditionControl } from './condition.js';
 import { DrawingPad } from './drawing.js';
 import { between, swing } from './interpolation.js';
-import { latentEditor } from './latents.js';
+import { latentEditor, origin } from './latents.js';
 import { element, nextFrame, paint } from './picture.js';
 import { loadModel, Problem, reason } from './runtime.js';
 
@@ -35,6 +35,7 @@ class Explorer {
     this.ready = this.#start();
     this.ready.catch((error) => {
       $('facts').textContent = 'The model did not load.';
+      say('');
       complain(error);
     });
   }
@@ -47,20 +48,27 @@ class Explorer {
    * @returns {Promise} resolves when the last image is shown
    */
   show(values, fromEditor = false) {
-    this.wanted = values.slice();
-    if (!fromEditor) this.editor?.set(values);
-    this.working ??= this.#work();
-    return this.working;
+    const copy = values.slice();
+    if (!fromEditor) this.editor.set(copy);
+    return this.#want({ find: () => copy });
   }
 
-  /** Show a draw from the prior, as the form has it. */
+  /**
+   * Show a draw from the prior, as the form has it, unless something else is wanted before it is
+   * made.
+   */
   async draw() {
-    const { values } = await this.model.sample({
+    const index = Math.max(0, $('index').valueAsNumber || 0);
+    const options = {
       seed: wholeNumber($('seed').value),
-      index: Math.max(0, $('index').valueAsNumber || 0),
+      index,
       temperature: $('temperature').valueAsNumber,
+    };
+    await this.#want({
+      find: async () => (await this.model.sample(options)).values,
+      isDraw: true,
+      said: `Image ${index} of seed ${options.seed}.`,
     });
-    await this.show(values);
   }
 
   /**
@@ -74,7 +82,8 @@ class Explorer {
     this.model.condition = condition;
     if (this.model.depends(this.model.decoding)) {
       this.editor.renew?.();
-      await this.show(this.values, true);
+      const { values } = this;
+      await this.#want(this.wanted ?? this.current ?? { find: () => values });
     } else if (this.model.depends('sample')) {
       await this.draw();
     }
@@ -117,18 +126,30 @@ class Explorer {
     $('animate').setAttribute('aria-pressed', false);
   }
 
+  /** Find values and show their image; of many calls while one is at work, only the last. */
+  #want(request) {
+    this.wanted = request;
+    this.working ??= this.#work();
+    return this.working;
+  }
+
   async #work() {
     try {
       while (this.wanted) {
-        const values = this.wanted;
-        this.wanted = null;
+        const request = this.wanted;
+        [this.current, this.wanted] = [request, null];
+        const values = await request.find();
+        if (request.isDraw && this.wanted) continue;
+        if (request.isDraw) this.editor.set(values);
         this.image = await this.model.decode(values);
         this.values = values;
         paint($('image'), this.image, this.model.imageShape);
         $('problem').hidden = true;
         $('latency').textContent = amount(this.model.latency, 'ms', 1);
+        if (request.said) say(request.said);
       }
     } finally {
+      this.current = null;
       this.working = null;
     }
   }
@@ -136,13 +157,17 @@ class Explorer {
   async #start() {
     this.model = await loadModel();
     describe(this.model.offer);
-    document.querySelector('main').hidden = false;
+    say('Preparing …');
+    const main = document.querySelector('main');
+    main.hidden = false;
     this.#prepareCondition();
     await this.#prepareEditor();
     this.#prepareSample();
     await this.#prepareEnds();
-    if (this.model.noSample) await this.show(this.model.zeros());
+    if (this.model.noSample) await this.show(origin(this.model));
     else await this.draw();
+    main.inert = false;
+    say('Ready.');
   }
 
   #prepareCondition() {
@@ -161,12 +186,12 @@ class Explorer {
       this.show(values, true);
     };
     this.editor = this.model.hasCodes
-      ? new CodeEditor(this.model, onChange)
-      : await latentEditor(this.model, onChange);
+      ? new CodeEditor(this.model, onChange, say)
+      : await latentEditor(this.model, onChange, say);
     $('values-title').textContent = this.editor.title;
     const note = element('p', { className: 'note', textContent: this.editor.note ?? '' });
     $('editor').replaceChildren(...(this.editor.note ? [note] : []), this.editor.element);
-    this.editor.set(this.model.zeros());
+    this.editor.set(origin(this.model));
   }
 
   #prepareSample() {
@@ -192,7 +217,7 @@ class Explorer {
     const examples = await this.model.examples();
     this.ends = {};
     for (const [number, name] of ['a', 'b'].entries()) {
-      this.ends[name] = { values: this.model.zeros() };
+      this.ends[name] = { values: origin(this.model) };
       this.ends[name].pad = this.#pad(name, examples, number);
       $(name).replaceChildren(this.ends[name].pad.element);
       await this.#fillEnd(name, examples[number], number);
@@ -221,12 +246,14 @@ class Explorer {
     this.stop();
     await this.setEnd(name, await this.model.encode(image));
     await this.showBetween(name === 'a' ? 0 : 1);
+    say(`${name.toUpperCase()} is what was drawn.`);
   }
 
   /** Put a test image at an end, or without one a draw from the prior, or nothing. */
   async #fillEnd(name, example, index) {
     if (example) {
-      await this.setEnd(name, await this.model.encode(example), example);
+      const { image, condition } = example;
+      await this.setEnd(name, await this.model.encode(image, condition), image);
     } else if (!this.model.noSample) {
       const { image, values } = await this.model.sample({ index });
       await this.setEnd(name, values, image);
@@ -257,6 +284,11 @@ function wholeNumber(text) {
     throw new Problem(`The seed is "${text}"; expected a whole number.`);
   }
   return BigInt(text);
+}
+
+/** Tell what is worth saying aloud, in the one line of the page that is read out. */
+function say(text) {
+  if ($('status').textContent !== text) $('status').textContent = text;
 }
 
 function complain(error) {

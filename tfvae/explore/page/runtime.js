@@ -12,6 +12,9 @@ const RECENT = 60; // decodes whose median time is shown
  */
 const failures = [];
 
+/** Resolves when the calls so far have ended: there is one at a time, so that `failures` are its. */
+let lastCall = Promise.resolve();
+
 /** Note what LiteRT prints: all that it does, on its error stream, and errors among it. */
 function note(line) {
   console.debug(line);
@@ -108,17 +111,15 @@ export class Model {
 
   /** Return the image of latents or codes, `[height, width, channels]` as one Float32Array. */
   async decode(values) {
-    const start = performance.now();
     const input = this.hasCodes ? 'codes' : 'latents';
     const { image } = await this.run(this.decoding, { [input]: [values, [1, ...this.shape]] });
-    this.times.push(performance.now() - start);
-    if (this.times.length > RECENT) this.times.shift();
     return image;
   }
 
-  /** Return the codes of an image, or the mean of q(z|x). */
-  async encode(image) {
-    const outputs = await this.run('encode', { image: [image, [1, ...this.imageShape]] });
+  /** Return the codes of an image, or the mean of q(z|x), given its own condition if it has one. */
+  async encode(image, condition = this.condition) {
+    const inputs = { image: [image, [1, ...this.imageShape]] };
+    const outputs = await this.run('encode', inputs, condition);
     return outputs[this.hasCodes ? 'codes' : 'mean'];
   }
 
@@ -140,29 +141,39 @@ export class Model {
   }
 
   /**
-   * Run a signature for one example, given the condition where it takes one.
+   * Run a signature for one example, given the condition where it takes one, after the calls so far.
    *
    * @param {string} signature without the `_1` behind its name
    * @param {Object<string, [Float32Array|Int32Array, number[]]>} inputs values and shape by name
+   * @param {Int32Array|Float32Array} condition
    * @returns {Promise<Object<string, Float32Array|Int32Array>>} the outputs by name
    */
-  async run(signature, inputs) {
+  run(signature, inputs, condition = this.condition) {
+    const given = { ...inputs };
+    if (this.depends(signature)) {
+      const { condition_size: size } = this.description;
+      given.condition = [condition, size ? [1, size] : [1]];
+    }
+    const call = lastCall.then(() => this.#call(signature, given));
+    lastCall = call.catch(() => {});
+    return call;
+  }
+
+  async #call(signature, inputs) {
+    const start = performance.now();
     const tensors = {};
     let outputs = {};
     failures.length = 0;
-    const given = {};
-    if (this.depends(signature)) {
-      const { condition_size: size } = this.description;
-      given.condition = [this.condition, size ? [1, size] : [1]];
-    }
     try {
-      for (const [name, [values, shape]] of Object.entries({ ...given, ...inputs })) {
+      for (const [name, [values, shape]] of Object.entries(inputs)) {
         tensors[name] = new this.litert.Tensor(values, shape);
       }
       outputs = await this.compiled.run(`${signature}_1`, tensors);
       const results = {};
       for (const [name, tensor] of Object.entries(outputs)) results[name] = await tensor.data();
       if (failures.length) throw new Error(failures.at(-1));
+      if (signature === this.decoding) this.times.push(performance.now() - start);
+      if (this.times.length > RECENT) this.times.shift();
       return results;
     } catch (error) {
       throw new Problem(`LiteRT could not run \`${signature}\`: ${reason(error)}`);
@@ -178,13 +189,20 @@ export class Model {
     return sorted.length ? sorted[sorted.length >> 1] : NaN;
   }
 
-  /** Return the test images that the server offers. */
+  /**
+   * Return the test images that the server offers.
+   *
+   * @returns {Promise<{image: Float32Array, condition?: Int32Array|Float32Array}[]>}
+   */
   async examples() {
-    const { num_examples: count } = this.offer;
+    const { num_examples: count, conditions } = this.offer;
     if (!count) return [];
     const all = new Float32Array(await (await fetched('/examples.f32')).arrayBuffer());
     const size = product(this.imageShape);
-    return Array.from({ length: count }, (_, n) => all.slice(n * size, (n + 1) * size));
+    return Array.from({ length: count }, (_, n) => ({
+      image: all.slice(n * size, (n + 1) * size),
+      condition: conditions && this.condition.constructor.of(...[conditions[n]].flat()),
+    }));
   }
 }
 
