@@ -262,6 +262,15 @@ def test_the_steps_of_a_call_may_be_others_when_it_goes_on(whole, tmp_path):
     assert_same(fit("vae", Resume(tmp_path), steps=4), whole("vae"))
 
 
+def test_other_settings_of_compile_are_named_when_it_goes_on(tmp_path):
+    with pytest.raises(Killed):
+        fit("vae", Dies(4), Resume(tmp_path, ALWAYS))
+    model, data = make_vae(), images()
+    model.compile(tfvae.optimizers.Adam(5e-2), beta=0.25, steps_per_execution=7)
+    with pytest.warns(TfvaeWarning, match=r"`compile` now: beta, optimizer.learning_rate\. The"):
+        model.fit(data, epochs=1, callbacks=[Resume(tmp_path)], verbose=0)
+
+
 def test_a_training_that_ended_is_not_repeated_and_may_be_longer(whole, tmp_path):
     shorter = fit("vae", Resume(tmp_path), epochs=2)
     again = fit("vae", Resume(tmp_path), epochs=2)

@@ -13,7 +13,7 @@ from tfvae import distribute, inputs, random, replicas
 from tfvae.averages import Averages, Refused
 from tfvae.errors import InvalidArgument, InvalidData
 
-_COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
+COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
 _NO_LABELS = "sample weights in place of labels"
 
 
@@ -170,7 +170,7 @@ class OwnLoss(keras.Model):
                 f"`jit_compile` is True under a strategy of {count} replicas, and XLA compiles no "
                 "step that sums over devices. Leave it out."
             )
-        self._compile_options = {k: kwargs[k] for k in _COMPILE_OPTIONS if k in kwargs}
+        self._compile_options = {k: kwargs[k] for k in COMPILE_OPTIONS if k in kwargs}
         if distribute.is_multi_worker(self.distribute_strategy):
             # Keras's loop of several steps does not run where it holds sums over workers.
             kwargs["steps_per_execution"] = 1

@@ -86,6 +86,9 @@ class Resume(keras.callbacks.Callback):
             InvalidArgument: data without batches to go on from, other data than before, or workers
                 that do not see the same folder.
             InvalidFile: another process is at it, or checkpoints of another model.
+
+        Warns:
+            TfvaeWarning: the training began with other settings of `compile`.
         """
         training_state.check(model, data)
         self._data, self._callbacks = data, callbacks[:-1]
@@ -94,7 +97,13 @@ class Resume(keras.callbacks.Callback):
             if distribute.is_chief(self._strategy):
                 stack.enter_context(self.checkpoints.in_use())
             # The chief may set a damaged checkpoint aside.
+            compiled = training_state.settings_of(model)
             found = distribute.chief_first(self._strategy, lambda: self.restore(model))
+            self._settings = compiled
+            if self._found is not None:
+                self._settings = self._found[1].get("compiled", compiled)
+                folder = self.checkpoints.path
+                training_state.warn_of_other_settings(self._settings, compiled, folder)
             epoch, batch = found or (0, 0)
             if not distribute.all_same(self._strategy, epoch * 2**32 + batch):
                 raise InvalidArgument(
@@ -246,6 +255,7 @@ class Resume(keras.callbacks.Callback):
     def _state(self):
         return {
             **training_state.state_of(self.model, self._data, self._averages),
+            "compiled": self._settings,
             "callbacks": states_of(self._callbacks),
             **{name: getattr(self, name) for name in _COSTS},
         }

@@ -1,6 +1,8 @@
 """The state of a model in training, as a checkpoint keeps it: variables, and what the data is."""
 
 import contextlib
+import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import keras
 import numpy as np
 
 from tfvae.data import Batches
-from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
+from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.training import COMPILE_OPTIONS
 
 
 def check(model: keras.Model, data: Any) -> None:
@@ -52,6 +55,50 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
         "ended_early": bool(model.stop_training),
         "data": _identity(data),
     }
+
+
+def settings_of(model: keras.Model) -> dict[str, str]:
+    """Return what a model is compiled with, as a text for each setting, to be compared.
+
+    Without Keras's own options, such as `jit_compile`, which change how fast a step is.
+    """
+    config = model.get_compile_config()
+    parts = {name: value for name, value in config.items() if name not in COMPILE_OPTIONS}
+    optimizer = _without_names(parts.pop("optimizer"))
+    parts |= {f"optimizer.{name}": value for name, value in optimizer["config"].items()}
+    parts["optimizer"] = optimizer["class_name"]
+    return {name: json.dumps(_without_names(value)) for name, value in sorted(parts.items())}
+
+
+def _without_names(value):
+    """Return a configuration without the names that Keras numbers, and what follows from them."""
+    if not isinstance(value, dict):
+        return value
+    dropped = ("name", "build_config", "shared_object_id")
+    return {k: _without_names(v) for k, v in sorted(value.items()) if k not in dropped}
+
+
+def warn_of_other_settings(before: dict, now: dict, folder: Path) -> None:
+    """Warn where a training that goes on was begun with a model that was compiled otherwise.
+
+    Args:
+        before: the result of `settings_of` at its start.
+        now: that of the model with which it goes on.
+        folder: of its checkpoints.
+
+    Warns:
+        TfvaeWarning: with the names of the settings.
+    """
+    both = before.keys() | now.keys()
+    names = sorted(name for name in both if before.get(name) != now.get(name))
+    if names:
+        warnings.warn(
+            f"The training in {folder} began with other settings than those of `compile` now: "
+            f"{', '.join(names)}. The optimizer goes on as it was, with its learning rate. To begin "
+            "with the new settings, choose another folder.",
+            TfvaeWarning,
+            stacklevel=2,
+        )
 
 
 def has_finite_weights(model: keras.Model) -> bool:
