@@ -629,6 +629,23 @@ class TestRefusals:
         with pytest.raises(InvalidData, match="infinite or not a number"):
             model.fit(stripes[0], np.array([y] * 100), verbose=0)
 
+    def test_values_that_float32_does_not_hold_are_counted(self, stripes):
+        y = np.array([[1e300, 0.0]] * 100)
+        with pytest.raises(InvalidData, match="holds 100 values that are infinite, in float32"):
+            tfvae.score(make((2,)), stripes[0], 5, condition=y, progress=False)
+
+    def test_conditions_are_given_once_and_examples_have_no_weights(self, stripes):
+        x, y = stripes
+        pairs = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
+        with pytest.raises(InvalidArgument, match=r"beside the examples .* and in `condition`"):
+            tfvae.log_likelihood(make(2), pairs, 2, progress=False, condition=1)
+        plain = tfvae.VAE(networks.dense_encoder(SHAPE, 4), networks.dense_decoder(2, SHAPE))
+        weighted = tf.data.Dataset.from_tensor_slices((x, y, np.ones(len(x)))).batch(20)
+        with pytest.raises(InvalidArgument, match="has weights beside its examples"):
+            tfvae.log_likelihood(make(2), weighted, 2, progress=False)
+        with pytest.raises(InvalidArgument, match="has weights beside its examples"):
+            tfvae.active_units(plain, weighted)
+
     def test_one_vector_is_no_condition_of_all_the_data(self):
         model = make((4,))
         model.compile("sgd")

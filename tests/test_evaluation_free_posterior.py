@@ -231,6 +231,8 @@ def test_posteriors_of_other_examples_are_refused(linear_gaussian):
     fitted = fit(model, linear_gaussian.x[:2], num_steps=1)
     with pytest.raises(InvalidArgument, match="2 posteriors, but there are 4 examples"):
         tfvae.amortization_gap(model, linear_gaussian.x, posterior=fitted, progress=False)
+    with pytest.raises(InvalidArgument, match="`num_samples` is given beside `posterior`"):
+        tfvae.amortization_gap(model, linear_gaussian.x, 100, fitted, progress=False)
 
 
 def test_data_that_does_not_fit_is_refused(linear_gaussian):

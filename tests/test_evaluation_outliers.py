@@ -31,6 +31,19 @@ def test_a_share_of_the_values_is_replaced(levels, rng):
     np.testing.assert_array_equal(corrupted(x, 0.0), x)
 
 
+@pytest.mark.parametrize("levels", [1, 0, 2.5])
+def test_levels_are_at_least_two(levels):
+    with pytest.raises(InvalidArgument, match=r"`levels` is .*; expected a whole number of at"):
+        corrupted(np.zeros((2, 2)), 0.5, levels=levels)
+
+
+def test_levels_are_not_for_integers(rng):
+    x = rng.integers(0, 256, (100, 4)).astype(np.uint8)
+    with pytest.raises(InvalidData, match=r"`x` is of type uint8.*divided by 255"):
+        corrupted(x, 0.5, levels=256)
+    assert np.isin(corrupted(x, 0.5), x).all()
+
+
 def test_a_rate_that_is_no_probability_is_refused():
     with pytest.raises(InvalidArgument, match=r"`rate` is 1\.5"):
         corrupted(np.zeros((2, 2)), 1.5)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import tensorflow as tf
 
 import tfvae
-from tfvae import likelihoods, networks
+from tfvae import evaluation, likelihoods, networks
 from tfvae.distributions.protocol import draws_by_example
 from tfvae.errors import InvalidArgument
 
@@ -53,6 +54,38 @@ def conditional(truth, x):
 
 
 class TestLinearGaussian:
+    def test_the_closed_form_takes_as_many_examples_as_memory_has_room_for(
+        self, linear_gaussian, incomplete, monkeypatch
+    ):
+        model, (size, latents) = model_of(linear_gaussian), linear_gaussian.w.shape
+        complete = np.nan_to_num(incomplete)
+        expected = [tfvae.exact_log_likelihood(model, x) for x in (incomplete, complete)]
+        shapes, cholesky = [], tf.linalg.cholesky
+        monkeypatch.setattr(tf.linalg, "cholesky", lambda a: shapes.append(a.shape) or cholesky(a))
+        monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 4 * size * latents)
+        for x, before, count in zip((incomplete, complete), expected, (4, 1), strict=True):
+            measured = tfvae.exact_log_likelihood(model, x)
+            assert shapes == [(count, latents, latents)] * 3
+            shapes.clear()
+            np.testing.assert_allclose(measured.per_example, before.per_example, rtol=1e-6)
+
+    def test_memory_does_not_grow_with_the_number_of_draws(
+        self, linear_gaussian, incomplete, monkeypatch
+    ):
+        sizes = []
+
+        def chunk(model, x, condition, seed, size, draws):
+            sizes.append((len(x), int(size)))
+            return in_chunks(model, x, condition, seed, size, draws)
+
+        in_chunks = evaluation.imputation._chunk
+        monkeypatch.setattr(evaluation.imputation, "_chunk", chunk)
+        monkeypatch.setattr(evaluation.imputation, "_CHUNK_SIZE", limit := 200)
+        found = tfvae.impute(model_of(linear_gaussian), incomplete, 30, draws=8, progress=False)
+        assert found.draws.shape == (8, *incomplete.shape)
+        values = incomplete.shape[1]
+        assert all(8 * batch * max(values, size) <= limit for batch, size in sizes)
+
     def test_log_p_of_what_is_observed_is_the_closed_form(self, linear_gaussian, incomplete):
         model = model_of(linear_gaussian)
         expected = np.array([conditional(linear_gaussian, x)[0] for x in incomplete])

@@ -170,7 +170,8 @@ class Vectors(Condition):
         return tf.cast(y, tf.float32)
 
     def _found(self, y):
-        return f"holds {np.sum(~np.isfinite(y))} values that are infinite or not a number"
+        wrong = np.sum(~np.isfinite(tf.cast(y, tf.float32)))
+        return f"holds {wrong} values that are infinite, in float32, or not a number"
 
 
 def get(condition: int | tuple[int, ...] | Condition | None) -> Condition | None:

@@ -86,32 +86,39 @@ class LinearGaussian(NamedTuple):
 
         With S = diag σ² of the observed values, A = I + Wᵀ S⁻¹ W, r = x − b and c = Wᵀ S⁻¹ r, it is
         −½ (rᵀ S⁻¹ r − cᵀ A⁻¹ c + log|A| + log|2π S|).
+
+        If no value is missing, A is the same for all examples, else memory goes by B (D + L) L.
         """
-        observed, residual, precision, c = self._statistics(x)
-        cholesky = tf.linalg.cholesky(precision)
-        half = tf.linalg.triangular_solve(cholesky, c[..., tf.newaxis])[..., 0]
+        observed, residual, cholesky, half = self._statistics(x)
         log_scales = tf.reduce_sum(observed * np.log(2.0 * math.pi * self.scale**2), -1)
-        squares = tf.reduce_sum(residual**2, -1) - tf.reduce_sum(half**2, -1)
+        squares = tf.reduce_sum(residual**2, -1) - tf.reduce_sum(half**2, [-2, -1])
         log_det = 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(cholesky)), -1)
         return -0.5 * (squares + log_det + log_scales)
 
     def mean_given(self, x: np.ndarray) -> tf.Tensor:
         """Return E[x|x_obs] = b + W E[z|x_obs], `[B, D]` float64; of an observed value, itself."""
-        observed, _, precision, c = self._statistics(x)
-        z = tf.linalg.solve(precision, c[..., tf.newaxis])[..., 0]
+        observed, _, cholesky, half = self._statistics(x)
+        z = tf.linalg.triangular_solve(cholesky, half, adjoint=True)[..., 0]
         expected = self.bias + tf.matmul(z, self.weights, transpose_b=True)
         return tf.where(observed > 0, tf.cast(x, tf.float64), expected)
 
     def _statistics(self, x):
-        """Return the mask, r/σ with 0 for what is missing, A, and c."""
+        """Return the mask, r/σ with 0 for what is missing, the Cholesky factor of A, C, and C⁻¹ c.
+
+        C is `[B, L, L]`, or `[1, L, L]` if no value is missing.
+        """
         x = tf.cast(x, tf.float64)
         missing = tf.math.is_nan(x)
         observed = tf.where(missing, tf.zeros_like(x), 1.0)
         residual = tf.where(missing, tf.zeros_like(x), (x - self.bias) / self.scale)
         scaled = self.weights / self.scale[:, np.newaxis]
-        outer = tf.einsum("bd,dk,dl->bkl", observed, scaled, scaled)
+        kept = observed[..., np.newaxis] if tf.reduce_any(missing) else tf.ones([1, 1, 1], x.dtype)
+        outer = tf.matmul(kept * scaled, scaled, transpose_a=True)
         precision = tf.eye(self.weights.shape[1], dtype=tf.float64) + outer
-        return observed, residual, precision, tf.matmul(residual, scaled)
+        cholesky = tf.linalg.cholesky(precision)
+        c = tf.matmul(residual, scaled)
+        half = tf.linalg.triangular_solve(cholesky, c[..., np.newaxis])
+        return observed, residual, cholesky, half
 
 
 def linear_gaussian(model: keras.Model) -> LinearGaussian | None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,9 +16,15 @@ def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
 
     Args:
         model: what they are checked for.
-        x: an array, the `tfvae.data.Examples` of a split, or a batched `tf.data.Dataset`.
+        x: an array, the `tfvae.data.Examples` of a split, or a batched `tf.data.Dataset`, also of
+            pairs of examples and labels, which are left out.
         batch_size: examples in a batch.
+
+    Raises:
+        InvalidArgument: a dataset with weights of the examples.
+        InvalidData: data that is empty or does not fit the model.
     """
+    _refuse_weights(x)
     if isinstance(x, Examples):
         starts = range(0, len(x), batch_size)
         parts, count = (x.numpy(start, start + batch_size) for start in starts), len(starts)
@@ -61,13 +66,21 @@ def batches_beside_condition(model, x, condition, batch_size, needed: bool = Tru
         needed: whether a condition is required if the model has one.
 
     Raises:
-        InvalidArgument: a condition that is missing, or that is not wanted.
+        InvalidArgument: a condition that is missing, that is not wanted, or that is given twice; or
+            a dataset with weights of the examples.
         InvalidData: data or conditions that do not fit, or not as many of one as of the other.
     """
     if isinstance(x, Examples) and model.condition is not None and condition is None:
         condition = x.conditions
-    of_data = isinstance(x, tf.data.Dataset) and condition is None
-    if model.condition is not None and of_data and isinstance(x.element_spec, tuple):
+    of_pairs = isinstance(x, tf.data.Dataset) and isinstance(x.element_spec, tuple)
+    if model.condition is not None and of_pairs and len(x.element_spec) > 1:
+        if condition is not None:
+            raise InvalidArgument(
+                "There are conditions beside the examples of the dataset and in `condition`; "
+                "expected one of the two. Leave those of the dataset out with "
+                "`x.map(lambda x, y: x)`."
+            )
+        _refuse_weights(x)
         return _pairs(model, x, batch_size), None
     x = x if isinstance(x, (tf.data.Dataset, Examples)) else np.asarray(x)
     parts, count = batches(model, x, batch_size)
@@ -78,9 +91,19 @@ def batches_beside_condition(model, x, condition, batch_size, needed: bool = Tru
     return _beside(parts, y, one_for_all), count
 
 
+def _refuse_weights(x):
+    """Refuse a dataset whose third part would be lost."""
+    is_tuple = isinstance(x, tf.data.Dataset) and isinstance(x.element_spec, tuple)
+    if is_tuple and len(x.element_spec) > 2:
+        raise InvalidArgument(
+            "The dataset has weights beside its examples, (x, y, sample_weight), and every example "
+            "counts the same here. Leave them out with `x.map(lambda x, y, weight: (x, y))`."
+        )
+
+
 def _pairs(model, x, batch_size):
     for part in _read(x.unbatch().batch(batch_size).as_numpy_iterator()):
-        examples, y, _ = keras.utils.unpack_x_y_sample_weight(part)
+        examples, y = part
         model.check_data(examples, "x")
         y = model.check_condition(y, len(examples), name="x", one_for_all=False)
         yield tf.constant(examples, tf.float32), y

@@ -12,6 +12,7 @@ from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches, count_values, join, sample_size, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import Measured
+from tfvae.likelihoods import Observed
 from tfvae.models import LatentVariableModel
 
 # Numbers in one tensor of (states × examples × decoder outputs): 32 MiB, of which the log-density
@@ -61,8 +62,8 @@ def exact_log_likelihood(
         InvalidData: data that is empty or does not fit the model.
     """
     whole("batch_size", batch_size)
-    batch_size = min(batch_size, max(1, _CHUNK_SIZE // sample_size(model)))
-    log_p = _log_p(model)
+    log_p, size = _log_p(model)
+    batch_size = min(batch_size, max(1, _CHUNK_SIZE // size))
     parts = track(*batches(model, x, batch_size), "log p(x)", progress)
     results = [[log_p(batch).numpy(), count_values(batch)] for batch in parts]
     per_example, num_values = join(results)
@@ -79,11 +80,11 @@ def has_exact_log_likelihood(model) -> bool:
 
 
 def _log_p(model):
-    """Return the function from a batch to its log p(x), `[B]`."""
+    """Return the function from a batch to its log p(x), `[B]`, and what memory an example takes."""
     refuse(model, "`exact_log_likelihood`")
     if "continuous" not in model.latent_kinds:
         states = tf.constant(exact.latent_states(model))
-        return lambda x: log_joint_sum(model, x, states)
+        return lambda x: log_joint_sum(model, x, states), sample_size(model)
     # A chain of layers has no single prior and decoder, hence no closed form.
     marginal = exact.linear_gaussian(model) if len(model.latent_kinds) == 1 else None
     if marginal is None:
@@ -93,7 +94,10 @@ def _log_p(model):
             "prior with an affine decoder and a Normal likelihood of fixed scale. Use "
             "tfvae.log_likelihood, which estimates it by importance sampling."
         )
-    return lambda x: marginal.log_prob(tf.reshape(x, [len(x), -1]))
+    size, latents = marginal.weights.shape
+    if isinstance(model.likelihood, Observed):
+        size = max(size, latents) * latents
+    return lambda x: marginal.log_prob(tf.reshape(x, [len(x), -1])), size
 
 
 def log_joint_sum(model, x, states) -> tf.Tensor:

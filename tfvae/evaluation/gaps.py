@@ -75,7 +75,7 @@ class AmortizationGap:
 def amortization_gap(
     model: VAE,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
-    num_samples: int = 5000,
+    num_samples: int | None = None,
     posterior: FreePosterior | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -95,7 +95,8 @@ def amortization_gap(
     Args:
         model: a `VAE`.
         x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; held in memory.
-        num_samples: K, draws for each example that bounds and log p(x) are measured with.
+        num_samples: K, draws for each example that bounds and log p(x) are measured with, by
+            default 5000; not with a `posterior`, whose bounds have been measured.
         posterior: what `tfvae.fit_posterior` gave for these examples; by default it is called, with
             its own defaults.
         seed: decides all noise; unused with `posterior`.
@@ -111,8 +112,13 @@ def amortization_gap(
     refuse(model, "`amortization_gap`")
     x = as_array(model, x)
     if posterior is None:
-        posterior = fit_posterior(
-            model, x, num_fresh_samples=num_samples, seed=seed, progress=progress
+        options = {} if num_samples is None else {"num_fresh_samples": num_samples}
+        posterior = fit_posterior(model, x, seed=seed, progress=progress, **options)
+    elif num_samples is not None:
+        raise InvalidArgument(
+            "`num_samples` is given beside `posterior`, whose bounds were measured with "
+            f"{posterior.num_samples} samples. Leave it out, or call "
+            "`tfvae.fit_posterior(..., num_fresh_samples=...)`."
         )
     if len(posterior.per_example) != len(x):
         raise InvalidArgument(

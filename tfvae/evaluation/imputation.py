@@ -97,12 +97,15 @@ def impute(
             "VAE that was trained with likelihoods.Observed(...), which takes missing values."
         )
     rows = max(1, _CHUNK_SIZE // sample_size(model))
+    most = min(_BATCH_SIZE, max(1, rows // max(1, draws)))
     stream = fold_in(make_seed(seed), int(Stream.IMPUTE))
-    parts = batches_beside_condition(model, x, condition, min(_BATCH_SIZE, rows))
+    parts = batches_beside_condition(model, x, condition, most)
     results = []
     for number, (batch, y) in enumerate(track(*parts, "imputing", progress)):
         total = _Total()
-        chunk = min(num_samples, max(1, rows // len(batch)))
+        # A draw takes noise for each sample of the chunk.
+        chunk = min(rows, _CHUNK_SIZE // max(1, draws)) // len(batch)
+        chunk = min(num_samples, max(1, chunk))
         for start in range(0, num_samples, chunk):
             size = tf.constant(min(chunk, num_samples - start))
             chunk_seed = fold_in(stream, number, start)

@@ -7,7 +7,7 @@ Both functions here return scores like log p(x): the higher, the more ordinary.
 
 import numpy as np
 
-from tfvae._plain.checks import probability
+from tfvae._plain.checks import probability, whole
 from tfvae.errors import InvalidData
 
 
@@ -46,16 +46,23 @@ def corrupted(x: np.ndarray, rate: float, seed: int = 0, levels: int | None = No
         rate: the probability of each value to be replaced; 0.1 to 0.3 in the paper.
         seed: decides which, and by what.
         levels: L, to replace values by any of 0, 1/(L − 1), …, 1 with equal probabilities, as in
-            the paper; None to replace them by those of other examples at the same place (column),
-            which leaves the distribution of each as it is.
+            the paper, at least 2, of floats alone; None to replace them by those of other examples
+            at the same place (column), which leaves the distribution of each as it is.
 
     Raises:
-        InvalidArgument: a rate that is no probability.
+        InvalidArgument: a rate that is no probability, or fewer than two levels.
+        InvalidData: integers, which have no such levels.
     """
     rng = np.random.default_rng(seed)
     x = np.asarray(x)
     replaced = rng.random(x.shape) < probability("rate", rate)
     if levels is not None:
+        whole("levels", levels, least=2)
+        if x.dtype.kind not in "fb":
+            raise InvalidData(
+                f"`x` is of type {x.dtype.name}, which does not hold the levels from 0 to 1; "
+                "expected floats, such as pixels divided by 255. Or leave `levels` out."
+            )
         values = rng.integers(0, levels, x.shape) / (levels - 1)
     else:
         values = rng.permuted(x, axis=0)
