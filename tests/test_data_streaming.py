@@ -281,6 +281,21 @@ def test_a_training_split_alone_gives_up_its_end(tmp_path, name):
     assert splits.test.values[:, 0, 0, 0].tolist() == [24, 25, 26]
 
 
+def test_a_jpeg_in_a_record_is_turned_upright(tmp_path):
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # lies on its left side
+    upright = np.zeros((16, 8), np.uint8)
+    upright[:8] = 255
+    Image.fromarray(np.ascontiguousarray(np.rot90(upright))).save(buffer, "JPEG", exif=exif)
+    value = tf.train.BytesList(value=[buffer.getvalue()])
+    features = tf.train.Features(feature={"image": tf.train.Feature(bytes_list=value)})
+    with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as writer:
+        for _ in range(10):
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    (image, *_) = data.load(str(tmp_path)).train.values
+    np.testing.assert_allclose(image[..., 0], upright, atol=3)
+
+
 class TestRefusals:
     @pytest.mark.parametrize("kind", ["npy shards", "tfrecord", "array_record", "arrow", "parquet"])
     @pytest.mark.parametrize("damage", ["empty", "cut", "text"])

@@ -12,15 +12,15 @@ from tfvae._plain import untrusted
 from tfvae.errors import InvalidArgument, InvalidData
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-# What makes a picture upright, by its EXIF orientation: methods of `PIL.Image.Transpose`.
+# What makes pixels upright, by the EXIF orientation of their picture.
 _TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
@@ -55,17 +55,15 @@ def decoded(file: Path | str | bytes, name: str, fit: Callable | None = None) ->
 
 
 def _pixels(file, name):
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
         with untrusted.open_picture(file, name) as image:
-            turn = _TURNS.get(_orientation(image))
+            turned_by = orientation(image)
             if not image.mode.startswith("I;16"):
                 image = image.convert("L" if is_grey(image) else "RGB")
-            if turn:
-                image = image.transpose(Image.Transpose[turn])
             pixels = np.asarray(image)
-            return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+            return upright(pixels if pixels.ndim == 3 else pixels[..., np.newaxis], turned_by)
     except InvalidData:
         raise
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
@@ -80,11 +78,16 @@ def is_grey(image) -> bool:
 def upright_size(image) -> tuple[int, int]:
     """Return (H, W) of a picture that Pillow has opened, as `decoded` gives it."""
     width, height = image.size
-    return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+    return (width, height) if orientation(image) in _SIDEWAYS else (height, width)
 
 
-def _orientation(image):
-    """Return the EXIF orientation in the head of a picture; 1 where it is upright.
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return `[H, W, C]` pixels as they are to be seen, of a picture with this orientation."""
+    return _TURNS[orientation](pixels) if orientation in _TURNS else pixels
+
+
+def orientation(image) -> int:
+    """Return the EXIF orientation in the head of a picture that Pillow has opened, else 1.
 
     Pillow turns TIFF itself. An orientation behind the pixels of a PNG is left alone, since finding
     it would mean decoding them.

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfvae._plain import untrusted
 from tfvae.data.crc32c import masked
-from tfvae.data.decoding import decoded, looks_encoded, stacked
+from tfvae.data.decoding import decoded, looks_encoded, orientation, stacked, upright
 from tfvae.data.source import Source, stamp
 from tfvae.errors import InvalidData
 
@@ -150,13 +150,16 @@ class RecordSource(Source):
 
 
 def _decoded_jpeg(content, name):
-    """Return the pixels that TFDS gives for a JPEG: decoders differ in the last bits."""
+    """Return the pixels that TFDS gives for a JPEG, turned upright.
+
+    Decoders differ in the last bits.
+    """
     from PIL import UnidentifiedImageError
 
     try:
-        with untrusted.open_picture(content, name):  # is not too large
-            pass
-        return tf.io.decode_jpeg(tf.constant(content)).numpy()
+        with untrusted.open_picture(content, name) as image:  # is not too large
+            turned_by = orientation(image)
+        return upright(tf.io.decode_jpeg(tf.constant(content)).numpy(), turned_by)
     except (tf.errors.InvalidArgumentError, UnidentifiedImageError, OSError):
         raise InvalidData(f"{name} cannot be read as an image. Remove or repair it.") from None
 
