@@ -94,8 +94,8 @@ def warn_of_other_settings(before: dict, now: dict, folder: Path) -> None:
     if names:
         warnings.warn(
             f"The training in {folder} began with other settings than those of `compile` now: "
-            f"{', '.join(names)}. The optimizer goes on as it was, with its learning rate. To begin "
-            "with the new settings, choose another folder.",
+            f"{', '.join(names)}. The optimizer goes on as it was, with its learning rate. To "
+            "begin with the new settings, choose another folder.",
             TfvaeWarning,
             stacklevel=2,
         )
