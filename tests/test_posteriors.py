@@ -264,6 +264,27 @@ class TestVampPrior:
         assert found.min() >= 0
         assert found.max() <= 1
 
+    @pytest.mark.parametrize(
+        ("likelihood", "options", "bounds"),
+        [
+            ("bernoulli", {}, (0, 1)),
+            ("poisson", {}, (0, np.inf)),
+            ("normal", {}, (-np.inf, np.inf)),
+            ("normal", {"bounds": (-1, 2)}, (-1, 2)),
+            ("bernoulli", {"bounds": None}, (-np.inf, np.inf)),
+        ],
+    )
+    def test_it_keeps_to_the_values_of_the_likelihood(self, likelihood, options, bounds, tmp_path):
+        encoder = networks.dense_encoder((3,), 4, hidden=())
+        likelihood = tfvae.likelihoods.get(likelihood)
+        decoder = networks.dense_decoder(2, (likelihood.params_size(3),), hidden=())
+        prior = priors.VampPrior(2, **options)
+        tfvae.VAE(encoder, decoder, prior, likelihood=likelihood).save(tmp_path / "a.keras")
+        for each in (prior, keras.saving.load_model(tmp_path / "a.keras").prior):
+            clip = each.pseudo_inputs.constraint or (lambda values: values)
+            far = np.float32([-9.0, 9.0])
+            np.testing.assert_array_equal(clip(far), np.clip(far, *bounds))
+
     def test_its_density_holds_no_tensor_of_samples_by_components_by_latents(self):
         """500 components at 1,000 latents of 40 numbers: the largest tensor is [1000, 500]."""
         encoder = networks.dense_encoder((20,), 80, hidden=())

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from tfvae import likelihoods, networks, priors
+from tfvae import likelihoods, networks
 from tfvae._plain.checks import positive, whole
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import score
@@ -237,9 +237,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         encoder = networks.dense_encoder((width,), 2 * latent_size, hidden, missing=missing)
         params_size = likelihood.params_size(width)
         decoder = networks.dense_decoder(latent_size, (params_size,), hidden[::-1])
-        # The columns are standardized; the pseudo-inputs of "vamp" are bounded for pixels.
-        prior = priors.get("vamp", bounds=None) if self.prior == "vamp" else self.prior
-        return VAE(encoder, decoder, prior, likelihood=likelihood, seed=seed)
+        return VAE(encoder, decoder, self.prior, likelihood=likelihood, seed=seed)
 
 
 def _statistics(X, likelihood):

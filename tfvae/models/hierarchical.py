@@ -100,7 +100,8 @@ class HierarchicalVAE(LatentVariableModel):
         for number in range(1, len(self.decoders)):
             self._connect_upper(number)
         single = len(self.encoders) == 1
-        self.prior.connect(self.posteriors[-1], self.x_shape if single else None)
+        below = self.x_shape if single else None
+        self.prior.connect(self.posteriors[-1], below, self.likelihood.support)
         build_prior(self.prior, self.layer_shapes[-1], self.condition)
         check_condition(self)
         self.check_missing()

@@ -126,7 +126,7 @@ class LadderVAE(LatentVariableModel):
             else:
                 networks.connect_decoder(network, inputs, self.likelihood, self.x_shape)
         self.layer_shapes, self._d_shapes = tuple(shapes), tuple(states)
-        self.prior.connect(self.posteriors[-1], None)
+        self.prior.connect(self.posteriors[-1], None, self.likelihood.support)
         build_prior(self.prior, self.layer_shapes[-1], self.condition)
         check_condition(self)
         self.check_missing()

@@ -86,7 +86,7 @@ class VAE(LatentVariableModel):
             self.decoder, inputs, self.likelihood, self.x_shape, advice=_SIZE_OF_PARAMETERS
         )
         check_prior(self.prior, self.posterior)
-        self.prior.connect(self.posterior, self.x_shape)
+        self.prior.connect(self.posterior, self.x_shape, self.likelihood.support)
         build_prior(self.prior, self.latent_shape, self.condition)
         check_condition(self)
         self.check_missing()

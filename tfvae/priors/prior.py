@@ -65,12 +65,13 @@ class Prior(keras.layers.Layer):
             p.draw = self.draw  # a prior's own draws are those of its distribution
         return p
 
-    def connect(self, posterior: Any, x_shape: tuple[int, ...]) -> None:
-        """Take the posterior and the shape of the data; called by a model before `build`.
+    def connect(self, posterior: Any, x_shape: tuple[int, ...], support: Any) -> None:
+        """Take the posterior and what the data is; called by a model before `build`.
 
         Args:
             posterior: the family of q(z|x).
-            x_shape: shape of one example.
+            x_shape: shape of one example; None where the layer below z is not x.
+            support: the values that the likelihood takes, a `tfvae.likelihoods.support.Support`.
 
         Raises:
             InvalidArgument: the prior does not go with this posterior.

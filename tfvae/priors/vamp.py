@@ -1,5 +1,7 @@
 """The VampPrior: the aggregated posterior of a few learned pseudo-inputs."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,9 +9,12 @@ import tensorflow as tf
 from tfvae._plain.checks import whole
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.errors import InvalidArgument
+from tfvae.likelihoods.support import Support
 from tfvae.optimizers import Clip
 from tfvae.posteriors import DiagonalNormal
 from tfvae.priors.prior import REGISTRY, Prior
+
+AUTO = "auto"
 
 
 @REGISTRY.register("vamp")
@@ -24,19 +29,19 @@ class VampPrior(Prior):
 
     Args:
         num_components: C.
-        bounds: the range to which pseudo-inputs are clipped after every step, that of pixels by
-            default; None for data without one.
+        bounds: the range to which pseudo-inputs are clipped after every step; by default that of
+            the values which the likelihood takes, and None for no bounds.
     """
 
     def __init__(
-        self, num_components: int = 500, bounds: tuple[float, float] | None = (0.0, 1.0), **kwargs
+        self, num_components: int = 500, bounds: tuple[float, float] | str | None = AUTO, **kwargs
     ):
         super().__init__(**kwargs)
         self.num_components = whole("num_components", num_components)
-        self.bounds = None if bounds is None else tuple(map(float, bounds))
+        self.bounds = bounds if bounds in (AUTO, None) else tuple(map(float, bounds))
 
-    def connect(self, posterior, x_shape):
-        """Take in the shape of an example.
+    def connect(self, posterior, x_shape, support):
+        """Take in the shape of an example, and the values that it may have.
 
         Raises:
             InvalidArgument: a posterior other than independent normals over vectors.
@@ -53,13 +58,15 @@ class VampPrior(Prior):
                 " Use prior='mixture' or prior='flow' for its top layer."
             )
         self.x_shape = tuple(x_shape)
+        self.limits = (support.low, support.high) if self.bounds == AUTO else self.bounds
 
     def build(self, latent_shape):
-        middle = 0.0 if self.bounds is None else sum(self.bounds) / 2
+        low, high = self.limits or (-math.inf, math.inf)
+        middle = Support(low, high, is_open=True).inside()
         self.pseudo_inputs = self.add_weight(
             shape=(self.num_components, *self.x_shape),
             initializer=keras.initializers.RandomNormal(middle, 0.1, seed=0),
-            constraint=None if self.bounds is None else Clip(*self.bounds),
+            constraint=Clip(low, high) if (low, high) != (-math.inf, math.inf) else None,
             name="pseudo_inputs",
             dtype="float32",
             autocast=False,
@@ -68,11 +75,13 @@ class VampPrior(Prior):
 
     def get_build_config(self):
         """Return what `build_from_config` needs."""
-        return {"latent_shape": self.latent_shape, "x_shape": self.x_shape}
+        shapes = {"latent_shape": self.latent_shape, "x_shape": self.x_shape}
+        return shapes | {"limits": self.limits}
 
     def build_from_config(self, config):
         """Build as the prior that was saved."""
         self.x_shape = tuple(config["x_shape"])
+        self.limits = config["limits"] and tuple(map(float, config["limits"]))
         self.build(tuple(config["latent_shape"]))
 
     @property
@@ -102,7 +111,7 @@ class VampPrior(Prior):
         return {
             **super().get_config(),
             "num_components": self.num_components,
-            "bounds": self.bounds and list(self.bounds),
+            "bounds": list(self.bounds) if isinstance(self.bounds, tuple) else self.bounds,
         }
 
 

@@ -37,19 +37,12 @@ def vae(config, splits) -> VAE | HierarchicalVAE:
     common = {"likelihood": likelihood, "seed": config.training.seed}
     common["prior"] = None
     if options.prior:
-        common["prior"] = priors.get(options.prior, **_prior_options(options, splits))
+        common["prior"] = priors.get(options.prior, **options.prior_options)
     common["condition"] = splits.condition
     common |= {"schema": splits.schema, "standardization": splits.standardization}
     if options.upper_latent_sizes:
         return HierarchicalVAE(encoders, decoders, posteriors=posterior, **common)
     return VAE(*encoders, *decoders, posterior=posterior, **common)
-
-
-def _prior_options(options, splits):
-    """Return the options of the prior; pseudo-inputs have no bounds where values have none."""
-    standardized = splits.schema is not None or splits.standardization is not None
-    unbounded = {"bounds": None} if options.prior == "vamp" and standardized else {}
-    return unbounded | options.prior_options
 
 
 def ladder(config, splits) -> LadderVAE:
