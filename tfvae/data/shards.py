@@ -107,8 +107,8 @@ def _open_images(folder, paths, fit, condition):
             inside[name].append(rest)
         elif path.lower().endswith(IMAGE_SUFFIXES):
             raise InvalidData(
-                f"{folder} has {' and '.join(f'{n}/' for n in inside)}, and {path} lies in none of "
-                "them; expected every picture in the folder of a split. Move or remove it."
+                f"{folder} has the folders {', '.join(f'{n}/' for n in inside)}, and {path} lies in "
+                "none of them; expected every picture in the folder of a split. Move or remove it."
             )
     sources = {p: FolderSource(folder / name, inside[name], fit) for p, name in parts.items()}
     shapes = {source.shape[1:] for source in sources.values()}
