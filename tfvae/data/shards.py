@@ -106,9 +106,10 @@ def _open_images(folder, paths, fit, condition):
         if name in inside:
             inside[name].append(rest)
         elif path.lower().endswith(IMAGE_SUFFIXES):
+            names = ", ".join(f"{name}/" for name in inside)
             raise InvalidData(
-                f"{folder} has the folders {', '.join(f'{n}/' for n in inside)}, and {path} lies in "
-                "none of them; expected every picture in the folder of a split. Move or remove it."
+                f"{folder} has the folders {names}, and {path} lies in none of them; expected "
+                "every picture in the folder of a split. Move or remove it."
             )
     sources = {p: FolderSource(folder / name, inside[name], fit) for p, name in parts.items()}
     shapes = {source.shape[1:] for source in sources.values()}
