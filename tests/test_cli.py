@@ -404,7 +404,7 @@ def test_a_loss_that_ends_far_above_where_it_started_is_no_success(tfvae, tmp_pa
     assert (done.status, done.out) == (1, "")
     words = "Error: The training diverged. The validation loss was"
     assert words in done.err
-    assert "Lower the learning rate (--learning-rate; the highest was" in done.err
+    assert "Lower the learning rate (--learning-rate; the highest was 1e+09" in done.err
     assert (tmp_path / "run" / "curves.png").exists()
     assert "Traceback" not in done.err
 

@@ -414,8 +414,8 @@ def test_a_loss_that_grows_again_is_named_though_it_ends_below_its_start(tmp_pat
     with pytest.raises(
         DivergedLoss, match=r"lowest, 100, after epoch 2.*worse than that of epoch 2"
     ):
-        loop.check_end(1e6, rows(5e5, 100.0, 9e5), 64, RunDirectory(tmp_path))
-    loop.check_end(1e6, rows(5e5, 100.0, 200.0), 64, RunDirectory(tmp_path))
+        loop.check_end(1e6, rows(5e5, 100.0, 9e5), 64, RunDirectory(tmp_path), 0.5)
+    loop.check_end(1e6, rows(5e5, 100.0, 200.0), 64, RunDirectory(tmp_path), 0.5)
 
 
 @pytest.mark.parametrize("from_python", [False, True])

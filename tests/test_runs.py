@@ -407,7 +407,7 @@ def ended(tmp_path):
         rows = [
             {"epoch": n, "val_loss": loss, "learning_rate": 0.5} for n, loss in enumerate(losses, 1)
         ]
-        loop.check_end(start, rows, 64, RunDirectory(tmp_path))
+        loop.check_end(start, rows, 64, RunDirectory(tmp_path), 0.5)
 
     return check
 

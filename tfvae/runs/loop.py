@@ -122,7 +122,13 @@ def kept(files: TrainingDirectory) -> str:
     return "The last checkpoint is kept, and --resume continues from there."
 
 
-def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDirectory) -> None:
+def check_end(
+    start: float,
+    rows: list[dict],
+    num_values: int,
+    files: TrainingDirectory,
+    learning_rate: float,
+) -> None:
     """Warn or raise an error if a training ended with a loss above its first or far above its best.
 
     A last loss a little above the first one causes a warning. A last loss far above the first or
@@ -134,6 +140,7 @@ def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDi
         rows: the history.
         num_values: how many values an example has.
         files: of the training, for the message.
+        learning_rate: the highest of the training, for the message.
 
     Raises:
         DivergedLoss: it ended far above.
@@ -151,7 +158,7 @@ def check_end(start: float, rows: list[dict], num_values: int, files: TrainingDi
     )
     if lowest["val_loss"] < start:
         what += f"; it was lowest, {lowest['val_loss']:,.6g}, after epoch {lowest['epoch']}"
-    rate = f"the highest was {max(row['learning_rate'] for row in rows):.3g}, and 1e-3 is usual"
+    rate = f"the highest was {learning_rate:.3g}, and 1e-3 is usual"
     remedy = f"Lower the learning rate (--learning-rate; {rate})"
     if diverged:
         epoch = f"that of epoch {lowest['epoch']}" if least < start else "an untrained one"

@@ -117,7 +117,8 @@ def train(
         },
         outdated=("evaluation", "diagnosis"),
     )
-    loop.check_end(fitted.start_loss, kept, splits.num_values, run)
+    rate = config.training.learning_rate
+    loop.check_end(fitted.start_loss, kept, splits.num_values, run, rate)
     return run
 
 
