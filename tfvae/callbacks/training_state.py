@@ -60,13 +60,16 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
 def settings_of(model: keras.Model) -> dict[str, str]:
     """Return what a model is compiled with, as a text for each setting, to be compared.
 
-    Without Keras's own options, such as `jit_compile`, which change how fast a step is.
+    Without Keras's own options, such as `jit_compile`, which change how fast a step is, and without
+    a learning rate that follows a schedule, which is no variable and so not put back.
     """
     config = model.get_compile_config()
     parts = {name: value for name, value in config.items() if name not in COMPILE_OPTIONS}
     optimizer = _without_names(parts.pop("optimizer"))
     parts |= {f"optimizer.{name}": value for name, value in optimizer["config"].items()}
     parts["optimizer"] = optimizer["class_name"]
+    if isinstance(parts.get("optimizer.learning_rate"), dict):
+        del parts["optimizer.learning_rate"]
     return {name: json.dumps(_without_names(value)) for name, value in sorted(parts.items())}
 
 
