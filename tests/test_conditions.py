@@ -631,7 +631,7 @@ class TestRefusals:
 
     def test_values_that_float32_does_not_hold_are_counted(self, stripes):
         y = np.array([[1e300, 0.0]] * 100)
-        with pytest.raises(InvalidData, match="holds 100 values that are infinite, in float32"):
+        with pytest.raises(InvalidData, match="holds 100 values that, in float32, are infinite"):
             tfvae.score(make((2,)), stripes[0], 5, condition=y, progress=False)
 
     def test_conditions_are_given_once_and_examples_have_no_weights(self, stripes):

@@ -171,7 +171,7 @@ class Vectors(Condition):
 
     def _found(self, y):
         wrong = np.sum(~np.isfinite(tf.cast(y, tf.float32)))
-        return f"holds {wrong} values that are infinite, in float32, or not a number"
+        return f"holds {wrong} values that, in float32, are infinite or not a number"
 
 
 def get(condition: int | tuple[int, ...] | Condition | None) -> Condition | None:
