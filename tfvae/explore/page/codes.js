@@ -348,7 +348,7 @@ function lastCode(model) {
 
 /** Draw a frame around a site, which can be seen on anything. */
 function frame(context, [row, column], cell) {
-  const width = Math.max(2, cell / 16);
+  const width = Math.max(2, cell / 40);
   for (const [colour, inset] of [['#000', 1.5 * width], ['#fff', 0.5 * width]]) {
     Object.assign(context, { strokeStyle: colour, lineWidth: width });
     const size = cell - 2 - 2 * inset;
