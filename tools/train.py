@@ -140,7 +140,8 @@ def _chosen(source, recipe, config_file, assignments):
             f"Two things to train are named: {source} and {recipe or config_file}. Give one."
         )
     if kind == "data" and not (recipe or config_file):
-        given = config.Config().override(assignments).data
+        of_data = {key: value for key, value in assignments.items() if key.startswith("data.")}
+        given = config.Config().override(of_data).data
         recipe = recipes.for_data(source, given)
         also = "; --recipe vqvae-images is the one with codes" * (recipe == "vae-images")
         say(f"The recipe for {source} is {recipe}{also}.")
