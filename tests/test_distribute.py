@@ -59,7 +59,7 @@ def train(
     x = np.random.default_rng(0).integers(0, 2, (examples, 6)).astype("f4")
     with strategy.scope():
         keras.utils.set_random_seed(0)
-        dropout = keras.layers.Dropout(0.5, seed=dropout_seed)
+        dropout = keras.layers.Dropout(0.5, seed=dropout_seed or 0)
         model = tfvae.VAE(
             keras.Sequential(
                 [

@@ -105,7 +105,7 @@ def test_a_training_goes_on_from_a_run_and_is_resumed_without_it(tmp_path, split
     for ours, other in zip(b.trainable_weights, a.trainable_weights, strict=True):
         np.testing.assert_allclose(ours, other, atol=1e-6)
     source.path.rename(tmp_path / "elsewhere")
-    longer = config.override({"training.epochs": 2, "training.learning_rate": 1e-3})
+    longer = config.override({"training.epochs": 2})
     runs.train(longer, run.path, resume=True, splits=splits)
     assert run.load_model().steps_made == 2 * b.steps_made
 
