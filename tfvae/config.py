@@ -361,10 +361,8 @@ class Config:
         model = self.model
         for key in _unread(dataclasses.asdict(model)):
             section, _, name = key.partition(".")
-            value, default = (
-                getattr(c, name) for c in (getattr(self, section), _DEFAULTS[section])
-            )
-            if value != default:
+            value = getattr(getattr(self, section), name)
+            if value != getattr(_DEFAULTS[section], name):
                 also = "; its networks have model.network_options" * (section == "model")
                 raise InvalidArgument(
                     f"{key} is {value!r}, but a model of family = {model.family!r} with network = "

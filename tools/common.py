@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import paths
+from tfvae import config, paths
 from tfvae._plain import cluster, untrusted
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
@@ -13,13 +13,6 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path))
-settings_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Any setting, such as model.latent_size=16; may be repeated.",
-)
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
 temperature_option = click.option(
     "--temperature",
@@ -47,6 +40,38 @@ condition_option = click.option(
 data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder of prepared TFDS data."
 )
+
+
+def setting_options(flags: dict, metavar: str, what: str):
+    """Return what gives a command plain flags for settings, and --set for all others.
+
+    Args:
+        flags: of each flag, by its name, the setting, the type and the help.
+        metavar: of --set.
+        what: what --set takes, for the help.
+    """
+
+    def give(command):
+        of_set = {"multiple": True, "metavar": metavar, "help": f"{what}; may be repeated."}
+        command = click.option("--set", "settings", **of_set)(command)
+        for name, (_, kind, text) in reversed(flags.items()):
+            option = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)
+            command = option(command)
+        return command
+
+    return give
+
+
+def assignments_of(flags: dict, given: dict, settings: tuple[str, ...]) -> dict:
+    """Return the settings that flags and --set replace, those that were given.
+
+    Args:
+        flags: as in `setting_options`.
+        given: the values of the flags, None for those that were not given.
+        settings: the texts of --set.
+    """
+    plain = {flags[name][0]: value for name, value in given.items() if value is not None}
+    return plain | dict(config.parse_assignment(text) for text in settings)
 
 
 def output_option(default: str):

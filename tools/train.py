@@ -9,11 +9,12 @@ from tfvae import config, paths, recipes
 from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
+    assignments_of,
     begin_together,
     finish,
     json_option,
     say,
-    settings_option,
+    setting_options,
 )
 
 # Plain flags for the settings that are changed most: flag, setting, type, help.
@@ -33,21 +34,14 @@ _FLAGS = {
 }
 
 
-def _flags(command):
-    for name, (_, kind, text) in reversed(_FLAGS.items()):
-        command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)(command)
-    return command
-
-
 @click.command(short_help="Train a model on a recipe or on your own data.")
 @click.argument("source", required=False, metavar="[RECIPE|DATA|FILE.toml]")
 @click.option("--recipe", help="Name of a recipe; see `tfvae recipes`.")
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file of a recipe."
 )
-@_flags
+@setting_options(_FLAGS, "SECTION.KEY=VALUE", "Any setting, such as model.latent_size=16")
 @click.option("--download", is_flag=True, help="Let TFDS download what is not prepared.")
-@settings_option
 @click.option(
     "--run-dir", type=click.Path(path_type=Path), help="Default: runs/RECIPE, numbered if taken."
 )
@@ -78,10 +72,8 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     step, write one more and end the training, SIGTERM with exit status 0.
     """
     # All that needs no TensorFlow is checked before its import, which takes seconds.
-    assignments = {_FLAGS[n][0]: value for n, value in flags.items() if value is not None}
-    if download:
-        assignments["data.download"] = True
-    assignments |= dict(config.parse_assignment(text) for text in settings)
+    downloads = {"data.download": True} if download else {}
+    assignments = downloads | assignments_of(_FLAGS, flags, settings)
     if resume:
         resolved = _resumed(run_dir, source or recipe or config_file, paths.absolute(assignments))
     else:

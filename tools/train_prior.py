@@ -6,22 +6,28 @@ from tfvae import config, paths
 from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
+    assignments_of,
     begin_together,
     finish,
     json_option,
     run_argument,
     say,
+    setting_options,
 )
 
-# Plain flags: flag, setting, type.
+# Plain flags: flag, setting, type, help.
 _FLAGS = {
-    "prior": ("code_prior.name", str),
-    "epochs": ("code_prior.epochs", int),
-    "batch_size": ("code_prior.batch_size", int),
-    "learning_rate": ("code_prior.learning_rate", float),
-    "seed": ("code_prior.seed", int),
-    "data_dir": ("data.data_dir", str),
-    "distribute": ("code_prior.distribute", str),
+    "prior": (
+        "code_prior.name",
+        str,
+        "categorical, pixelcnn or transformer; default: the run's.",
+    ),
+    "epochs": ("code_prior.epochs", int, "Passes over the codes of the training data."),
+    "batch_size": ("code_prior.batch_size", int, "Examples in a step."),
+    "learning_rate": ("code_prior.learning_rate", float, "At the start; it falls to zero."),
+    "seed": ("code_prior.seed", int, "Decides all random numbers."),
+    "distribute": ("code_prior.distribute", str, "mirrored, for all GPUs here, or multiworker."),
+    "data_dir": ("data.data_dir", str, "Folder of prepared TFDS data."),
 }
 
 # Further settings that may be given.
@@ -30,20 +36,7 @@ _OF_DATA = ("data.data_dir", "data.condition", "data.memory_gb", "training.check
 
 @click.command("train-prior", short_help="Fit a prior to the codes of a VQ-VAE.")
 @run_argument
-@click.option("--prior", help="categorical, pixelcnn or transformer; default: the run's.")
-@click.option("--epochs", type=int, help="Passes over the codes of the training data.")
-@click.option("--batch-size", type=int, help="Examples in a step.")
-@click.option("--learning-rate", type=float, help="At the start; it falls to zero.")
-@click.option("--seed", type=int, help="Decides all random numbers.")
-@click.option("--distribute", help="mirrored: all GPUs of this machine; or multiworker.")
-@click.option("--data-dir", help="Folder of prepared TFDS data.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="code_prior.KEY=VALUE",
-    help="Any setting of the prior; may be repeated.",
-)
+@setting_options(_FLAGS, "code_prior.KEY=VALUE", "Any setting of the prior")
 @click.option(
     "--resume",
     is_flag=True,
@@ -58,9 +51,7 @@ def train_prior(run, settings, resume, as_json, **flags):
     RUN/report.json, and in RUN/code-prior the checkpoints for --resume. Checkpoints, Ctrl-C and
     SIGTERM are as in `tfvae train`.
     """
-    assignments = {_FLAGS[name][0]: value for name, value in flags.items() if value is not None}
-    assignments |= dict(config.parse_assignment(text) for text in settings)
-    assignments = paths.absolute(assignments)
+    assignments = paths.absolute(assignments_of(_FLAGS, flags, settings))
     other = [key for key in assignments if not key.startswith(("code_prior.", *_OF_DATA))]
     if other:
         raise InvalidArgument(

@@ -96,8 +96,8 @@ class Resume(keras.callbacks.Callback):
         with contextlib.ExitStack() as stack:
             if distribute.is_chief(self._strategy):
                 stack.enter_context(self.checkpoints.in_use())
-            # The chief may set a damaged checkpoint aside.
             compiled = training_state.settings_of(model)
+            # The chief may set a damaged checkpoint aside.
             found = distribute.chief_first(self._strategy, lambda: self.restore(model))
             self._settings = compiled
             if self._found is not None:

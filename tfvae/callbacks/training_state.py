@@ -63,14 +63,14 @@ def settings_of(model: keras.Model) -> dict[str, str]:
     Without Keras's own options, such as `jit_compile`, which change how fast a step is, and without
     a learning rate that follows a schedule, which is no variable and so not put back.
     """
-    config = model.get_compile_config()
+    config = _without_names(model.get_compile_config())
     parts = {name: value for name, value in config.items() if name not in COMPILE_OPTIONS}
-    optimizer = _without_names(parts.pop("optimizer"))
+    optimizer = parts.pop("optimizer")
     parts |= {f"optimizer.{name}": value for name, value in optimizer["config"].items()}
     parts["optimizer"] = optimizer["class_name"]
     if isinstance(parts.get("optimizer.learning_rate"), dict):
         del parts["optimizer.learning_rate"]
-    return {name: json.dumps(_without_names(value)) for name, value in sorted(parts.items())}
+    return {name: json.dumps(value) for name, value in parts.items()}
 
 
 def _without_names(value):
