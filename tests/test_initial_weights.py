@@ -110,6 +110,23 @@ def test_a_training_goes_on_from_a_run_and_is_resumed_without_it(tmp_path, split
     assert run.load_model().steps_made == 2 * b.steps_made
 
 
+@pytest.mark.slow
+def test_a_training_that_goes_on_is_judged_by_the_loss_it_began_with(
+    trained, tmp_path, splits, monkeypatch
+):
+    starts = []
+    monkeypatch.setattr(runs.pictures, "draw", lambda *_: None)
+    monkeypatch.setattr(runs.loop, "check_end", lambda start, *_: starts.append(start))
+    config = CONFIG.override({"training.initial_weights": str(trained)})
+    run = runs.train(config, tmp_path / "run", splits=splits)
+    runs.train(config.override({"training.epochs": 2}), run.path, resume=True, splits=splits)
+    model = build_model(CONFIG, splits)
+    start_from(trained, model)
+    validation = splits.validation.dataset(CONFIG.training.batch_size)
+    loss = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    assert starts == [pytest.approx(loss, rel=1e-6)] * 2
+
+
 def test_the_table_of_a_vqvae_comes_along_and_its_fitted_prior_does_not(tmp_path, rng, splits):
     def make():
         encoder = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 4, 4)])
