@@ -11,7 +11,12 @@ from tfvae.runs.build import build_model
 from tfvae.runs.initial_weights import start_from
 
 CONFIG = recipes.load("vae-digits").override(
-    {"model.hidden": [16], "model.latent_size": 2, "training.epochs": 1}
+    {
+        "model.hidden": [16],
+        "model.latent_size": 2,
+        "training.epochs": 1,
+        "training.schedule": "constant",
+    }
 )
 
 

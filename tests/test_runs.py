@@ -303,7 +303,10 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(copied, missing):
 
 def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model, no_pictures):
     longer = CONFIG.override({"training.epochs": EPOCHS + 2})
-    train(longer, copied.path, resume=True)
+    half_way = 0.5 * CONFIG.training.learning_rate * (1 + math.cos(math.pi * EPOCHS / (EPOCHS + 2)))
+    rates = f"was 0 after epoch {EPOCHS} and goes on with {half_way:.3g}: "
+    with pytest.warns(TfvaeWarning, match=re.escape(rates)):
+        train(longer, copied.path, resume=True)
     assert int(copied.load_model().step) == (EPOCHS + 2) * STEPS
     assert [row["epoch"] for row in history(copied)] == [1, 2, 3, 4, 5]
     before, after = model.get_weights(), copied.load_model().get_weights()
@@ -443,7 +446,8 @@ def test_a_loss_that_ends_above_where_it_started_is_warned_of(ended):
 def test_a_run_that_diverged_is_complete_and_one_that_goes_on_is_judged_by_its_start(
     tmp_path, splits, no_pictures
 ):
-    config = CONFIG.override({"training.learning_rate": 1e9, "training.epochs": 1})
+    settings = {"learning_rate": 1e9, "schedule": "constant", "epochs": 1}
+    config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})
     with pytest.raises(DivergedLoss) as error:
         train(config, tmp_path / "run", splits=splits)
     start = re.search("was ([0-9.]+) nats", str(error.value))[1]

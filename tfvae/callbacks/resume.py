@@ -88,7 +88,8 @@ class Resume(keras.callbacks.Callback):
             InvalidFile: another process is at it, or checkpoints of another model.
 
         Warns:
-            TfvaeWarning: the training began with other settings of `compile`.
+            TfvaeWarning: the training began with other settings of `compile`, or its learning rate
+                follows another schedule now.
         """
         training_state.check(model, data)
         self._data, self._callbacks = data, callbacks[:-1]
@@ -162,6 +163,11 @@ class Resume(keras.callbacks.Callback):
             ended = tree["ended_early"]
         if distribute.is_chief(self._strategy):
             self._tell_of_checkpoint()
+            goes_on = not ended and self._position.epoch < self.params["epochs"]
+            now = training_state.learning_rate_of(self.model)
+            if goes_on:
+                before = tree.get("learning_rate", now)
+                training_state.warn_of_another_rate(before, now, self._position)
         # As Keras's own `BackupAndRestore` does. A training that stopped early does not go on.
         self.model._initial_epoch = self.params["epochs"] if ended else self._position.epoch
 
