@@ -286,7 +286,9 @@ def test_a_rate_that_jumps_is_named_when_a_training_goes_on(loss_scale, tmp_path
     fit_scheduled(tmp_path, 2 * BATCHES, 2, loss_scale)
     fit_scheduled(tmp_path, 4 * BATCHES, 2, loss_scale)  # which makes no step
     assert not [str(w.message) for w in recwarn if w.category is TfvaeWarning]
-    with pytest.warns(TfvaeWarning, match=r"was 0 after epoch 2 and goes on with 0\.005: .*weights"):
+    with pytest.warns(
+        TfvaeWarning, match=r"was 0 after epoch 2 and goes on with 0\.005: .*weights"
+    ):
         fit_scheduled(tmp_path, 4 * BATCHES, 3, loss_scale)
 
 

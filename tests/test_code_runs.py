@@ -171,14 +171,14 @@ def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(copied, split
     with pytest.raises(NonFiniteLoss, match="Lower the learning rate"):
         runs.train_prior(copied.path, config, progress=False, splits=splits)
     assert copied.model_file.read_bytes() == before
-    assert not list(copied.code_prior.checkpoints.path.glob("*"))
+    assert not list(copied.code_prior.checkpoints.path.glob("epoch-*"))
 
 
 def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_kept(copied, splits):
     one_step = {"code_prior.batch_size": len(splits.train), "code_prior.learning_rate": 1e38}
     with pytest.raises(NonFiniteLoss, match=r"validation data became (nan|inf) in epoch 1"):
         runs.train_prior(copied.path, CONFIG.override(one_step), progress=False, splits=splits)
-    assert not list(copied.code_prior.checkpoints.path.glob("*"))
+    assert not list(copied.code_prior.checkpoints.path.glob("epoch-*"))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,16 @@ def test_a_fit_that_was_interrupted_is_not_replaced(copied, splits, interrupted_
         runs.train_prior(copied.path, progress=False, splits=splits)
     with pytest.raises(InvalidArgument, match=r"came to epoch 1, of 3 epochs.*--resume, or delete"):
         runs.train_prior(copied.path, progress=False, splits=splits)
+
+
+def test_a_fit_of_another_process_is_not_replaced(copied, splits):
+    before = {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")}
+    with (
+        copied.code_prior.checkpoints.in_use(),
+        pytest.raises(InvalidFile, match="Another process is training in"),
+    ):
+        runs.train_prior(copied.path, progress=False, splits=splits)
+    assert {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize("epochs", nightly_but([1, 2], 2))

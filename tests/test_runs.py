@@ -201,7 +201,7 @@ def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     ):
         train(CONFIG, path)
     run = RunDirectory(path)
-    assert len(list(run.checkpoints.path.glob("*"))) == epochs - 1
+    assert len(list(run.checkpoints.path.glob("epoch-*"))) == epochs - 1
     train(run.read_config(), path, resume=True)
     assert_same_model(run.load_model(), model)
     assert history(run) == history(finished)
@@ -252,7 +252,7 @@ def test_a_run_that_is_killed_and_terminated_ends_as_one_that_is_not(
     done = signalled("SIGKILL", "--config", tmp_path / "config.toml")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert run.position() == (0, 3)
-    (stray,) = run.checkpoints.path.glob(".*")
+    (stray,) = run.checkpoints.path.glob(".epoch-*")
     assert not run.history_file.exists(), "no epoch has a checkpoint"
 
     done = signalled("SIGTERM", "--resume")
@@ -286,7 +286,6 @@ def test_the_row_of_an_epoch_and_its_checkpoint_do_not_part(
 
 def test_checkpoints_of_an_earlier_version_are_not_passed_over(tmp_path):
     run = RunDirectory.create(tmp_path / "run", CONFIG)
-    run.checkpoints.path.mkdir()
     (run.checkpoints.path / "epoch-00002.keras").touch()
     with pytest.raises(InvalidFile, match="earlier development version"):
         train(CONFIG, run.path, resume=True)
@@ -320,13 +319,28 @@ def test_a_run_is_not_resumed_with_other_settings(copied, splits):
     assert copied.read_config().training.learning_rate == CONFIG.training.learning_rate
 
 
-@pytest.mark.parametrize("kept", ["config.toml", "model.keras"])
+def test_a_run_that_another_process_trains_keeps_its_settings(copied, splits):
+    before = copied.config_file.read_bytes()
+    longer = CONFIG.override({"training.epochs": EPOCHS + 1})
+    with (
+        copied.checkpoints.in_use(),
+        pytest.raises(InvalidFile, match="Another process is training in"),
+    ):
+        train(longer, copied.path, resume=True, splits=splits)
+    assert copied.config_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "kept", ["config.toml", "model.keras", "checkpoints/epoch-00002-batch-00000000.zip"]
+)
 def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept):
-    (tmp_path / kept).write_text("precious")
+    run = tmp_path / "run"
+    (run / kept).parent.mkdir(parents=True)
+    (run / kept).write_text("precious")
     with pytest.raises(InvalidFile, match=r"already holds a run.*--resume.*--run-dir"):
-        train(CONFIG, tmp_path, splits=splits)
-    assert [path.name for path in tmp_path.iterdir()] == [kept]
-    assert (tmp_path / kept).read_text() == "precious"
+        train(CONFIG, run, splits=splits)
+    assert [path for path in run.rglob("*") if path.is_file()] == [run / kept]
+    assert (run / kept).read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,8 @@ def check_new_run(path: str | Path) -> None:
     Raises:
         InvalidFile: it does.
     """
-    if any((Path(path) / name).exists() for name in ("config.toml", "model.keras")):
+    names = ("config.toml", "model.keras", "checkpoints/epoch-*")
+    if any(found for name in names for found in Path(path).glob(name)):
         raise InvalidFile(
             f"{path} already holds a run. Continue it with --resume, or choose another --run-dir."
         )

@@ -93,7 +93,7 @@ class History(keras.callbacks.Callback):
         vars(self).update(state)
 
     def on_train_begin(self, logs=None):
-        """Remove what a killed process left unfinished; no other process is writing here."""
+        """Remove what a killed process left unfinished."""
         clear_strays(self.run.path)
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -34,8 +34,12 @@ class TrainingDirectory:
         self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     def write_config(self, config: Config) -> None:
-        """Write config.toml."""
-        with atomic(self.config_file) as temporary:
+        """Write config.toml.
+
+        Raises:
+            InvalidFile: another process trains here, with the configuration that is there.
+        """
+        with self.checkpoints.in_use(), atomic(self.config_file) as temporary:
             temporary.write_text(config.to_toml())
 
     def read_config(self) -> Config:

@@ -120,7 +120,7 @@ def _loss(model, data):
 
 def kept(files: TrainingDirectory) -> str:
     """Return a sentence for a message: what is kept of a training that cannot continue."""
-    if not any(files.checkpoints.path.glob("*")):
+    if files.checkpoints.last() == (0, 0):
         return "No checkpoint was complete."
     return "The last checkpoint is kept, and --resume continues from there."
 
