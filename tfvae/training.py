@@ -190,8 +190,7 @@ class OwnLoss(keras.Model):
     def compile_from_config(self, config):
         """Compile from the result of `get_compile_config`, the optimizer's variables included."""
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+        self._build_optimizer()
 
     @inputs.own_errors()
     def fit(self, x=None, y=None, *args, **kwargs):

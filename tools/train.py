@@ -75,14 +75,14 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     downloads = {"data.download": True} if download else {}
     assignments = downloads | assignments_of(_FLAGS, flags, settings)
     if resume:
-        resolved = _resumed(run_dir, source or recipe or config_file, paths.absolute(assignments))
+        resolved = _resumed(run_dir, source or recipe or config_file, assignments)
     else:
         base, named = _chosen(source, recipe, config_file, assignments)
         if named and "data.name" in assignments:
             raise InvalidArgument(
                 f"Two sets of data are named: {source} and {assignments['data.name']}. Give one."
             )
-        resolved = paths.with_absolute_paths(base.override(named | assignments))
+        resolved = base.override(named | assignments)
         if run_dir is not None:
             paths.check_new_run(run_dir)
     if run_dir is not None:

@@ -9,7 +9,7 @@ from tfvae import paths
 from tfvae._plain import memory, untrusted
 from tfvae._plain.files import atomic
 from tfvae.checkpoints import Checkpoints, Position
-from tfvae.config import Config
+from tfvae.config import Config, with_absolute_paths
 from tfvae.errors import InvalidFile, TfvaeError
 from tfvae.models import GenerativeModel
 from tfvae.models.precision import HALF, in_float32
@@ -34,13 +34,13 @@ class TrainingDirectory:
         self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     def write_config(self, config: Config) -> None:
-        """Write config.toml.
+        """Write config.toml, with absolute paths.
 
         Raises:
             InvalidFile: another process trains here, with the configuration that is there.
         """
         with self.checkpoints.in_use(), atomic(self.config_file) as temporary:
-            temporary.write_text(config.to_toml())
+            temporary.write_text(with_absolute_paths(config).to_toml())
 
     def read_config(self) -> Config:
         """Read config.toml.
