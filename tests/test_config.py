@@ -184,6 +184,13 @@ def test_an_assignment_without_a_value_is_refused():
         parse_assignment("training.epochs")
 
 
+@pytest.mark.parametrize("value", [None, object(), [1, None], {"inner": None}])
+def test_options_that_no_file_can_hold_are_named(value):
+    config = DEFAULTS.override({"model.posterior_options": {"scale": value}})
+    with pytest.raises(InvalidArgument, match=r"model\.posterior_options is .*config.toml cannot"):
+        config.to_toml()
+
+
 @pytest.mark.parametrize("content", [b"epochs", b"[training]\nepochs = = 3", b"\xff\xfe\x00"])
 def test_a_file_that_is_not_toml_is_refused(tmp_path, content):
     (tmp_path / "config.toml").write_bytes(content)

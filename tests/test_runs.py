@@ -319,6 +319,13 @@ def test_a_run_is_not_resumed_with_other_settings(copied, splits):
     assert copied.read_config().training.learning_rate == CONFIG.training.learning_rate
 
 
+def test_settings_are_utf_8_whatever_the_system_uses(tmp_path, monkeypatch):
+    monkeypatch.setattr("io.text_encoding", lambda encoding, *_: encoding or "ascii")
+    config = CONFIG.override({"data.data_dir": "Übung"})
+    run = RunDirectory.create(tmp_path / "run", config)
+    assert run.read_config() == config
+
+
 def test_a_run_that_another_process_trains_keeps_its_settings(copied, splits):
     before = copied.config_file.read_bytes()
     longer = CONFIG.override({"training.epochs": EPOCHS + 1})

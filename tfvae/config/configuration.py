@@ -72,10 +72,24 @@ class Config:
         return from_dict(values)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML, every setting included."""
+        """Return the configuration as TOML, every setting included.
+
+        Raises:
+            InvalidArgument: options that TOML has no way to write, such as None or an object.
+        """
         import tomli_w
 
-        return tomli_w.dumps(_without_tuples(dataclasses.asdict(self)))
+        values = _without_tuples(dataclasses.asdict(self))
+        for section in _sections(values):
+            for name, value in values[section].items():
+                try:
+                    tomli_w.dumps({name: value})
+                except TypeError as error:
+                    raise InvalidArgument(
+                        f"{section}.{name} is {value!r}, which config.toml cannot hold: {error}. "
+                        "Expected numbers, texts, lists and tables of these."
+                    ) from None
+        return tomli_w.dumps(values)
 
 
 def from_dict(values: dict) -> Config:

@@ -7,7 +7,7 @@ import keras
 
 from tfvae import paths
 from tfvae._plain import memory, untrusted
-from tfvae._plain.files import atomic
+from tfvae._plain.files import atomic, check_writable_folder
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.config import Config, with_absolute_paths
 from tfvae.errors import InvalidFile, TfvaeError
@@ -40,7 +40,8 @@ class TrainingDirectory:
             InvalidFile: another process trains here, with the configuration that is there.
         """
         with self.checkpoints.in_use(), atomic(self.config_file) as temporary:
-            temporary.write_text(with_absolute_paths(config).to_toml())
+            text = with_absolute_paths(config).to_toml()
+            temporary.write_text(text, encoding="utf-8")
 
     def read_config(self) -> Config:
         """Read config.toml.
@@ -96,7 +97,11 @@ class RunDirectory(TrainingDirectory):
         """Make `folder`/`name`, or with a number added if something is there, and return its path.
 
         Of several processes that ask at once, each gets a folder of its own.
+
+        Raises:
+            InvalidFile: no folder can be made there.
         """
+        check_writable_folder(Path(folder))
         path, number = Path(folder) / name, 1
         while True:
             try:
