@@ -313,7 +313,9 @@ def test_a_training_that_stopped_early_stays_stopped(tmp_path):
 
     first = stopping(5)
     assert len(first["loss"]) == 2
-    assert stopping(9) == first
+    assert stopping(5) == first
+    with pytest.warns(TfvaeWarning, match="stopped early, after epoch 2, and more epochs do not"):
+        assert stopping(9) == first
 
 
 @pytest.mark.parametrize("moment", [3, BATCHES + 1], ids=["in an epoch", "in a validation"])
