@@ -14,7 +14,7 @@ from tiers import nightly_but
 from tfvae import recipes, runs
 from tfvae.code_priors import CategoricalCodePrior
 from tfvae.data import Examples, Splits
-from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError
+from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError, TfvaeWarning
 from tfvae.models import VQVAE, HierarchicalVQVAE
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import cli
@@ -250,7 +250,8 @@ def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
 def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
     before = runs.callbacks.read_history(copied.code_prior)
     longer = CONFIG.override({"code_prior.epochs": 5})
-    values = runs.train_prior(copied.path, longer, True, progress=False, splits=splits)
+    with pytest.warns(TfvaeWarning, match="learning rate was 0 after epoch 3 and goes on with"):
+        values = runs.train_prior(copied.path, longer, True, progress=False, splits=splits)
     assert values["val_loss"] < run.fitted["val_loss"]
     rows = runs.callbacks.read_history(copied.code_prior)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
@@ -263,7 +264,8 @@ def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
 def test_the_command_goes_on_with_the_settings_of_the_fit(copied, capsys):
     copied.code_prior.write_config(CONFIG.override({"code_prior.learning_rate": 0.2}))
     command = ["train-prior", str(copied.path), "--resume"]
-    cli([*command, "--epochs", "4", "--json"], standalone_mode=False)
+    with pytest.warns(TfvaeWarning, match="learning rate was 0 after epoch 3 and goes on with"):
+        cli([*command, "--epochs", "4", "--json"], standalone_mode=False)
     assert 1 <= json.loads(capsys.readouterr().out)["epoch"] <= 4
     options = copied.read_config().code_prior
     assert (options.epochs, options.learning_rate) == (4, 0.2)
@@ -287,7 +289,8 @@ def test_a_run_that_was_not_trained_on_keeps_its_prior(copied, model, splits):
 @pytest.mark.nightly
 def test_codes_that_are_other_ones_have_no_fit_to_go_on_with(copied, splits):
     longer = CONFIG.override({"training.epochs": EPOCHS + 1})
-    runs.train(longer, copied.path, True, progress=False, splits=splits)
+    with pytest.warns(TfvaeWarning, match=f"learning rate was 0 after epoch {EPOCHS} and goes on"):
+        runs.train(longer, copied.path, True, progress=False, splits=splits)
     with pytest.raises(InvalidFile, match=f"no fit of a prior to continue.*{copied.path}"):
         runs.train_prior(copied.path, resume=True, progress=False, splits=splits)
 
