@@ -271,6 +271,27 @@ def test_other_settings_of_compile_are_named_when_it_goes_on(tmp_path):
         model.fit(data, epochs=1, callbacks=[Resume(tmp_path)], verbose=0)
 
 
+def fit_scheduled(folder, steps, epochs, loss_scale=False):
+    model, data = make_vae(), images()
+    optimizer = tfvae.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, steps))
+    if loss_scale:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer)
+    model.fit(data, epochs=epochs, callbacks=[Resume(folder)], verbose=0)
+
+
+@pytest.mark.parametrize("loss_scale", [False, True])
+def test_a_rate_that_jumps_is_named_when_a_training_goes_on(loss_scale, tmp_path, recwarn):
+    fit_scheduled(tmp_path, 2 * BATCHES, 1, loss_scale)
+    fit_scheduled(tmp_path, 2 * BATCHES, 2, loss_scale)
+    fit_scheduled(tmp_path, 4 * BATCHES, 2, loss_scale)  # which makes no step
+    assert not [str(w.message) for w in recwarn if w.category is TfvaeWarning]
+    with pytest.warns(
+        TfvaeWarning, match=r"was 0 after epoch 2 and goes on with 0\.005: .*weights"
+    ):
+        fit_scheduled(tmp_path, 4 * BATCHES, 3, loss_scale)
+
+
 def test_a_training_that_ended_is_not_repeated_and_may_be_longer(whole, tmp_path):
     shorter = fit("vae", Resume(tmp_path), epochs=2)
     again = fit("vae", Resume(tmp_path), epochs=2)
@@ -292,7 +313,9 @@ def test_a_training_that_stopped_early_stays_stopped(tmp_path):
 
     first = stopping(5)
     assert len(first["loss"]) == 2
-    assert stopping(9) == first
+    assert stopping(5) == first
+    with pytest.warns(TfvaeWarning, match="stopped early, after epoch 2, and more epochs do not"):
+        assert stopping(9) == first
 
 
 @pytest.mark.parametrize("moment", [3, BATCHES + 1], ids=["in an epoch", "in a validation"])

@@ -14,7 +14,7 @@ from tiers import nightly_but
 from tfvae import recipes, runs
 from tfvae.code_priors import CategoricalCodePrior
 from tfvae.data import Examples, Splits
-from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError
+from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError, TfvaeWarning
 from tfvae.models import VQVAE, HierarchicalVQVAE
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import cli
@@ -171,14 +171,14 @@ def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(copied, split
     with pytest.raises(NonFiniteLoss, match="Lower the learning rate"):
         runs.train_prior(copied.path, config, progress=False, splits=splits)
     assert copied.model_file.read_bytes() == before
-    assert not list(copied.code_prior.checkpoints.path.glob("*"))
+    assert not list(copied.code_prior.checkpoints.path.glob("epoch-*"))
 
 
 def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_kept(copied, splits):
     one_step = {"code_prior.batch_size": len(splits.train), "code_prior.learning_rate": 1e38}
     with pytest.raises(NonFiniteLoss, match=r"validation data became (nan|inf) in epoch 1"):
         runs.train_prior(copied.path, CONFIG.override(one_step), progress=False, splits=splits)
-    assert not list(copied.code_prior.checkpoints.path.glob("*"))
+    assert not list(copied.code_prior.checkpoints.path.glob("epoch-*"))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,16 @@ def test_a_fit_that_was_interrupted_is_not_replaced(copied, splits, interrupted_
         runs.train_prior(copied.path, progress=False, splits=splits)
     with pytest.raises(InvalidArgument, match=r"came to epoch 1, of 3 epochs.*--resume, or delete"):
         runs.train_prior(copied.path, progress=False, splits=splits)
+
+
+def test_a_fit_of_another_process_is_not_replaced(copied, splits):
+    before = {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")}
+    with (
+        copied.code_prior.checkpoints.in_use(),
+        pytest.raises(InvalidFile, match="Another process is training in"),
+    ):
+        runs.train_prior(copied.path, progress=False, splits=splits)
+    assert {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize("epochs", nightly_but([1, 2], 2))
@@ -240,7 +250,8 @@ def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
 def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
     before = runs.callbacks.read_history(copied.code_prior)
     longer = CONFIG.override({"code_prior.epochs": 5})
-    values = runs.train_prior(copied.path, longer, True, progress=False, splits=splits)
+    with pytest.warns(TfvaeWarning, match="learning rate was 0 after epoch 3 and goes on with"):
+        values = runs.train_prior(copied.path, longer, True, progress=False, splits=splits)
     assert values["val_loss"] < run.fitted["val_loss"]
     rows = runs.callbacks.read_history(copied.code_prior)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
@@ -253,7 +264,8 @@ def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
 def test_the_command_goes_on_with_the_settings_of_the_fit(copied, capsys):
     copied.code_prior.write_config(CONFIG.override({"code_prior.learning_rate": 0.2}))
     command = ["train-prior", str(copied.path), "--resume"]
-    cli([*command, "--epochs", "4", "--json"], standalone_mode=False)
+    with pytest.warns(TfvaeWarning, match="learning rate was 0 after epoch 3 and goes on with"):
+        cli([*command, "--epochs", "4", "--json"], standalone_mode=False)
     assert 1 <= json.loads(capsys.readouterr().out)["epoch"] <= 4
     options = copied.read_config().code_prior
     assert (options.epochs, options.learning_rate) == (4, 0.2)
@@ -277,7 +289,8 @@ def test_a_run_that_was_not_trained_on_keeps_its_prior(copied, model, splits):
 @pytest.mark.nightly
 def test_codes_that_are_other_ones_have_no_fit_to_go_on_with(copied, splits):
     longer = CONFIG.override({"training.epochs": EPOCHS + 1})
-    runs.train(longer, copied.path, True, progress=False, splits=splits)
+    with pytest.warns(TfvaeWarning, match=f"learning rate was 0 after epoch {EPOCHS} and goes on"):
+        runs.train(longer, copied.path, True, progress=False, splits=splits)
     with pytest.raises(InvalidFile, match=f"no fit of a prior to continue.*{copied.path}"):
         runs.train_prior(copied.path, resume=True, progress=False, splits=splits)
 

@@ -821,7 +821,7 @@ class TestRuns:
         compressed = ("decode", folder, "--codes", folder / "codes.npz", "-o", output)
         assert run(*compressed).exit_code == 0
         refused = run(*compressed, "--condition", 3)
-        assert "holds the conditions of its images" in str(refused.exception)
+        assert "holds the conditions of its examples" in str(refused.exception)
 
     @pytest.mark.parametrize(
         "settings",

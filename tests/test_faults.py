@@ -276,6 +276,18 @@ def test_a_path_below_a_file_is_refused_before_the_work(command, made, monkeypat
     one_sentence(err, "Cannot write vae/config.toml/a.png: vae/config.toml is a file")
 
 
+@pytest.mark.parametrize("verb", [["train", "vae-digits"], ["demo"]], ids=" ".join)
+def test_a_file_in_the_place_of_the_runs_is_refused_before_the_work(
+    command, tmp_path, monkeypatch, verb
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quiet, "import_tensorflow", lambda: pytest.fail("the work began"))
+    Path("runs").touch()
+    status, out, err = command(*verb)
+    assert (status, out) == (1, "")
+    one_sentence(err, "Cannot write runs: runs is a file, not a folder", "Choose another path")
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "diagnose", "export", "resume"])
 @pytest.mark.parametrize("content", ["{", "[1]", '{"evaluation": 3}', "[" * 100_000])
 def test_a_report_that_is_none_is_refused_before_the_work(

@@ -1,10 +1,13 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from tfvae._plain.files import atomic, clear_strays, update_report, write_json
+from tfvae._plain.locks import lock
 from tfvae.errors import InvalidFile
 
 
@@ -88,13 +91,86 @@ def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch, err
     assert [file.name for file in tmp_path.rglob("*")] == ["model", "kept"]
 
 
+# Writes a folder in the place of another one, says so when half of it is there, and waits.
+WRITES = """
+import sys
+from tfvae._plain.files import atomic
+
+with atomic(sys.argv[1]) as folder:
+    folder.mkdir()
+    (folder / "half").touch()
+    print("writing", flush=True)
+    sys.stdin.readline()
+    (folder / "whole").touch()
+"""
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """A second process that is writing a folder, which ends at a line of input."""
+    command = [sys.executable, "-c", WRITES, str(tmp_path / "model")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "writing\n"
+        yield process
+        process.kill()
+
+
+def test_what_another_process_is_writing_is_no_stray(tmp_path, writing):
+    clear_strays(tmp_path)
+    writing.communicate("go on\n")
+    assert writing.returncode == 0
+    assert names(tmp_path) == ["model"]
+    assert names(tmp_path / "model") == ["half", "whole"]
+
+
+def test_what_a_killed_process_was_writing_is_a_stray(tmp_path, writing):
+    writing.kill()
+    writing.wait()
+    (stray,) = tmp_path.iterdir()
+    clear_strays(tmp_path)
+    assert names(tmp_path) == []
+    assert stray.name.startswith(".model.")
+
+
 def test_a_folder_that_was_being_replaced_at_a_kill_is_put_back(tmp_path):
     stray = tmp_path / ".model.abcdefgh"
     (stray / "model").mkdir(parents=True)
-    (stray / "replaced").mkdir()
-    (stray / "replaced" / "kept").touch()
+    (stray / "model.replaced").mkdir()
+    (stray / "model.replaced" / "kept").touch()
+    (stray / "model.lock").touch()
     clear_strays(tmp_path)
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["kept", "model"]
+
+
+def test_what_is_cleared_before_it_is_in_use_is_made_anew(tmp_path, monkeypatch):
+    """A process that looks for strays comes between the making of the folder and its lock."""
+    taken = []
+
+    def lock_late(file):
+        monkeypatch.undo()
+        taken.extend(tmp_path.iterdir())
+        clear_strays(tmp_path)
+        lock(file)
+
+    monkeypatch.setattr("tfvae._plain.files.lock", lock_late)
+    with atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert len(taken) == 1
+    assert not taken[0].exists()
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_without_locks_files_are_written_and_nothing_is_a_stray(tmp_path, monkeypatch):
+    def no_locks(file):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("tfvae._plain.files.lock", no_locks)
+    with atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+        clear_strays(tmp_path)
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_a_failure_where_nothing_was_leaves_nothing(tmp_path):

@@ -11,7 +11,12 @@ from tfvae.runs.build import build_model
 from tfvae.runs.initial_weights import start_from
 
 CONFIG = recipes.load("vae-digits").override(
-    {"model.hidden": [16], "model.latent_size": 2, "training.epochs": 1}
+    {
+        "model.hidden": [16],
+        "model.latent_size": 2,
+        "training.epochs": 1,
+        "training.schedule": "constant",
+    }
 )
 
 
@@ -108,6 +113,23 @@ def test_a_training_goes_on_from_a_run_and_is_resumed_without_it(tmp_path, split
     longer = config.override({"training.epochs": 2})
     runs.train(longer, run.path, resume=True, splits=splits)
     assert run.load_model().steps_made == 2 * b.steps_made
+
+
+@pytest.mark.slow
+def test_a_training_that_goes_on_is_judged_by_the_loss_it_began_with(
+    trained, tmp_path, splits, monkeypatch
+):
+    starts = []
+    monkeypatch.setattr(runs.pictures, "draw", lambda *_: None)
+    monkeypatch.setattr(runs.loop, "check_end", lambda start, *_: starts.append(start))
+    config = CONFIG.override({"training.initial_weights": str(trained)})
+    run = runs.train(config, tmp_path / "run", splits=splits)
+    runs.train(config.override({"training.epochs": 2}), run.path, resume=True, splits=splits)
+    model = build_model(CONFIG, splits)
+    start_from(trained, model)
+    validation = splits.validation.dataset(CONFIG.training.batch_size)
+    loss = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    assert starts == [pytest.approx(loss, rel=1e-6)] * 2
 
 
 def test_the_table_of_a_vqvae_comes_along_and_its_fitted_prior_does_not(tmp_path, rng, splits):

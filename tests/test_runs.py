@@ -201,7 +201,7 @@ def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     ):
         train(CONFIG, path)
     run = RunDirectory(path)
-    assert len(list(run.checkpoints.path.glob("*"))) == epochs - 1
+    assert len(list(run.checkpoints.path.glob("epoch-*"))) == epochs - 1
     train(run.read_config(), path, resume=True)
     assert_same_model(run.load_model(), model)
     assert history(run) == history(finished)
@@ -252,7 +252,7 @@ def test_a_run_that_is_killed_and_terminated_ends_as_one_that_is_not(
     done = signalled("SIGKILL", "--config", tmp_path / "config.toml")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert run.position() == (0, 3)
-    (stray,) = run.checkpoints.path.glob(".*")
+    (stray,) = run.checkpoints.path.glob(".epoch-*")
     assert not run.history_file.exists(), "no epoch has a checkpoint"
 
     done = signalled("SIGTERM", "--resume")
@@ -286,7 +286,6 @@ def test_the_row_of_an_epoch_and_its_checkpoint_do_not_part(
 
 def test_checkpoints_of_an_earlier_version_are_not_passed_over(tmp_path):
     run = RunDirectory.create(tmp_path / "run", CONFIG)
-    run.checkpoints.path.mkdir()
     (run.checkpoints.path / "epoch-00002.keras").touch()
     with pytest.raises(InvalidFile, match="earlier development version"):
         train(CONFIG, run.path, resume=True)
@@ -303,7 +302,10 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(copied, missing):
 
 def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model, no_pictures):
     longer = CONFIG.override({"training.epochs": EPOCHS + 2})
-    train(longer, copied.path, resume=True)
+    half_way = 0.5 * CONFIG.training.learning_rate * (1 + math.cos(math.pi * EPOCHS / (EPOCHS + 2)))
+    rates = f"was 0 after epoch {EPOCHS} and goes on with {half_way:.3g}: "
+    with pytest.warns(TfvaeWarning, match=re.escape(rates)):
+        train(longer, copied.path, resume=True)
     assert int(copied.load_model().step) == (EPOCHS + 2) * STEPS
     assert [row["epoch"] for row in history(copied)] == [1, 2, 3, 4, 5]
     before, after = model.get_weights(), copied.load_model().get_weights()
@@ -317,13 +319,35 @@ def test_a_run_is_not_resumed_with_other_settings(copied, splits):
     assert copied.read_config().training.learning_rate == CONFIG.training.learning_rate
 
 
-@pytest.mark.parametrize("kept", ["config.toml", "model.keras"])
+def test_settings_are_utf_8_whatever_the_system_uses(tmp_path, monkeypatch):
+    monkeypatch.setattr("io.text_encoding", lambda encoding, *_: encoding or "ascii")
+    config = CONFIG.override({"data.data_dir": "Übung"})
+    run = RunDirectory.create(tmp_path / "run", config)
+    assert run.read_config() == config
+
+
+def test_a_run_that_another_process_trains_keeps_its_settings(copied, splits):
+    before = copied.config_file.read_bytes()
+    longer = CONFIG.override({"training.epochs": EPOCHS + 1})
+    with (
+        copied.checkpoints.in_use(),
+        pytest.raises(InvalidFile, match="Another process is training in"),
+    ):
+        train(longer, copied.path, resume=True, splits=splits)
+    assert copied.config_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "kept", ["config.toml", "model.keras", "checkpoints/epoch-00002-batch-00000000.zip"]
+)
 def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept):
-    (tmp_path / kept).write_text("precious")
+    run = tmp_path / "run"
+    (run / kept).parent.mkdir(parents=True)
+    (run / kept).write_text("precious")
     with pytest.raises(InvalidFile, match=r"already holds a run.*--resume.*--run-dir"):
-        train(CONFIG, tmp_path, splits=splits)
-    assert [path.name for path in tmp_path.iterdir()] == [kept]
-    assert (tmp_path / kept).read_text() == "precious"
+        train(CONFIG, run, splits=splits)
+    assert [path for path in run.rglob("*") if path.is_file()] == [run / kept]
+    assert (run / kept).read_text() == "precious"
 
 
 @pytest.mark.parametrize(
@@ -443,7 +467,8 @@ def test_a_loss_that_ends_above_where_it_started_is_warned_of(ended):
 def test_a_run_that_diverged_is_complete_and_one_that_goes_on_is_judged_by_its_start(
     tmp_path, splits, no_pictures
 ):
-    config = CONFIG.override({"training.learning_rate": 1e9, "training.epochs": 1})
+    settings = {"learning_rate": 1e9, "schedule": "constant", "epochs": 1}
+    config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})
     with pytest.raises(DivergedLoss) as error:
         train(config, tmp_path / "run", splits=splits)
     start = re.search("was ([0-9.]+) nats", str(error.value))[1]

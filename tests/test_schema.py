@@ -116,38 +116,6 @@ def test_a_config_of_something_else_is_refused(config):
         Schema.from_config(config)
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        {"name": "a", "type": "numbers"},
-        {"name": "a", "type": "ordinal", "categories": ["x"]},
-        {"name": "a", "type": "ordinal", "categories": ["x", "x"]},
-        {"name": "a", "scale": 0.0},
-        {"name": "a", "mean": float("nan")},
-        {"name": "a", "type": "ignored"},
-        {"name": 3},
-        {"name": "a", "decimals": "x"},
-        {"name": "a", "scale": "x"},
-        {"name": "a", "type": "ordinal", "categories": [[1], [2]]},
-        {"name": "a", "type": "ordinal", "categories": 3},
-        {"name": "a", "type": "ordinal", "categories": [0, 10**400]},
-        {"name": "a", "type": "ordinal", "categories": [0, "x"]},
-        {"name": "a", "type": "ordinal", "categories": [0, float("nan")]},
-        {"name": "a", "mean": 10**400},
-        {"name": "a", "scale": 10**400},
-        {"name": "a", "decimals": 10**400},
-    ],
-)
-def test_a_damaged_column_is_refused(column):
-    with pytest.raises(InvalidArgument):
-        Schema.from_config({"columns": [column]})
-
-
-def test_a_constant_column_has_its_value():
-    with pytest.raises(InvalidArgument, match="constant and has 0 categories"):
-        Column("a", "constant")
-
-
 def test_a_number_that_is_always_the_same_is_not_scaled_by_rounding():
     schema = Schema([Column("a"), Column("b", "positive")])
     measured = schema.measured({"a": np.full(30, 0.1), "b": np.full(30, 0.7)})
@@ -216,38 +184,6 @@ def test_an_empty_row_is_refused(frame, schema):
     other["year"][4] = 2020
     with pytest.raises(InvalidData, match="Row 5 of the table is empty"):
         schema.encode(other)
-
-
-@pytest.mark.parametrize(
-    ("values", "columns", "message"),
-    [
-        ([None, None], {}, "'a' of the table is empty"),
-        ([f"{n}x" for n in range(9)], {}, "9 different texts in 9 rows, such as '0x'.*=ignored"),
-        ([1, np.inf], {}, "Row 2 of the column 'a' .* holds inf"),
-        (["1", "2", "x"], {"a": "numeric"}, "Row 3 of the column 'a' .* 'x'; expected numbers"),
-        ([1, 2], {"a": "constant"}, "called constant and holds 1 and 2"),
-        (["x", "x"], {"a": "categorical"}, "has 1 category"),
-    ],
-)
-def test_a_column_that_is_not_clear_is_refused(values, columns, message):
-    with pytest.raises(InvalidData, match=message):
-        Schema.inferred({"a": values, "b": np.arange(len(values)) / 3}, columns)
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"c": "numeric"}, "Unknown column 'c'"),
-        ({"a": "number"}, "Unknown type of the column 'a' 'number'.*numeric"),
-        ({"a": 3}, "'a' is described by 3; expected a type"),
-        ({"a": {"type": "ordinal", "categories": "xy"}}, "expected a list"),
-        ({"a": {"kind": "ordinal"}}, "is described by"),
-        ({"a": "ignored", "b": "ignored"}, "No column is left"),
-    ],
-)
-def test_a_description_that_is_none_is_refused(columns, message):
-    with pytest.raises(InvalidArgument, match=message):
-        Schema.inferred({"a": [1.5, 2, 3], "b": [1, 2, 2.5]}, columns)
 
 
 def test_a_file_may_not_name_a_column_twice():

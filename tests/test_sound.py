@@ -158,6 +158,12 @@ class TestCommandLine:
         units = model.standardization
         return units.restored(np.asarray(model(units.standardized(series))))
 
+    def test_a_sound_is_decoded_under_its_own_condition(self, folder, tmp_path):
+        (tmp_path / "sound.npz").touch()
+        command = ["decode", folder / "run", "--codes", tmp_path / "sound.npz", "--condition", 1]
+        with pytest.raises(InvalidArgument, match="holds the conditions of its examples: no --con"):
+            self.tfvae(*command, "--output", tmp_path / "a.wav")
+
     def test_a_sound_goes_to_codes_and_back(self, folder):
         codes, back = folder / "sound.npz", folder / "back.wav"
         values = self.tfvae("encode", folder / "run", folder / "noise.wav", "--output", codes)

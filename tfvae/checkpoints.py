@@ -21,12 +21,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfvae._plain.files import atomic, clear_strays
+from tfvae._plain.files import atomic, cannot_write, clear_strays
+from tfvae._plain.locks import lock
 from tfvae.errors import InvalidFile, TfvaeWarning
 
 _FORMAT = 1
 _KEPT = 2
 _TREE = "tree.json"
+_LOCK = ".lock"  # stays, for it is no file of one process
 _MARK = "tfvae checkpoint sha256 "
 _ARRAY = "array"  # the key that stands for an array in tree.json; no other dictionary has it
 
@@ -115,17 +117,21 @@ class Checkpoints:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.path).close()
-            folder = os.open(self.path, os.O_RDONLY)
+            file = (self.path / _LOCK).open("ab")
         except OSError as error:
-            raise InvalidFile(
-                f"Cannot write checkpoints into {self.path}: {error.strerror}. Choose another path."
-            ) from None
-        try:
-            _lock(folder, self.path)
+            raise cannot_write(self.path, error.strerror) from None
+        with file:
+            try:
+                lock(file.fileno())
+            except BlockingIOError:
+                raise InvalidFile(
+                    f"Another process is training in {self.path}. Wait for it or end it, or choose "
+                    "another folder."
+                ) from None
+            except OSError:  # a file system without locks
+                pass
             clear_strays(self.path)
             yield
-        finally:
-            os.close(folder)
 
     def _file(self, position):
         return self.path / f"epoch-{position.epoch:05d}-batch-{position.batch:08d}.zip"
@@ -215,19 +221,3 @@ def _dtype(name):
 
         return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(name)
-
-
-def _lock(folder, path):
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows
-        return
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InvalidFile(
-            f"Another process is training in {path}. Wait for it or end it, or choose another "
-            "folder."
-        ) from None
-    except OSError:  # a file system without locks
-        return

@@ -6,11 +6,11 @@ import zipfile
 from pathlib import Path
 
 from tfvae._plain import memory, untrusted
-from tfvae.config import Config, DataConfig, load_config
+from tfvae.config import Config, DataConfig, load_config, with_absolute_paths
+from tfvae.config.locations import BUNDLED
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 
 _SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there
-BUNDLED = ("digits", "wine", "vowels")  # data that scikit-learn and aeon bring
 
 
 def stored_schema(path: str | Path):
@@ -197,35 +197,14 @@ def read_run_config(path: str | Path) -> Config:
     return load_config(file)
 
 
-def absolute(assignments: dict) -> dict:
-    """Return settings with the paths among them absolute, so that a run can be used from anywhere.
-
-    Args:
-        assignments: `{"section.key": value}`; what is no path of a file or folder stays.
-    """
-    found = {}
-    for key in ("data.data_dir", "data.name", "training.initial_weights"):
-        value = assignments.get(key)
-        is_path = isinstance(value, str) and value and value not in BUNDLED
-        if is_path and Path(value).exists():
-            found[key] = str(Path(value).resolve())
-    return {**assignments, **found}
-
-
-def with_absolute_paths(config: Config) -> Config:
-    """Return a configuration with the paths in it absolute; see `absolute`."""
-    named = {"data.data_dir": config.data.data_dir, "data.name": config.data.name}
-    named["training.initial_weights"] = config.training.initial_weights
-    return config.override(absolute(named))
-
-
 def check_new_run(path: str | Path) -> None:
     """Refuse a folder that holds a run already.
 
     Raises:
         InvalidFile: it does.
     """
-    if any((Path(path) / name).exists() for name in ("config.toml", "model.keras")):
+    names = ("config.toml", "model.keras", "checkpoints/epoch-*")
+    if any(found for name in names for found in Path(path).glob(name)):
         raise InvalidFile(
             f"{path} already holds a run. Continue it with --resume, or choose another --run-dir."
         )
@@ -273,6 +252,8 @@ def check_model_file(path: str | Path) -> None:
 def config_of(path: str | Path, assignments: dict) -> Config:
     """Return the configuration of a run, or of a `.keras` file, with settings replaced.
 
+    Paths in it are absolute.
+
     Args:
         path: the run, or the file.
         assignments: `{"data.name": ...}`; a file needs at least that one.
@@ -283,7 +264,7 @@ def config_of(path: str | Path, assignments: dict) -> Config:
     """
     check_model(path)
     if Path(path).is_dir():
-        return read_run_config(path).override(assignments)
+        return with_absolute_paths(read_run_config(path).override(assignments))
     if "data.name" not in assignments:
         raise InvalidArgument(f"{path} is a model without a run: name its data with --dataset.")
-    return Config().override(assignments)
+    return with_absolute_paths(Config().override(assignments))

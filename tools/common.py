@@ -199,7 +199,7 @@ def kind_of_run(run: Path) -> str:
 def data_assignments(dataset, data_dir) -> dict:
     """Return the settings that --dataset and --data-dir replace, those that were given."""
     given = {"data.name": dataset, "data.data_dir": data_dir and str(data_dir)}
-    return paths.absolute({key: value for key, value in given.items() if value is not None})
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def table(values: dict, noun: str = "images") -> list[str]:

@@ -53,7 +53,7 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
             "Give either --sample N, --latents FILE.npy or --codes FILE (.npz or .npy)."
         )
     if output is not None and output.suffix.lower() == ".wav":
-        return _decode_sound(model, codes, output, as_json)
+        return _decode_sound(model, codes, condition, output, as_json)
     from tfvae import outputs
 
     if output is not None:
@@ -62,8 +62,7 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
         files.check_writable(output)
     condition = condition_of(condition)
     if codes is not None and _is_compressed(model, codes):
-        if condition is not None:
-            raise InvalidArgument(f"{codes} holds the conditions of its images: no --condition.")
+        _check_no_condition(condition, codes)
         decoded, source = _decompress(model, codes)
     else:
         what = num, latents, codes, condition
@@ -77,13 +76,14 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
     finish(values, as_json, lines)
 
 
-def _decode_sound(model, codes, output, as_json):
+def _decode_sound(model, codes, condition, output, as_json):
     """Write the sound in a file of codes, or say that a .wav comes from such a file alone."""
     if codes is None or not _is_compressed(model, codes):
         raise InvalidArgument(
             f"Cannot write {output}: sound comes from a file of codes that was encoded from a "
             ".wav. Give it with --codes FILE.npz, and the run that it was written with."
         )
+    _check_no_condition(condition, codes)
     files.check_writable(output)
     paths.check_model(model)
     load_training_part()
@@ -94,6 +94,11 @@ def _decode_sound(model, codes, output, as_json):
     sound.write(decoded, output)
     values = {"path": str(output), "seconds": decoded.seconds, "rate": decoded.rate}
     finish(values, as_json, [f"{decoded.seconds:.2f} s of sound in {output}"])
+
+
+def _check_no_condition(condition, codes):
+    if condition is not None:
+        raise InvalidArgument(f"{codes} holds the conditions of its examples: no --condition.")
 
 
 def _is_compressed(model, codes):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from tfvae._plain.files import check_writable_folder, update_report
 from tfvae.tools.common import finish, json_option, load_training_part, say, table
 
 
@@ -19,9 +20,9 @@ def demo(run_dir, as_json):
     Takes about a minute, and downloads nothing.
     """
     start = time.perf_counter()
+    check_writable_folder(run_dir or Path("runs"))
     load_training_part()
     from tfvae import export, recipes
-    from tfvae._plain.files import update_report
     from tfvae._plain.quiet import quiet_stderr
     from tfvae.images import save_grid
     from tfvae.ondevice import Decoder

@@ -17,6 +17,8 @@ from tfvae.tools.common import (
     setting_options,
 )
 
+_RUNS = "runs"  # where runs are that have no --run-dir
+
 # Plain flags for the settings that are changed most: flag, setting, type, help.
 _FLAGS = {
     "dataset": ("data.name", str, "'digits', a TFDS name, or a path."),
@@ -75,18 +77,18 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     downloads = {"data.download": True} if download else {}
     assignments = downloads | assignments_of(_FLAGS, flags, settings)
     if resume:
-        resolved = _resumed(run_dir, source or recipe or config_file, paths.absolute(assignments))
+        resolved = _resumed(run_dir, source or recipe or config_file, assignments)
     else:
         base, named = _chosen(source, recipe, config_file, assignments)
         if named and "data.name" in assignments:
             raise InvalidArgument(
                 f"Two sets of data are named: {source} and {assignments['data.name']}. Give one."
             )
-        resolved = paths.with_absolute_paths(base.override(named | assignments))
+        resolved = base.override(named | assignments)
         if run_dir is not None:
             paths.check_new_run(run_dir)
+    files.check_writable_folder(run_dir or Path(_RUNS))
     if run_dir is not None:
-        files.check_writable_folder(run_dir)
         files.read_report(run_dir)
     config.check_names(resolved)
     paths.check_data(resolved.data)
@@ -97,7 +99,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     from tfvae.runs import RunDirectory, load_data, train
 
     splits = load_data(resolved)
-    claimed = None if run_dir else RunDirectory.unused("runs", resolved.name)
+    claimed = None if run_dir else RunDirectory.unused(_RUNS, resolved.name)
     run_dir = run_dir or claimed
     if writes:
         say(f"{resolved.name}: training on {resolved.data.name}, writing to {run_dir}")

@@ -51,7 +51,7 @@ def train_prior(run, settings, resume, as_json, **flags):
     RUN/report.json, and in RUN/code-prior the checkpoints for --resume. Checkpoints, Ctrl-C and
     SIGTERM are as in `tfvae train`.
     """
-    assignments = paths.absolute(assignments_of(_FLAGS, flags, settings))
+    assignments = assignments_of(_FLAGS, flags, settings)
     other = [key for key in assignments if not key.startswith(("code_prior.", *_OF_DATA))]
     if other:
         raise InvalidArgument(

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tfvae._plain.locks import lock
 from tfvae.errors import InvalidFile
 
 _SHORT = r"\d+ requested and \d+ written"  # what NumPy says of a full disk
@@ -39,7 +40,7 @@ def atomic(path: str | Path):
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder, in_use = _new_folder(path)
     except OSError as error:
         raise cannot_write(path, error.strerror) from None
     try:
@@ -48,7 +49,7 @@ def atomic(path: str | Path):
         if path.is_dir() and not written.is_dir():
             raise InvalidFile(f"Cannot write {path}: it is a folder. Choose another path.")
         if path.is_dir():  # a folder cannot be renamed onto another one
-            path.rename(folder / "replaced")
+            path.rename(_replaced(folder, path.name))
         try:
             os.replace(written, path)
         except BaseException:  # an interruption too
@@ -60,25 +61,64 @@ def atomic(path: str | Path):
             raise
         raise cannot_write(path, reason) from None
     finally:
+        in_use.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_strays(folder: str | Path) -> None:
     """Remove what `atomic` left unfinished in a folder when its process was killed.
 
-    A folder that was about to be replaced is put back. No process may be writing there now.
+    A folder that was about to be replaced is put back. What a process is writing, on this machine
+    or another that sees the folder, is left alone, and so is all on a file system without locks.
     """
     for path in Path(folder).glob(".*.????????"):
         name = path.name[1:-9]
-        if path.is_dir() and {inside.name for inside in path.iterdir()} <= {name, "replaced"}:
-            _put_back(path, Path(folder) / name)
-            shutil.rmtree(path, ignore_errors=True)
+        try:
+            with _mark(path, name).open("r+b") as file:
+                lock(file.fileno())
+                _put_back(path, Path(folder) / name)
+                shutil.rmtree(path, ignore_errors=True)  # while no process can begin to use it
+        except OSError:  # it is in use, or not of `atomic`
+            continue
+        shutil.rmtree(path, ignore_errors=True)  # what some systems keep of an open file
+
+
+def _new_folder(path):
+    """Return a new folder beside a path, and the open file in it that says it is in use."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        mark = _mark(folder, path.name)
+        try:
+            file = mark.open("xb")
+        except OSError:
+            folder.rmdir()
+            raise
+        try:
+            lock(file.fileno())
+            cleared = not mark.exists()
+        except BlockingIOError:
+            cleared = True
+        except OSError:  # without locks nothing is cleared
+            cleared = False
+        if not cleared:  # by a process that came between the two
+            return folder, file
+        file.close()
+
+
+def _mark(folder, name):
+    """Return the file that is locked as long as its folder is in use."""
+    return folder / f"{name}.lock"
+
+
+def _replaced(folder, name):
+    return folder / f"{name}.replaced"
 
 
 def _put_back(folder, path):
     """Put a folder that was to be replaced back, if nothing has taken its place."""
-    if (folder / "replaced").exists() and not path.exists():
-        (folder / "replaced").rename(path)
+    replaced = _replaced(folder, path.name)
+    if replaced.exists() and not path.exists():
+        replaced.rename(path)
 
 
 def hindrance(error: BaseException) -> str | None:

@@ -88,7 +88,8 @@ class Resume(keras.callbacks.Callback):
             InvalidFile: another process is at it, or checkpoints of another model.
 
         Warns:
-            TfvaeWarning: the training began with other settings of `compile`.
+            TfvaeWarning: the training began with other settings of `compile`, its learning rate
+                follows another schedule now, or it stopped early and is given more epochs.
         """
         training_state.check(model, data)
         self._data, self._callbacks = data, callbacks[:-1]
@@ -162,6 +163,7 @@ class Resume(keras.callbacks.Callback):
             ended = tree["ended_early"]
         if distribute.is_chief(self._strategy):
             self._tell_of_checkpoint()
+            self._tell_of_what_follows(tree)
         # As Keras's own `BackupAndRestore` does. A training that stopped early does not go on.
         self.model._initial_epoch = self.params["epochs"] if ended else self._position.epoch
 
@@ -256,9 +258,25 @@ class Resume(keras.callbacks.Callback):
         return {
             **training_state.state_of(self.model, self._data, self._averages),
             "compiled": self._settings,
+            "epochs": self.params["epochs"],
             "callbacks": states_of(self._callbacks),
             **{name: getattr(self, name) for name in _COSTS},
         }
+
+    def _tell_of_what_follows(self, tree):
+        """Warn where the training does not go on as a user may expect of more epochs."""
+        epochs, now = self.params["epochs"], training_state.learning_rate_of(self.model)
+        if not tree["ended_early"] and self._position.epoch < epochs:
+            before = tree.get("learning_rate", now)
+            training_state.warn_of_another_rate(before, now, self._position)
+        if tree["ended_early"] and epochs > tree.get("epochs", epochs):
+            warnings.warn(
+                f"The training in {self.checkpoints.path} stopped early, after {self._position}, "
+                "and more epochs do not continue it. To train on, begin a new training with these "
+                "weights (`tfvae train --initial-weights`).",
+                TfvaeWarning,
+                stacklevel=2,
+            )
 
     def _tell_of_checkpoint(self):
         for callback in self._callbacks:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfvae.checkpoints import Position
 from tfvae.data import Batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.training import COMPILE_OPTIONS
@@ -51,6 +53,7 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
     averages = epoch_averages(model) if averages is None else averages
     return {
         "variables": {**variables, "averages": averages},
+        "learning_rate": learning_rate_of(model),
         "layers_add_losses": model.layers_add_losses,
         "ended_early": bool(model.stop_training),
         "data": _identity(data),
@@ -63,22 +66,22 @@ def settings_of(model: keras.Model) -> dict[str, str]:
     Without Keras's own options, such as `jit_compile`, which change how fast a step is, and without
     a learning rate that follows a schedule, which is no variable and so not put back.
     """
-    config = _without_names(model.get_compile_config())
+    config = _compared(model.get_compile_config())
     parts = {name: value for name, value in config.items() if name not in COMPILE_OPTIONS}
     optimizer = parts.pop("optimizer")
     parts |= {f"optimizer.{name}": value for name, value in optimizer["config"].items()}
     parts["optimizer"] = optimizer["class_name"]
-    if isinstance(parts.get("optimizer.learning_rate"), dict):
-        del parts["optimizer.learning_rate"]
     return {name: json.dumps(value) for name, value in parts.items()}
 
 
-def _without_names(value):
-    """Return a configuration without the names that Keras numbers, and what follows from them."""
+def _compared(value):
+    """Return a configuration without names that Keras numbers, what follows, and schedules."""
     if not isinstance(value, dict):
         return value
-    dropped = ("name", "build_config", "shared_object_id")
-    return {k: _without_names(v) for k, v in sorted(value.items()) if k not in dropped}
+    dropped = {"name", "build_config", "shared_object_id"}
+    if isinstance(value.get("learning_rate"), dict):  # a schedule, also within a loss scale
+        dropped.add("learning_rate")
+    return {k: _compared(v) for k, v in sorted(value.items()) if k not in dropped}
 
 
 def warn_of_other_settings(before: dict, now: dict, folder: Path) -> None:
@@ -99,6 +102,36 @@ def warn_of_other_settings(before: dict, now: dict, folder: Path) -> None:
             f"The training in {folder} began with other settings than those of `compile` now: "
             f"{', '.join(names)}. The optimizer goes on as it was, with its learning rate. To "
             "begin with the new settings, choose another folder.",
+            TfvaeWarning,
+            stacklevel=2,
+        )
+
+
+def learning_rate_of(model: keras.Model) -> float:
+    """Return the learning rate of the next step."""
+    return float(model.optimizer.learning_rate)
+
+
+def warn_of_another_rate(before: float, now: float, position: Position) -> None:
+    """Warn where a training goes on with another learning rate than it would have had.
+
+    A schedule that ends with the last epoch is another one where there are more epochs: its rate is
+    higher, even where it had fallen to 0.
+
+    Args:
+        before: what `learning_rate_of` gave at this position.
+        now: what it gives there, with the schedule with which the training goes on.
+        position: where it goes on.
+
+    Warns:
+        TfvaeWarning: with both.
+    """
+    if not math.isclose(before, now, rel_tol=1e-3, abs_tol=1e-12):
+        warnings.warn(
+            f"The learning rate was {before:.3g} after {position} and goes on with {now:.3g}: it "
+            "follows another schedule now, as one that ends with the last epoch does with another "
+            "number of epochs. To train on at a rate of your choice, begin a new training with "
+            "these weights instead (`tfvae train --initial-weights`).",
             TfvaeWarning,
             stacklevel=2,
         )

@@ -61,7 +61,7 @@ def report(
         picture = path.with_suffix(".png")
         _draw(model, decoder, x[:_COLUMNS], None if y is None else y[:_COLUMNS], picture)
     with atomic(path.with_suffix(".md")) as temporary:
-        temporary.write_text(_page(path, info, timed, values, picture))
+        temporary.write_text(_page(path, info, timed, values, picture), encoding="utf-8")
     update_report(path.parent, "exports", {path.name: values})
     return values
 

@@ -33,7 +33,7 @@ def text(name: str) -> str:
     """
     if name not in names():
         raise unknown_name("recipe", name, names())
-    return resources.files(__name__).joinpath(f"{name}.toml").read_text()
+    return resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load(name: str) -> Config:

@@ -71,23 +71,29 @@ class History(keras.callbacks.Callback):
 
     Args:
         run: the run.
+
+    Attributes:
+        rows: one for each epoch.
+        start_loss: the validation loss before the first step of the training, in nats per example;
+            NaN where it was not measured.
+        seconds: how long the epoch took in processes before this one.
     """
 
     def __init__(self, run: TrainingDirectory):
         super().__init__()
-        self.run, self.rows = run, []
-        self.seconds, self.start = 0.0, None  # before this process, and its own clock
+        self.run, self.rows, self.start_loss = run, [], math.nan
+        self.seconds, self.start = 0.0, None  # and the clock of this process
 
     def get_state(self) -> dict:
-        """Return the rows, and how long the epoch has taken so far."""
-        return {"rows": self.rows, "seconds": self._seconds()}
+        """Return the rows, the loss before them, and how long the epoch has taken so far."""
+        return {"rows": self.rows, "start_loss": self.start_loss, "seconds": self._seconds()}
 
     def set_state(self, state: dict) -> None:
         """Go on from what `get_state` returned."""
-        self.rows, self.seconds = list(state["rows"]), state["seconds"]
+        vars(self).update(state)
 
     def on_train_begin(self, logs=None):
-        """Remove what a killed process left unfinished; no other process is writing here."""
+        """Remove what a killed process left unfinished."""
         clear_strays(self.run.path)
 
     def on_epoch_begin(self, epoch, logs=None):

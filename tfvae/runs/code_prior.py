@@ -139,9 +139,11 @@ def _new_prior(model, options: CodePriorConfig, condition):
 
 
 def _check_no_other(run):
-    """Refuse to replace a fit that was interrupted."""
+    """Refuse to replace a fit that was interrupted, or that another process makes."""
     if not run.code_prior.config_file.is_file():
         return
+    with run.code_prior.checkpoints.in_use():
+        pass
     done, wanted = run.code_prior.position(), run.code_prior.read_config().code_prior.epochs
     if (0, 0) < done < (wanted, 0):
         raise InvalidArgument(

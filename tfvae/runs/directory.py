@@ -7,9 +7,9 @@ import keras
 
 from tfvae import paths
 from tfvae._plain import memory, untrusted
-from tfvae._plain.files import atomic
+from tfvae._plain.files import atomic, check_writable_folder
 from tfvae.checkpoints import Checkpoints, Position
-from tfvae.config import Config
+from tfvae.config import Config, with_absolute_paths
 from tfvae.errors import InvalidFile, TfvaeError
 from tfvae.models import GenerativeModel
 from tfvae.models.precision import HALF, in_float32
@@ -34,9 +34,14 @@ class TrainingDirectory:
         self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     def write_config(self, config: Config) -> None:
-        """Write config.toml."""
-        with atomic(self.config_file) as temporary:
-            temporary.write_text(config.to_toml())
+        """Write config.toml, with absolute paths.
+
+        Raises:
+            InvalidFile: another process trains here, with the configuration that is there.
+        """
+        with self.checkpoints.in_use(), atomic(self.config_file) as temporary:
+            text = with_absolute_paths(config).to_toml()
+            temporary.write_text(text, encoding="utf-8")
 
     def read_config(self) -> Config:
         """Read config.toml.
@@ -92,7 +97,11 @@ class RunDirectory(TrainingDirectory):
         """Make `folder`/`name`, or with a number added if something is there, and return its path.
 
         Of several processes that ask at once, each gets a folder of its own.
+
+        Raises:
+            InvalidFile: no folder can be made there.
         """
+        check_writable_folder(Path(folder))
         path, number = Path(folder) / name, 1
         while True:
             try:

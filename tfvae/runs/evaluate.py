@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfvae.config import Config
-from tfvae.data import Examples, Splits
+from tfvae.data import SPLITS, Examples, Splits
 from tfvae.errors import InvalidData, TfvaeError, TfvaeWarning
 from tfvae.evaluation import active_units, code_measures, in_units, log_likelihood
 from tfvae.models import CodeModel, GenerativeModel
@@ -84,10 +84,11 @@ def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Conf
     model, _ = open_model(path)
     splits = load_data(config, model)
     if splits.has_missing and model.likelihood.complete() is model.likelihood:
-        gone = np.isnan(splits.test.values).sum(axis=0)
+        parts = (getattr(splits, part).values for part in SPLITS)
+        gone = sum(np.isnan(values).sum(axis=0) for values in parts)
         column = splits.schema.in_x[int(np.argmax(gone))].name
         raise InvalidData(
-            f"{splits.name} has empty cells, {gone.max()} of test rows in the column {column!r} "
+            f"{splits.name} has empty cells, {gone.max()} in the column {column!r} "
             "for instance, and the model was trained on a table without. Fill them in, leave these "
             "rows out, or train on a table that has some."
         )

@@ -20,12 +20,13 @@ class Fitted(NamedTuple):
     """The results of a training at its end.
 
     Attributes:
-        start_loss: the validation loss before the first step, in nats per example, or None.
+        start_loss: the validation loss before the first step, in nats per example; NaN where it was
+            not measured.
         rows: the history; empty but for the chief of several workers.
         checkpoints: how many there were, and what they cost, for the report.
     """
 
-    start_loss: float | None
+    start_loss: float
     rows: list[dict]
     checkpoints: dict
 
@@ -69,7 +70,8 @@ def fit(
         progress: whether to show a progress bar on standard error.
         minutes: between checkpoints.
         hooks: more callbacks.
-        measure_start: whether to measure the loss on the validation data before the first step.
+        measure_start: whether to measure the loss on the validation data before the first step of
+            the training; checkpoints keep it.
         options: of `keras.Model.fit`, such as `validation_data`.
 
     Raises:
@@ -87,7 +89,8 @@ def fit(
             hooks.append(stack.enter_context(bar))
         try:
             stack.enter_context(distribute.watching_workers(model.distribute_strategy, how))
-            start = _loss(model, options["validation_data"]) if measure_start else None
+            if measure_start:  # of a training that goes on, the checkpoint has it
+                history.start_loss = _loss(model, options["validation_data"])
             model.fit(batches, epochs=epochs, callbacks=hooks, verbose=0, **options)
         except KeyboardInterrupt as error:
             raise TfvaeError(str(error) or f"Interrupted. {how}") from None
@@ -99,7 +102,7 @@ def fit(
                 raise InvalidFile(f"{error} {kept(files)}") from None
             samples = " or --num-samples" if hasattr(model, "num_samples") else ""
             raise TfvaeError(f"Out of memory. Use a smaller --batch-size{samples}.") from None
-    return Fitted(start, history.rows, _cost(resume))
+    return Fitted(history.start_loss, history.rows, _cost(resume))
 
 
 def _cost(resume):
@@ -117,7 +120,7 @@ def _loss(model, data):
 
 def kept(files: TrainingDirectory) -> str:
     """Return a sentence for a message: what is kept of a training that cannot continue."""
-    if not any(files.checkpoints.path.glob("*")):
+    if files.checkpoints.last() == (0, 0):
         return "No checkpoint was complete."
     return "The last checkpoint is kept, and --resume continues from there."
 
@@ -136,7 +139,8 @@ def check_end(
     example, which never happens to a model that has learned anything.
 
     Args:
-        start: the validation loss before the first step, in nats per example.
+        start: the validation loss before the first step, in nats per example; nothing is judged
+            where it is not finite.
         rows: the history.
         num_values: how many values an example has.
         files: of the training, for the message.

@@ -56,7 +56,7 @@ def train(
     strategy = loop.strategy("training", config.training)
     chief = distribute.is_chief(strategy)
     splits = splits or load_data(config)
-    config = with_networks(paths.with_absolute_paths(config), splits.shape)
+    config = with_networks(config, splits.shape)
     if splits.kind != "image":  # the kind of a run that does not name one
         config = config.override({"data.kind": splits.kind})
     run = RunDirectory(run_dir)

@@ -1,4 +1,4 @@
-"""The base of every training loop: its settings, checks of its data, and the mean of its loss."""
+"""The base of every training loop: its settings, its steps, and checks of its data."""
 
 import contextlib
 import inspect
@@ -12,9 +12,10 @@ import tensorflow as tf
 from tfvae import distribute, inputs, random, replicas
 from tfvae.averages import Averages, Refused
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.training.batch import NO_LABELS, share_of_mean, unpack
+from tfvae.training.directions import check_averages, give_directions
 
 COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
-_NO_LABELS = "sample weights in place of labels"
 
 
 class Loss(NamedTuple):
@@ -190,8 +191,7 @@ class OwnLoss(keras.Model):
     def compile_from_config(self, config):
         """Compile from the result of `get_compile_config`, the optimizer's variables included."""
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+        self._build_optimizer()
 
     @inputs.own_errors()
     def fit(self, x=None, y=None, *args, **kwargs):
@@ -209,8 +209,8 @@ class OwnLoss(keras.Model):
         """
         self._assert_compile_called("fit")
         options = bound("fit", *args, **kwargs)
-        self._give_directions(options.get("callbacks"))
-        self._check_averages(options.get("callbacks"))
+        give_directions(options.get("callbacks"), self.better)
+        check_averages(options.get("callbacks"), self.optimizer)
         x = self._look(x, y, "x", self.consider)
         self._build_optimizer()
         if options.get("class_weight") is not None and y is None and inputs.is_array(x):
@@ -530,7 +530,7 @@ class OwnLoss(keras.Model):
     def _labels(self, y, options):
         """Return y; without y, a stand-in, since Keras passes weights on only beside labels."""
         weights = options.get("sample_weight")
-        return y if y is not None or weights is None else {_NO_LABELS: weights}
+        return y if y is not None or weights is None else {NO_LABELS: weights}
 
     def _on_batch(self, method, x, y, name, *args, **kwargs):
         options = bound(name, *args, **kwargs)
@@ -544,53 +544,6 @@ class OwnLoss(keras.Model):
     def _in_order(self, logs):
         names = [name for name in self.metrics_names if name in logs]
         return [logs[name] for name in (*names, *(set(logs) - set(names)))]
-
-    def _give_directions(self, callbacks):
-        for callback in keras.tree.flatten(getattr(callbacks, "callbacks", callbacks)):
-            monitored = getattr(callback, "monitor", None)
-            if not isinstance(monitored, str) or getattr(callback, "mode", None) != "auto":
-                continue
-            name = monitored.removeprefix("val_")
-            if name not in self.better:
-                continue
-            if self.better[name] is None:
-                raise InvalidArgument(
-                    f"{type(callback).__name__} monitors {monitored!r}, but neither a high nor "
-                    "a low value of it is better. Choose a direction with mode='min' or "
-                    "mode='max', or monitor 'val_loss'."
-                )
-            callback.mode = self.better[name]
-
-    def _check_averages(self, callbacks):
-        """Refuse to restore the best weights where the optimizer's average would replace them."""
-        if averaging(self.optimizer) is None:
-            return
-        callbacks = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
-        restoring = [c for c in callbacks if getattr(c, "restore_best_weights", False)]
-        swapping = any(getattr(callback, "swap_on_epoch", False) for callback in callbacks)
-        for callback in restoring:
-            if not hasattr(callback, "restores_averages"):
-                raise InvalidArgument(
-                    f"{type(callback).__name__} would restore the best weights, and the optimizer "
-                    "(use_ema=True) would then put its average of the last epoch in their place. "
-                    "Use tfvae.callbacks.EarlyStopping, which restores the average of the best "
-                    "epoch, and keras.callbacks.SwapEMAWeights() to validate it."
-                )
-            if swapping:
-                raise InvalidArgument(
-                    f"SwapEMAWeights(swap_on_epoch=True) leaves the averages in the model where "
-                    f"{type(callback).__name__} looks for them in the optimizer. Use "
-                    "keras.callbacks.SwapEMAWeights(), which validates the averages as well."
-                )
-
-
-def averaging(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer | None:
-    """Return the optimizer that keeps averages of the weights, inside of a loss scale if need be.
-
-    None where there are no averages.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return optimizer if getattr(optimizer, "use_ema", False) else None
 
 
 def bound(method: str, *args, **kwargs) -> dict:
@@ -627,44 +580,6 @@ def _check_divisible(batches, strategy):
 
 def _a(x):
     return "an array that `fit` is to shuffle" if inputs.is_array(x) else f"a {type(x).__name__}"
-
-
-def unpack(data):
-    """Return the examples, their labels or None, and their weights `[B]` or None."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if isinstance(y, dict) and _NO_LABELS in y:
-        y, sample_weight = None, sample_weight[_NO_LABELS]  # Keras gives them the labels' structure
-    return x, y, flat_weights(sample_weight, x)
-
-
-def flat_weights(sample_weight, x):
-    """Return weights `[B]` of weights that Keras may have given a last axis of size 1.
-
-    Raises:
-        InvalidData: more than one weight for an example.
-    """
-    if sample_weight is not None and len(sample_weight.shape) > 1:
-        if any(size != 1 for size in sample_weight.shape[1:]):
-            raise InvalidData(
-                f"`sample_weight` has the shape {tuple(sample_weight.shape)}; expected [B], one "
-                "weight for each example."
-            )
-        sample_weight = tf.reshape(sample_weight, tf.shape(x)[:1])
-    return sample_weight
-
-
-def share_of_mean(values, sample_weight):
-    """Return the sum over this replica's examples, divided by the number on all replicas.
-
-    No other function averages over the batch. Gradients are summed over the replicas, so every
-    example of a batch counts alike however the batch was split. A replica may get no examples of
-    the last batch.
-    """
-    _, count = replicas.place(tf.size(values))
-    count = tf.cast(count, values.dtype)
-    if sample_weight is not None:
-        values = values * tf.cast(sample_weight, values.dtype)
-    return tf.math.divide_no_nan(tf.reduce_sum(values), count)
 
 
 def _is_ours(method) -> bool:

@@ -1,0 +1,30 @@
+"""Relative paths in a configuration."""
+
+from tfvae.config import Config, with_absolute_paths
+
+
+def test_what_is_there_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.npy", "prepared", "first.keras"):
+        (tmp_path / name).touch()
+    config = Config().override(
+        {
+            "data.name": "x.npy",
+            "data.data_dir": "prepared",
+            "training.initial_weights": "first.keras",
+        }
+    )
+    found = with_absolute_paths(config)
+    here = tmp_path.resolve()
+    assert found.data.name == str(here / "x.npy")
+    assert found.data.data_dir == str(here / "prepared")
+    assert found.training.initial_weights == str(here / "first.keras")
+    assert with_absolute_paths(found) == found
+
+
+def test_what_is_no_path_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    for name in ("digits", "mnist", "none.npy"):
+        config = Config().override({"data.name": name})
+        assert with_absolute_paths(config) == config

@@ -1,0 +1,39 @@
+"""What cannot be inferred of a column."""
+
+import numpy as np
+import pytest
+
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.schema import Schema
+
+
+@pytest.mark.parametrize(
+    ("values", "columns", "message"),
+    [
+        ([None, None], {}, "'a' of the table is empty"),
+        ([f"{n}x" for n in range(9)], {}, "9 different texts in 9 rows, such as '0x'.*=ignored"),
+        ([1, np.inf], {}, "Row 2 of the column 'a' .* holds inf"),
+        (["1", "2", "x"], {"a": "numeric"}, "Row 3 of the column 'a' .* 'x'; expected numbers"),
+        ([1, 2], {"a": "constant"}, "called constant and holds 1 and 2"),
+        (["x", "x"], {"a": "categorical"}, "has 1 category"),
+    ],
+)
+def test_a_column_that_is_not_clear_is_refused(values, columns, message):
+    with pytest.raises(InvalidData, match=message):
+        Schema.inferred({"a": values, "b": np.arange(len(values)) / 3}, columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"c": "numeric"}, "Unknown column 'c'"),
+        ({"a": "number"}, "Unknown type of the column 'a' 'number'.*numeric"),
+        ({"a": 3}, "'a' is described by 3; expected a type"),
+        ({"a": {"type": "ordinal", "categories": "xy"}}, "expected a list"),
+        ({"a": {"kind": "ordinal"}}, "is described by"),
+        ({"a": "ignored", "b": "ignored"}, "No column is left"),
+    ],
+)
+def test_a_description_that_is_none_is_refused(columns, message):
+    with pytest.raises(InvalidArgument, match=message):
+        Schema.inferred({"a": [1.5, 2, 3], "b": [1, 2, 2.5]}, columns)
