@@ -79,7 +79,9 @@ def one(entry, variant, seed, seconds, data_dir) -> dict:
     _, durations = trained(config.override({"training.epochs": 3}), splits, bias)
     epochs = max(2, int(seconds / min(durations[1:])))
     model, durations = trained(config.override({"training.epochs": epochs}), splits, bias)
-    result = log_likelihood(model, splits.validation.numpy(0, NUM_EXAMPLES), NUM_SAMPLES)
+    result = log_likelihood(
+        model, splits.validation.numpy(0, NUM_EXAMPLES), num_samples=NUM_SAMPLES
+    )
     return {
         "variant": variant,
         "seed": seed,

@@ -29,7 +29,7 @@ def bits():
 def result(bits):
     model, x = bits
     names = ["exact", "rloo", "vimco", "straight_through", "score_function"]
-    return diagnosis.diagnose(model, x, names, num_samples=2, num_draws=600, num_warmup=5)
+    return diagnosis.diagnose(model, x, names=names, num_samples=2, num_draws=600, num_warmup=5)
 
 
 def rows(result, **wanted):
@@ -88,7 +88,7 @@ def test_continuous_latents_have_a_reference_of_less_variance(linear_gaussian, m
     """The gradients in the encoder's weights, chosen here, are drawn anew from the same seeds."""
     monkeypatch.setattr(diagnosis._Draws, "milliseconds", lambda self: 0.0)
     model, x = linear_gaussian.vae(), linear_gaussian.x
-    result = diagnosis.diagnose(model, x, ["pathwise"], num_samples=2, num_draws=20)
+    result = diagnosis.diagnose(model, x, names=["pathwise"], num_samples=2, num_draws=20)
     assert result.reference == {"elbo": "sticking_the_landing", "iwae": "dreg"}
     estimator, encoder = estimators.get("pathwise"), model.encoder.trainable_variables
     for row in result.rows:
@@ -165,7 +165,12 @@ def test_a_normalized_gradient_has_another_scale_and_no_bias(bits):
             return estimators.Estimate(surrogate, estimate.terms)
 
     result = diagnosis.diagnose(
-        model, x, ["rloo", "a tenth of rloo"], ("elbo",), num_samples=2, num_draws=100
+        model,
+        x,
+        names=["rloo", "a tenth of rloo"],
+        objective_names=("elbo",),
+        num_samples=2,
+        num_draws=100,
     )
     tenth, plain = sorted(result.rows, key=lambda row: row.estimator)
     assert tenth.scale == pytest.approx(plain.scale / 10, rel=1e-4)
@@ -179,7 +184,12 @@ def test_where_states_are_too_many_the_reference_is_drawn(bits):
     decoder = keras.Sequential([keras.Input((20,)), keras.layers.Dense(6)])
     model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
     result = diagnosis.diagnose(
-        model, x, ["disarm", "exact", "gumbel_softmax"], ("elbo",), num_draws=100, num_warmup=0
+        model,
+        x,
+        names=["disarm", "exact", "gumbel_softmax"],
+        objective_names=("elbo",),
+        num_draws=100,
+        num_warmup=0,
     )
     assert result.reference == {"elbo": "rloo"}
     assert [row.estimator for row in result.rows] == ["disarm", "gumbel_softmax"]
@@ -190,7 +200,9 @@ def test_the_model_is_not_changed(bits):
     model, x = bits
     model.compile("sgd", objective="iwae", estimator="nvil", num_samples=3)
     before = model.get_weights()
-    diagnosis.diagnose(model, x, ["nvil"], ("elbo",), num_draws=20, num_warmup=3)
+    diagnosis.diagnose(
+        model, x, names=["nvil"], objective_names=("elbo",), num_draws=20, num_warmup=3
+    )
     assert isinstance(model.estimator, estimators.NVIL)
     assert model.objective is objectives.iwae
     for a, b in zip(before, model.get_weights(), strict=True):
@@ -205,7 +217,9 @@ def test_moving_statistics_of_networks_stay_as_they_are(bits):
     decoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
     model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
     names = ["disarm", "nvil", "exact"]
-    result = diagnosis.diagnose(model, x, names, ("elbo",), num_samples=2, num_draws=20)
+    result = diagnosis.diagnose(
+        model, x, names=names, objective_names=("elbo",), num_samples=2, num_draws=20
+    )
     (row,) = rows(result, estimator="exact")
     assert row.scale == pytest.approx(1, abs=1e-6)
     assert row.bias == pytest.approx(0, abs=1e-3)
@@ -213,7 +227,9 @@ def test_moving_statistics_of_networks_stay_as_they_are(bits):
 
 def test_draws_are_rounded_up_to_whole_groups(bits):
     model, x = bits
-    result = diagnosis.diagnose(model, x, ["exact"], ("elbo",), num_samples=1, num_draws=39)
+    result = diagnosis.diagnose(
+        model, x, names=["exact"], objective_names=("elbo",), num_samples=1, num_draws=39
+    )
     assert result.num_draws == 40
 
 
@@ -243,12 +259,12 @@ def test_bad_input_is_refused(bits):
     with pytest.raises(InvalidArgument, match="`num_warmup` is -1; expected a whole number"):
         diagnosis.diagnose(model, x, num_warmup=-1)
     with pytest.raises(InvalidArgument, match="`names` is empty"):
-        diagnosis.diagnose(model, x, [])
+        diagnosis.diagnose(model, x, names=[])
     with pytest.raises(InvalidArgument, match="`objective_names` is empty"):
         diagnosis.diagnose(model, x, objective_names=())
     with pytest.raises(InvalidArgument, match=r"Unknown estimator 'vimc'.*'vimco'"):
-        diagnosis.diagnose(model, x, ["vimc"])
+        diagnosis.diagnose(model, x, names=["vimc"])
     with pytest.raises(InvalidArgument, match="None of pathwise fits elbo"):
-        diagnosis.diagnose(model, x, ["pathwise"], ("elbo",))
+        diagnosis.diagnose(model, x, names=["pathwise"], objective_names=("elbo",))
     with pytest.raises(InvalidData, match="shape"):
         diagnosis.diagnose(model, x[:, :3])

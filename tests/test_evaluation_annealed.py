@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 def anneal(model, x, num_chains, num_temperatures, **options):
     options = {"num_leapfrog": 5, "progress": False, **options}
-    return tfvae.annealed_importance_sampling(model, x, num_chains, num_temperatures, **options)
+    return tfvae.annealed_importance_sampling(
+        model, x, num_chains=num_chains, num_temperatures=num_temperatures, **options
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 
 def inform(model, x, num_samples=10, **options):
-    return tfvae.mutual_information(model, x, num_samples, progress=False, **options)
+    return tfvae.mutual_information(model, x, num_samples=num_samples, progress=False, **options)
 
 
 def draw_x(linear_gaussian, count):
@@ -64,7 +64,7 @@ def test_batches_and_chunks_change_only_the_draws(linear_gaussian, monkeypatch, 
     standard = (z[:, np.newaxis] - mean) / deviation
     log_q = -0.5 * np.sum(standard**2, -1) - np.sum(np.log(deviation), -1) - np.log(2 * np.pi)
     np.testing.assert_allclose(
-        evaluation.information._log_aggregate(model, x, z),
+        evaluation.information._log_aggregate(model, (x, None), z),
         scipy.special.logsumexp(log_q, axis=-1) - np.log(9),
         atol=1e-4,
     )
@@ -86,7 +86,7 @@ def test_information_of_two_layers_of_bits_is_that_of_enumeration(assert_mean):
     states = test_hierarchical.BITS[:, np.newaxis]
     log_q = test_hierarchical.NumPy(model).log_q(states, x)  # [16, N]
     aggregate = scipy.special.logsumexp(log_q, axis=-1, keepdims=True) - np.log(7)
-    found = evaluation.information._log_aggregate(model, x, test_hierarchical.BITS)
+    found = evaluation.information._log_aggregate(model, (x, None), test_hierarchical.BITS)
     np.testing.assert_allclose(found, aggregate[:, 0], atol=1e-5)
     expected = np.sum(np.exp(log_q) * (log_q - aggregate), axis=0)
     assert_mean([inform(model, x, 5, seed=s).per_example for s in range(10)], expected)
@@ -128,7 +128,7 @@ def test_a_dataset_gives_what_its_array_gives_and_the_seed_decides(linear_gaussi
 
 def test_the_summary_and_the_text():
     information, rate = np.random.default_rng(0).normal(size=(2, 9))
-    measured = evaluation.MutualInformation(information, rate, 10)
+    measured = evaluation.MutualInformation(information, rate, 10, np.full(9, 9))
     summary = measured.summary()
     assert json.loads(json.dumps(summary)) == summary
     assert summary == {

@@ -52,7 +52,9 @@ def test_discrete_posteriors_find_which_state_made_each_example(estimator):
         posterior="categorical",
     )
     model.compile(tfvae.optimizers.Adam(0.05), estimator=estimator, num_samples=4)
-    parameters, losses = tfvae.fit_jointly(model, x, 60, 20, learning_rate=0.1, init="encoder")
+    parameters, losses = tfvae.fit_jointly(
+        model, x, epochs=60, batch_size=20, learning_rate=0.1, init="encoder"
+    )
     assert losses[-1] < 0.8 * losses[0]
     q = model.posterior(parameters)
     log_p = tfvae.exact_log_likelihood(model, x).per_example

@@ -260,7 +260,7 @@ def test_coarse_codebooks_start_from_the_data_before_fine_ones(x):
 
 def test_names_stand_for_quantizers(x):
     encoders, decoders = networks(2, (64, 64))
-    model = tfvae.HierarchicalVQVAE(encoders, "vq", decoders, "bernoulli")
+    model = tfvae.HierarchicalVQVAE(encoders, "vq", decoders, likelihood="bernoulli")
     assert model.codebooks[0] is not model.codebooks[1]
     assert [q.embedding_dim for q in model.codebooks] == [64, 64]
     assert model.encode(x).shape == (10, 20)
@@ -271,7 +271,7 @@ def test_networks_that_wait_for_the_data(x):
     encoders = [keras.Sequential([layers.Conv2D(4, 2, strides=2)]) for _ in range(2)]
     decoders = [keras.Sequential([layers.Conv2DTranspose(n, 2, strides=2)]) for n in (1, 6)]
     codebooks = [VectorQuantizer(K, D) for _ in range(2)]
-    model = tfvae.HierarchicalVQVAE(encoders, codebooks, decoders, "bernoulli")
+    model = tfvae.HierarchicalVQVAE(encoders, codebooks, decoders, likelihood="bernoulli")
     assert not model.built
     model.compile(run_eagerly=True)
     model.fit(x, verbose=0)

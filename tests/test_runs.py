@@ -488,7 +488,9 @@ def test_a_run_in_mixed_precision_is_used_in_float32(mixed):
     assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
     assert model.loaded_from == run.model_file
     x = runs.load_data(run.read_config()).test.numpy(0, 20)
-    found, rounded = (log_likelihood(m, x, 50, progress=False).per_example for m in (model, half))
+    found, rounded = (
+        log_likelihood(m, x, num_samples=50, progress=False).per_example for m in (model, half)
+    )
     assert 0 < np.abs(found - rounded).max() < 2
 
 
@@ -691,7 +693,7 @@ def test_a_bernoulli_decoder_starts_at_the_mean_of_the_data(splits, network):
 def test_evaluation_has_the_measures_of_the_test_split(model, splits):
     values = runs.evaluate(model, splits, 20, 15, seed=4, progress=False)
     test = splits.test.numpy()
-    measured = log_likelihood(model, test[:15], 20, seed=4, progress=False)
+    measured = log_likelihood(model, test[:15], num_samples=20, seed=4, progress=False)
     assert values == {**measured.summary(), "active_units": active_units(model, test)}
     assert values["num_examples"] == 15
 

@@ -44,11 +44,13 @@ def evaluate(
     some = test.first(num_examples or len(test))
     y = test.conditions_of(model, 0, len(some))
     if isinstance(model, CodeModel):
-        values = code_measures(model, some, y)
+        values = code_measures(model, some, condition=y)
         if not model.likelihood.is_density:
             values |= log_likelihood(model, some, progress=progress, condition=y).summary()
     else:
-        found = log_likelihood(model, some, num_samples, seed, progress, condition=y)
+        found = log_likelihood(
+            model, some, num_samples=num_samples, seed=seed, progress=progress, condition=y
+        )
         values = of_data(found, model, some).summary()
         if model.condition is None:
             values["active_units"] = active_units(model, test)
