@@ -74,7 +74,7 @@ def test_the_bias_of_straight_through_stands_out(result):
 def test_variance_and_snr_are_those_of_the_draws(bits, result):
     """Recomputed in NumPy from the gradients of the same seeds."""
     model, x = bits
-    draws = diagnosis._Draws(model.copy(), tf.constant(x), objectives.elbo, "rloo", 2, seed=0)
+    draws = diagnosis._Draws(model.copy(), tf.constant(x), None, objectives.elbo, "rloo", 2, seed=0)
     seeds = [tfvae.random.fold_in(draws.seed, int(tfvae.random.Stream.TEST), n) for n in range(600)]
     gradients = np.stack([draws._draw(seed).numpy() for seed in seeds]).astype("f8")
     variance = gradients.var(axis=0, ddof=1).sum()

@@ -67,7 +67,7 @@ def test_a_transition_leaves_its_distribution_invariant(linear_gaussian, model):
     move = tf.function(annealed._hmc, autograph=False)
     for step in range(20):
         seed = tf.constant([0, step])
-        z, _, acceptance = move(model, x, z, 1.0, tf.constant([0.75]), tf.constant(2), seed)
+        z, _, acceptance = move(model, x, None, z, 1.0, tf.constant([0.75]), tf.constant(2), seed)
     assert 0.3 < float(acceptance[0]) < 0.95
     standard = (z.numpy()[:, 0] - mean) / deviation
     for values in standard.T:

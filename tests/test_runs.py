@@ -547,18 +547,35 @@ def test_networks_are_chosen_by_the_shape_of_the_images(shape, network, hidden, 
     assert with_networks(given, shape).model.network_options["num_downsamplings"] == 3
 
 
-@pytest.mark.parametrize("network", ["dense", "conv"])
-def test_networks_may_drop_values_in_training(network):
+@pytest.mark.parametrize(
+    ("family", "network"),
+    [
+        ("vae", "dense"),
+        ("vae", "conv"),
+        ("ladder", "dense"),
+        ("ladder", "residual"),
+        ("vqvae", "residual"),
+        ("vqvae2", "residual"),
+    ],
+)
+def test_networks_may_drop_values_in_training(family, network):
     images = Examples(np.zeros((100, 8, 8, 1), np.uint8))
-    upper = {"model.upper_latent_sizes": [2], "model.upper_hidden": [4]}
-    config = recipes.load("vae-digits").override({"model.network": network, **upper})
+    upper = {} if family.startswith("vq") else {"model.upper_latent_sizes": [2]}
+    if family == "vae":
+        upper["model.upper_hidden"] = [4]
+    options = {"model.family": family, "model.network": network, **upper}
+    config = recipes.load("vae-digits").override(options)
     splits = Splits("", images, images, images)
     model = runs.build_model(config.override({"model.network_options": {"dropout": 0.3}}), splits)
-    for part in (*model.encoders, *model.decoders):
+    if family in ("ladder", "vqvae"):
+        parts = [model.encoder, *(getattr(model, "top_down_networks", None) or [model.decoder])]
+    else:
+        parts = [*model.encoders, *model.decoders]
+    for part in parts:
         drops = [layer.rate for layer in part._flatten_layers() if hasattr(layer, "rate")]
         assert set(drops) == {0.3}
-    with pytest.raises(InvalidArgument, match="expected names among dropout"):
-        runs.build_model(config.override({"model.network_options": {"hidden": [3]}}), splits)
+    with pytest.raises(InvalidArgument, match=r"expected names among .*dropout"):
+        runs.build_model(config.override({"model.network_options": {"drop": 0.3}}), splits)
 
 
 def test_the_networks_of_the_iwae_paper():
