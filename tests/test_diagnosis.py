@@ -268,3 +268,28 @@ def test_bad_input_is_refused(bits):
         diagnosis.diagnose(model, x, names=["pathwise"], objective_names=("elbo",))
     with pytest.raises(InvalidData, match="shape"):
         diagnosis.diagnose(model, x[:, :3])
+
+
+def test_a_condition_has_the_gradients_of_networks_in_which_it_is_fixed():
+    """Where the decoder alone takes it, whose weights are not differentiated."""
+    x = np.random.default_rng(0).integers(0, 2, (4, 6)).astype("f4")
+    encoder = tfvae.networks.dense_encoder((6,), 2, hidden=(3,))
+    decoders = [tfvae.networks.dense_decoder(2, (6,), (), condition_size=size) for size in (2, 0)]
+    kernel, bias = np.random.default_rng(1).normal(size=(4, 6)), np.ones(6)
+    decoders[0].set_weights([kernel, bias])
+    decoders[1].set_weights([kernel[:2], bias + kernel[3]])
+    found, expected = (
+        diagnosis.diagnose(
+            tfvae.VAE(encoder, decoder, posterior="bernoulli", condition=size),
+            x,
+            condition=label,
+            names=["rloo"],
+            objective_names=("elbo",),
+            num_samples=2,
+            num_draws=20,
+            progress=False,
+        ).rows[0]
+        for decoder, size, label in zip(decoders, (2, None), ([1, 1, 1, 1], None), strict=True)
+    )
+    for name in ("scale", "bias", "variance", "snr"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-3), name

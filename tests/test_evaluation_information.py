@@ -92,6 +92,31 @@ def test_information_of_two_layers_of_bits_is_that_of_enumeration(assert_mean):
     assert_mean([inform(model, x, 5, seed=s).per_example for s in range(10)], expected)
 
 
+def test_information_given_a_condition_is_that_of_the_examples_that_have_it(assert_mean):
+    """I(x; z|y) = mean of KL(q(z|x_n, y_n) ‖ q(z|y_n)), by enumeration of three bits."""
+    encoder = tfvae.networks.dense_encoder((3,), 3, hidden=(), condition_size=2)
+    kernel, bias = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(3)
+    encoder.set_weights([kernel, bias])
+    model = tfvae.VAE(
+        encoder, tfvae.networks.dense_decoder(3, (3,)), posterior="bernoulli", condition=2
+    )
+    x = np.random.default_rng(1).integers(0, 2, (8, 3)).astype("f4")
+    y = np.array([0, 1, 1, 0, 1, 1, 1, 0])
+    logits = x @ kernel[:3] + kernel[3 + y]
+    states = np.array(list(itertools.product([0, 1], repeat=3)))
+    log_q = states @ logits.T - np.sum(np.log1p(np.exp(logits)), -1)
+    expected = np.zeros(8)
+    for label in range(2):
+        own = log_q[:, y == label]
+        aggregate = scipy.special.logsumexp(own, axis=-1, keepdims=True) - np.log(own.shape[1])
+        expected[y == label] = np.sum(np.exp(own) * (own - aggregate), axis=0)
+    runs = [inform(model, x, 5, condition=y, seed=seed) for seed in range(20)]
+    assert_mean([run.per_example for run in runs], expected)
+    assert runs[0].limit == pytest.approx((3 * np.log(3) + 5 * np.log(5)) / 8)
+    alone = inform(model, x[:2], condition=y[:2])
+    np.testing.assert_allclose(alone.per_example, 0, atol=1e-6)
+
+
 def test_equal_posteriors_hold_no_information(linear_gaussian):
     x = np.repeat(linear_gaussian.x[:1], 6, axis=0)
     measured = inform(linear_gaussian.vae(), x)

@@ -133,9 +133,9 @@ def _make_step(model, x, y, rows, visits, learning_rate, inner_steps, seed):
 def _start(model, x, y, init):
     encoded = []
     for start in range(0, len(x), 1000):
-        rows = slice(start, start + 1000)
-        c = model.encode_condition(None if y is None else y[rows], len(x[rows]))
-        encoded.append(np.asarray(model.bottom_up(x[rows], **as_argument(c))))
+        part = tf.constant(x[start : start + 1000])
+        c = model.encode_condition(None if y is None else y[start : start + 1000], len(part))
+        encoded.append(np.asarray(model.bottom_up(part, **as_argument(c))))
     encoded = np.concatenate(encoded).astype(np.float32)
     return encoded if init == "encoder" else np.zeros_like(encoded)
 
