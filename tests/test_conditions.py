@@ -1,3 +1,4 @@
+import json
 import math
 
 import keras
@@ -775,6 +776,11 @@ class TestRuns:
         np.testing.assert_array_equal(np.load(output), model.sample(5, condition=3))
         assert run("sample", folder, "--condition", 10).exit_code != 0
         assert run("evaluate", folder, "--num-samples", 5, "--num-examples", 20).exit_code == 0
+        options = ["--num-draws", 20, "--estimators", "pathwise", "--batch-size", 4]
+        assert run("diagnose", folder, "--objectives", "elbo", *options).exit_code == 0
+        report = json.loads((folder / "report.json").read_text())
+        assert report["evaluation"]["active_units"] <= 2
+        assert report["diagnosis"]["batch_size"] == 4
         assert run("export", folder).exit_code == 0
         assert Decoder.from_file(folder / "decoder.tflite").num_classes == 10
 

@@ -50,11 +50,10 @@ WITHOUT_NOISE = (
     "exact_log_likelihood",
     "posterior_means",
 )
-# Those that go over all states of bits have another way for normal latents.
-ENUMERATED = ("amortization_gap", "exact_log_likelihood", "fit_posterior")
+KIND_OF = {"code_log_likelihood": "codes", "code_measures": "codes", "amortization_gap": "bits"}
 CASES = [
-    *((name, "codes" if name.startswith("code") else "normal") for name in OPTIONS),
-    *((name, "bits") for name in ENUMERATED),
+    *((name, KIND_OF.get(name, "normal")) for name in OPTIONS),
+    *((name, "bits") for name in ("exact_log_likelihood", "fit_posterior")),  # over all states
 ]
 
 

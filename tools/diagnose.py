@@ -82,6 +82,7 @@ def diagnose(
     result = diagnose(
         model,
         splits.train.numpy(0, batch_size),
+        condition=splits.train.conditions_of(model, 0, batch_size),
         names=estimators,
         objective_names=objectives,
         num_samples=num_samples,
