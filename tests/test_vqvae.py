@@ -497,7 +497,7 @@ def train(replicas, quantizer):
             keras.Sequential([keras.Input((4, 6)), keras.layers.Dense(3)]),
             quantizer(),
             keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(6)]),
-            "bernoulli",
+            likelihood="bernoulli",
         )
         model.compile(tfvae.optimizers.Adam(1e-2))
     history = model.fit(
