@@ -100,10 +100,13 @@ def _log_p(model):
         states = tf.constant(exact.latent_states(model))
         return lambda x, y: log_joint_sum(model, x, y, states), sample_size(model)
     y = None if model.condition is None else model.condition.example(1)[0]
-    size, latents = _marginal(model, y).weights.shape
+    marginal = _marginal(model, y)
+    size, latents = marginal.weights.shape
     if isinstance(model.likelihood, Observed):
         size = max(size, latents) * latents
-    return lambda x, y: _linear_gaussian(model, x, y), size
+    if model.condition is None:
+        return lambda x, y: marginal.log_prob(_flat(x)).numpy(), size
+    return lambda x, y: _given(model, x, y), size
 
 
 def _marginal(model, y):
@@ -120,18 +123,19 @@ def _marginal(model, y):
     return marginal
 
 
-def _linear_gaussian(model, x, y) -> np.ndarray:
-    """Return log p(x) of a batch in closed form, `[B]`: the examples of each condition at once."""
-    x = tf.reshape(x, [len(x), -1])
-    if y is None:
-        return _marginal(model, None).log_prob(x).numpy()
+def _given(model, x, y) -> np.ndarray:
+    """Return log p(x|y) of a batch in closed form, `[B]`: the examples of each y at once."""
     found, which = np.unique(y, axis=0, return_inverse=True)
     log_p = np.zeros(len(x))
     for number, of_these in enumerate(found):
         chosen = np.flatnonzero(which.ravel() == number)
         marginal = _marginal(model, of_these)
-        log_p[chosen] = marginal.log_prob(tf.gather(x, chosen)).numpy()
+        log_p[chosen] = marginal.log_prob(_flat(tf.gather(x, chosen))).numpy()
     return log_p
+
+
+def _flat(x):
+    return tf.reshape(x, [len(x), -1])
 
 
 def log_joint_sum(model, x, y, states) -> tf.Tensor:
