@@ -287,14 +287,14 @@ class TestEndings:
         )
         parts = {
             "VAE": lambda: (encoder, decoder),
-            "VQVAE": lambda: (encoder, quantizers.VectorQuantizer(4, 2), decoder, "bernoulli"),
+            "VQVAE": lambda: (encoder, quantizers.VectorQuantizer(4, 2), decoder),
             "HierarchicalVAE": lambda: (
                 [encoder, networks.dense_encoder((2,), 4, hidden=())],
                 [decoder, networks.dense_decoder(2, (4,), hidden=())],
             ),
         }[kind]()
         with pytest.warns(TfvaeWarning, match=r"'sigmoid' \(layer 'conv2d_transpose.*logits"):
-            getattr(tfvae, kind)(*parts)
+            getattr(tfvae, kind)(*parts, likelihood="bernoulli")
 
 
 def test_the_outputs_of_an_encoder_are_joined_by_the_line_in_the_message():
