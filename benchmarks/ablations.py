@@ -91,7 +91,9 @@ def one(entry, variant, seed, seconds, data_dir) -> dict:
     steps = len(splits.train) / config.training.batch_size
     epochs = max(2, int(seconds / (steps * min(durations[1:]) / TRIAL_STEPS)))
     model, durations = trained(config.override({"training.epochs": epochs}), splits, bias)
-    result = log_likelihood(model, splits.validation.numpy(0, NUM_EXAMPLES), NUM_SAMPLES)
+    result = log_likelihood(
+        model, splits.validation.numpy(0, NUM_EXAMPLES), num_samples=NUM_SAMPLES
+    )
     return {
         "variant": variant,
         "seed": seed,

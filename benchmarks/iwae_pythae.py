@@ -110,9 +110,9 @@ def evaluate_tfvae(options):
     model = tfvae_model(options.weights)
     # Ten times the images, since a batch of them is what is fast.
     x = images(10 * options.num_examples)
-    tfvae.log_likelihood(model, x[:20], NUM_SAMPLES, progress=False)
+    tfvae.log_likelihood(model, x[:20], num_samples=NUM_SAMPLES, progress=False)
     start = time.perf_counter()
-    result = tfvae.log_likelihood(model, x, NUM_SAMPLES, progress=False)
+    result = tfvae.log_likelihood(model, x, num_samples=NUM_SAMPLES, progress=False)
     milliseconds = 1e3 * (time.perf_counter() - start) / len(x)
     return {"ms": milliseconds, "nll": -float(result.per_example[: options.num_examples].mean())}
 
@@ -182,7 +182,7 @@ def measure(options):
         else keras.saving.load_model(options.weights)
     )
     x = load_data(options).test.numpy()[: options.num_examples]
-    result = tfvae.log_likelihood(model, x, NUM_SAMPLES, progress=False)
+    result = tfvae.log_likelihood(model, x, num_samples=NUM_SAMPLES, progress=False)
     return {"nll": -result.mean, "standard_error": result.standard_error}
 
 

@@ -83,7 +83,7 @@ def pictures(trained_on, x, others, steps):
 
 def regret(model, x):
     """Return what a posterior of its own would gain each example: Xiao, Yan and Amit 2020."""
-    fitted = tfvae.fit_posterior(model, x, 300, num_fresh_samples=500, progress=False)
+    fitted = tfvae.fit_posterior(model, x, num_steps=300, num_fresh_samples=500, progress=False)
     return fitted.per_example - fitted.encoder_bound
 
 

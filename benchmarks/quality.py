@@ -127,7 +127,7 @@ def measure(model, x, samples, path) -> dict:
     kept = path / f"measured-{samples}.json"
     blocks = json.loads(kept.read_text()) if kept.is_file() else []
     for start in range(len(blocks) * BLOCK, len(x), BLOCK):
-        result = log_likelihood(model, x[start : start + BLOCK], samples, seed=start)
+        result = log_likelihood(model, x[start : start + BLOCK], num_samples=samples, seed=start)
         columns = result.per_example, result.reconstruction, result.kl
         sizes = result.effective_sample_size
         blocks.append([column.tolist() for column in (*columns, sizes)])
@@ -189,7 +189,7 @@ def check(name, arguments):
     x = runs.load_data(config).test.numpy(0, 100)
     model, _ = runs.open_model(run_of(name, arguments).path)
     annealed = annealed_importance_sampling(model, x)
-    sampled = log_likelihood(model, x, entry["samples"])
+    sampled = log_likelihood(model, x, num_samples=entry["samples"])
     values = json.loads((RESULTS / f"{written}.json").read_text())
     values["check"] = {
         "num_examples": len(x),

@@ -49,7 +49,7 @@ class TestCodeUsage:
         encoder = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Dense(25)])
         decoder = keras.Sequential([keras.Input((2, 2, 25)), keras.layers.Dense(1)])
         with pytest.raises(InvalidArgument, match=r"33,554,432 codes.*at most 16,777,216"):
-            tfvae.VQVAE(encoder, "lfq", decoder, "bernoulli")
+            tfvae.VQVAE(encoder, "lfq", decoder, likelihood="bernoulli")
 
     def test_it_is_that_of_all_batches_together(self, rng, mode):
         """Of unequal sizes, and codes that get rarer: the mean over batches is another number."""
@@ -116,7 +116,7 @@ def make(quantizer=None, bias_only=False):
     encoder = [keras.Input((4, 4, 1)), keras.layers.Conv2D(3, 2, 2, kernel_initializer=kernel)]
     decoder = [keras.Input((2, 2, 3)), keras.layers.Conv2DTranspose(1, 2, 2)]
     sequential = keras.Sequential
-    model = tfvae.VQVAE(sequential(encoder), quantizer, sequential(decoder), "bernoulli")
+    model = tfvae.VQVAE(sequential(encoder), quantizer, sequential(decoder), likelihood="bernoulli")
     rng = np.random.default_rng(2)
     for weight in model.weights:
         if weight.path.endswith("/table"):
@@ -182,7 +182,9 @@ class TestWarnOfCollapse:
         """Of 1024 codes no more than 48 can come up in 12 images of 4 sites."""
         encoder = keras.Sequential([keras.Input((48, 10)), keras.layers.Activation("linear")])
         decoder = keras.Sequential([keras.Input((48, 10)), keras.layers.Dense(10)])
-        model = tfvae.VQVAE(encoder, quantizers.LookupFreeQuantizer(10), decoder, "normal")
+        model = tfvae.VQVAE(
+            encoder, quantizers.LookupFreeQuantizer(10), decoder, likelihood="normal"
+        )
         model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
         signs = 2.0 * (np.arange(48)[:, np.newaxis] >> np.arange(10) & 1) - 1
         x = signs[np.newaxis].astype(np.float32)

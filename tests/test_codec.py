@@ -53,7 +53,7 @@ def make_model(prior="categorical", num_classes=0, codebook_size=NUM_CODES):
     encoder = library.networks.residual_encoder(X_SHAPE, 3, num_downsamplings=1, **small)
     decoder = library.networks.residual_decoder((*CODE_SHAPE, 3), 1, num_upsamplings=1, **small)
     quantizer = library.quantizers.VectorQuantizer(embedding_dim=3, num_embeddings=codebook_size)
-    model = library.VQVAE(encoder, quantizer, decoder, "bernoulli")
+    model = library.VQVAE(encoder, quantizer, decoder, likelihood="bernoulli")
     model.prior = make_prior(prior, num_classes=num_classes, codebook_size=codebook_size)
     return model
 
@@ -118,7 +118,9 @@ class TestRoundTrip:
         quantizers = [
             library.quantizers.VectorQuantizer(embedding_dim=3, num_embeddings=6) for _ in grids
         ]
-        model = library.HierarchicalVQVAE(networks[:2], quantizers, networks[2:], "bernoulli")
+        model = library.HierarchicalVQVAE(
+            networks[:2], quantizers, networks[2:], likelihood="bernoulli"
+        )
         model.prior = make_prior("transformer", (20,), 6)
         x = np.random.default_rng(0).random((5, *X_SHAPE)).astype(np.float32)
         content = codec.compress(model, x).content

@@ -365,7 +365,7 @@ class TestRefusal:
             encoder,
             library.quantizers.get("ema", embedding_dim=3, num_embeddings=4),
             decoder,
-            "bernoulli",
+            likelihood="bernoulli",
         )
         vq.prior = library.code_priors.get("uniform", codebook_size=4)
         with pytest.raises(InvalidFile, match=r"without loss.*VAE.*decompress_lossless"):

@@ -331,7 +331,7 @@ class TestRefusals:
         with pytest.raises(InvalidData, match=f"^{bad} cannot be read as an image; expected only"):
             model.fit(splits.train.batches(4), verbose=0)
         with pytest.raises(InvalidData, match=f"^{bad} cannot be read as an image"):
-            tfvae.log_likelihood(model, splits.train, 2, progress=False)
+            tfvae.log_likelihood(model, splits.train, num_samples=2, progress=False)
 
     def test_files_of_a_large_folder_are_looked_at_before_training(self, tmp_path, pixels, labels):
         folder = write(tmp_path / "x", "folder", pixels, labels)

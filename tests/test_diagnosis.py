@@ -29,7 +29,7 @@ def bits():
 def result(bits):
     model, x = bits
     names = ["exact", "rloo", "vimco", "straight_through", "score_function"]
-    return diagnosis.diagnose(model, x, names, num_samples=2, num_draws=600, num_warmup=5)
+    return diagnosis.diagnose(model, x, names=names, num_samples=2, num_draws=600, num_warmup=5)
 
 
 def rows(result, **wanted):
@@ -74,7 +74,7 @@ def test_the_bias_of_straight_through_stands_out(result):
 def test_variance_and_snr_are_those_of_the_draws(bits, result):
     """Recomputed in NumPy from the gradients of the same seeds."""
     model, x = bits
-    draws = diagnosis._Draws(model.copy(), tf.constant(x), objectives.elbo, "rloo", 2, seed=0)
+    draws = diagnosis._Draws(model.copy(), tf.constant(x), None, objectives.elbo, "rloo", 2, seed=0)
     seeds = [tfvae.random.fold_in(draws.seed, int(tfvae.random.Stream.TEST), n) for n in range(600)]
     gradients = np.stack([draws._draw(seed).numpy() for seed in seeds]).astype("f8")
     variance = gradients.var(axis=0, ddof=1).sum()
@@ -88,7 +88,7 @@ def test_continuous_latents_have_a_reference_of_less_variance(linear_gaussian, m
     """The gradients in the encoder's weights, chosen here, are drawn anew from the same seeds."""
     monkeypatch.setattr(diagnosis._Draws, "milliseconds", lambda self: 0.0)
     model, x = linear_gaussian.vae(), linear_gaussian.x
-    result = diagnosis.diagnose(model, x, ["pathwise"], num_samples=2, num_draws=20)
+    result = diagnosis.diagnose(model, x, names=["pathwise"], num_samples=2, num_draws=20)
     assert result.reference == {"elbo": "sticking_the_landing", "iwae": "dreg"}
     estimator, encoder = estimators.get("pathwise"), model.encoder.trainable_variables
     for row in result.rows:
@@ -165,7 +165,12 @@ def test_a_normalized_gradient_has_another_scale_and_no_bias(bits):
             return estimators.Estimate(surrogate, estimate.terms)
 
     result = diagnosis.diagnose(
-        model, x, ["rloo", "a tenth of rloo"], ("elbo",), num_samples=2, num_draws=100
+        model,
+        x,
+        names=["rloo", "a tenth of rloo"],
+        objective_names=("elbo",),
+        num_samples=2,
+        num_draws=100,
     )
     tenth, plain = sorted(result.rows, key=lambda row: row.estimator)
     assert tenth.scale == pytest.approx(plain.scale / 10, rel=1e-4)
@@ -179,7 +184,12 @@ def test_where_states_are_too_many_the_reference_is_drawn(bits):
     decoder = keras.Sequential([keras.Input((20,)), keras.layers.Dense(6)])
     model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
     result = diagnosis.diagnose(
-        model, x, ["disarm", "exact", "gumbel_softmax"], ("elbo",), num_draws=100, num_warmup=0
+        model,
+        x,
+        names=["disarm", "exact", "gumbel_softmax"],
+        objective_names=("elbo",),
+        num_draws=100,
+        num_warmup=0,
     )
     assert result.reference == {"elbo": "rloo"}
     assert [row.estimator for row in result.rows] == ["disarm", "gumbel_softmax"]
@@ -190,7 +200,9 @@ def test_the_model_is_not_changed(bits):
     model, x = bits
     model.compile("sgd", objective="iwae", estimator="nvil", num_samples=3)
     before = model.get_weights()
-    diagnosis.diagnose(model, x, ["nvil"], ("elbo",), num_draws=20, num_warmup=3)
+    diagnosis.diagnose(
+        model, x, names=["nvil"], objective_names=("elbo",), num_draws=20, num_warmup=3
+    )
     assert isinstance(model.estimator, estimators.NVIL)
     assert model.objective is objectives.iwae
     for a, b in zip(before, model.get_weights(), strict=True):
@@ -205,7 +217,9 @@ def test_moving_statistics_of_networks_stay_as_they_are(bits):
     decoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
     model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
     names = ["disarm", "nvil", "exact"]
-    result = diagnosis.diagnose(model, x, names, ("elbo",), num_samples=2, num_draws=20)
+    result = diagnosis.diagnose(
+        model, x, names=names, objective_names=("elbo",), num_samples=2, num_draws=20
+    )
     (row,) = rows(result, estimator="exact")
     assert row.scale == pytest.approx(1, abs=1e-6)
     assert row.bias == pytest.approx(0, abs=1e-3)
@@ -213,7 +227,9 @@ def test_moving_statistics_of_networks_stay_as_they_are(bits):
 
 def test_draws_are_rounded_up_to_whole_groups(bits):
     model, x = bits
-    result = diagnosis.diagnose(model, x, ["exact"], ("elbo",), num_samples=1, num_draws=39)
+    result = diagnosis.diagnose(
+        model, x, names=["exact"], objective_names=("elbo",), num_samples=1, num_draws=39
+    )
     assert result.num_draws == 40
 
 
@@ -243,12 +259,37 @@ def test_bad_input_is_refused(bits):
     with pytest.raises(InvalidArgument, match="`num_warmup` is -1; expected a whole number"):
         diagnosis.diagnose(model, x, num_warmup=-1)
     with pytest.raises(InvalidArgument, match="`names` is empty"):
-        diagnosis.diagnose(model, x, [])
+        diagnosis.diagnose(model, x, names=[])
     with pytest.raises(InvalidArgument, match="`objective_names` is empty"):
         diagnosis.diagnose(model, x, objective_names=())
     with pytest.raises(InvalidArgument, match=r"Unknown estimator 'vimc'.*'vimco'"):
-        diagnosis.diagnose(model, x, ["vimc"])
+        diagnosis.diagnose(model, x, names=["vimc"])
     with pytest.raises(InvalidArgument, match="None of pathwise fits elbo"):
-        diagnosis.diagnose(model, x, ["pathwise"], ("elbo",))
+        diagnosis.diagnose(model, x, names=["pathwise"], objective_names=("elbo",))
     with pytest.raises(InvalidData, match="shape"):
         diagnosis.diagnose(model, x[:, :3])
+
+
+def test_a_condition_has_the_gradients_of_networks_in_which_it_is_fixed():
+    """Where the decoder alone takes it, whose weights are not differentiated."""
+    x = np.random.default_rng(0).integers(0, 2, (4, 6)).astype("f4")
+    encoder = tfvae.networks.dense_encoder((6,), 2, hidden=(3,))
+    decoders = [tfvae.networks.dense_decoder(2, (6,), (), condition_size=size) for size in (2, 0)]
+    kernel, bias = np.random.default_rng(1).normal(size=(4, 6)), np.ones(6)
+    decoders[0].set_weights([kernel, bias])
+    decoders[1].set_weights([kernel[:2], bias + kernel[3]])
+    found, expected = (
+        diagnosis.diagnose(
+            tfvae.VAE(encoder, decoder, posterior="bernoulli", condition=size),
+            x,
+            condition=label,
+            names=["rloo"],
+            objective_names=("elbo",),
+            num_samples=2,
+            num_draws=20,
+            progress=False,
+        ).rows[0]
+        for decoder, size, label in zip(decoders, (2, None), ([1, 1, 1, 1], None), strict=True)
+    )
+    for name in ("scale", "bias", "variance", "snr"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-3), name

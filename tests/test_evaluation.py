@@ -18,7 +18,7 @@ X_SIZE = 5  # of the linear-Gaussian model
 
 
 def measure(model, x, num_samples, **options):
-    return tfvae.log_likelihood(model, x, num_samples, progress=False, **options)
+    return tfvae.log_likelihood(model, x, num_samples=num_samples, progress=False, **options)
 
 
 def draw_x(linear_gaussian, count, seed=0):
@@ -303,7 +303,7 @@ def test_the_number_of_values_is_that_of_the_images(make_vae, images):
 
 
 def test_progress_does_not_reach_standard_output(linear_gaussian, arbitrary, capsys):
-    tfvae.log_likelihood(arbitrary, linear_gaussian.x, 2)
+    tfvae.log_likelihood(arbitrary, linear_gaussian.x, num_samples=2)
     assert capsys.readouterr().out == ""
 
 
@@ -313,14 +313,14 @@ def test_active_units_are_those_whose_means_vary(linear_gaussian, arbitrary):
     low, high = np.sort(variances)
     assert 1.05 * low < high
     for threshold, expected in ((0.99 * low, 2), (1.01 * low, 1), (1.01 * high, 0)):
-        assert tfvae.active_units(arbitrary, x, threshold) == expected
+        assert tfvae.active_units(arbitrary, x, threshold=threshold) == expected
 
 
 def test_posterior_means_are_those_of_numpy(linear_gaussian, arbitrary):
     x = draw_x(linear_gaussian, 12)
     expected = linear_gaussian.q(arbitrary, x)[0]
     for batch_size in (5, 12, 100):
-        means = evaluation.posterior_means(arbitrary, x, batch_size)
+        means = evaluation.posterior_means(arbitrary, x, batch_size=batch_size)
         np.testing.assert_allclose(means, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 def anneal(model, x, num_chains, num_temperatures, **options):
     options = {"num_leapfrog": 5, "progress": False, **options}
-    return tfvae.annealed_importance_sampling(model, x, num_chains, num_temperatures, **options)
+    return tfvae.annealed_importance_sampling(
+        model, x, num_chains=num_chains, num_temperatures=num_temperatures, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_a_transition_leaves_its_distribution_invariant(linear_gaussian, model):
     move = tf.function(annealed._hmc, autograph=False)
     for step in range(20):
         seed = tf.constant([0, step])
-        z, _, acceptance = move(model, x, z, 1.0, tf.constant([0.75]), tf.constant(2), seed)
+        z, _, acceptance = move(model, x, None, z, 1.0, tf.constant([0.75]), tf.constant(2), seed)
     assert 0.3 < float(acceptance[0]) < 0.95
     standard = (z.numpy()[:, 0] - mean) / deviation
     for values in standard.T:

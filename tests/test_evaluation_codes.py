@@ -25,7 +25,7 @@ def make_model(likelihood="bernoulli", num_classes=0, codebook_size=NUM_CODES, *
     encoder = tfvae.networks.dense_encoder(X_SHAPE, (2, 2), hidden=(8,))
     decoder = tfvae.networks.dense_decoder((2, 2), params, hidden=(8,))
     quantizer = tfvae.quantizers.VectorQuantizer(embedding_dim=2, num_embeddings=codebook_size)
-    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood, **options)
+    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood=likelihood, **options)
     rng = np.random.default_rng(3)
     model.set_weights([_drawn(rng, w) for w in model.get_weights()])
     prior = tfvae.code_priors.get(
@@ -63,7 +63,7 @@ def make_hierarchical():
     quantizers = [
         tfvae.quantizers.VectorQuantizer(embedding_dim=2, num_embeddings=5) for _ in range(2)
     ]
-    return tfvae.HierarchicalVQVAE(encoders, quantizers, decoders, "bernoulli")
+    return tfvae.HierarchicalVQVAE(encoders, quantizers, decoders, likelihood="bernoulli")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,10 @@ class TestLogLikelihood:
             np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
     def test_samples_and_seed_have_no_effect(self, model, all_images):
-        results = [tfvae.log_likelihood(model, all_images, n, n, False).mean for n in (1, 70)]
+        results = [
+            tfvae.log_likelihood(model, all_images, num_samples=n, seed=n, progress=False).mean
+            for n in (1, 70)
+        ]
         assert results[0] == results[1]
 
     def test_a_hierarchical_model(self):

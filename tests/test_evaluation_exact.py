@@ -66,7 +66,7 @@ def binary_x(count, seed=0):
 def test_discrete_latents_are_enumerated(kind, batch_size, chunk, monkeypatch):
     monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", chunk)
     model, x = discrete_vae(kind), binary_x(11)
-    measured = tfvae.exact_log_likelihood(model, x, batch_size)
+    measured = tfvae.exact_log_likelihood(model, x, batch_size=batch_size)
     _, log_joint = numpy_log_joint(model, x)
     expected = scipy.special.logsumexp(log_joint, axis=0)
     np.testing.assert_allclose(measured.per_example, expected, atol=1e-5)
@@ -83,7 +83,7 @@ def test_the_probabilities_of_all_images_sum_to_one(kind):
 def test_importance_sampling_of_discrete_latents_agrees(kind):
     model, x = discrete_vae(kind), binary_x(10)
     exact = tfvae.exact_log_likelihood(model, x).per_example
-    measured = tfvae.log_likelihood(model, x, 5000, progress=False)
+    measured = tfvae.log_likelihood(model, x, num_samples=5000, progress=False)
     assert np.all(measured.sampling_error < 0.2)
     assert np.all(np.abs(measured.per_example - exact) <= 4 * measured.sampling_error)
 
@@ -94,7 +94,7 @@ def test_the_true_discrete_posterior_as_proposal_has_no_variance(kind):
     states, _ = numpy_log_joint(model, x[:1])
     values = tf.constant(states.reshape(-1, *model.latent_shape), tf.float32)
     measured = tfvae.log_likelihood(
-        model, x, 50, progress=False, proposal=lambda x: TruePosterior(model, x, values)
+        model, x, num_samples=50, progress=False, proposal=lambda x: TruePosterior(model, x, values)
     )
     exact = tfvae.exact_log_likelihood(model, x).per_example
     np.testing.assert_allclose(measured.per_example, exact, atol=1e-4)
@@ -165,7 +165,7 @@ def test_a_dataset_gives_what_its_array_gives():
     model, x = discrete_vae("bernoulli"), binary_x(11)
     dataset = tf.data.Dataset.from_tensor_slices((x, np.arange(11))).batch(4)
     np.testing.assert_allclose(
-        tfvae.exact_log_likelihood(model, dataset, 3).per_example,
+        tfvae.exact_log_likelihood(model, dataset, batch_size=3).per_example,
         tfvae.exact_log_likelihood(model, x).per_example,
         atol=1e-6,
     )

@@ -130,7 +130,7 @@ def test_the_seed_decides_and_batches_do_not_share_posteriors(linear_gaussian, m
 
 def test_the_true_posterior_has_no_gaps(linear_gaussian):
     gap = tfvae.amortization_gap(
-        linear_gaussian.vae("posterior"), linear_gaussian.x, 500, progress=False
+        linear_gaussian.vae("posterior"), linear_gaussian.x, num_samples=500, progress=False
     )
     assert gap.is_exact
     for name in ("approximation_gap", "amortization_gap", "inference_gap"):
@@ -139,7 +139,7 @@ def test_the_true_posterior_has_no_gaps(linear_gaussian):
 
 def test_a_wrong_encoder_in_the_right_family_is_all_amortization(linear_gaussian):
     model, x = linear_gaussian.vae(), linear_gaussian.x
-    gap = tfvae.amortization_gap(model, x, 20000, progress=False)
+    gap = tfvae.amortization_gap(model, x, num_samples=20000, progress=False)
     mean, deviation = linear_gaussian.q(model, x)
     bound = linear_gaussian.expected_log_likelihood(mean, deviation, x)
     expected = linear_gaussian.log_p(x) - (bound - linear_gaussian.kl(mean, deviation))
@@ -232,7 +232,9 @@ def test_posteriors_of_other_examples_are_refused(linear_gaussian):
     with pytest.raises(InvalidArgument, match="2 posteriors, but there are 4 examples"):
         tfvae.amortization_gap(model, linear_gaussian.x, posterior=fitted, progress=False)
     with pytest.raises(InvalidArgument, match="`num_samples` is given beside `posterior`"):
-        tfvae.amortization_gap(model, linear_gaussian.x, 100, fitted, progress=False)
+        tfvae.amortization_gap(
+            model, linear_gaussian.x, num_samples=100, posterior=fitted, progress=False
+        )
 
 
 def test_data_that_does_not_fit_is_refused(linear_gaussian):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 
 def inform(model, x, num_samples=10, **options):
-    return tfvae.mutual_information(model, x, num_samples, progress=False, **options)
+    return tfvae.mutual_information(model, x, num_samples=num_samples, progress=False, **options)
 
 
 def draw_x(linear_gaussian, count):
@@ -64,7 +64,7 @@ def test_batches_and_chunks_change_only_the_draws(linear_gaussian, monkeypatch, 
     standard = (z[:, np.newaxis] - mean) / deviation
     log_q = -0.5 * np.sum(standard**2, -1) - np.sum(np.log(deviation), -1) - np.log(2 * np.pi)
     np.testing.assert_allclose(
-        evaluation.information._log_aggregate(model, x, z),
+        evaluation.information._log_aggregate(model, (x, None), z),
         scipy.special.logsumexp(log_q, axis=-1) - np.log(9),
         atol=1e-4,
     )
@@ -86,10 +86,35 @@ def test_information_of_two_layers_of_bits_is_that_of_enumeration(assert_mean):
     states = test_hierarchical.BITS[:, np.newaxis]
     log_q = test_hierarchical.NumPy(model).log_q(states, x)  # [16, N]
     aggregate = scipy.special.logsumexp(log_q, axis=-1, keepdims=True) - np.log(7)
-    found = evaluation.information._log_aggregate(model, x, test_hierarchical.BITS)
+    found = evaluation.information._log_aggregate(model, (x, None), test_hierarchical.BITS)
     np.testing.assert_allclose(found, aggregate[:, 0], atol=1e-5)
     expected = np.sum(np.exp(log_q) * (log_q - aggregate), axis=0)
     assert_mean([inform(model, x, 5, seed=s).per_example for s in range(10)], expected)
+
+
+def test_information_given_a_condition_is_that_of_the_examples_that_have_it(assert_mean):
+    """I(x; z|y) = mean of KL(q(z|x_n, y_n) ‖ q(z|y_n)), by enumeration of three bits."""
+    encoder = tfvae.networks.dense_encoder((3,), 3, hidden=(), condition_size=2)
+    kernel, bias = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(3)
+    encoder.set_weights([kernel, bias])
+    model = tfvae.VAE(
+        encoder, tfvae.networks.dense_decoder(3, (3,)), posterior="bernoulli", condition=2
+    )
+    x = np.random.default_rng(1).integers(0, 2, (8, 3)).astype("f4")
+    y = np.array([0, 1, 1, 0, 1, 1, 1, 0])
+    logits = x @ kernel[:3] + kernel[3 + y]
+    states = np.array(list(itertools.product([0, 1], repeat=3)))
+    log_q = states @ logits.T - np.sum(np.log1p(np.exp(logits)), -1)
+    expected = np.zeros(8)
+    for label in range(2):
+        own = log_q[:, y == label]
+        aggregate = scipy.special.logsumexp(own, axis=-1, keepdims=True) - np.log(own.shape[1])
+        expected[y == label] = np.sum(np.exp(own) * (own - aggregate), axis=0)
+    runs = [inform(model, x, 5, condition=y, seed=seed) for seed in range(20)]
+    assert_mean([run.per_example for run in runs], expected)
+    assert runs[0].limit == pytest.approx((3 * np.log(3) + 5 * np.log(5)) / 8)
+    alone = inform(model, x[:2], condition=y[:2])
+    np.testing.assert_allclose(alone.per_example, 0, atol=1e-6)
 
 
 def test_equal_posteriors_hold_no_information(linear_gaussian):
@@ -128,7 +153,7 @@ def test_a_dataset_gives_what_its_array_gives_and_the_seed_decides(linear_gaussi
 
 def test_the_summary_and_the_text():
     information, rate = np.random.default_rng(0).normal(size=(2, 9))
-    measured = evaluation.MutualInformation(information, rate, 10)
+    measured = evaluation.MutualInformation(information, rate, 10, np.full(9, 9))
     summary = measured.summary()
     assert json.loads(json.dumps(summary)) == summary
     assert summary == {

@@ -13,7 +13,7 @@ tfd = tfp.distributions
 
 
 def scores_of(model, x, num_samples=200, **options):
-    return tfvae.score(model, x, num_samples, progress=False, **options)
+    return tfvae.score(model, x, num_samples=num_samples, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_chain_of_layers_has_scores(images):
     ]
     model = tfvae.HierarchicalVAE(encoders, decoders)
     scores = scores_of(model, images, 2000)
-    reference = tfvae.log_likelihood(model, images, 2000, progress=False)
+    reference = tfvae.log_likelihood(model, images, num_samples=2000, progress=False)
     error = np.hypot(scores.standard_error, reference.sampling_error)
     assert np.all(np.abs(scores.log_likelihood - reference.per_example) < 4.5 * error + 1e-4)
 
@@ -141,7 +141,7 @@ def test_codes_have_a_bound_and_no_samples(images):
     quantizer = tfvae.quantizers.VectorQuantizer(embedding_dim=2, num_embeddings=4)
     encoder = tfvae.networks.dense_encoder((4, 4, 1), (2, 2), hidden=(8,))
     decoder = tfvae.networks.dense_decoder((2, 2), (4, 4, 1), hidden=(8,))
-    model = tfvae.VQVAE(encoder, quantizer, decoder, "bernoulli")
+    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood="bernoulli")
     scores = scores_of(model, images)
     bound = tfvae.log_likelihood(model, images, progress=False)
     np.testing.assert_allclose(scores.log_likelihood, bound.per_example, rtol=1e-6)

@@ -52,7 +52,9 @@ def test_discrete_posteriors_find_which_state_made_each_example(estimator):
         posterior="categorical",
     )
     model.compile(tfvae.optimizers.Adam(0.05), estimator=estimator, num_samples=4)
-    parameters, losses = tfvae.fit_jointly(model, x, 60, 20, learning_rate=0.1, init="encoder")
+    parameters, losses = tfvae.fit_jointly(
+        model, x, epochs=60, batch_size=20, learning_rate=0.1, init="encoder"
+    )
     assert losses[-1] < 0.8 * losses[0]
     q = model.posterior(parameters)
     log_p = tfvae.exact_log_likelihood(model, x).per_example
@@ -61,19 +63,53 @@ def test_discrete_posteriors_find_which_state_made_each_example(estimator):
     assert np.mean(np.argmax(q.mean(), axis=1) == best) > 0.9
 
 
-@pytest.mark.nightly
 def test_training_is_a_function_of_the_seed():
-    results = []
-    for _ in range(2):
-        keras.utils.set_random_seed(0)
+    """Whatever the seed of the model, and with layers that draw in training."""
+
+    def train(seed, model_seed):
         model = tfvae.VAE(
             keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)]),
-            keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]),
+            keras.Sequential(
+                [
+                    keras.Input((2,)),
+                    keras.layers.Dense(8),
+                    keras.layers.Dropout(0.5, seed=model_seed),
+                    keras.layers.Dense(3),
+                ]
+            ),
+            seed=model_seed,
         )
+        rng = np.random.default_rng(0)
+        model.set_weights([rng.normal(size=weight.shape) for weight in model.get_weights()])
         model.compile("adam")
         x = np.eye(3, dtype="f4")
-        results.append(tfvae.fit_jointly(model, x, epochs=3, batch_size=2)[0])
-    np.testing.assert_array_equal(*results)
+        parameters, losses = tfvae.fit_jointly(
+            model, x, epochs=3, batch_size=2, inner_steps=1, seed=seed
+        )
+        return parameters, np.array(losses)
+
+    for found, same, other in zip(train(1, 1), train(1, 2), train(2, 1), strict=True):
+        np.testing.assert_array_equal(found, same)
+        assert np.any(found != other)
+
+
+@pytest.mark.parametrize("condition", ["labels", "one for all"])
+def test_a_decoder_of_conditions_learns_their_examples(condition):
+    """Where x is known given y, log p(x|y) of p(x|z, y) = N(x; y, σ²) is that of a normal at 0."""
+    size = 4
+    y = np.arange(20) % 2 if condition == "labels" else 1
+    x = np.tile(np.reshape(y, (-1, 1)), (20 // np.size(y), size)).astype("f4")
+    keras.utils.set_random_seed(0)
+    model = tfvae.VAE(
+        tfvae.networks.dense_encoder((size,), 2, condition_size=2),
+        tfvae.networks.dense_decoder(1, (size,), hidden=(), condition_size=2),
+        likelihood=tfvae.likelihoods.Normal(0.5),
+        condition=2,
+    )
+    model.compile(tfvae.optimizers.Adam(0.05))
+    _, losses = tfvae.fit_jointly(model, x, condition=y, epochs=150, batch_size=20)
+    expected = size * (np.log(0.5) + 0.5 * np.log(2 * np.pi))
+    assert np.mean(losses[-10:]) == pytest.approx(expected, abs=0.05)
 
 
 def test_bad_input_is_refused(make_vae, images):

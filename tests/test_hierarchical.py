@@ -138,7 +138,7 @@ class TestTwoLayersOfBits:
         assert loss == pytest.approx(-NumPy(belief_network).log_p(x).mean(), rel=1e-5)
 
     def test_many_samples_estimate_log_p(self, belief_network, x):
-        measured = tfvae.log_likelihood(belief_network, x, 4000, progress=False)
+        measured = tfvae.log_likelihood(belief_network, x, num_samples=4000, progress=False)
         off = np.abs(measured.per_example - NumPy(belief_network).log_p(x))
         assert np.all(off <= 4 * measured.sampling_error)
         assert measured.sampling_error.max() < 0.1
@@ -415,6 +415,6 @@ def test_what_does_not_fit_is_refused(change, message):
         tfvae.HierarchicalVAE(
             encoders,
             decoders[: change.get("decoders", 2)],
-            change.get("prior"),
-            change.get("posteriors", "bernoulli"),
+            prior=change.get("prior"),
+            posteriors=change.get("posteriors", "bernoulli"),
         )

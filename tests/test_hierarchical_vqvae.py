@@ -53,7 +53,8 @@ def make(levels=2, codebooks=None, **options):
     keras.utils.set_random_seed(1)
     codebooks = codebooks or [VectorQuantizer(K, D + n) for n in range(levels)]
     dims = [quantizer.embedding_dim for quantizer in codebooks]
-    model = tfvae.HierarchicalVQVAE(*_around(codebooks, networks(levels, dims)), **options)
+    parts = _around(codebooks, networks(levels, dims))
+    model = tfvae.HierarchicalVQVAE(*parts, likelihood="bernoulli", **options)
     rng = np.random.default_rng(2)
     for weight in model.weights:
         if weight.path.endswith("/table"):
@@ -63,7 +64,7 @@ def make(levels=2, codebooks=None, **options):
 
 def _around(codebooks, pair):
     encoders, decoders = pair
-    return encoders, codebooks, decoders, "bernoulli"
+    return encoders, codebooks, decoders
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +261,7 @@ def test_coarse_codebooks_start_from_the_data_before_fine_ones(x):
 
 def test_names_stand_for_quantizers(x):
     encoders, decoders = networks(2, (64, 64))
-    model = tfvae.HierarchicalVQVAE(encoders, "vq", decoders, "bernoulli")
+    model = tfvae.HierarchicalVQVAE(encoders, "vq", decoders, likelihood="bernoulli")
     assert model.codebooks[0] is not model.codebooks[1]
     assert [q.embedding_dim for q in model.codebooks] == [64, 64]
     assert model.encode(x).shape == (10, 20)
@@ -271,7 +272,7 @@ def test_networks_that_wait_for_the_data(x):
     encoders = [keras.Sequential([layers.Conv2D(4, 2, strides=2)]) for _ in range(2)]
     decoders = [keras.Sequential([layers.Conv2DTranspose(n, 2, strides=2)]) for n in (1, 6)]
     codebooks = [VectorQuantizer(K, D) for _ in range(2)]
-    model = tfvae.HierarchicalVQVAE(encoders, codebooks, decoders, "bernoulli")
+    model = tfvae.HierarchicalVQVAE(encoders, codebooks, decoders, likelihood="bernoulli")
     assert not model.built
     model.compile(run_eagerly=True)
     model.fit(x, verbose=0)
@@ -349,7 +350,7 @@ def test_a_name_stands_for_quantizers_with_noise_of_their_own():
     """Of 512 codes that are all as likely, two grids share 1 in 512."""
     keras.utils.set_random_seed(1)
     dims = [64, 64]
-    model = tfvae.HierarchicalVQVAE(*_around("gumbel", networks(2, dims)))
+    model = tfvae.HierarchicalVQVAE(*_around("gumbel", networks(2, dims)), likelihood="bernoulli")
     assert [quantizer.seed for quantizer in model.codebooks] == [0, 1]
     drawn = []
     for quantizer in model.codebooks:

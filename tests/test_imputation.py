@@ -81,7 +81,9 @@ class TestLinearGaussian:
         in_chunks = evaluation.imputation._chunk
         monkeypatch.setattr(evaluation.imputation, "_chunk", chunk)
         monkeypatch.setattr(evaluation.imputation, "_CHUNK_SIZE", limit := 200)
-        found = tfvae.impute(model_of(linear_gaussian), incomplete, 30, draws=8, progress=False)
+        found = tfvae.impute(
+            model_of(linear_gaussian), incomplete, num_samples=30, draws=8, progress=False
+        )
         assert found.draws.shape == (8, *incomplete.shape)
         values = incomplete.shape[1]
         assert all(8 * batch * max(values, size) <= limit for batch, size in sizes)
@@ -92,14 +94,16 @@ class TestLinearGaussian:
         exact = tfvae.exact_log_likelihood(model, incomplete)
         np.testing.assert_allclose(exact.per_example, expected, rtol=1e-5)
         assert exact.num_values == pytest.approx((~np.isnan(incomplete)).sum() / 12)
-        sampled = tfvae.log_likelihood(model, incomplete, K, progress=False)
+        sampled = tfvae.log_likelihood(model, incomplete, num_samples=K, progress=False)
         assert np.all(np.abs(sampled.per_example - expected) < 4 * sampled.sampling_error)
-        annealed = tfvae.annealed_importance_sampling(model, incomplete, 32, 30, 5, progress=False)
+        annealed = tfvae.annealed_importance_sampling(
+            model, incomplete, num_chains=32, num_temperatures=30, num_leapfrog=5, progress=False
+        )
         assert np.all(np.abs(annealed.per_example - expected) < 4 * annealed.sampling_error + 1e-3)
 
     def test_the_imputed_values_are_the_conditional_means(self, linear_gaussian, incomplete):
         model = model_of(linear_gaussian)
-        result = tfvae.impute(model, incomplete, K, draws=200, progress=False)
+        result = tfvae.impute(model, incomplete, num_samples=K, draws=200, progress=False)
         mean, spread = (
             np.array([conditional(linear_gaussian, x)[n] for x in incomplete]) for n in (1, 2)
         )
@@ -125,9 +129,9 @@ class TestLinearGaussian:
     def test_chunks_of_samples_make_one_whole(self, linear_gaussian, incomplete, monkeypatch):
         """Also with a first chunk whose weights are far off those of the others."""
         model = model_of(linear_gaussian)
-        whole = tfvae.impute(model, incomplete, K, progress=False)
+        whole = tfvae.impute(model, incomplete, num_samples=K, progress=False)
         monkeypatch.setattr("tfvae.evaluation.imputation._CHUNK_SIZE", 12 * 5 * 300)
-        parts = tfvae.impute(model, incomplete, K, draws=200, progress=False)
+        parts = tfvae.impute(model, incomplete, num_samples=K, draws=200, progress=False)
         off = np.abs(parts.mean - whole.mean)
         error = np.hypot(parts.standard_error, whole.standard_error)
         assert np.all(off <= 4 * error)
@@ -151,9 +155,9 @@ def test_categories_get_their_most_probable_level(rng):
     encoder = networks.dense_encoder((3,), 2, hidden=(), missing=True)
     model = tfvae.VAE(encoder, decoder, likelihood=likelihood)
     x = np.array([[0.0, np.nan, np.nan], [np.nan, 0.5, 1.0]], np.float32)
-    result = tfvae.impute(model, x, 100, draws=400, progress=False)
+    result = tfvae.impute(model, x, num_samples=100, draws=400, progress=False)
     np.testing.assert_allclose(result.values, [[0.0, 1.0, 0.0], [0.5, 0.5, 1.0]])
-    of_one = tfvae.impute(model, x, 1, progress=False).standard_error
+    of_one = tfvae.impute(model, x, num_samples=1, progress=False).standard_error
     np.testing.assert_array_equal(of_one, np.where(np.isnan(x), np.nan, 0.0))
     p = np.exp(bias[1:4]) / np.exp(bias[1:4]).sum()
     np.testing.assert_allclose(result.mean[0, 1], p @ [0, 0.5, 1], rtol=1e-5)
@@ -247,10 +251,10 @@ class TestSelfMasking:
         x, _ = self.draw(12)
         assert np.isnan(x).any(1).sum() > 5
         expected, means = zip(*map(self.quadrature, x), strict=True)
-        measured = tfvae.log_likelihood(model, x, 20 * K, progress=False)
+        measured = tfvae.log_likelihood(model, x, num_samples=20 * K, progress=False)
         off = np.abs(measured.per_example - expected)
         assert np.all(off < 4 * measured.sampling_error)
-        result = tfvae.impute(model, x, 5 * K, draws=200, progress=False)
+        result = tfvae.impute(model, x, num_samples=5 * K, draws=200, progress=False)
         off, missing = np.abs(result.values - means), np.isnan(x)
         assert np.all(off[missing] < 4 * result.standard_error[missing])
         drawn = result.draws[:, missing]
@@ -282,7 +286,10 @@ class TestSelfMasking:
         assert model.evaluate(x, verbose=0) == model.evaluate(x, verbose=0)
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
-        a, b = (tfvae.log_likelihood(m, x, 20, progress=False).per_example for m in (model, loaded))
+        a, b = (
+            tfvae.log_likelihood(m, x, num_samples=20, progress=False).per_example
+            for m in (model, loaded)
+        )
         np.testing.assert_array_equal(a, b)
         assert len(model.likelihood.missingness.trainable_weights) == 2
 
@@ -301,7 +308,9 @@ class TestSelfMasking:
     def test_measures_of_log_p_of_x_given_z_say_so(self):
         model, (x, _) = self.model("self_masking"), self.draw(4)
         with pytest.raises(InvalidArgument, match=r"Use tfvae\.log_likelihood"):
-            tfvae.annealed_importance_sampling(model, x, 2, 2, progress=False)
+            tfvae.annealed_importance_sampling(
+                model, x, num_chains=2, num_temperatures=2, progress=False
+            )
         with pytest.raises(InvalidArgument, match="A score needs log p"):
             tfvae.score(model, x)
         with pytest.raises(InvalidArgument, match="has no closed form"):

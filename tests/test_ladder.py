@@ -116,7 +116,7 @@ def test_the_bound_reaches_the_closed_form(linear_ladder):
     model.compile(tfvae.optimizers.Adam(rate), num_samples=8, steps_per_execution=50)
     batches = tf.data.Dataset.from_tensors(linear_ladder.x).repeat(600)
     model.fit(batches, verbose=0, shuffle=False)
-    measured = tfvae.log_likelihood(model, linear_ladder.x, 4000, progress=False)
+    measured = tfvae.log_likelihood(model, linear_ladder.x, num_samples=4000, progress=False)
     off = np.abs(measured.per_example - linear_ladder.log_p())
     assert np.all(off <= 5 * measured.sampling_error + 1e-3)
     assert measured.sampling_error.max() < 0.02
@@ -126,7 +126,7 @@ def test_the_bound_reaches_the_closed_form(linear_ladder):
 def test_annealed_importance_sampling_agrees(linear_ladder):
     model = linear_ladder.model()
     measured = tfvae.annealed_importance_sampling(
-        model, linear_ladder.x, 16, 200, 5, progress=False
+        model, linear_ladder.x, num_chains=16, num_temperatures=200, num_leapfrog=5, progress=False
     )
     off = np.abs(measured.per_example - linear_ladder.log_p())
     assert np.all(off <= 5 * measured.sampling_error + 0.02)

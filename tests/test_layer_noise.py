@@ -98,7 +98,7 @@ def test_every_layer_step_and_seed_has_a_mask_of_its_own():
 def test_nothing_is_added_to_the_graph_without_random_layers():
     for noisy in (False, True):
         model = make(noisy=noisy)
-        graph = tf.function(model._seed_layers).get_concrete_function().graph
+        graph = tf.function(model.seed_layers).get_concrete_function(model.seed).graph
         assert bool(graph.get_operations()) == noisy
 
 

@@ -398,7 +398,10 @@ class TestColumns:
         assert losses[-1] < losses[0]
         model.save(tmp_path / "table.keras")
         loaded = keras.saving.load_model(tmp_path / "table.keras")
-        a, b = (tfvae.log_likelihood(m, table, 10, progress=False).mean for m in (model, loaded))
+        a, b = (
+            tfvae.log_likelihood(m, table, num_samples=10, progress=False).mean
+            for m in (model, loaded)
+        )
         assert a == b
 
     def test_a_value_that_does_not_fit_is_named_with_its_columns(self, table):

@@ -45,22 +45,40 @@ def test_hidden_layers_have_the_widths_asked_for():
     assert [w.shape[-1] for w in decoder.weights[1::2]] == [7, 2 * 2 * 4, 4, 3, 1]
 
 
-@pytest.mark.parametrize("kind", ["dense", "conv", "series", "ladder"])
+def _ladder_part(part):
+    return lambda **options: networks.dense_ladder(
+        (8,), (8,), (3, 2), hidden=9, **options
+    )._asdict()[part][0]
+
+
+WITH_DROPOUT = {
+    "dense": lambda **options: networks.dense_decoder(4, (3,), **options),
+    "conv": lambda **options: networks.conv_encoder((8, 8, 1), 6, **options),
+    "series": lambda **options: networks.conv_decoder(4, (8, 1), **options),
+    "residual ladder": lambda **options: (
+        networks.residual_ladder((8, 8, 1), 1, (2, 2), (2, 2), filters=8, **options).encoder
+    ),
+    "dense ladder": lambda **options: networks.dense_ladder((8,), (8,), **options).encoder,
+    "dense ladder, q": _ladder_part("inference"),
+    "dense ladder, p": _ladder_part("generation"),
+    "dense ladder, x": _ladder_part("top_down"),
+    "residual": lambda **options: networks.residual_encoder((8, 8, 1), 3, 8, **options),
+    "residual, series": lambda **options: networks.residual_decoder((4, 3), 2, 8, **options),
+    "transformer": lambda **options: networks.transformer_encoder((6, 2), 4, width=8, **options),
+    "transformer, x": lambda **options: networks.transformer_decoder(3, (6, 2), **options),
+}
+
+
+@pytest.mark.parametrize("kind", WITH_DROPOUT)
 def test_dropout_changes_training_alone(kind, rng):
-    makes = {
-        "dense": lambda **options: networks.dense_decoder(4, (3,), **options),
-        "conv": lambda **options: networks.conv_encoder((8, 8, 1), 6, **options),
-        "series": lambda **options: networks.conv_decoder(4, (8, 1), **options),
-        "ladder": lambda **options: (
-            networks.residual_ladder((8, 8, 1), 1, (2, 2), (2, 2), filters=8, **options).encoder
-        ),
-    }
+    make = WITH_DROPOUT[kind]
     keras.utils.set_random_seed(0)
-    without, network = makes[kind](), makes[kind](dropout=0.5)
+    without, network = make(), make(dropout=0.5)
     weights = [rng.normal(size=weight.shape) for weight in network.weights]
     without.set_weights(weights)
     network.set_weights(weights)
-    x = rng.normal(size=(5, *network.input_shape[1:])).astype(np.float32)
+    x = [rng.normal(size=(5, *each.shape[1:])).astype(np.float32) for each in network.inputs]
+    x = x[0] if len(x) == 1 else x
     for expected, found in zip(*map(keras.tree.flatten, (without(x), network(x))), strict=True):
         np.testing.assert_array_equal(expected, found)
     trained = [keras.tree.flatten(network(x, training=True)) for _ in range(2)]
@@ -269,14 +287,14 @@ class TestEndings:
         )
         parts = {
             "VAE": lambda: (encoder, decoder),
-            "VQVAE": lambda: (encoder, quantizers.VectorQuantizer(4, 2), decoder, "bernoulli"),
+            "VQVAE": lambda: (encoder, quantizers.VectorQuantizer(4, 2), decoder),
             "HierarchicalVAE": lambda: (
                 [encoder, networks.dense_encoder((2,), 4, hidden=())],
                 [decoder, networks.dense_decoder(2, (4,), hidden=())],
             ),
         }[kind]()
         with pytest.warns(TfvaeWarning, match=r"'sigmoid' \(layer 'conv2d_transpose.*logits"):
-            getattr(tfvae, kind)(*parts)
+            getattr(tfvae, kind)(*parts, likelihood="bernoulli")
 
 
 def test_the_outputs_of_an_encoder_are_joined_by_the_line_in_the_message():

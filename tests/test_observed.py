@@ -204,7 +204,9 @@ class TestModels:
         assert np.isfinite(model.predict(table, verbose=0)).all()
         model.save(tmp_path / "table.keras")
         loaded = keras.saving.load_model(tmp_path / "table.keras")
-        a, b = (tfvae.log_likelihood(m, table, 10, progress=False) for m in (model, loaded))
+        a, b = (
+            tfvae.log_likelihood(m, table, num_samples=10, progress=False) for m in (model, loaded)
+        )
         np.testing.assert_array_equal(a.per_example, b.per_example)
         assert a.num_values == pytest.approx(np.mean((~np.isnan(table)).sum(1)))
         assert np.isfinite(tfvae.mutual_information(model, table[:10]).mean)

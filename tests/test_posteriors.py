@@ -194,7 +194,9 @@ def test_the_pathwise_estimators_agree(posterior, objective, names, x):
 
 def test_annealed_importance_sampling_agrees_on_a_flow_prior(x):
     model = build("diagonal_normal", "flow")
-    measured = tfvae.annealed_importance_sampling(model, x, 16, 150, 5, progress=False)
+    measured = tfvae.annealed_importance_sampling(
+        model, x, num_chains=16, num_temperatures=150, num_leapfrog=5, progress=False
+    )
     off = np.abs(measured.per_example - log_p(model, x))
     assert np.all(off <= 5 * measured.sampling_error + 0.02)
 
@@ -279,7 +281,7 @@ class TestVampPrior:
         likelihood = tfvae.likelihoods.get(likelihood)
         decoder = networks.dense_decoder(2, (likelihood.params_size(3),), hidden=())
         prior = priors.VampPrior(2, **options)
-        tfvae.VAE(encoder, decoder, prior, likelihood=likelihood).save(tmp_path / "a.keras")
+        tfvae.VAE(encoder, decoder, prior=prior, likelihood=likelihood).save(tmp_path / "a.keras")
         for each in (prior, keras.saving.load_model(tmp_path / "a.keras").prior):
             clip = each.pseudo_inputs.constraint or (lambda values: values)
             far = np.float32([-9.0, 9.0])
@@ -334,5 +336,7 @@ def test_what_does_not_fit_is_refused_with_what_does(make, message):
 def test_annealed_importance_sampling_needs_no_density_of_q(x):
     """AIS starts from the prior, so an inverse autoregressive posterior does not matter to it."""
     model = build("iaf")
-    measured = tfvae.annealed_importance_sampling(model, x[:2], 8, 60, 5, progress=False)
+    measured = tfvae.annealed_importance_sampling(
+        model, x[:2], num_chains=8, num_temperatures=60, num_leapfrog=5, progress=False
+    )
     assert np.all(np.isfinite(measured.per_example))

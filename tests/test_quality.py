@@ -72,7 +72,10 @@ def test_an_entry_is_trained_and_measured_and_shown(quality, arguments, monkeypa
     run = runs.RunDirectory(arguments.runs_dir / "small")
     model, splits = run.load_model(), runs.load_data(run.read_config())
     x = splits.test.numpy()
-    parts = [log_likelihood(model, x[i : i + 70], 20, seed=i, progress=False) for i in (0, 70, 140)]
+    parts = [
+        log_likelihood(model, x[i : i + 70], num_samples=20, seed=i, progress=False)
+        for i in (0, 70, 140)
+    ]
     log_p = np.concatenate([part.per_example for part in parts])
     assert values["test"]["num_examples"] == len(x) == 180
     np.testing.assert_allclose(values["test"]["nll"], -log_p.mean(), rtol=1e-6)

@@ -80,7 +80,7 @@ def test_a_model_is_measured_and_shown(codecs, monkeypatch, tmp_path):
     encoder = tfvae.networks.residual_encoder((8, 8, 1), 3, num_downsamplings=1, **small)
     decoder = tfvae.networks.residual_decoder((4, 4, 3), 1, num_upsamplings=1, **small)
     quantizer = tfvae.quantizers.get("vq", embedding_dim=3, num_embeddings=64)
-    model = tfvae.VQVAE(encoder, quantizer, decoder, "bernoulli")
+    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood="bernoulli")
     prior = tfvae.code_priors.get("categorical", codebook_size=64)
     prior.build((None, 4, 4))
     model.prior = prior

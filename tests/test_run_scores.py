@@ -59,7 +59,7 @@ def test_a_row_holds_the_scores_of_an_example(run, measured):
     model, config = runs.open_model(run)
     x = runs.scores.read_as_run(folder / "noise.npy", config).numpy()
     assert set(np.unique(x)) == {0.0, 1.0}, "the file is binarized as the run's data was"
-    scores = tfvae.score(model, x, SAMPLES, progress=False)
+    scores = tfvae.score(model, x, num_samples=SAMPLES, progress=False)
     rows = rows_of(folder / "scores.csv")
     assert [int(row["example"]) for row in rows] == list(range(6))
     for name, values in scores.columns().items():
@@ -74,7 +74,7 @@ def test_a_threshold_is_that_of_the_validation_data(run, measured):
     folder, printed = measured
     model, config = runs.open_model(run)
     validation = runs.load_data(config).validation
-    ordinary = tfvae.score(model, validation, SAMPLES, progress=False).log_likelihood
+    ordinary = tfvae.score(model, validation, num_samples=SAMPLES, progress=False).log_likelihood
     assert printed["threshold"] == pytest.approx(np.sort(ordinary)[8])  # ⌊0.05 · 181⌋ = 9
     assert printed["num_validation"] == len(validation) == 180
     rows = rows_of(folder / "scores.csv")

@@ -513,7 +513,9 @@ def test_a_run_in_mixed_precision_is_used_in_float32(mixed):
     assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
     assert model.loaded_from == run.model_file
     x = runs.load_data(run.read_config()).test.numpy(0, 20)
-    found, rounded = (log_likelihood(m, x, 50, progress=False).per_example for m in (model, half))
+    found, rounded = (
+        log_likelihood(m, x, num_samples=50, progress=False).per_example for m in (model, half)
+    )
     assert 0 < np.abs(found - rounded).max() < 2
 
 
@@ -570,18 +572,39 @@ def test_networks_are_chosen_by_the_shape_of_the_images(shape, network, hidden, 
     assert with_networks(given, shape).model.network_options["num_downsamplings"] == 3
 
 
-@pytest.mark.parametrize("network", ["dense", "conv"])
-def test_networks_may_drop_values_in_training(network):
+GRIDS = ("ladder", "residual")
+
+
+@pytest.mark.parametrize(
+    ("family", "network"),
+    [
+        ("vae", "dense"),
+        ("vae", "conv"),
+        ("ladder", "dense"),
+        GRIDS,
+        ("vqvae", "residual"),
+        ("vqvae2", "residual"),
+    ],
+)
+def test_networks_may_drop_values_in_training(family, network):
     images = Examples(np.zeros((100, 8, 8, 1), np.uint8))
-    upper = {"model.upper_latent_sizes": [2], "model.upper_hidden": [4]}
-    config = recipes.load("vae-digits").override({"model.network": network, **upper})
+    upper = {} if family.startswith("vq") else {"model.upper_latent_sizes": [2]}
+    drop = {"dropout": 0.3} | ({"strides": [2, 2]} if (family, network) == GRIDS else {})
+    if family == "vae":
+        upper["model.upper_hidden"] = [4]
+    options = {"model.family": family, "model.network": network, **upper}
+    config = recipes.load("vae-digits").override(options)
     splits = Splits("", images, images, images)
-    model = runs.build_model(config.override({"model.network_options": {"dropout": 0.3}}), splits)
-    for part in (*model.encoders, *model.decoders):
+    model = runs.build_model(config.override({"model.network_options": drop}), splits)
+    if family in ("ladder", "vqvae"):
+        parts = [model.encoder, *(getattr(model, "top_down_networks", None) or [model.decoder])]
+    else:
+        parts = [*model.encoders, *model.decoders]
+    for part in parts:
         drops = [layer.rate for layer in part._flatten_layers() if hasattr(layer, "rate")]
         assert set(drops) == {0.3}
-    with pytest.raises(InvalidArgument, match="expected names among dropout"):
-        runs.build_model(config.override({"model.network_options": {"hidden": [3]}}), splits)
+    with pytest.raises(InvalidArgument, match=r"expected names among .*dropout"):
+        runs.build_model(config.override({"model.network_options": {"drop": 0.3}}), splits)
 
 
 def test_the_networks_of_the_iwae_paper():
@@ -716,7 +739,7 @@ def test_a_bernoulli_decoder_starts_at_the_mean_of_the_data(splits, network):
 def test_evaluation_has_the_measures_of_the_test_split(model, splits):
     values = runs.evaluate(model, splits, 20, 15, seed=4, progress=False)
     test = splits.test.numpy()
-    measured = log_likelihood(model, test[:15], 20, seed=4, progress=False)
+    measured = log_likelihood(model, test[:15], num_samples=20, seed=4, progress=False)
     assert values == {**measured.summary(), "active_units": active_units(model, test)}
     assert values["num_examples"] == 15
 

@@ -70,7 +70,7 @@ def test_an_affine_vae_is_factor_analysis(wine, factors):
 def test_score_samples_is_log_p_in_the_units_of_the_table(wine, factors):
     x = ((wine - factors.mean_) / factors.scale_).astype("f4")
     exact = tfvae.exact_log_likelihood(factors.model_, x).per_example
-    errors = tfvae.score(factors.model_, x, 300, progress=False).standard_error
+    errors = tfvae.score(factors.model_, x, num_samples=300, progress=False).standard_error
     expected = exact - np.log(wine.std(axis=0)).sum()
     scores = factors.score_samples(wine)
     assert np.all(np.abs(scores - expected) < 5 * errors + 1e-3)
@@ -143,7 +143,7 @@ def test_missing_values_are_left_out(wine, rng):
     x = ((holes - fitted.mean_) / fitted.scale_).astype("f4")
     exact = tfvae.exact_log_likelihood(fitted.model_, x).per_example
     expected = exact - np.where(np.isnan(holes), 0.0, np.log(fitted.scale_)).sum(axis=1)
-    errors = tfvae.score(fitted.model_, x, 300, progress=False).standard_error
+    errors = tfvae.score(fitted.model_, x, num_samples=300, progress=False).standard_error
     assert np.all(np.abs(fitted.score_samples(holes) - expected) < 6 * errors + 1e-3)
     assert np.isfinite(fitted.inverse_transform(fitted.transform(holes))).all()
 

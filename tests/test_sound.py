@@ -28,7 +28,7 @@ def model():
     encoder = library.networks.residual_encoder((LENGTH, CHANNELS), 3, **small)
     decoder = library.networks.residual_decoder((4, 3), CHANNELS, **small)
     quantizer = library.quantizers.VectorQuantizer(embedding_dim=3, num_embeddings=8)
-    model = library.VQVAE(encoder, quantizer, decoder, likelihood)
+    model = library.VQVAE(encoder, quantizer, decoder, likelihood=likelihood)
     prior = library.code_priors.get(
         "transformer", codebook_size=8, num_layers=1, num_heads=2, hidden_size=8
     )

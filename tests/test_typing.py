@@ -26,6 +26,8 @@ model.compile(keras.optimizers.Adam(1e-3), objective="iwae", num_samples=5)
 x = np.zeros((3, 8, 8, 1), np.float32)
 result = tfvae.log_likelihood(model, x, num_samples=5)
 mean: float = result.mean
+units: int = tfvae.active_units(model, x, condition=np.zeros(3, np.int32), progress=False)
+tfvae.mutual_information(model, x, condition=1, num_samples=2, seed=1, progress=False)
 images = Decoder.from_file("decoder.tflite").sample(3, seed=1, temperature=0.5)
 shape: tuple[int, ...] = images.shape
 splits = tfvae.data.load("digits", binarization="static", resize=(8, 8))
@@ -37,6 +39,8 @@ MISTAKES = {
     "model.compile(num_samples='5')": "'num_samples' to 'compile' of",
     "model.sample('8')": "'sample' of 'LatentVariableModel' has incompatible type 'str'",
     "tfvae.VAE(encoder, decoder, seed='1')": "Argument 'seed' to 'VAE' has incompatible type 'str'",
+    "tfvae.VAE(encoder, decoder, 'vamp')": "Too many positional arguments for 'VAE'",
+    "tfvae.score(model, x, x)": "Too many positional arguments for 'score'",
     "tfvae.networks.dense_encoder((8,), 4, hidden=32)": "'hidden' to 'dense_encoder'",
     "tfvae.log_likelihood(model, x).maen": "has no attribute 'maen'",
     "Decoder.from_file(3)": "'from_file' of 'Decoder' has incompatible type 'int'",

@@ -62,7 +62,7 @@ def make(likelihood="bernoulli", quantizer="vq", built=True, **options):
     likelihood = LIKELIHOODS[likelihood]
     encoder, decoder = networks(likelihood, built)
     quantizer = QUANTIZERS.get(quantizer, lambda: quantizer)()
-    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood, **options)
+    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood=likelihood, **options)
     if built:
         scatter(model)
     return model
@@ -193,7 +193,7 @@ class TestLoss:
         likelihood = likelihoods.Normal(scale=float(np.sqrt(values * variance / (2 * numbers))))
         keras.utils.set_random_seed(1)
         encoder, decoder = networks(likelihood)
-        model = tfvae.VQVAE(encoder, VectorQuantizer(K, D), decoder, likelihood)
+        model = tfvae.VQVAE(encoder, VectorQuantizer(K, D), decoder, likelihood=likelihood)
         model.compile(run_eagerly=True)
         z, quantized = encoder(x).numpy(), model.quantized(x).vectors.numpy()
         usual = np.mean((x - model(x)) ** 2) / variance + 1.25 * np.mean((z - quantized) ** 2)
@@ -232,7 +232,7 @@ class Linear:
         encoder = keras.Sequential([keras.Input((1, 4)), keras.layers.Dense(D, use_bias=False)])
         decoder = keras.Sequential([keras.Input((1, D)), keras.layers.Dense(4, use_bias=False)])
         quantizer = VectorQuantizer(K, D, commitment_cost=beta)
-        self.model = tfvae.VQVAE(encoder, quantizer, decoder, "normal")
+        self.model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood="normal")
         encoder.set_weights([self.w])
         decoder.set_weights([self.v])
         quantizer.table.assign(self.table)
@@ -497,7 +497,7 @@ def train(replicas, quantizer):
             keras.Sequential([keras.Input((4, 6)), keras.layers.Dense(3)]),
             quantizer(),
             keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(6)]),
-            "bernoulli",
+            likelihood="bernoulli",
         )
         model.compile(tfvae.optimizers.Adam(1e-2))
     history = model.fit(
@@ -715,15 +715,15 @@ class TestPrior:
     @pytest.mark.parametrize("built", [True, False])
     def test_the_uniform_one_is_over_the_codes_of_a_quantizer_by_name(self, built):
         """Its size is known once the encoder has said how many axes a vector has."""
-        model = tfvae.VQVAE(*_by_name("lfq", built), LIKELIHOODS["bernoulli"])
+        model = tfvae.VQVAE(*_by_name("lfq", built), likelihood=LIKELIHOODS["bernoulli"])
         model.build((None, 4, 4, 1))
         assert model.codebook_size == model.prior.codebook_size == 2**D
         given = code_priors.UniformCodePrior(7)
         with pytest.raises(InvalidArgument, match="codebook of 7"):
-            tfvae.VQVAE(*_by_name("lfq"), LIKELIHOODS["bernoulli"], prior=given)
+            tfvae.VQVAE(*_by_name("lfq"), likelihood=LIKELIHOODS["bernoulli"], prior=given)
 
     def test_one_that_is_set_before_the_model_is_built_stays(self):
-        model = tfvae.VQVAE(*_by_name("lfq", built=False), LIKELIHOODS["bernoulli"])
+        model = tfvae.VQVAE(*_by_name("lfq", built=False), likelihood=LIKELIHOODS["bernoulli"])
         model.prior = prior = code_priors.CategoricalCodePrior(2**D)
         model.build((None, 4, 4, 1))
         assert model.prior is prior
@@ -965,12 +965,12 @@ class TestRefusals:
         layer = keras.layers.Conv2DTranspose(*layer)
         decoder = keras.Sequential([keras.Input(latents), layer])
         with pytest.raises(InvalidArgument, match=message):
-            tfvae.VQVAE(encoder, VectorQuantizer(K, D), decoder, "bernoulli")
+            tfvae.VQVAE(encoder, VectorQuantizer(K, D), decoder, likelihood="bernoulli")
 
     def test_a_decoder_for_another_likelihood(self):
         encoder, decoder = networks(LIKELIHOODS["normal"])
         with pytest.raises(InvalidArgument, match="feeds Categorical ends in an axis of size 1"):
-            tfvae.VQVAE(encoder, VectorQuantizer(K, D), decoder, "categorical")
+            tfvae.VQVAE(encoder, VectorQuantizer(K, D), decoder, likelihood="categorical")
 
     def test_an_encoder_of_a_single_vector(self):
         encoder = keras.Sequential([keras.Input((4,)), keras.layers.Dense(D)])
@@ -990,7 +990,7 @@ class TestRefusals:
     def test_an_unknown_quantizer(self, quantizer, message):
         encoder, decoder = networks(LIKELIHOODS["bernoulli"])
         with pytest.raises(InvalidArgument, match=message):
-            tfvae.VQVAE(encoder, quantizer, decoder, "bernoulli")
+            tfvae.VQVAE(encoder, quantizer, decoder, likelihood="bernoulli")
 
     @pytest.mark.parametrize("name", ["loss", "metrics", "weighted_metrics", "loss_weights"])
     def test_settings_of_compile(self, name):
@@ -1048,7 +1048,7 @@ def test_it_learns_images_made_of_patterns(tiles, quantizer):
     decoder = keras.Sequential(
         [keras.Input((2, 2, 4)), conv(16, 1, activation="relu"), up(1, 4, strides=4)]
     )
-    model = tfvae.VQVAE(encoder, quantizer, decoder, "bernoulli")
+    model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood="bernoulli")
     model.compile(tfvae.optimizers.Adam(0.01), steps_per_execution=6)
     fit(model, tiles, epochs=30, batch_size=16)
     metrics = measure(model, tiles)

@@ -2,7 +2,6 @@
 
 import numbers
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -236,19 +235,6 @@ def describe(condition: Condition | None) -> dict:
     if condition.num_classes:
         return {"num_classes": condition.num_classes}
     return {"condition_size": condition.size}
-
-
-def refuse(model: keras.Model, what: str) -> None:
-    """Refuse a model with a condition, for a function that takes none.
-
-    Raises:
-        InvalidArgument: the model has one.
-    """
-    if getattr(model, "condition", None) is not None:
-        raise InvalidArgument(
-            f"{what} takes no condition, and {type(model).__name__} has one, {model.condition}. "
-            "Use a model without `condition=`, or `tfvae.log_likelihood(model, x, condition=y)`."
-        )
 
 
 def as_argument(c: tf.Tensor | None) -> dict:

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +11,8 @@ import tensorflow as tf
 from tfvae import estimators, exact, objectives
 from tfvae._plain.checks import whole
 from tfvae.bound import Bound
-from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
+from tfvae.evaluation.batches import track
 from tfvae.models import LatentVariableModel
 from tfvae.optimizers import Adam
 from tfvae.random import Stream, fold_in, make_seed, missing_seed
@@ -91,13 +90,15 @@ class Diagnosis:
 def diagnose(
     model: LatentVariableModel,
     x: np.ndarray,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+    num_samples: int = 4,
     names: list[str] | None = None,
     objective_names: tuple[str, ...] = ("elbo", "iwae"),
-    num_samples: int = 4,
     num_draws: int = 400,
     num_warmup: int = 200,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: bool = True,
 ) -> Diagnosis:
     """Compare gradient estimators on a model, for one batch, in the weights of q(z|x).
 
@@ -109,50 +110,52 @@ def diagnose(
     Args:
         model: a `LatentVariableModel`, trained or not.
         x: the batch, `[B, *x_shape]`.
+        condition: y, labels `[B]` or vectors `[B, C]` or one for all, for a model with a condition.
+        num_samples: K.
         names: estimators; None for all that fit.
         objective_names: objectives.
-        num_samples: K.
         num_draws: gradients drawn for each row, at least 20; rounded up to a multiple of 20.
         num_warmup: steps in which an estimator's own parts are trained.
         seed: decides all draws.
-        progress: called with a line before each measurement.
+        progress: whether to show a progress bar on standard error.
 
     Returns:
         A `Diagnosis`.
 
     Raises:
         InvalidArgument: an unknown name, an estimator that fits none of the objectives, too few
-            draws.
-        InvalidData: data that does not fit the model.
+            draws, or a condition that is missing or not wanted.
+        InvalidData: data that does not fit the model, or conditions that do not.
     """
     if not isinstance(model, LatentVariableModel):
         raise InvalidArgument(
             f"`diagnose` got {type(model).__name__}, which has no gradient estimators to compare; "
             "expected a model with latents, such as a VAE."
         )
-    refuse(model, "`diagnose`")
     num_draws = -(-whole("num_draws", num_draws, least=_GROUPS) // _GROUPS) * _GROUPS
     whole("num_warmup", num_warmup, least=0)
     model.check_data(x)
+    y = model.check_condition(condition, len(x))
     _check_names(model, names, objective_names, num_samples)
     model.check_memory(num_samples, len(x))
     model = model.copy()
     x = tf.constant(x, tf.float32)
     rows, reference = [], {}
+    plan = []  # of each objective the reference, then the estimators that are compared with it
     for objective_name in objective_names:
         objective = objectives.get(objective_name)
+        reference[objective_name] = _reference_name(model, objective, num_samples)
         chosen = _fitting(model, objective, num_samples, names)
-        kind = _reference_name(model, objective, num_samples)
-        reference[objective_name] = kind
-        progress(f"{objective_name}: reference by {kind}")
-        draws = _Draws(model, x, objective, kind, num_samples, seed)
+        plan += [(objective_name, objective, name) for name in (None, *chosen)]
+    for objective_name, objective, name in track(plan, len(plan), "gradients", progress):
+        kind = reference[objective_name] if name is None else name
+        draws = _Draws(model, x, y, objective, kind, num_samples, seed)
         draws.warm_up(num_warmup)
-        exact_gradient = draws.groups(1 if kind == "exact" else 10 * num_draws, Stream.EVALUATE)
-        for name in chosen:
-            progress(f"{objective_name}: {name}")
-            draws = _Draws(model, x, objective, name, num_samples, seed)
-            draws.warm_up(num_warmup)
-            measured = draws.groups(1 if name == "exact" else num_draws, Stream.TEST)
+        if name is None:
+            count = 1 if kind == "exact" else 10 * num_draws
+            exact_gradient = draws.groups(count, Stream.EVALUATE)
+        else:
+            measured = draws.groups(1 if kind == "exact" else num_draws, Stream.TEST)
             rows.append(_row(name, objective_name, num_samples, measured, exact_gradient, draws))
     return Diagnosis(rows, reference, num_draws, len(x))
 
@@ -160,7 +163,7 @@ def diagnose(
 class _Draws:
     """Gradients of one estimator on one batch."""
 
-    def __init__(self, model, x, objective, name, num_samples, seed):
+    def __init__(self, model, x, y, objective, name, num_samples, seed):
         model.compile(Adam(1e-3), objective=objective, estimator=name, num_samples=num_samples)
         self.seed = make_seed(seed)
         self.estimator = estimator = model.estimator
@@ -173,7 +176,7 @@ class _Draws:
 
         def gradients(seed, variables, training):
             with tf.GradientTape() as tape:
-                infer = model.inference(x, training, seed=missing_seed(seed))
+                infer = model.inference(x, training, None, y, missing_seed(seed))
                 context = model.likelihood.filled(x)
                 estimate = estimator.estimate(bound, infer, context, seed, training)
                 loss = -tf.reduce_mean(estimate.surrogate)

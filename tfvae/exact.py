@@ -61,9 +61,19 @@ def check_num_states(count: int, what: str) -> None:
         )
 
 
-def log_joint(model: keras.Model, x: np.ndarray | tf.Tensor, states: np.ndarray) -> tf.Tensor:
-    """Return log p(x, z) of every state `[S, *latent_shape]`, `[S, B]`; each is decoded once."""
-    return model.log_joint(x, tf.convert_to_tensor(states)[:, tf.newaxis])
+def log_joint(
+    model: keras.Model,
+    x: np.ndarray | tf.Tensor,
+    states: np.ndarray,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+) -> tf.Tensor:
+    """Return log p(x, z) of every state `[S, *latent_shape]`, `[S, B]`.
+
+    Each state is decoded once, for all examples; by a decoder that takes a condition y, `[B, ...]`
+    or one for all, once for each example.
+    """
+    return model.log_joint(x, tf.convert_to_tensor(states)[:, tf.newaxis], condition=condition)
 
 
 class LinearGaussian(NamedTuple):
@@ -121,8 +131,12 @@ class LinearGaussian(NamedTuple):
         return observed, residual, cholesky, half
 
 
-def linear_gaussian(model: keras.Model) -> LinearGaussian | None:
+def linear_gaussian(
+    model: keras.Model, condition: np.ndarray | tf.Tensor | int | None = None
+) -> LinearGaussian | None:
     """Return p(x) in closed form, N(b, W Wᵀ + σ² I), over flattened x; None where it has none.
+
+    Of a model with a condition it is p(x|y) of one y, `condition`, with W and b of this y.
 
     It has one for the standard normal prior, a Normal likelihood whose σ does not depend on z, and
     a decoder that is affine, z → W z + b: probabilistic principal component analysis where σ is
@@ -138,20 +152,21 @@ def linear_gaussian(model: keras.Model) -> LinearGaussian | None:
     of_z = not isinstance(likelihood, Normal) or likelihood.scale == "learned"
     if of_z or not isinstance(model.prior, StandardNormal):
         return None
-    weights, bias = _affine_map(model)
+    weights, bias = _affine_map(model, condition)
     if weights is None:
         return None
     scale = np.ravel(likelihood.current_scale()).astype(np.float64)
     return LinearGaussian(weights, bias, np.broadcast_to(scale, bias.shape))
 
 
-def _affine_map(model):
+def _affine_map(model, condition):
     """Return (W, b) in float64 where the decoder is z → W z + b, else (None, None)."""
     size = math.prod(model.latent_shape)
 
     def decode(z):
         z = tf.constant(z.reshape(-1, *model.latent_shape), tf.float32)
-        return np.asarray(model.decoder(z), np.float64).reshape(len(z), -1)
+        params = model.x_parameters(z, condition=condition)
+        return np.asarray(params, np.float64).reshape(len(z), -1)
 
     bias = decode(np.zeros((1, size)))[0]
     weights = (decode(np.eye(size)) - bias).T

@@ -114,10 +114,14 @@ def sampler(num_samples: int, seed: tf.Tensor) -> Callable:
 
 
 def ancestral(num_samples: int | Sequence[int], seed: tf.Tensor) -> Callable:
-    """Return the draw, for `generate`, of samples from p; `num_samples` may be several axes."""
+    """Return the draw, for `generate`, of samples from p; `num_samples` may be several axes.
+
+    Where p is a batch, as p(z|y) is, the last of these axes are its own.
+    """
 
     def first(number, p):
-        return p.sample(num_samples, seed=seed)
+        axes = tf.reshape(num_samples, [-1])
+        return p.sample(axes[: axes.shape[0] - len(p.batch_shape)], seed=seed)
 
     def later(number, p):
         return p.sample(seed=fold_in(seed, number))

@@ -175,7 +175,13 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         X = self._rows(X)
         x = self._standardized(X)
         # The same noise for every call, so that scores differ by the rows alone.
-        scores = score(self.model_, x, self.num_score_samples, self.model_.seed, progress=False)
+        scores = score(
+            self.model_,
+            x,
+            num_samples=self.num_score_samples,
+            seed=self.model_.seed,
+            progress=False,
+        )
         return scores.log_likelihood - np.where(np.isnan(X), 0.0, np.log(self.scale_)).sum(axis=1)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -237,7 +243,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         encoder = networks.dense_encoder((width,), 2 * latent_size, hidden, missing=missing)
         params_size = likelihood.params_size(width)
         decoder = networks.dense_decoder(latent_size, (params_size,), hidden[::-1])
-        return VAE(encoder, decoder, self.prior, likelihood=likelihood, seed=seed)
+        return VAE(encoder, decoder, prior=self.prior, likelihood=likelihood, seed=seed)
 
 
 def _statistics(X, likelihood):

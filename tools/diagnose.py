@@ -13,7 +13,6 @@ from tfvae.tools.common import (
     json_option,
     load_training_part,
     run_argument,
-    say,
     seed_option,
 )
 
@@ -83,13 +82,13 @@ def diagnose(
     result = diagnose(
         model,
         splits.train.numpy(0, batch_size),
-        estimators,
-        objectives,
-        num_samples,
-        num_draws,
-        num_warmup,
-        seed,
-        progress=say,
+        condition=splits.train.conditions_of(model, 0, batch_size),
+        names=estimators,
+        objective_names=objectives,
+        num_samples=num_samples,
+        num_draws=num_draws,
+        num_warmup=num_warmup,
+        seed=seed,
     )
     values = result.summary()
     finish(values, as_json, _lines(result))  # before anything can hinder the files

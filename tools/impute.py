@@ -61,7 +61,9 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
 
     model, config = open_model(run)
     given = scores.read_as_run(examples, config, model, missing=True)
-    found = evaluation.impute(model, given, num_samples, draws, seed, condition=condition)
+    found = evaluation.impute(
+        model, given, num_samples=num_samples, draws=draws, seed=seed, condition=condition
+    )
     y = given.conditions if condition is None else condition
     as_it_is = None  # standardized values do not come back to the last digit
     if model.standardization is not None:

@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae._plain.checks import whole
-from tfvae.conditions import refuse
+from tfvae.conditions import as_argument
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import (
-    batches,
+    batches_beside_condition,
     count_values,
     join,
     refuse_drawn,
@@ -78,13 +78,15 @@ class AnnealedLogLikelihood(Measured):
 def annealed_importance_sampling(
     model: LatentVariableModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     num_chains: int = 16,
     num_temperatures: int = 1000,
     num_leapfrog: int = 10,
     seed: int = 0,
     progress: bool = True,
 ) -> AnnealedLogLikelihood:
-    """Estimate log p(x) by annealed importance sampling (AIS), without the encoder.
+    """Estimate log p(x), or log p(x|y), by annealed importance sampling (AIS), without the encoder.
 
     Chains start at z_0 ~ p(z) and follow f_t(z) = p(z) p(x|z)^β_t, 0 = β_0 < … < β_T = 1:
 
@@ -102,7 +104,10 @@ def annealed_importance_sampling(
 
     Args:
         model: a `LatentVariableModel` with continuous latents, on all of the real line.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
+            model with a condition.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
+            with a condition, whose p(z) and p(x|z) above are p(z|y) and p(x|z, y).
         num_chains: K, chains for each example.
         num_temperatures: T; published results use 1,000 to 10,000.
         num_leapfrog: leapfrog steps of one transition.
@@ -113,10 +118,10 @@ def annealed_importance_sampling(
         An `AnnealedLogLikelihood`.
 
     Raises:
-        InvalidArgument: discrete latents, or a number below 1.
-        InvalidData: data that is empty or does not fit the model.
+        InvalidArgument: discrete latents, a number below 1, or a condition that is missing or not
+            wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
-    refuse(model, "Annealed importance sampling")
     refuse_drawn(model, "Annealed importance sampling")
     whole("num_chains", num_chains)
     whole("num_temperatures", num_temperatures)
@@ -135,15 +140,16 @@ def annealed_importance_sampling(
 
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
     results = []
-    for number, batch in enumerate(track(*batches(model, x, batch_size), "AIS", progress)):
+    parts = batches_beside_condition(model, x, condition, batch_size)
+    for number, (batch, y) in enumerate(track(*parts, "AIS", progress)):
         batch_seed = fold_in(stream, number)
         step_sizes = tf.zeros([0, len(batch)])  # one temperature makes no transition
         if num_temperatures > 1:
-            step_sizes = _tune(model, batch, fold_in(batch_seed, 0), *settings)
-        parts = _anneal(
-            model, batch, fold_in(batch_seed, 1), *settings, step_sizes, tf.constant(num_chains)
+            step_sizes = _tune(model, batch, y, fold_in(batch_seed, 0), *settings)
+        measured = _anneal(
+            model, batch, y, fold_in(batch_seed, 1), *settings, step_sizes, tf.constant(num_chains)
         )
-        results.append([*(part.numpy() for part in parts), count_values(batch)])
+        results.append([*(part.numpy() for part in measured), count_values(batch)])
     *measured, num_values = join(results)
     num_values = float(num_values.mean())
     return AnnealedLogLikelihood(*measured, num_chains, num_temperatures, num_values)
@@ -159,18 +165,18 @@ def sigmoid_schedule(num_temperatures: int, radius: float = 4.0) -> np.ndarray:
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _tune(model, x, seed, betas, num_leapfrog):
+def _tune(model, x, y, seed, betas, num_leapfrog):
     """Return the step sizes of T − 1 transitions, `[T − 1, B]`, from chains of their own."""
     count = tf.size(betas) - 2
 
     def transition(t, z, log_step, used):
         used = used.write(t, tf.exp(log_step))
         beta, step_seed = betas[t + 1], fold_in(seed, t + 1)
-        z, _, acceptance = _hmc(model, x, z, beta, tf.exp(log_step), num_leapfrog, step_seed)
+        z, _, acceptance = _hmc(model, x, y, z, beta, tf.exp(log_step), num_leapfrog, step_seed)
         log_step += _ADAPTATION_RATE * (acceptance - _TARGET_ACCEPTANCE)
         return t + 1, z, log_step, used
 
-    z = _draw_prior(model, x, tf.constant(_PILOT_CHAINS), seed)
+    z = _draw_prior(model, x, y, tf.constant(_PILOT_CHAINS), seed)
     # Of a standard normal in D dimensions, a step that is nearly always accepted.
     log_step = tf.math.log(0.5 * math.prod(model.latent_shape) ** -0.25)
     log_step = tf.fill(tf.shape(x)[:1], log_step)
@@ -182,20 +188,20 @@ def _tune(model, x, seed, betas, num_leapfrog):
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _anneal(model, x, seed, betas, num_leapfrog, step_sizes, num_chains):
+def _anneal(model, x, y, seed, betas, num_leapfrog, step_sizes, num_chains):
     """Return log p̂(x), the effective sample size and the acceptance rate, each `[B]`."""
     count = tf.size(betas) - 2
 
     def transition(t, z, log_w, accepted):
         beta, step_seed = betas[t + 1], fold_in(seed, t + 1)
         z, log_likelihood, acceptance = _hmc(
-            model, x, z, beta, step_sizes[t], num_leapfrog, step_seed
+            model, x, y, z, beta, step_sizes[t], num_leapfrog, step_seed
         )
         log_w += (betas[t + 2] - beta) * log_likelihood
         return t + 1, z, log_w, accepted + acceptance
 
-    z = _draw_prior(model, x, num_chains, seed)
-    log_w = betas[1] * model.log_joint_terms(x, z)[0]
+    z = _draw_prior(model, x, y, num_chains, seed)
+    log_w = betas[1] * model.log_joint_terms(x, z, condition=y)[0]
     start = (0, z, log_w, tf.zeros(tf.shape(x)[:1]))
     _, _, log_w, accepted = tf.while_loop(
         lambda t, *_: t < count, transition, start, parallel_iterations=1
@@ -208,16 +214,19 @@ def _anneal(model, x, seed, betas, num_leapfrog, step_sizes, num_chains):
     )
 
 
-def _draw_prior(model, x, num_chains, seed):
+def _draw_prior(model, x, y, num_chains, seed):
     """Return z ~ p(z), `[K, B, *latent_shape]`."""
-    layers, _ = model.generate(ancestral([num_chains, tf.shape(x)[0]], fold_in(seed, 0)))
+    count = tf.shape(x)[0]
+    given = as_argument(model.encode_condition(y, count))
+    layers, _ = model.generate(ancestral([num_chains, count], fold_in(seed, 0)), **given)
     return model.join([layer.z for layer in layers])
 
 
-def _hmc(model, x, z, beta, step_size, num_leapfrog, seed):
+def _hmc(model, x, y, z, beta, step_size, num_leapfrog, seed):
     """Make one Hamiltonian transition that leaves p(z) p(x|z)^β invariant.
 
     Args:
+        y: conditions, `[B, ...]`, or None.
         z: `[K, B, *latent_shape]`.
         step_size: ε, `[B]`.
 
@@ -228,12 +237,12 @@ def _hmc(model, x, z, beta, step_size, num_leapfrog, seed):
     seeds = fold_in(seed, 0), fold_in(seed, 1)
     momentum = tf.random.stateless_normal(tf.shape(z), seeds[0])
     step = tf.reshape(step_size, [-1, *[1] * len(model.latent_shape)])
-    log_likelihood, log_density, gradient = _log_density(model, x, z, beta)
+    log_likelihood, log_density, gradient = _log_density(model, x, y, z, beta)
 
     def leapfrog(n, z, momentum, _likelihood, _density, gradient):
         momentum += 0.5 * step * gradient
         z += step * momentum
-        log_likelihood, log_density, gradient = _log_density(model, x, z, beta)
+        log_likelihood, log_density, gradient = _log_density(model, x, y, z, beta)
         return n + 1, z, momentum + 0.5 * step * gradient, log_likelihood, log_density, gradient
 
     start = (0, z, momentum, log_likelihood, log_density, gradient)
@@ -250,11 +259,11 @@ def _hmc(model, x, z, beta, step_size, num_leapfrog, seed):
     return new_z, log_likelihood, tf.reduce_mean(tf.exp(log_ratio), axis=0)
 
 
-def _log_density(model, x, z, beta):
+def _log_density(model, x, y, z, beta):
     """Return log p(x|z), log p(z) + β log p(x|z), both `[K, B]`, and the latter's gradient in z."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(z)
-        log_likelihood, log_p = model.log_joint_terms(x, z)
+        log_likelihood, log_p = model.log_joint_terms(x, z, condition=y)
         log_density = log_p + beta * log_likelihood
     return log_likelihood, log_density, tape.gradient(log_density, z)
 

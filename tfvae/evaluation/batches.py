@@ -11,19 +11,8 @@ from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.inputs import own_errors
 
 
-def batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
-    """Return an iterator over checked float32 batches, and how many there are if that is known.
-
-    Args:
-        model: what they are checked for.
-        x: an array, the `tfvae.data.Examples` of a split, or a batched `tf.data.Dataset`, also of
-            pairs of examples and labels, which are left out.
-        batch_size: examples in a batch.
-
-    Raises:
-        InvalidArgument: a dataset with weights of the examples.
-        InvalidData: data that is empty or does not fit the model.
-    """
+def _batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
+    """Return an iterator over checked float32 batches, without conditions, and their number."""
     _refuse_weights(x)
     if isinstance(x, Examples):
         starts = range(0, len(x), batch_size)
@@ -55,12 +44,17 @@ def _read(parts):
         yield from parts
 
 
-def batches_beside_condition(model, x, condition, batch_size, needed: bool = True):
+def batches_beside_condition(
+    model, x, condition, batch_size, needed: bool = True
+) -> tuple[Iterator[tuple[tf.Tensor, tf.Tensor | None]], int | None]:
     """Return an iterator over pairs of a checked batch and its conditions, and how many if known.
 
+    A batch is float32, `[B, *x_shape]`, and its conditions are `[B, ...]`, one for each example.
+
     Args:
-        model: without a condition, every batch has None beside it.
-        x: examples, as in `batches`.
+        model: what they are checked for; without a condition, every batch has None beside it.
+        x: an array, the `tfvae.data.Examples` of a split, or a batched `tf.data.Dataset`, also of
+            pairs of examples and conditions; those are left out if the model has none.
         condition: of each example or one for all; None where x, a dataset or `Examples`, has it.
         batch_size: examples in a batch.
         needed: whether a condition is required if the model has one.
@@ -83,7 +77,7 @@ def batches_beside_condition(model, x, condition, batch_size, needed: bool = Tru
         _refuse_weights(x)
         return _pairs(model, x, batch_size), None
     x = x if isinstance(x, (tf.data.Dataset, Examples)) else np.asarray(x)
-    parts, count = batches(model, x, batch_size)
+    parts, count = _batches(model, x, batch_size)
     y = None
     if needed or condition is not None:
         y = model.check_condition(condition, None if isinstance(x, tf.data.Dataset) else len(x))
@@ -115,7 +109,12 @@ def _beside(parts, y, one_for_all):
         start, done = done, done + len(part)
         if not one_for_all and done > len(y):
             raise _wrong_count(y, f"at least {done}")
-        yield part, y if one_for_all else y[start:done]
+        if y is None:
+            yield part, None
+        elif one_for_all:
+            yield part, tf.broadcast_to(y, [len(part), *y.shape])
+        else:
+            yield part, y[start:done]
     if not one_for_all and done < len(y):
         raise _wrong_count(y, done)
 
@@ -126,10 +125,16 @@ def _wrong_count(y, count):
     )
 
 
-def as_array(model, x) -> np.ndarray:
-    """Return all examples, checked, in one float32 array: for measures that go over them twice."""
-    parts, _ = batches(model, x, 1000)
-    return np.concatenate([part.numpy() for part in parts])
+def arrays_beside_condition(model, x, condition) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return all checked examples, `[N, *x_shape]` float32, and their conditions, `[N, ...]`.
+
+    For measures that go over them more than once. Arguments and errors are those of
+    `batches_beside_condition`.
+    """
+    parts, _ = batches_beside_condition(model, x, condition, 1000)
+    examples, conditions = zip(*parts, strict=True)
+    y = None if model.condition is None else np.concatenate(conditions)
+    return np.concatenate(examples), y
 
 
 def sample_size(model) -> int:

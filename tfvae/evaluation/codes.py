@@ -73,6 +73,7 @@ class CodeLogLikelihood(Measured):
 def code_log_likelihood(
     model: CodeModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
     condition: np.ndarray | tf.Tensor | int | None = None,
     progress: bool = True,
 ) -> CodeLogLikelihood:
@@ -135,7 +136,9 @@ def _terms(model, prior, x, condition):
 def code_measures(
     model: CodeModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
     condition: np.ndarray | tf.Tensor | int | None = None,
+    progress: bool = True,
 ) -> dict:
     """Measure the reconstructions of a model of codes, and the usage of its codes.
 
@@ -143,6 +146,7 @@ def code_measures(
         model: a `CodeModel`, with any likelihood.
         x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
         condition: y, as in `code_log_likelihood`, where the networks take one.
+        progress: whether to show a progress bar on standard error.
 
     Returns:
         A dictionary of plain numbers, for JSON:
@@ -162,9 +166,9 @@ def code_measures(
     """
     rows = max(1, _CHUNK_SIZE // sample_size(model))
     needed = model.trains_on_condition
-    parts, _ = batches_beside_condition(model, x, condition, min(_BATCH_SIZE, rows), needed)
+    parts = batches_beside_condition(model, x, condition, min(_BATCH_SIZE, rows), needed)
     moments, errors, usage = Moments(), [], None
-    for batch, y in parts:
+    for batch, y in track(*parts, "reconstructions", progress):
         squared_error, codes = _reconstruct(model, batch, y)
         errors.append(squared_error.numpy())
         moments.add(batch.numpy())

@@ -7,9 +7,14 @@ import tensorflow as tf
 
 from tfvae import exact
 from tfvae._plain.checks import whole
-from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, count_values, join, sample_size, track
+from tfvae.evaluation.batches import (
+    batches_beside_condition,
+    count_values,
+    join,
+    sample_size,
+    track,
+)
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import Measured
 from tfvae.likelihoods import Observed
@@ -36,20 +41,26 @@ class ExactLogLikelihood(Measured):
 def exact_log_likelihood(
     model: LatentVariableModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     batch_size: int = 100,
-    progress: bool = False,
+    progress: bool = True,
 ) -> ExactLogLikelihood:
-    """Compute log p(x) without sampling, to float32 rounding.
+    """Compute log p(x), or log p(x|y), without sampling, to float32 rounding.
 
     - Discrete latents of at most `tfvae.exact.MAX_STATES` states: log Σ_z p(x|z) p(z).
     - The linear-Gaussian model (a standard normal prior, an affine decoder, a Normal likelihood of
-      fixed scale): log N(x; b, W Wᵀ + σ² I), see `tfvae.exact.linear_gaussian`.
+      fixed scale): log N(x; b, W Wᵀ + σ² I), see `tfvae.exact.linear_gaussian`. With a condition y,
+      W and b may depend on it.
 
     Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
 
     Args:
         model: a `LatentVariableModel`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
+            model with a condition.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
+            with a condition.
         batch_size: the most examples to go over the states with at a time; memory is bounded
             whatever it is, but all states are decoded anew for every batch.
         progress: whether to show a progress bar on standard error.
@@ -58,14 +69,15 @@ def exact_log_likelihood(
         An `ExactLogLikelihood`.
 
     Raises:
-        InvalidArgument: log p(x) has no such form, or the latent has too many states.
-        InvalidData: data that is empty or does not fit the model.
+        InvalidArgument: log p(x) has no such form, the latent has too many states, or a condition
+            is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("batch_size", batch_size)
     log_p, size = _log_p(model)
     batch_size = min(batch_size, max(1, _CHUNK_SIZE // size))
-    parts = track(*batches(model, x, batch_size), "log p(x)", progress)
-    results = [[log_p(batch).numpy(), count_values(batch)] for batch in parts]
+    parts = track(*batches_beside_condition(model, x, condition, batch_size), "log p(x)", progress)
+    results = [[np.asarray(log_p(batch, y)), count_values(batch)] for batch, y in parts]
     per_example, num_values = join(results)
     return ExactLogLikelihood(per_example, float(num_values.mean()))
 
@@ -80,13 +92,27 @@ def has_exact_log_likelihood(model) -> bool:
 
 
 def _log_p(model):
-    """Return the function from a batch to its log p(x), `[B]`, and what memory an example takes."""
-    refuse(model, "`exact_log_likelihood`")
+    """Return the function from a batch and its conditions to its log p(x), `[B]`, and its memory.
+
+    The memory is how many numbers an example takes.
+    """
     if "continuous" not in model.latent_kinds:
         states = tf.constant(exact.latent_states(model))
-        return lambda x: log_joint_sum(model, x, states), sample_size(model)
+        return lambda x, y: log_joint_sum(model, x, y, states), sample_size(model)
+    y = None if model.condition is None else model.condition.example(1)[0]
+    marginal = _marginal(model, y)
+    size, latents = marginal.weights.shape
+    if isinstance(model.likelihood, Observed):
+        size = max(size, latents) * latents
+    if model.condition is None:
+        return lambda x, y: marginal.log_prob(_flat(x)).numpy(), size
+    return lambda x, y: _given(model, x, y), size
+
+
+def _marginal(model, y):
+    """Return p(x) in closed form, given one condition y if the model has one."""
     # A chain of layers has no single prior and decoder, hence no closed form.
-    marginal = exact.linear_gaussian(model) if len(model.latent_kinds) == 1 else None
+    marginal = exact.linear_gaussian(model, y) if len(model.latent_kinds) == 1 else None
     if marginal is None:
         raise InvalidArgument(
             "log p(x) of this model has no closed form: its latents are "
@@ -94,24 +120,36 @@ def _log_p(model):
             "prior with an affine decoder and a Normal likelihood of fixed scale. Use "
             "tfvae.log_likelihood, which estimates it by importance sampling."
         )
-    size, latents = marginal.weights.shape
-    if isinstance(model.likelihood, Observed):
-        size = max(size, latents) * latents
-    return lambda x: marginal.log_prob(tf.reshape(x, [len(x), -1])), size
+    return marginal
 
 
-def log_joint_sum(model, x, states) -> tf.Tensor:
-    """Return log Σ_z p(x, z) over the states `[S, *latent_shape]`, `[B]`."""
+def _given(model, x, y) -> np.ndarray:
+    """Return log p(x|y) of a batch in closed form, `[B]`: the examples of each y at once."""
+    found, which = np.unique(y, axis=0, return_inverse=True)
+    log_p = np.zeros(len(x))
+    for number, of_these in enumerate(found):
+        chosen = np.flatnonzero(which.ravel() == number)
+        marginal = _marginal(model, of_these)
+        log_p[chosen] = marginal.log_prob(_flat(tf.gather(x, chosen))).numpy()
+    return log_p
+
+
+def _flat(x):
+    return tf.reshape(x, [len(x), -1])
+
+
+def log_joint_sum(model, x, y, states) -> tf.Tensor:
+    """Return log Σ_z p(x, z) over the states `[S, *latent_shape]`, given conditions y, `[B]`."""
     chunk = max(1, _CHUNK_SIZE // (len(x) * sample_size(model)))
-    return _log_joint_sum(model, x, states, tf.constant(chunk))
+    return _log_joint_sum(model, x, y, states, tf.constant(chunk))
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _log_joint_sum(model, x, states, chunk):
+def _log_joint_sum(model, x, y, states, chunk):
     """Go over the states in chunks, so that memory does not grow with their number."""
 
     def add_chunk(start, log_sum):
-        part = _log_joint(model, x, states[start : start + chunk])
+        part = _log_joint(model, x, y, states[start : start + chunk])
         return start + chunk, log_add_exp(log_sum, tf.reduce_logsumexp(part, axis=0))
 
     empty = tf.zeros(tf.shape(x)[:1]) - np.inf
@@ -121,14 +159,14 @@ def _log_joint_sum(model, x, states, chunk):
     return log_sum
 
 
-def log_joint_table(model, x, states) -> tf.Tensor:
-    """Return log p(x, z) of every state, `[S, B]`, decoded a few states at a time."""
+def log_joint_table(model, x, y, states) -> tf.Tensor:
+    """Return log p(x, z) of every state given y, `[S, B]`, decoded a few states at a time."""
     chunk = max(1, _CHUNK_SIZE // (len(x) * sample_size(model)))
     starts = range(0, len(states), chunk)
-    return tf.concat([_log_joint(model, x, states[n : n + chunk]) for n in starts], 0)
+    return tf.concat([_log_joint(model, x, y, states[n : n + chunk]) for n in starts], 0)
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _log_joint(model, x, states):
+def _log_joint(model, x, y, states):
     """Return log p(x, z), `[S, B]`, compiled once for a shape."""
-    return exact.log_joint(model, x, states)
+    return exact.log_joint(model, x, states, condition=y)

@@ -10,10 +10,16 @@ import tensorflow as tf
 from tfvae import estimators, exact, objectives
 from tfvae._plain.checks import whole
 from tfvae.bound import Bound
-from tfvae.conditions import refuse
+from tfvae.conditions import as_argument
 from tfvae.distributions import num_states, tfd
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import batches, join, refuse_drawn, sample_size, track
+from tfvae.evaluation.batches import (
+    batches_beside_condition,
+    join,
+    refuse_drawn,
+    sample_size,
+    track,
+)
 from tfvae.evaluation.exact import log_joint_table
 from tfvae.evaluation.importance import log_weight_sums
 from tfvae.evaluation.results import error_or_none, standard_error
@@ -88,10 +94,12 @@ class FreePosterior:
 def fit_posterior(
     model: VAE,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
-    num_steps: int = 1000,
-    learning_rate: float = 0.02,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     num_samples: int = 10,
     num_fresh_samples: int = 5000,
+    num_steps: int = 1000,
+    learning_rate: float = 0.02,
     init: str = "encoder",
     seed: int = 0,
     progress: bool = True,
@@ -100,6 +108,7 @@ def fit_posterior(
 
     q_n = argmax_q E_q[log p(x_n|z) + log p(z) − log q(z)],  q in the model's posterior family,
 
+    given its condition y_n, if the model has one,
     by Adam on the parameters of q_n, with a learning rate that falls linearly to 0. The gradient is
 
     - pathwise, without its score term, for latents that can be reparameterized (Roeder, Wu and
@@ -115,12 +124,14 @@ def fit_posterior(
 
     Args:
         model: a `VAE`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
+            model with a condition.
+        condition: y, labels `[N]` or vectors `[N, C]` or one for all, for a model with a condition.
+        num_samples: samples for each example in a step; at least 2 for the likelihood ratio.
+        num_fresh_samples: samples for each example that the bounds are measured with.
         num_steps: gradient steps.
         learning_rate: of the first step. A parameter moves by about num_steps · learning_rate / 2
             at most.
-        num_samples: samples for each example in a step; at least 2 for the likelihood ratio.
-        num_fresh_samples: samples for each example that the bounds are measured with.
         init: "encoder" starts at the encoder's output; "prior" at parameters of zero, which are
             N(0, I) for "diagonal_normal" and uniform for discrete latents.
         seed: decides all noise.
@@ -130,10 +141,10 @@ def fit_posterior(
         A `FreePosterior`.
 
     Raises:
-        InvalidArgument: a value that cannot be used, or a model without one posterior family.
-        InvalidData: data that is empty or does not fit the model.
+        InvalidArgument: a value that cannot be used, a model without one posterior family, or a
+            condition that is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
-    refuse(model, "`fit_posterior`")
     whole("num_steps", num_steps, least=0)
     whole("num_samples", num_samples)
     whole("num_fresh_samples", num_fresh_samples)
@@ -146,20 +157,21 @@ def fit_posterior(
 
     schedule = tf.constant(num_steps), tf.constant(learning_rate, tf.float32)
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
-    parts = track(*batches(model, x, method.batch_size), "free posteriors", progress)
+    parts = batches_beside_condition(model, x, condition, method.batch_size)
     results = [
-        _fit_batch(method, batch, init, schedule, fold_in(stream, number))
-        for number, batch in enumerate(parts)
+        _fit_batch(method, *part, init, schedule, fold_in(stream, number))
+        for number, part in enumerate(track(*parts, "free posteriors", progress))
     ]
     is_enumerated = isinstance(method, _Enumerated)
     return FreePosterior(model.posterior, *join(results), is_enumerated, num_fresh_samples)
 
 
-def _fit_batch(method, x, init, schedule, seed):
+def _fit_batch(method, x, y, init, schedule, seed):
     """Return parameters, their bound, the encoder's, and log p(x), arrays `[B, ...]`."""
-    encoded = tf.cast(method.model.bottom_up(x), tf.float32)
+    given = as_argument(method.model.encode_condition(y, len(x)))
+    encoded = tf.cast(method.model.bottom_up(x, **given), tf.float32)
     start = encoded if init == "encoder" else tf.zeros_like(encoded)
-    problem = method.problem(x)
+    problem = method.problem(x, y)
     fitted = method.fit(problem, start, schedule, fold_in(seed, 0))
     choice = fold_in(seed, 1), _CHOICE_SAMPLES
     is_better = (
@@ -175,7 +187,7 @@ def _fit_batch(method, x, init, schedule, seed):
 
 
 class _Sampled:
-    """Fits and measures with draws from q; the problem of a batch is the batch."""
+    """Fits and measures with draws from q; the problem of a batch is x and its conditions."""
 
     def __init__(self, model, num_samples, num_fresh_samples):
         self.model = model
@@ -189,17 +201,20 @@ class _Sampled:
                 "latents compares each sample with the others; expected at least 2."
             )
 
-    def problem(self, x):
-        return x
+    def problem(self, x, y):
+        return x, y
 
-    def fit(self, x, start, schedule, seed):
+    def fit(self, problem, start, schedule, seed):
         samples = tf.constant(self._num_samples)
-        return _fit_sampled(self.model, x, start, *schedule, seed, samples, self._pathwise)
+        return _fit_sampled(self.model, *problem, start, *schedule, seed, samples, self._pathwise)
 
-    def measure(self, x, parameters, seed, most=None):
+    def measure(self, problem, parameters, seed, most=None):
         """Return the bound, log p(x) and its effective sample size, `[B]`."""
         count = min(self._num_fresh_samples, most or self._num_fresh_samples)
-        log_p, size, reconstruction, kl = log_weight_sums(self.model, x, seed, count, h=parameters)
+        x, y = problem
+        log_p, size, reconstruction, kl = log_weight_sums(
+            self.model, x, seed, count, h=parameters, condition=y
+        )
         return -(reconstruction + kl), log_p, size
 
 
@@ -212,8 +227,8 @@ class _Enumerated:
         numbers_an_example = len(self._states) * math.prod(model.latent_shape)
         self.batch_size = max(1, min(_BATCH_SIZE, _CHUNK_SIZE // numbers_an_example))
 
-    def problem(self, x):
-        return log_joint_table(self.model, x, self._states)
+    def problem(self, x, y):
+        return log_joint_table(self.model, x, y, self._states)
 
     def fit(self, log_joint, start, schedule, seed):
         return _fit_enumerated(self.model, self._states, log_joint, start, *schedule)
@@ -225,14 +240,14 @@ class _Enumerated:
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _fit_sampled(model, x, start, num_steps, learning_rate, seed, num_samples, pathwise):
+def _fit_sampled(model, x, y, start, num_steps, learning_rate, seed, num_samples, pathwise):
     estimator = estimators.get("sticking_the_landing" if pathwise else "rloo")
     bound = Bound(objectives.elbo, num_samples)
 
     def gradient(step, parameters):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
-            infer = model.inference(x, h=parameters)
+            infer = model.inference(x, h=parameters, condition=y)
             context = model.likelihood.filled(x)
             value = estimator.estimate(bound, infer, context, fold_in(seed, step), False).surrogate
         return tape.gradient(value, parameters)

@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfvae.conditions import refuse
 from tfvae.errors import InvalidArgument
-from tfvae.evaluation.batches import as_array
+from tfvae.evaluation.batches import arrays_beside_condition
 from tfvae.evaluation.exact import exact_log_likelihood, has_exact_log_likelihood
 from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
 from tfvae.evaluation.results import error_or_none, standard_error
@@ -75,6 +74,8 @@ class AmortizationGap:
 def amortization_gap(
     model: VAE,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     num_samples: int | None = None,
     posterior: FreePosterior | None = None,
     seed: int = 0,
@@ -94,7 +95,10 @@ def amortization_gap(
 
     Args:
         model: a `VAE`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; held in memory.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such, of pairs (x, y) for a
+            model with a condition; held in memory.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
+            with a condition.
         num_samples: K, draws for each example that bounds and log p(x) are measured with, by
             default 5000; not with a `posterior`, whose bounds have been measured.
         posterior: what `tfvae.fit_posterior` gave for these examples; by default it is called, with
@@ -106,14 +110,14 @@ def amortization_gap(
         An `AmortizationGap`.
 
     Raises:
-        InvalidArgument: a value that cannot be used, or a `posterior` of other examples.
-        InvalidData: data that is empty or does not fit the model.
+        InvalidArgument: a value that cannot be used, a `posterior` of other examples, or a
+            condition that is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
-    refuse(model, "`amortization_gap`")
-    x = as_array(model, x)
+    x, y = arrays_beside_condition(model, x, condition)
     if posterior is None:
         options = {} if num_samples is None else {"num_fresh_samples": num_samples}
-        posterior = fit_posterior(model, x, seed=seed, progress=progress, **options)
+        posterior = fit_posterior(model, x, condition=y, seed=seed, progress=progress, **options)
     elif num_samples is not None:
         raise InvalidArgument(
             "`num_samples` is given beside `posterior`, whose bounds were measured with "
@@ -128,7 +132,7 @@ def amortization_gap(
     is_exact = has_exact_log_likelihood(model)
     log_p = posterior.log_likelihood
     if is_exact:
-        log_p = exact_log_likelihood(model, x, progress=progress).per_example
+        log_p = exact_log_likelihood(model, x, condition=y, progress=progress).per_example
     return AmortizationGap(
         np.asarray(log_p),
         posterior.per_example,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfvae import objectives
 from tfvae._plain.checks import whole
 from tfvae.bound import Bound, LogWeightTerms
-from tfvae.conditions import as_argument, refuse
+from tfvae.conditions import as_argument
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import (
@@ -89,11 +89,12 @@ class LogLikelihood(Measured):
 def log_likelihood(
     model: LatentVariableModel | CodeModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     num_samples: int = 5000,
+    proposal: Callable[..., tfd.Distribution] | None = None,
     seed: int = 0,
     progress: bool = True,
-    proposal: Callable[[tf.Tensor], tfd.Distribution] | None = None,
-    condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> LogLikelihood | CodeLogLikelihood:
     """Estimate log p(x), or log p(x|y), by importance sampling from q(z|x) or another proposal.
 
@@ -114,15 +115,16 @@ def log_likelihood(
         model: a `LatentVariableModel` or a `CodeModel`.
         x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
             model with a condition.
-        num_samples: K; published results use 5000.
-        seed: decides the samples.
-        progress: whether to show a progress bar on standard error.
-        proposal: the q to draw from, a function of a float32 batch `[B, *x_shape]` that returns a
-            `tfd.Distribution` over latents with batch shape `[B]` and event shape `latent_shape`,
-            in nats and made of TensorFlow operations; by default the model's own q(z|x). Then
-            `kl` and `elbo` are those of the proposal.
         condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
             with a condition.
+        num_samples: K; published results use 5000.
+        proposal: the q to draw from, a function of a float32 batch `[B, *x_shape]`, and of its
+            conditions `[B, ...]` if the model has one, that returns a `tfd.Distribution` over
+            latents with batch shape `[B]` and event shape `latent_shape`, in nats and made of
+            TensorFlow operations; by default the model's own q(z|x). Then `kl` and `elbo` are those
+            of the proposal.
+        seed: decides the samples.
+        progress: whether to show a progress bar on standard error.
 
     Returns:
         A `LogLikelihood`; of a `CodeModel`, a `CodeLogLikelihood`.
@@ -140,9 +142,8 @@ def log_likelihood(
         )
     if isinstance(model, CodeModel):
         _refuse("proposal", proposal, "the codes of an example are its encoder's", model)
-        return code_log_likelihood(model, x, condition, progress)
+        return code_log_likelihood(model, x, condition=condition, progress=progress)
     if proposal is not None:
-        refuse(model, "A `proposal`")
         refuse_drawn(model, "A `proposal`")
     batch_size = min(_BATCH_SIZE, _rows(model))
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
@@ -150,7 +151,7 @@ def log_likelihood(
     parts = batches_beside_condition(model, x, condition, batch_size)
     for number, (batch, y) in enumerate(track(*parts, "log p(x)", progress)):
         if proposal is not None:
-            _check_proposal(model, proposal, batch)
+            _check_proposal(model, _proposed(proposal, batch, y), batch)
         batch_seed = fold_in(stream, number)
         sums = log_weight_sums(model, batch, batch_seed, num_samples, None, proposal, y)
         results.append([*sums, count_values(batch)])
@@ -169,8 +170,8 @@ def log_weight_sums(
         seed: `[2]` int32.
         num_samples: K.
         h: what q is made of, in place of `model.bottom_up(x)`.
-        proposal: a function of x that returns another q, batch shape `[B]`.
-        condition: y, `[B, ...]` or one for all.
+        proposal: a function of x that returns another q, batch shape `[B]`; see `log_likelihood`.
+        condition: y, `[B, ...]`.
     """
     chunk = min(num_samples, max(1, _rows(model) // len(x)))
     sizes = tf.constant(num_samples), tf.constant(chunk)
@@ -190,9 +191,13 @@ def _refuse(name, value, reason, model):
         )
 
 
-def _check_proposal(model, proposal, x):
+def _proposed(proposal, x, condition):
+    """Return the q that a proposal gives, for a batch and its conditions if there are any."""
+    return proposal(x) if condition is None else proposal(x, condition)
+
+
+def _check_proposal(model, q, x):
     """Refuse a proposal whose shapes do not fit, before they broadcast to something wrong."""
-    q = proposal(x)
     if not (hasattr(q, "sample") and hasattr(q, "log_prob")):
         raise InvalidArgument(
             f"`proposal` returned {type(q).__name__}; expected a tfd.Distribution over latents."
@@ -217,7 +222,7 @@ def _accumulate(model, x, seed, num_samples, chunk, h, proposal, condition):
     if proposal is None:
         weigh = _own_weights(model, x, h, condition)
     else:
-        weigh = _foreign_weights(model, x, proposal(x))
+        weigh = _foreign_weights(model, x, _proposed(proposal, x, condition), condition)
     # Two at a time: the noise of a chunk is drawn while the one before it is decoded.
     return mean_over_samples(weigh, tf.shape(x)[0], seed, num_samples, chunk, parallel_iterations=2)
 
@@ -277,12 +282,12 @@ def _own_weights(model, x, h, condition):
     return weigh
 
 
-def _foreign_weights(model, x, q):
+def _foreign_weights(model, x, q, condition):
     """Return the function (K, seed) → terms of samples of another q."""
 
     def weigh(size, seed):
         z = q.sample(size, seed=seed)
-        log_likelihood, log_p = model.log_joint_terms(x, z)
+        log_likelihood, log_p = model.log_joint_terms(x, z, condition=condition)
         return LogWeightTerms(log_likelihood, (q.log_prob(z) - log_p,))
 
     return weigh

@@ -46,11 +46,12 @@ class Imputation:
 def impute(
     model: LatentVariableModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     num_samples: int = 1000,
     draws: int = 0,
     seed: int = 0,
     progress: bool = True,
-    condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> Imputation:
     """Fill in missing values by their distribution given the observed ones.
 
@@ -74,12 +75,12 @@ def impute(
     Args:
         model: a `LatentVariableModel` with the likelihood `Observed`.
         x: an array `[N, *x_shape]` with NaN for what is missing, or a batched `tf.data.Dataset` of
-            such.
+            such; of pairs (x, y) for a model with a condition.
+        condition: y, labels `[N]` or vectors `[N, C]` or one for all, for a model with a condition.
         num_samples: K.
         draws: how many complete examples to draw for each.
         seed: decides all noise.
         progress: whether to show a progress bar on standard error.
-        condition: y, labels `[N]` or vectors `[N, C]` or one for all, for a model with a condition.
 
     Returns:
         An `Imputation`.

@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae._plain.checks import whole
-from tfvae.conditions import refuse
-from tfvae.evaluation.batches import as_array, batches, track
+from tfvae.conditions import as_argument
+from tfvae.evaluation.batches import arrays_beside_condition, batches_beside_condition, track
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import error_or_none, standard_error
 from tfvae.joint import replay, representatives, sampler
-from tfvae.models import VAE, LatentVariableModel
+from tfvae.models import LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of (draws × posteriors × latent dimensions).
@@ -21,31 +21,64 @@ _BATCH_SIZE = 500
 
 
 def active_units(
-    model: VAE, x: np.ndarray | tf.Tensor | tf.data.Dataset, threshold: float = 0.01
+    model: LatentVariableModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+    threshold: float = 0.01,
+    progress: bool = True,
 ) -> int:
     """Count the latent dimensions that the data moves: Var_x(E[z_u|x]) > threshold.
+
+    Of a model with a condition it is the variance of E[z_u|x, y] over the given pairs of x and y;
+    with one condition for all, what x alone moves.
 
     Source: Burda, Grosse and Salakhutdinov 2016, sec. 5.2.
 
     Args:
-        model: a `VAE`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        model: a `LatentVariableModel`.
+        x: as in `posterior_means`.
+        condition: as in `posterior_means`.
         threshold: variance above which a unit counts as active.
+        progress: whether to show a progress bar on standard error.
+
+    Raises:
+        InvalidArgument: a condition that is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
-    return int(np.count_nonzero(posterior_means(model, x).var(axis=0) > threshold))
+    means = posterior_means(model, x, condition=condition, progress=progress)
+    return int(np.count_nonzero(means.var(axis=0) > threshold))
 
 
 def posterior_means(
-    model: VAE, x: np.ndarray | tf.Tensor | tf.data.Dataset, batch_size: int = 500
+    model: LatentVariableModel,
+    x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
+    batch_size: int = 500,
+    progress: bool = True,
 ) -> np.ndarray:
-    """Return E[z|x] for all examples, flattened to `[N, D]`.
+    """Return E[z|x], or E[z|x, y], for all examples, flattened to `[N, D]`.
 
     Of a posterior that is a flow, it is what the flow makes of the mean of its base.
+
+    Args:
+        model: a `LatentVariableModel`.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
+            model with a condition.
+        condition: y, labels `[N]` or vectors `[N, C]` or one for all, for a model with a condition.
+        batch_size: examples to encode at a time.
+        progress: whether to show a progress bar on standard error.
+
+    Raises:
+        InvalidArgument: a condition that is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
-    refuse(model, "`posterior_means`")
+    whole("batch_size", batch_size)
     encode = tf.function(model.encode, reduce_retracing=True, autograph=False)
-    parts, _ = batches(model, x, batch_size)
-    means = np.concatenate([encode(batch).numpy() for batch in parts])
+    parts = batches_beside_condition(model, x, condition, batch_size)
+    means = [encode(batch, condition=y) for batch, y in track(*parts, "E[z|x]", progress)]
+    means = np.concatenate([part.numpy() for part in means])
     return means.reshape(len(means), -1)
 
 
@@ -57,11 +90,14 @@ class MutualInformation:
         per_example: estimates of KL(q(z|x_n) ‖ q(z)), each at most log N; their mean is I_q(x; z).
         rate: KL(q(z|x_n) ‖ p(z)): exact where TFP knows it, else from the same draws.
         num_samples: draws for each example.
+        num_alike: how many examples q(z) is the mixture over, for each example: N, and with a
+            condition the number of those that have the same one.
     """
 
     per_example: np.ndarray
     rate: np.ndarray
     num_samples: int
+    num_alike: np.ndarray
 
     @property
     def mean(self) -> float:
@@ -80,8 +116,8 @@ class MutualInformation:
 
     @property
     def limit(self) -> float:
-        """log N, which I_q(x; z) over N examples cannot exceed."""
-        return math.log(len(self.per_example))
+        """log N, which I_q(x; z) over N examples cannot exceed; of `num_alike`, the mean."""
+        return float(np.log(self.num_alike).mean())
 
     def summary(self) -> dict:
         """Return the means as a dictionary of plain numbers, for JSON."""
@@ -106,6 +142,8 @@ class MutualInformation:
 def mutual_information(
     model: LatentVariableModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     num_samples: int = 10,
     seed: int = 0,
     progress: bool = True,
@@ -119,12 +157,18 @@ def mutual_information(
     examples is at most log N nats of information, so with few examples I_q says little about a
     code that tells them all apart. The time grows as N² · num_samples; memory as N.
 
+    Of a model with a condition it is the conditional mutual information I_q(x; z|y): all of these
+    distributions are given y_n, and q(z|y_n) is the mixture over the examples whose condition is
+    y_n. So it is 0 where no two examples have the same.
+
     Source: Hoffman and Johnson 2016, "ELBO surgery: yet another way to carve up the variational
     evidence lower bound".
 
     Args:
         model: a `LatentVariableModel`.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; held in memory.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such, of pairs (x, y) for a
+            model with a condition; held in memory.
+        condition: y, labels `[N]` or vectors `[N, C]` or one for all, for a model with a condition.
         num_samples: draws for each example.
         seed: decides the draws.
         progress: whether to show a progress bar on standard error.
@@ -133,72 +177,92 @@ def mutual_information(
         A `MutualInformation`.
 
     Raises:
-        InvalidArgument: `num_samples` is below 1.
-        InvalidData: data that is empty or does not fit the model.
+        InvalidArgument: `num_samples` is below 1, or a condition is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
-    refuse(model, "`mutual_information`")
     whole("num_samples", num_samples)
-    x = as_array(model, x)
+    data = arrays_beside_condition(model, x, condition)
+    groups = _alike(*data)
+    count = sum(map(len, groups))
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
-    information, sampled_rate = np.zeros(len(x)), np.zeros(len(x))
+    information, sampled_rate, num_alike = np.zeros(count), np.zeros(count), np.zeros(count)
     for number in track(range(num_samples), num_samples, "I(x; z)", progress):
-        z, log_q, log_p = _draw(model, x, fold_in(stream, number))
-        information += (log_q - _log_aggregate(model, x, z)) / num_samples
+        z, log_q, log_p = _draw(model, data, fold_in(stream, number))
         sampled_rate += (log_q - log_p) / num_samples
-    rate = _exact_rate(model, x)
-    return MutualInformation(information, sampled_rate if rate is None else rate, num_samples)
+        for group in groups:
+            of_group = [None if part is None else part[group] for part in data]
+            log_aggregate = _log_aggregate(model, of_group, z[group])
+            information[group] += (log_q[group] - log_aggregate) / num_samples
+    for group in groups:
+        num_alike[group] = len(group)
+    rate = _exact_rate(model, data)
+    rate = sampled_rate if rate is None else rate
+    return MutualInformation(information, rate, num_samples, num_alike)
 
 
-def _parts(x):
-    return [tf.constant(x[n : n + _BATCH_SIZE]) for n in range(0, len(x), _BATCH_SIZE)]
+def _alike(x, y):
+    """Return the indices of the examples of each condition; without conditions, of all."""
+    if y is None:
+        return [np.arange(len(x))]
+    found, which = np.unique(y, axis=0, return_inverse=True)
+    return [np.flatnonzero(which.ravel() == number) for number in range(len(found))]
 
 
-def _draw(model, x, seed):
+def _parts(data):
+    """Return batches of examples and their conditions, or None beside them."""
+    x, y = data
+    for start in range(0, len(x), _BATCH_SIZE):
+        rows = slice(start, start + _BATCH_SIZE)
+        yield tf.constant(x[rows]), None if y is None else tf.constant(y[rows])
+
+
+def _draw(model, data, seed):
     """Return one draw z ~ q(z|x) for each example, its log q(z|x) and its log p(z)."""
-    parts = [_draw_batch(model, part, fold_in(seed, n)) for n, part in enumerate(_parts(x))]
+    parts = [_draw_batch(model, *part, fold_in(seed, n)) for n, part in enumerate(_parts(data))]
     return [np.concatenate([np.asarray(v) for v in values]) for values in zip(*parts, strict=True)]
 
 
-def _log_aggregate(model, x, z):
+def _log_aggregate(model, data, z):
     """Return log q(z) = log (1/N) Σ_m q(z|x_m), `[N]`."""
     rows = max(1, _CHUNK_SIZE // (_BATCH_SIZE * math.prod(model.latent_shape)))
     log_sum = tf.fill([len(z)], -np.inf)
     z = tf.constant(z)
-    for part in _parts(x):
-        log_sum = _add_posteriors(model, part, z, log_sum, tf.constant(rows))
-    return log_sum.numpy() - math.log(len(x))
+    for part in _parts(data):
+        log_sum = _add_posteriors(model, *part, z, log_sum, tf.constant(rows))
+    return log_sum.numpy() - math.log(len(data[0]))
 
 
-def _exact_rate(model, x):
+def _exact_rate(model, data):
     """Return KL(q(z|x) ‖ p(z)), `[N]`, or None where it has no closed form."""
     if len(model.layer_shapes) > 1:
         return None
-    parts = [_rate_batch(model, part) for part in _parts(x)]
+    parts = [_rate_batch(model, *part) for part in _parts(data)]
     return None if parts[0] is None else np.concatenate(parts)
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _draw_batch(model, x, seed):
-    joint = model.inference(x)(sampler(1, seed))
+def _draw_batch(model, x, y, seed):
+    joint = model.inference(x, condition=y)(sampler(1, seed))
     return model.join(joint.z)[0], joint.log_q()[0], joint.log_p()[0]
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _rate_batch(model, x):
-    layer = model.inference(x)(representatives).layers[0]
+def _rate_batch(model, x, y):
+    layer = model.inference(x, condition=y)(representatives).layers[0]
     by_unit = layer.kl_by_unit()
     return None if by_unit is None else tf.reduce_sum(by_unit[0], axis=-1)
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _add_posteriors(model, x, z, log_sum, rows):
+def _add_posteriors(model, x, y, z, log_sum, rows):
     """Add Σ_m q(z|x_m) over a batch of x to e^log_sum, `rows` latents at a time."""
-    h = model.bottom_up(x)
+    given = as_argument(model.encode_condition(y, tf.shape(x)[0]))
+    h = model.bottom_up(x, **given)
     count = tf.shape(z)[0]
 
     def some(start, sums):
         values = model.split(z[start : start + rows, tf.newaxis])  # [R, 1, *shape]
-        layers, _ = model.infer(h, replay(values))
+        layers, _ = model.infer(h, replay(values), **given)
         part = tf.reduce_logsumexp(sum(layer.log_q for layer in layers), axis=1)
         return start + rows, sums.write(start // rows, part)
 

@@ -103,10 +103,11 @@ class Scores:
 def score(
     model: LatentVariableModel | CodeModel,
     x: np.ndarray | tf.Tensor | tf.data.Dataset,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     num_samples: int = 1000,
     seed: int = 0,
     progress: bool = True,
-    condition: np.ndarray | tf.Tensor | int | None = None,
 ) -> Scores:
     """Score examples: log p(x) of each by importance sampling, and its parts.
 
@@ -119,12 +120,13 @@ def score(
     Args:
         model: a `LatentVariableModel`, or a `CodeModel`, of which `num_samples` and `seed` have no
             effect.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
+            model with a condition.
+        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
+            with a condition.
         num_samples: K, samples for each example.
         seed: decides the samples.
         progress: whether to show a progress bar on standard error.
-        condition: y of log p(x|y), labels `[N]` or vectors `[N, C]` or one for all, for a model
-            with a condition.
 
     Returns:
         `Scores`.
@@ -144,10 +146,7 @@ def score(
     seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
     chunk = min(num_samples, max(1, _CHUNK_SIZE // sample_size(model)))
     sizes = tf.constant(num_samples), tf.constant(chunk)
-    results = [
-        _numpy(_score(model, batch, _one_for_each(model, y, len(batch)), seed, *sizes))
-        for batch, y in parts
-    ]
+    results = [_numpy(_score(model, *part, seed, *sizes)) for part in parts]
     log_p, reconstruction, kl, shares, effective = join(results)
     return Scores(log_p, reconstruction, kl, _known(shares), effective, num_samples)
 
@@ -193,11 +192,6 @@ def check_rate(false_alarm_rate: float, count: int) -> int:
 
 def _numpy(tensors):
     return [tensor.numpy() for tensor in tensors]
-
-
-def _one_for_each(model, y, count):
-    """Return the conditions of a batch, `[B, ...]`; None of a model without."""
-    return None if y is None else tf.broadcast_to(y, [count, *model.condition.spec.shape[1:]])
 
 
 @tf.function(reduce_retracing=True, autograph=False)

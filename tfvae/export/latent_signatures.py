@@ -119,8 +119,6 @@ class LatentSignatures(Signatures):
         seed, y = make_seed(seed), self._given(None, count)
         if "sample" in self.left_out:
             c = self.model.encode_condition(y, count)
-            one_each = self.model.condition is not None and self.model.prior.takes_condition
-            draw = ancestral([] if one_each else count, seed)
-            layers, _ = self.model.generate(draw, **as_argument(c))
+            layers, _ = self.model.generate(ancestral(count, seed), **as_argument(c))
             return self.model.join([layer.z for layer in layers])
         return self.model.draw(seed, tf.range(count), condition=y)[0]

@@ -51,13 +51,14 @@ class BoundTraining(GenerativeModel):
 
     def __init__(
         self,
+        *,
         num_layers: int = 1,
         seed: int = 0,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
-        super().__init__((*METRICS, *by_layer), seed, condition, **kwargs)
+        super().__init__((*METRICS, *by_layer), seed=seed, condition=condition, **kwargs)
         self._penalty = Averages(("penalty",), name="penalty")
 
     def compile(

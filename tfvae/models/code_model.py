@@ -47,8 +47,8 @@ class CodeModel(GenerativeModel):
 
     Args:
         codebooks: the quantizers.
-        likelihood: by name, or a `tfvae.likelihoods.Likelihood`.
         prior: a `tfvae.code_priors.CodePrior`; uniform if None.
+        likelihood: by name, or a `tfvae.likelihoods.Likelihood`.
         seed: with the step, decides all noise of training; quantizers have seeds of their own.
         condition: what y is; see `GenerativeModel`.
     """
@@ -67,13 +67,15 @@ class CodeModel(GenerativeModel):
     def __init__(
         self,
         codebooks: list[Quantizer],
-        likelihood: str | likelihoods.Likelihood,
-        prior: code_priors.CodePrior | None,
-        seed: int,
+        *,
+        prior: code_priors.CodePrior | None = None,
+        likelihood: str | likelihoods.Likelihood = "normal",
+        seed: int = 0,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
-        super().__init__(("loss", "reconstruction", "quantization"), seed, condition, **kwargs)
+        averages = ("loss", "reconstruction", "quantization")
+        super().__init__(averages, seed=seed, condition=condition, **kwargs)
         self.codebooks = list(codebooks)
         self.likelihood = likelihoods.get(likelihood)
         if isinstance(self.likelihood, likelihoods.Observed):

@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
-from tfvae.conditions import refuse
+from tfvae.conditions import as_argument
 from tfvae.errors import InvalidArgument
 from tfvae.models.vae import VAE
 from tfvae.optimizers import adam_direction
@@ -15,11 +15,14 @@ from tfvae.random import Stream, fold_in, make_seed, missing_seed, stream_seed
 def fit_jointly(
     model: VAE,
     x: np.ndarray,
+    *,
+    condition: np.ndarray | tf.Tensor | int | None = None,
     epochs: int = 50,
     batch_size: int = 100,
     learning_rate: float = 0.02,
     inner_steps: int = 5,
     init: str = "prior",
+    seed: int = 0,
 ) -> tuple[np.ndarray, list[float]]:
     """Train decoder and prior of a compiled `VAE`, with a q_n(z) of its own for every example.
 
@@ -36,36 +39,40 @@ def fit_jointly(
     Args:
         model: a compiled `VAE`.
         x: an array `[N, *x_shape]`.
+        condition: y, labels `[N]` or vectors `[N, C]` or one for all, for a model with a condition.
         epochs: passes over the data.
         batch_size: examples in a step; those that fill no batch wait for the next epoch's order.
         learning_rate: of the free posteriors.
         inner_steps: steps of a posterior for one of p.
         init: "prior" starts every q_n at parameters of zero, N(0, I) or uniform; "encoder" at the
             encoder's output.
+        seed: with the step, decides the order of the examples, all draws and the noise of layers.
 
     Returns:
         The parameters of the posteriors, `[N, *params_shape]`, for `model.posterior`; and the loss
         of every epoch, in nats per example.
 
     Raises:
-        InvalidArgument: a model that is not compiled or has no single posterior family, or values
-            that cannot be used.
-        InvalidData: data that does not fit the model.
+        InvalidArgument: a model that is not compiled or has no single posterior family, values
+            that cannot be used, or a condition that is missing or not wanted.
+        InvalidData: data that does not fit the model, or conditions that do not.
     """
-    refuse(model, "`fit_jointly`")
     _check(model, init, epochs=epochs, batch_size=batch_size, inner_steps=inner_steps)
     x = np.asarray(x, np.float32)
     model.check_data(x)
+    y = model.check_condition(condition, len(x))
+    if y is not None:  # one for all becomes one for each
+        y = tf.broadcast_to(y, [len(x), *model.condition.spec.shape[1:]])
     batch_size = min(batch_size, len(x))
-    table = _start(model, x, init)
+    table = _start(model, x, y, init)
     rows = [
         tf.Variable(table),
         tf.Variable(tf.zeros_like(table)),
         tf.Variable(tf.zeros_like(table)),
     ]
     visits = tf.Variable(tf.zeros([len(x)]))
-    step = _make_step(model, tf.constant(x), rows, visits, learning_rate, inner_steps)
-    order_seed = fold_in(make_seed(model.seed), int(Stream.SHUFFLE))
+    step = _make_step(model, tf.constant(x), y, rows, visits, learning_rate, inner_steps, seed)
+    order_seed = fold_in(make_seed(seed), int(Stream.SHUFFLE))
     losses = []
     for epoch in range(epochs):
         order = tf.random.experimental.stateless_shuffle(
@@ -77,27 +84,29 @@ def fit_jointly(
     return rows[0].numpy(), losses
 
 
-def _make_step(model, x, rows, visits, learning_rate, inner_steps):
+def _make_step(model, x, y, rows, visits, learning_rate, inner_steps, seed):
     generative = [w for part in model.generative_parts for w in part.trainable_variables]
     generative += model.estimator.trainable_variables
     model.optimizer.build(model.trainable_variables)
 
-    def estimate(params, batch, seed):
-        infer = model.inference(batch, True, params, seed=missing_seed(seed))
+    def estimate(params, batch, given, seed):
+        infer = model.inference(batch, True, params, given, missing_seed(seed))
         bound = model.training_bound()
         context = model.likelihood.filled(batch)
         return model.estimator.estimate(bound, infer, context, seed, True)
 
     @tf.function(autograph=False)
     def step(index):
-        batch = tf.gather(x, index)
+        model.seed_layers(seed)
+        batch, given = tf.gather(x, index), None if y is None else tf.gather(y, index)
         params, first, second = (tf.gather(row, index) for row in rows)
         done = tf.gather(visits, index)
-        seed = stream_seed(model.seed, Stream.TRAIN, model.step)
+        step_seed = stream_seed(seed, Stream.TRAIN, model.step)
         for number in range(inner_steps):
             with tf.GradientTape() as tape:
                 tape.watch(params)
-                value = tf.reduce_sum(estimate(params, batch, fold_in(seed, number)).surrogate)
+                found = estimate(params, batch, given, fold_in(step_seed, number))
+                value = tf.reduce_sum(found.surrogate)
             done += 1.0
             count = tf.reshape(done, [-1] + [1] * (len(params.shape) - 1))
             direction, first, second = adam_direction(
@@ -105,7 +114,7 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
             )
             params += learning_rate * direction
         with tf.GradientTape() as tape:
-            last = estimate(params, batch, fold_in(seed, inner_steps))
+            last = estimate(params, batch, given, fold_in(step_seed, inner_steps))
             loss = -tf.reduce_mean(last.surrogate)
             scaled_loss = model.optimizer.scale_loss(loss + sum(model.losses))
         gradients = tape.gradient(scaled_loss, generative)
@@ -121,9 +130,12 @@ def _make_step(model, x, rows, visits, learning_rate, inner_steps):
     return step
 
 
-def _start(model, x, init):
-    parts = range(0, len(x), 1000)
-    encoded = [np.asarray(model.bottom_up(x[n : n + 1000])) for n in parts]
+def _start(model, x, y, init):
+    encoded = []
+    for start in range(0, len(x), 1000):
+        part = tf.constant(x[start : start + 1000])
+        c = model.encode_condition(None if y is None else y[start : start + 1000], len(part))
+        encoded.append(np.asarray(model.bottom_up(part, **as_argument(c))))
     encoded = np.concatenate(encoded).astype(np.float32)
     return encoded if init == "encoder" else np.zeros_like(encoded)
 

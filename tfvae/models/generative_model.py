@@ -47,6 +47,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     def __init__(
         self,
         averages: tuple[str, ...],
+        *,
         seed: int = 0,
         condition: int | tuple[int, ...] | conditions.Condition | None = None,
         schema: Schema | dict | None = None,

@@ -54,6 +54,7 @@ class HierarchicalVAE(LatentVariableModel):
         self,
         encoders: list[keras.Model],
         decoders: list[keras.Model],
+        *,
         prior: str | priors.Prior | None = None,
         posteriors: str | Posterior | Sequence[str | Posterior] = "diagonal_normal",
         likelihood: str | likelihoods.Likelihood = "bernoulli",

@@ -39,8 +39,8 @@ class HierarchicalVQVAE(CodeModel):
         quantizers: L quantizers, by name or as objects, of one codebook size, a code a vector; or
             one name for all, whose seeds are then 0, …, L − 1.
         decoders: L Keras models, from the finest up; the first ends in the likelihood's parameters.
-        likelihood: as in `VQVAE`.
         prior: as in `VQVAE`.
+        likelihood: as in `VQVAE`.
         seed: with the step, decides all noise.
         condition: as in `VQVAE`.
 
@@ -56,8 +56,9 @@ class HierarchicalVQVAE(CodeModel):
         encoders: Sequence[keras.Model],
         quantizers: str | Sequence[str | Quantizer],
         decoders: Sequence[keras.Model],
-        likelihood: str | likelihoods.Likelihood = "normal",
+        *,
         prior: code_priors.CodePrior | None = None,
+        likelihood: str | likelihoods.Likelihood = "normal",
         seed: int = 0,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
@@ -69,7 +70,14 @@ class HierarchicalVQVAE(CodeModel):
                 f"There are {count} encoders, {len(codebooks)} quantizers and {len(decoders)} "
                 "decoders; expected one of each for every grid."
             )
-        super().__init__(codebooks, likelihood, prior, seed, condition, **kwargs)
+        super().__init__(
+            codebooks,
+            prior=prior,
+            likelihood=likelihood,
+            seed=seed,
+            condition=condition,
+            **kwargs,
+        )
         self.encoders = list(encoders)
         self.decoders = list(decoders)
         self.projections = [

@@ -50,8 +50,8 @@ class LadderVAE(LatentVariableModel):
         top_down: L Keras models: z_L → d_{L−1}, and [z_l, d_l] → d_{l−1}; the first, of z_1, gives
             the likelihood's parameters.
         prior: p(z_L), by name or as a `tfvae.priors.Prior`.
-        form: "residual" or "precision".
         likelihood: as in `VAE`.
+        form: "residual" or "precision".
         seed: with the step, decides all noise.
         condition: as in `VAE`.
 
@@ -66,9 +66,10 @@ class LadderVAE(LatentVariableModel):
         inference: list[keras.Model],
         generation: list[keras.Model],
         top_down: list[keras.Model],
+        *,
         prior: str | priors.Prior = "standard_normal",
-        form: str = "residual",
         likelihood: str | likelihoods.Likelihood = "bernoulli",
+        form: str = "residual",
         seed: int = 0,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,

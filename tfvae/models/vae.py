@@ -58,6 +58,7 @@ class VAE(LatentVariableModel):
         self,
         encoder: keras.Model,
         decoder: keras.Model,
+        *,
         prior: str | priors.Prior | None = None,
         posterior: str | posteriors.Posterior = "diagonal_normal",
         likelihood: str | likelihoods.Likelihood = "bernoulli",

@@ -47,9 +47,9 @@ class VQVAE(CodeModel):
             the encoder's D as `embedding_dim`, where it has that argument. "fsq" has none: by name
             it is of vectors of D = 4, so that the encoder needs 4 channels.
         decoder: Keras model, vectors `[B, ..., D]` to the likelihood's parameters.
+        prior: a `tfvae.code_priors.CodePrior`; uniform if None.
         likelihood: "bernoulli", "categorical", "normal", "discretized_logistic_mixture", or a
             `tfvae.likelihoods.Likelihood`.
-        prior: a `tfvae.code_priors.CodePrior`; uniform if None.
         seed: with the step, decides all noise.
         condition: what y of the networks is: a number C of classes, c(y) one-hot; or the shape
             `(C,)` of vectors; None where no network takes it.
@@ -65,14 +65,22 @@ class VQVAE(CodeModel):
         encoder: keras.Model,
         quantizer: str | Quantizer,
         decoder: keras.Model,
-        likelihood: str | likelihoods.Likelihood = "normal",
+        *,
         prior: code_priors.CodePrior | None = None,
+        likelihood: str | likelihoods.Likelihood = "normal",
         seed: int = 0,
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
         codebooks = [quantizers.get(quantizer)]
-        super().__init__(codebooks, likelihood, prior, seed, condition, **kwargs)
+        super().__init__(
+            codebooks,
+            prior=prior,
+            likelihood=likelihood,
+            seed=seed,
+            condition=condition,
+            **kwargs,
+        )
         self._takes_any_size = isinstance(quantizer, str)
         self.encoder = encoder
         self.decoder = decoder

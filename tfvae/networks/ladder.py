@@ -18,6 +18,7 @@ from tfvae.networks.ends import (
     initial_bias,
     network_of,
     of_examples,
+    with_dropout,
 )
 
 FORMS = ("residual", "precision")
@@ -39,6 +40,7 @@ def dense_ladder(
     hidden: int = 200,
     activation: str | Callable = "tanh",
     form: str = "residual",
+    dropout: float = 0.0,
     bias: np.ndarray | None = None,
     condition_size: int = 0,
     missing: bool = False,
@@ -52,6 +54,7 @@ def dense_ladder(
         hidden: width of every hidden layer, of h_l and of d_l.
         activation: of the hidden layers; "gated" for `GatedDense`.
         form: of q, as the model's.
+        dropout: share of the values of every hidden layer that are dropped in training.
         bias: initial value of the outputs' bias, as in `dense_decoder`.
         condition_size: C, the width of one more input of every network, for a condition; 0 for
             none.
@@ -61,6 +64,12 @@ def dense_ladder(
         InvalidArgument: a form that does not exist.
     """
     choice("form", form, FORMS)
+
+    def hidden_of(values):
+        for layer in with_dropout([hidden_layer(hidden, activation)], dropout):
+            values = layer(values)
+        return values
+
     count = len(latent_sizes)
     features, x = [], keras.Input(x_shape)
     condition = condition_input(condition_size)
@@ -69,14 +78,13 @@ def dense_ladder(
         h = layer(h)
     h = given_condition(h, condition)
     for _ in range(count):
-        h = hidden_layer(hidden, activation)(h)
+        h = hidden_of(h)
         features.append(h)
     encoder = network_of([x, *condition], features, "encoder")
 
     def network(name, sizes, units, last=None):
         inputs, joined = _joined([(size,) for size in sizes], condition_size)
-        values = hidden_layer(hidden, activation)(joined)
-        return network_of(inputs, layers.Dense(units, **(last or {}))(values), name)
+        return network_of(inputs, layers.Dense(units, **(last or {}))(hidden_of(joined)), name)
 
     inference, generation, top_down = [], [], []
     for number, size in enumerate(latent_sizes):
@@ -93,7 +101,7 @@ def dense_ladder(
     shapes = [(latent_sizes[0],), (hidden,)][: 1 + (count > 1)]
     inputs, values = _joined(shapes, condition_size)
     for _ in range(2):
-        values = hidden_layer(hidden, activation)(values)
+        values = hidden_of(values)
     total = math.prod(output_shape)
     values = layers.Dense(total, bias_initializer=initial_bias(bias), name="params")(values)
     decoder = network_of(inputs, layers.Reshape(output_shape)(values), "decoder")

@@ -14,6 +14,7 @@ from tfvae.networks.ends import (
     initial_bias,
     network_of,
     of_examples,
+    with_dropout,
 )
 from tfvae.networks.ranks import convolutions
 
@@ -25,6 +26,7 @@ def residual_encoder(
     num_downsamplings: int = 2,
     num_blocks: int = 2,
     block_filters: int = 32,
+    dropout: float = 0.0,
     condition_size: int = 0,
     missing: bool = False,
     name: str = "encoder",
@@ -44,6 +46,7 @@ def residual_encoder(
         num_downsamplings: how often height and width are halved.
         num_blocks: residual blocks.
         block_filters: channels inside a residual block.
+        dropout: share of the channels inside every residual block that are dropped in training.
         condition_size: C, the width of a second input for a condition, which every site of the
             hidden grid is given; 0 for none.
         missing: whether x may hold missing values, NaN: the first layer is then `ZeroImputation`.
@@ -71,7 +74,7 @@ def residual_encoder(
     x = convolution(filters, 3, padding="same", activation="relu")(x)
     condition = condition_input(condition_size)
     x = given_condition(x, condition)
-    x = _residual_stack(x, filters, num_blocks, block_filters)
+    x = _residual_stack(x, filters, num_blocks, block_filters, dropout)
     if embedding_dim is not None:
         x = convolution(embedding_dim, 1, name="embedding")(x)
     return network_of([inputs, *condition], x, name)
@@ -84,6 +87,7 @@ def residual_decoder(
     num_upsamplings: int = 2,
     num_blocks: int = 2,
     block_filters: int = 32,
+    dropout: float = 0.0,
     bias: np.ndarray | None = None,
     condition_size: int = 0,
     name: str = "decoder",
@@ -97,6 +101,7 @@ def residual_decoder(
         num_upsamplings: how often height and width are doubled, by transposed convolutions.
         num_blocks: residual blocks.
         block_filters: channels inside a residual block.
+        dropout: as in `residual_encoder`.
         bias: initial value of the outputs' bias, one number for each output channel, or None.
         condition_size: as in `residual_encoder`.
         name: of the model.
@@ -106,7 +111,7 @@ def residual_decoder(
     x = convolution(filters, 3, padding="same")(x)
     condition = condition_input(condition_size)
     x = given_condition(x, condition)
-    x = _residual_stack(x, filters, num_blocks, block_filters)
+    x = _residual_stack(x, filters, num_blocks, block_filters, dropout)
     for level in range(num_upsamplings - 1, 0, -1):
         channels = filters // 2 if level == 1 else filters
         x = transposed(channels, 4, strides=2, padding="same", activation="relu")(x)
@@ -118,11 +123,13 @@ def residual_decoder(
     return network_of([inputs, *condition], x, name)
 
 
-def _residual_stack(x, filters, num_blocks, block_filters):
-    convolution = convolutions(x.shape[1:]).forward
+def _residual_stack(x, filters, num_blocks, block_filters, dropout):
+    convolution, _, _, of_channels = convolutions(x.shape[1:])
     for _ in range(num_blocks):
         y = layers.Activation("relu")(x)
-        y = convolution(block_filters, 3, padding="same", activation="relu")(y)
+        inner = convolution(block_filters, 3, padding="same", activation="relu")
+        for layer in with_dropout([inner], dropout, of_channels):
+            y = layer(y)
         y = convolution(filters, 1)(y)
         x = layers.Add()([x, y])
     return layers.Activation("relu")(x)

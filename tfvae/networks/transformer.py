@@ -11,6 +11,7 @@ from tfvae.networks.ends import (
     given_condition,
     network_of,
     to_params,
+    with_dropout,
 )
 from tfvae.networks.missing import ZeroImputation
 
@@ -116,6 +117,7 @@ def transformer_encoder(
     width: int = 64,
     num_layers: int = 2,
     num_heads: int = 4,
+    dropout: float = 0.0,
     condition_size: int = 0,
     missing: bool = False,
 ) -> keras.Model:
@@ -134,6 +136,8 @@ def transformer_encoder(
         width: of every step, a multiple of `num_heads`.
         num_layers: blocks.
         num_heads: heads of attention.
+        dropout: share of the values that attention and dense layers add to x that are dropped in
+            training.
         condition_size: as in `dense_encoder`; the condition is joined to the mean.
         missing: as in `dense_encoder`. Steps without an observed value, such as the padding of
             a shorter series, are not attended to and not counted in the mean.
@@ -148,7 +152,7 @@ def transformer_encoder(
         h = TokenEmbedding(num_tokens, width)(x)
     else:
         h = layers.Dense(width)(ZeroImputation()(x) if missing else x)
-    h = _blocks(Positions()(h), num_layers, num_heads, mask)
+    h = _blocks(Positions()(h), num_layers, num_heads, dropout, mask)
     pooled = layers.GlobalAveragePooling1D()(h) if mask is None else MeanOfSteps()([h, mask])
     condition = condition_input(condition_size)
     value = given_condition(pooled, condition)
@@ -164,6 +168,7 @@ def transformer_decoder(
     width: int = 64,
     num_layers: int = 2,
     num_heads: int = 4,
+    dropout: float = 0.0,
     condition_size: int = 0,
 ) -> keras.Model:
     """z `[B, D]` → a vector for each of T steps → blocks of attention → parameters.
@@ -178,6 +183,7 @@ def transformer_decoder(
         width: as in `transformer_encoder`.
         num_layers: as in `transformer_encoder`.
         num_heads: as in `transformer_encoder`.
+        dropout: as in `transformer_encoder`.
         condition_size: as in `dense_encoder`.
 
     Raises:
@@ -200,21 +206,24 @@ def transformer_decoder(
     condition = condition_input(condition_size)
     value = layers.Dense(width)(given_condition(value, condition))
     h = Positions()(layers.RepeatVector(steps)(value))
-    h = _blocks(h, num_layers, num_heads)
+    h = _blocks(h, num_layers, num_heads, dropout)
     params = layers.Dense(total // steps, name="params")(h)
     return network_of([inputs, *condition], layers.Reshape(output_shape)(params), "decoder")
 
 
-def _blocks(h, num_layers, num_heads, mask=None):
+def _blocks(h, num_layers, num_heads, dropout, mask=None):
     """Return values after blocks of attention over the steps that a mask `[B, T, 1]` has."""
     width = h.shape[-1]
     seen = None if mask is None else layers.Permute((2, 1))(mask)  # [B, 1, T]
     for _ in range(num_layers):
         attention = layers.MultiHeadAttention(num_heads, width // num_heads)
         y = layers.LayerNormalization()(h)
-        h = layers.Add()([h, attention(y, y, attention_mask=seen)])
+        y = attention(y, y, attention_mask=seen)
+        h = layers.Add()([h, layers.Dropout(dropout)(y) if dropout else y])
         y = layers.LayerNormalization()(h)
-        y = layers.Dense(width)(layers.Dense(4 * width, activation="silu")(y))
+        y = layers.Dense(4 * width, activation="silu")(y)
+        for layer in with_dropout([layers.Dense(width)], dropout):
+            y = layer(y)
         h = layers.Add()([h, y])
     return layers.LayerNormalization()(h)
 

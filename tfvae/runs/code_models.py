@@ -40,7 +40,7 @@ def vqvae(config, splits) -> VQVAE:
         encoder,
         quantizer,
         decoder,
-        likelihood,
+        likelihood=likelihood,
         seed=config.training.seed,
         condition=splits.condition,
         standardization=splits.standardization,
@@ -92,7 +92,7 @@ def vqvae2(config, splits) -> HierarchicalVQVAE:
         [first, second],
         [bottom, top],
         [decoder, above],
-        likelihood,
+        likelihood=likelihood,
         seed=config.training.seed,
         condition=splits.condition,
     )

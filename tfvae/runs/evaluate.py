@@ -36,22 +36,22 @@ def evaluate(
 
     Returns:
         What `LogLikelihood.summary` has, of the data in its own units, and `active_units`, which
-        counts over the whole split, unless the model has a condition; of a model of codes, what
-        `code_measures` and `CodeLogLikelihood.summary` have, the latter unless the likelihood is a
-        density.
+        counts over the whole split; of a model of codes, what `code_measures` and
+        `CodeLogLikelihood.summary` have, the latter unless the likelihood is a density.
     """
     test = splits.test
     some = test.first(num_examples or len(test))
     y = test.conditions_of(model, 0, len(some))
     if isinstance(model, CodeModel):
-        values = code_measures(model, some, y)
+        values = code_measures(model, some, condition=y, progress=progress)
         if not model.likelihood.is_density:
             values |= log_likelihood(model, some, progress=progress, condition=y).summary()
     else:
-        found = log_likelihood(model, some, num_samples, seed, progress, condition=y)
+        found = log_likelihood(
+            model, some, num_samples=num_samples, seed=seed, progress=progress, condition=y
+        )
         values = of_data(found, model, some).summary()
-        if model.condition is None:
-            values["active_units"] = active_units(model, test)
+        values["active_units"] = active_units(model, test, progress=progress)
     return values
 
 

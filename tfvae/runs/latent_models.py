@@ -75,8 +75,8 @@ def ladder(config, splits) -> LadderVAE:
     return LadderVAE(
         *parts,
         prior=prior,
-        form=network["form"],
         likelihood=likelihood,
+        form=network["form"],
         seed=config.training.seed,
         condition=splits.condition,
         schema=splits.schema,

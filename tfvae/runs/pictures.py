@@ -160,7 +160,7 @@ def latent(model, x: np.ndarray, path) -> None:
         z = np.stack(np.meshgrid(steps, -steps), axis=-1).reshape(-1, 2)
         names = None
     else:
-        most = np.argsort(-posterior_means(model, x)[:, :size].var(axis=0))[:8]
+        most = np.argsort(-posterior_means(model, x, progress=False)[:, :size].var(axis=0))[:8]
         z = np.zeros((len(most), len(steps), size), np.float32)
         z[np.arange(len(most)), :, most] = steps
         z = z.reshape(-1, size)
@@ -188,7 +188,8 @@ def switches(model, x: np.ndarray, path) -> None:
     bits = model.latent_kinds[0] == "bernoulli"
     values = np.array([[0.0], [1.0]]) if bits else np.eye(shape[-1])
     width = values.shape[1]
-    variance = posterior_means(model, x)[:, : math.prod(shape)].var(axis=0)
+    means = posterior_means(model, x, progress=False)
+    variance = means[:, : math.prod(shape)].var(axis=0)
     most = np.argsort(-variance.reshape(-1, width).sum(axis=1))[:8]
     h = model.bottom_up(tf.constant(x[: max(1, 16 // len(values))]))
     layers, _ = model.infer(h, lambda number, q: (q.mode(), None))

@@ -289,13 +289,13 @@ class OwnLoss(keras.Model):
         x, y, sample_weight = unpack(data)
         replicas.begin_step(tf.shape(x)[0])
         if training:
-            self._seed_layers()
+            self.seed_layers(self.seed)
         self._refused.update_state(self.takes(x, y))
         # Losses that layers added when another graph was traced cannot be used in this one.
         self._clear_losses()
         return x, y, sample_weight
 
-    def _seed_layers(self):
+    def seed_layers(self, seed: int) -> None:
         """Make the noise of Keras's own layers, such as Dropout, one of seed, step and replica.
 
         These layers draw with generators whose state neither a file nor a copy has. With layers
@@ -305,8 +305,8 @@ class OwnLoss(keras.Model):
         generators = list(dict.fromkeys(found))  # layers may share one
         if not generators:
             return
-        seed = random.stream_seed(self.seed, random.Stream.LAYERS, self._counter)
-        words = random.words([len(generators), 2], random.seed_of_replica(seed))
+        of_step = random.stream_seed(seed, random.Stream.LAYERS, self._counter)
+        words = random.words([len(generators), 2], random.seed_of_replica(of_step))
         for generator, state in zip(generators, tf.unstack(words), strict=True):
             generator.state.assign(tf.cast(state, generator.state.dtype))
 
