@@ -37,8 +37,8 @@ class ModelConfig:
     `family` is "vae", "ladder", "vqvae" or "vqvae2". A VAE's `network` is "dense", with layers as
     wide as `hidden` says (none for affine maps), or "conv", with `hidden` filters and a dense layer
     of `units`, for images and series; with "auto" and an empty `hidden`, these are chosen by the
-    shape of the images. Both take the `network_options` {dropout = 0.1}, say. "transformer" is for
-    series and tokens, with `network_options` as in `tfvae.networks.transformer_encoder`.
+    shape of the images. "transformer" is for series and tokens, with `network_options` as in
+    `tfvae.networks.transformer_encoder`. All take the `network_options` {dropout = 0.1}, say.
     There are `latent_size` latents; with the posterior "categorical" each takes
     `num_categories` values. `upper_latent_sizes` are stochastic layers above these, from the bottom
     up, and `upper_hidden` the widths of the dense layers between two of them. An empty `prior` is
