@@ -7,12 +7,12 @@
 `run` trains each of the variants below of an entry of quality.toml: its recipe without an
 ingredient, or with another estimator. Each training is a process of one thread on a core of its
 own, `--jobs` at a time; each variant is trained with `--seeds` seeds. Every training has about the
-same time: 150 steps of a model that is thrown away say how long a step takes, and the schedule then has
-as many epochs as fit into `--seconds`. What else the machine does makes these times
-differ, and the table has the time that each took. The figures are those of validation images; the
-test images are not looked at. A run that was stopped goes on with the trainings that are missing.
-`table` writes the results into docs/results.md, between two marks for each entry, which are put
-there by hand before its first table; with `--check` it fails where the page holds anything else.
+same time: 150 steps of a model that is thrown away say how long a step takes, and the schedule then
+has as many epochs as fit into `--seconds`. What else the machine does makes these times differ, and
+the table has the time that each took. The figures are those of validation images; the test images
+are not looked at. A run that was stopped goes on with the trainings that are missing. `table`
+writes the results into docs/results.md, between two marks for each entry, which are put there by
+hand before its first table; with `--check` it fails where the page holds anything else.
 """
 
 import itertools

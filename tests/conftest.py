@@ -34,8 +34,8 @@ pywrap_tfe.TFE_ContextClearCaches = lambda context: None
 def pytest_configure(config):
     """Run graphs as they are traced: most run twice, and to rewrite one takes longer than that.
 
-    It is a sixth of the time of the suite. The nightly tests run graphs that Grappler has rewritten,
-    as users do.
+    That is a sixth of the time of the suite. The nightly tests run graphs that Grappler has
+    rewritten, as users do.
     """
     nightly = config.getoption("markexpr") == "nightly"
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not nightly})
