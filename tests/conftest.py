@@ -31,14 +31,18 @@ gc.set_threshold(50_000, 20, 50)
 pywrap_tfe.TFE_ContextClearCaches = lambda context: None
 
 
+def pytest_addoption(parser):
+    parser.addoption("--grappler", action="store_true", help="rewrite graphs as TensorFlow does")
+
+
 def pytest_configure(config):
     """Run graphs as they are traced: most run twice, and to rewrite one takes longer than that.
 
-    That is a sixth of the time of the suite. The nightly tests run graphs that Grappler has
-    rewritten, as users do.
+    It is a sixth of the time of the suite. Users run graphs that Grappler has rewritten, and so do
+    the tests with `--grappler`.
     """
-    nightly = config.getoption("markexpr") == "nightly"
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not nightly})
+    rewritten = config.getoption("grappler")
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not rewritten})
 
 
 @pytest.fixture(autouse=True)

@@ -28,3 +28,13 @@ def test_what_is_no_path_stays(tmp_path, monkeypatch):
     for name in ("digits", "mnist", "none.npy"):
         config = Config().override({"data.name": name})
         assert with_absolute_paths(config) == config
+
+
+def test_settings_that_were_not_given_here_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mnist", "prepared"):
+        (tmp_path / name).mkdir()
+    config = Config().override({"data.name": "mnist", "data.data_dir": "prepared"})
+    found = with_absolute_paths(config, ["data.data_dir"])
+    assert found.data.name == "mnist"
+    assert found.data.data_dir == str(tmp_path.resolve() / "prepared")

@@ -1,6 +1,8 @@
 """`tfvae score`: the scores of a file, the threshold of a rate, and what is refused."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from commands import rows_of
 import tfvae
 from tfvae import recipes, runs
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.runs import scores as tables
 from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Runs the command line.
@@ -57,7 +60,7 @@ def score(run, *arguments):
 def test_a_row_holds_the_scores_of_an_example(run, measured):
     folder, printed = measured
     model, config = runs.open_model(run)
-    x = runs.scores.read_as_run(folder / "noise.npy", config).numpy()
+    x = tables.read_as_run(folder / "noise.npy", config).numpy()
     assert set(np.unique(x)) == {0.0, 1.0}, "the file is binarized as the run's data was"
     scores = tfvae.score(model, x, num_samples=SAMPLES, progress=False)
     rows = rows_of(folder / "scores.csv")
@@ -86,10 +89,10 @@ def test_a_threshold_is_that_of_the_validation_data(run, measured):
 def test_a_folder_gives_its_names_and_vectors_their_columns(tmp_path):
     (tmp_path / "b.png").write_bytes(b"")
     (tmp_path / "a.png").write_bytes(b"")
-    assert runs.scores.names_of(tmp_path, 2) == ["a.png", "b.png"]
+    assert tables.names_of(tmp_path, 2) == ["a.png", "b.png"]
     values = np.zeros(2, np.float32)
     scores = tfvae.evaluation.Scores(values, values, values, np.ones((2, 2)))
-    runs.scores.write_table(tmp_path / "scores.csv", scores, ["a.png", "b.png"])
+    tables.write_table(tmp_path / "scores.csv", scores, ["a.png", "b.png"])
     names = "example,log_likelihood,elbo,reconstruction,kl,reconstruction_0,reconstruction_1"
     first, row, _ = (tmp_path / "scores.csv").read_text().splitlines()
     assert first == names
@@ -100,6 +103,19 @@ def test_without_a_file_it_scores_the_test_split(run):
     printed = score(run, "-n", 3)
     assert printed["num_examples"] == len(rows_of(run / "scores.csv")) == 3
     assert "threshold" not in printed
+
+
+def test_a_folder_is_not_taken_for_the_dataset_that_a_run_names(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(run, tmp_path / "run").parent)
+    kept = Path("run/config.toml")
+    text = kept.read_text().replace('name = "digits"', 'name = "mnist"')
+    kept.write_text(text)
+    assert runs.RunDirectory("run").read_config().data.name == "mnist"
+    Path("mnist").mkdir()
+    with pytest.raises(InvalidData, match=r"the TFDS dataset 'mnist', and .* of that name"):
+        score("run")
+    with pytest.raises(InvalidData, match="the TFDS dataset 'mnist'"):
+        runs.load_run("run", {})
 
 
 def test_what_cannot_be_scored_is_refused(run, tmp_path):
@@ -115,5 +131,5 @@ def test_what_cannot_be_scored_is_refused(run, tmp_path):
         score(model, tmp_path / "other.npy", "--output", tmp_path / "scores.csv")
     none = np.zeros(2)
     with pytest.raises(InvalidArgument, match="without a share for each value"):
-        runs.scores.write_shares(tmp_path / "a.npy", tfvae.evaluation.Scores(none, none, none))
+        tables.write_shares(tmp_path / "a.npy", tfvae.evaluation.Scores(none, none, none))
     assert not (tmp_path / "scores.csv").exists()

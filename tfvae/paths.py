@@ -252,7 +252,8 @@ def check_model_file(path: str | Path) -> None:
 def config_of(path: str | Path, assignments: dict) -> Config:
     """Return the configuration of a run, or of a `.keras` file, with settings replaced.
 
-    Paths in it are absolute.
+    Paths in it are absolute. A name that the run has is that of a TFDS dataset, whatever file or
+    folder of this name is here.
 
     Args:
         path: the run, or the file.
@@ -264,7 +265,7 @@ def config_of(path: str | Path, assignments: dict) -> Config:
     """
     check_model(path)
     if Path(path).is_dir():
-        return with_absolute_paths(read_run_config(path).override(assignments))
+        return with_absolute_paths(read_run_config(path).override(assignments), assignments)
     if "data.name" not in assignments:
         raise InvalidArgument(f"{path} is a model without a run: name its data with --dataset.")
     return with_absolute_paths(Config().override(assignments))

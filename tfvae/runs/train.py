@@ -11,6 +11,7 @@ from tfvae._plain.files import atomic, update_report
 from tfvae.callbacks import EarlyStopping
 from tfvae.checkpoints import Position
 from tfvae.config import Config, check_resumed
+from tfvae.config.locations import is_path
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
@@ -169,8 +170,18 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
         config: the configuration.
         model: the model for the data, by whose schema a table is read and by whose statistics
             arrays are standardized; None to compute both from the training examples.
+
+    Raises:
+        InvalidData: data that is missing or does not fit; or the configuration of a trained model
+            names a TFDS dataset, and a file or folder of that name is here.
     """
     options = config.data
+    if model is not None and is_path(options.name) and not Path(options.name).is_absolute():
+        raise InvalidData(
+            f"The model was trained on the TFDS dataset {options.name!r}, and {Path.cwd()} has a "
+            "file or folder of that name, which would be taken for it. Run this in another folder, "
+            f"or choose the latter with --dataset {Path(options.name).resolve()}."
+        )
     columns, standardize = options.columns, options.standardize
     if model is not None:
         columns, standardize = model.schema or columns, model.standardization or False
