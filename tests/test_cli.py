@@ -613,14 +613,7 @@ BAD_USE = {
     "impossible tolerance": (
         1,
         ["differs from Keras"],
-        [
-            "export",
-            "run",
-            "--format",
-            "saved_model",
-            "--tolerance",
-            1e-12,
-        ],
+        ["export", "run", "--tolerance", 1e-12],
     ),
     "a folder in the way": (1, ["mixed"], ["export", "run", "-o", "mixed"]),
     "a folder in the way of a folder": (
