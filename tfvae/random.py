@@ -81,8 +81,15 @@ def stream_seed(seed: int, stream: Stream, *data) -> tf.Tensor:
     into one word and keeps the last integer as the other, so no two steps of a run can share a
     seed.
     """
-    # The 0 keeps the results of a seed as they were when replicas had seeds of their own.
-    return fold_in(make_seed(seed), int(stream), 0, *data)
+    return fold_in(tf.constant(_start(integer("seed", seed), int(stream))), *data)
+
+
+@functools.lru_cache(maxsize=1024)
+def _start(seed, stream):
+    """Return what the seeds of a stream begin with, which no step has to compute again: `[2]`."""
+    with tf.init_scope():  # out of the graph that is traced
+        # The 0 keeps the results of a seed as they were when replicas had seeds of their own.
+        return fold_in(make_seed(seed), stream, 0).numpy()
 
 
 def missing_seed(seed: tf.Tensor) -> tf.Tensor:
