@@ -15,7 +15,8 @@ class LatentSignatures(Signatures):
     """The signatures of a `LatentVariableModel`.
 
     - `decode(latents [B, *latent_shape])` → `image [B, *x_shape]`, the mean of p(x|z);
-    - `encode(image [B, *x_shape])` → `mean`, `stddev` of q(z|x);
+    - `encode(image [B, *x_shape])` → `mean`, `stddev` of q(z|x); of a flow, whose moments are not
+      known, `mean` alone, the image of the mean of its base;
     - `sample(seed [2], index [B], temperature [])` → `image`, `latents`: the draws of these numbers
       from the stream of the seed, with the generator inside the graph;
     - `parameters(latents [B, *latent_shape])` → `parameters`: what `likelihood` makes p(x|z) of.
