@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -161,14 +160,15 @@ def demo_started(request, tmp_path_factory):
 
 
 def test_help_takes_less_than_a_second(tmp_path):
-    seconds = []
+    seconds = []  # of the processor, however busy it is
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         done = finish_command(start_command("--help", folder=tmp_path))
-        seconds.append(time.perf_counter() - start)
+        spent = os.times()
+        seconds.append(spent.children_user - before.children_user)
         assert done.status == 0
         assert "tfvae demo" in done.out
-    assert min(seconds) < 1.0
+    assert 0 < min(seconds) < 1.0
 
 
 def test_help_does_not_import_tensorflow(run_python):
