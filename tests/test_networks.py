@@ -12,7 +12,6 @@ import tfvae
 from tfvae import likelihoods, networks, posteriors, quantizers
 from tfvae.errors import InvalidArgument, TfvaeWarning
 
-
 # Builders, and how many of their arguments are shapes and sizes; the others are keywords.
 NUM_SIZES = {
     "conv_decoder": 4,
@@ -26,7 +25,7 @@ NUM_SIZES = {
     "transformer_decoder": 6,
     "transformer_encoder": 6,
 }
-OPTIONS = "activation form dropout bias condition_size missing features name".split()
+OPTIONS = ["activation", "form", "dropout", "bias", "condition_size", "missing", "features", "name"]
 
 
 def test_all_builders_are_looked_at_here():
