@@ -27,7 +27,7 @@ tfd = tfp.distributions
 
 SHAPE = (2, 2, 1)
 CLASSES = 2
-LABELS = np.array([1, 0, 0, 1, 1])
+LABELS = np.array([1, 0, 0, 1, 1, 0])
 # Measures of a model and x, and what they are called with here; the others are of scores.
 OPTIONS = {
     "active_units": {"threshold": 0.1},
@@ -191,18 +191,18 @@ def test_one_condition_gives_what_networks_give_in_which_it_is_fixed(name, kind,
 
 
 @pytest.fixture
-def batches_of_two(monkeypatch):
-    """Make all measures read so few examples at a time that these fill several batches."""
+def batches_of_three(monkeypatch):
+    """Make all measures read half of the examples at a time."""
     for name in ("_batches", "_pairs"):
         read = getattr(evaluation.batches, name)
         monkeypatch.setattr(
-            evaluation.batches, name, lambda model, x, size, read=read: read(model, x, min(size, 2))
+            evaluation.batches, name, lambda model, x, size, read=read: read(model, x, min(size, 3))
         )
-    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", 3)
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_conditions_have_the_same_forms_everywhere(name, kind, batches_of_two):
+def test_conditions_have_the_same_forms_everywhere(name, kind, batches_of_three):
     conditional, fixed = models(kind)
     x = incomplete(name, kind)
     quiet = functools.partial(measure, name, conditional, progress=False)
@@ -236,7 +236,7 @@ def test_conditions_that_are_missing_or_not_wanted_or_do_not_fit_are_refused(nam
         measure(name, conditional, x, progress=False)
     with pytest.raises(InvalidArgument, match="got a condition and has none"):
         measure(name, fixed[0], x, condition=1, progress=False)
-    with pytest.raises(InvalidData, match=r"expected \[5\], a label"):
+    with pytest.raises(InvalidData, match=r"expected \[6\], a label"):
         measure(name, conditional, x, condition=LABELS[:3], progress=False)
     pairs = tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(3)
     with pytest.raises(InvalidArgument, match="expected one of the two"):
@@ -322,10 +322,10 @@ def test_a_decoder_may_be_affine_given_some_conditions_alone(affine):
     square = keras.layers.Multiply()([shift(c), z, z])
     affine_part, other = keras.layers.Dense(2), keras.layers.Dense(2, use_bias=False)
     decoder = keras.Model([z, c], keras.layers.Add()([affine_part(z), other(square)]))
-    shift.set_weights([[[1.0]], [-affine]])
+    shift.set_weights([np.ones((1, 1)), np.array([-affine])])
     w, b = np.array([[1.0, -2.0]]), np.array([0.5, 0.0])
     affine_part.set_weights([w, b])
-    other.set_weights([[[0.7, 0.3]]])
+    other.set_weights([np.array([[0.7, 0.3]])])
     model = tfvae.VAE(
         networks.dense_encoder((2,), 2, hidden=()),
         decoder,
