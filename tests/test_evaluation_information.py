@@ -108,7 +108,7 @@ def test_information_given_a_condition_is_that_of_the_examples_that_have_it(
     assert_mean, monkeypatch
 ):
     """I(x; z|y) = mean of KL(q(z|x_n, y_n) ‖ q(z|y_n)), by enumeration of three bits."""
-    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", 3)
+    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", 2)
     model, kernel, x, y = given_labels()
     logits = x @ kernel[:3] + kernel[3 + y]
     states = np.array(list(itertools.product([0, 1], repeat=3)))
