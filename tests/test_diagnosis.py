@@ -270,26 +270,49 @@ def test_bad_input_is_refused(bits):
         diagnosis.diagnose(model, x[:, :3])
 
 
-def test_a_condition_has_the_gradients_of_networks_in_which_it_is_fixed():
-    """Where the decoder alone takes it, whose weights are not differentiated."""
-    x = np.random.default_rng(0).integers(0, 2, (4, 6)).astype("f4")
-    encoder = tfvae.networks.dense_encoder((6,), 2, hidden=(3,))
-    decoders = [tfvae.networks.dense_decoder(2, (6,), (), condition_size=size) for size in (2, 0)]
-    kernel, bias = np.random.default_rng(1).normal(size=(4, 6)), np.ones(6)
-    decoders[0].set_weights([kernel, bias])
-    decoders[1].set_weights([kernel[:2], bias + kernel[3]])
+@keras.saving.register_keras_serializable("tests")
+class RowsByPlace(keras.layers.Layer):
+    """Adds to each example of a batch of `len(rows)` a row of its own."""
+
+    def __init__(self, rows, **kwargs):
+        super().__init__(**kwargs)
+        self.rows = rows
+
+    def call(self, inputs):
+        places = keras.ops.reshape(inputs, (-1, *np.shape(self.rows)))
+        return keras.ops.reshape(places + np.float32(self.rows), keras.ops.shape(inputs))
+
+    def get_config(self):
+        return {**super().get_config(), "rows": self.rows}
+
+
+@pytest.mark.parametrize("y", [[1, 0, 0, 1], 1])
+def test_conditions_have_the_gradients_of_networks_in_which_they_are_fixed(y):
+    """Where the decoder alone takes them, whose weights are not differentiated."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (4, 6)).astype("f4")
+    encoder = tfvae.networks.dense_encoder((6,), 4, hidden=(3,))
+    decoder = tfvae.networks.dense_decoder(2, (6,), (), condition_size=2)
+    kernel, bias = 3 * rng.normal(size=(4, 6)), np.ones(6)
+    decoder.set_weights([kernel, bias])
+    rows = np.broadcast_to(kernel[2:][y], (4, 6)).tolist()
+    fixed = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6), RowsByPlace(rows)])
+    fixed.set_weights([kernel[:2], bias])
     found, expected = (
         diagnosis.diagnose(
-            tfvae.VAE(encoder, decoder, posterior="bernoulli", condition=size),
+            model,
             x,
-            condition=label,
-            names=["rloo"],
+            condition=condition,
+            names=["pathwise"],
             objective_names=("elbo",),
             num_samples=2,
             num_draws=20,
             progress=False,
         ).rows[0]
-        for decoder, size, label in zip(decoders, (2, None), ([1, 1, 1, 1], None), strict=True)
+        for model, condition in (
+            (tfvae.VAE(encoder, decoder, condition=2), y),
+            (tfvae.VAE(encoder, fixed), None),
+        )
     )
     for name in ("scale", "bias", "variance", "snr"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-3), name

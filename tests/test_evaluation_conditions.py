@@ -7,10 +7,12 @@ import dataclasses
 import functools
 import inspect
 
+import keras
 import numpy as np
 import pytest
 import rich.progress
 import scipy.special
+import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tiers import nightly_but
@@ -25,7 +27,7 @@ tfd = tfp.distributions
 
 SHAPE = (2, 2, 1)
 CLASSES = 2
-LABELS = np.array([1, 0, 0, 1, 1])
+LABELS = np.array([1, 0, 0, 1, 1, 0])
 # Measures of a model and x, and what they are called with here; the others are of scores.
 OPTIONS = {
     "active_units": {"threshold": 0.1},
@@ -121,7 +123,8 @@ def arrays(result):
     """Return the numbers of a result, by name."""
     if dataclasses.is_dataclass(result):
         fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-        fields.pop("family", None)
+        for of_the_model in ("family", "is_conditional"):
+            fields.pop(of_the_model, None)
         result = {name: value for name, value in fields.items() if value is not None}
     return result if isinstance(result, dict) else {"": result}
 
@@ -187,8 +190,19 @@ def test_one_condition_gives_what_networks_give_in_which_it_is_fixed(name, kind,
     assert not bars
 
 
+@pytest.fixture
+def batches_of_three(monkeypatch):
+    """Make all measures read half of the examples at a time."""
+    for name in ("_batches", "_pairs"):
+        read = getattr(evaluation.batches, name)
+        monkeypatch.setattr(
+            evaluation.batches, name, lambda model, x, size, read=read: read(model, x, min(size, 3))
+        )
+    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", 3)
+
+
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_conditions_have_the_same_forms_everywhere(name, kind):
+def test_conditions_have_the_same_forms_everywhere(name, kind, batches_of_three):
     conditional, fixed = models(kind)
     x = incomplete(name, kind)
     quiet = functools.partial(measure, name, conditional, progress=False)
@@ -197,6 +211,9 @@ def test_conditions_have_the_same_forms_everywhere(name, kind):
     pairs = tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(3)
     assert_same(quiet(pairs), found)
     assert_same(quiet(pairs.map(lambda x, y: x), condition=LABELS), found)
+    split = tfvae.data.Examples(x, conditions=LABELS.astype(np.int32))
+    assert_same(quiet(split), found)
+    assert_same(quiet(tfvae.data.Examples(x), condition=LABELS), found)
     if name not in OF_ALL:
         each = [measure(name, model, x, progress=False) for model in fixed]
         for part, values in found.items():
@@ -219,11 +236,24 @@ def test_conditions_that_are_missing_or_not_wanted_or_do_not_fit_are_refused(nam
         measure(name, conditional, x, progress=False)
     with pytest.raises(InvalidArgument, match="got a condition and has none"):
         measure(name, fixed[0], x, condition=1, progress=False)
-    with pytest.raises(InvalidData, match=r"expected \[5\], a label"):
+    with pytest.raises(InvalidData, match=r"expected \[6\], a label"):
         measure(name, conditional, x, condition=LABELS[:3], progress=False)
     pairs = tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(3)
     with pytest.raises(InvalidArgument, match="expected one of the two"):
         measure(name, conditional, pairs, condition=LABELS, progress=False)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_no_examples_are_refused_in_all_forms(name, kind):
+    conditional, _ = models(kind)
+    x = examples(kind)
+    none = tf.data.Dataset.from_tensor_slices((x, LABELS)).take(0).batch(3)
+    split = tfvae.data.Examples(x[:0], conditions=LABELS[:0])
+    for data, y in ((none, None), (none.map(lambda x, y: x), 1), (split, None)):
+        with pytest.raises(InvalidData, match="There are no examples to measure; expected at"):
+            measure(name, conditional, data, condition=y, progress=False)
+    with pytest.raises(InvalidData, match="`x` is empty; expected at least one example"):
+        measure(name, conditional, x[:0], condition=1, progress=False)
 
 
 def test_a_proposal_is_given_the_conditions():
@@ -266,6 +296,55 @@ def test_vectors_have_a_closed_form_each():
     quadratic = np.sum(error * np.linalg.solve(covariance, error.T).T, -1)
     expected = -0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * covariance)[1])
     np.testing.assert_allclose(found.per_example, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kept", "found"), [(2, 4), (3, 3)])
+def test_closed_forms_are_found_once_for_a_condition_as_far_as_there_is_memory(
+    kept, found, monkeypatch
+):
+    model = model_of("normal", *dense_networks("normal", 3), condition=3)
+    count, linear_gaussian = [], tfvae.exact.linear_gaussian
+    monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", kept * 4 * 2)
+    monkeypatch.setattr(
+        tfvae.exact, "linear_gaussian", lambda *args: count.append(1) or linear_gaussian(*args)
+    )
+    x = np.random.default_rng(0).normal(size=(6, *SHAPE))
+    y = [0, 1, 2, 0, 0, 2]
+    tfvae.exact_log_likelihood(model, x, condition=y, batch_size=1, progress=False)
+    assert len(count) == found
+
+
+@pytest.mark.parametrize("affine", [0.0, 1.0])
+def test_a_decoder_may_be_affine_given_some_conditions_alone(affine):
+    """x = W z + b + V (y − y₀) z² + σ ε, of which log p(x|y) is known where y = y₀."""
+    z, c = keras.Input((1,)), keras.Input((1,))
+    shift = keras.layers.Dense(1)
+    square = keras.layers.Multiply()([shift(c), z, z])
+    affine_part, other = keras.layers.Dense(2), keras.layers.Dense(2, use_bias=False)
+    decoder = keras.Model([z, c], keras.layers.Add()([affine_part(z), other(square)]))
+    shift.set_weights([np.ones((1, 1)), np.array([-affine])])
+    w, b = np.array([[1.0, -2.0]]), np.array([0.5, 0.0])
+    affine_part.set_weights([w, b])
+    other.set_weights([np.array([[0.7, 0.3]])])
+    model = tfvae.VAE(
+        networks.dense_encoder((2,), 2, hidden=()),
+        decoder,
+        likelihood=likelihoods.Normal(0.5),
+        condition=(1,),
+    )
+    x = np.random.default_rng(0).normal(size=(4, 2)).astype("f4")
+    normal = scipy.stats.multivariate_normal(b, w.T @ w + 0.25 * np.eye(2))
+    posterior = tfvae.fit_posterior(
+        model, x, condition=[affine], num_steps=1, num_fresh_samples=10, progress=False
+    )
+    gap = functools.partial(tfvae.amortization_gap, model, x, posterior=posterior, progress=False)
+    known = gap(condition=[affine])
+    assert known.is_exact
+    np.testing.assert_allclose(known.log_likelihood, normal.logpdf(x), rtol=1e-4)
+    mixed = np.array([[affine], [1 - affine], [affine], [affine]])
+    assert not gap(condition=mixed).is_exact
+    with pytest.raises(InvalidArgument, match="no closed form"):
+        tfvae.exact_log_likelihood(model, x, condition=mixed, progress=False)
 
 
 @pytest.mark.parametrize("prior", nightly_but(["conditional_normal", "flow"], "conditional_normal"))

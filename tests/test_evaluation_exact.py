@@ -143,6 +143,25 @@ def test_memory_does_not_grow_with_the_number_of_states(monkeypatch):
     """2^8 states, at most 6 × 10 × 4 numbers in one tensor of decoder outputs."""
     monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 240)
     model, x = discrete_vae("bernoulli", (8,), "normal"), binary_x(10)
+    assert states_at_a_time(model, x, monkeypatch) == 6
+
+
+@pytest.mark.parametrize(("classes", "numbers_of_a_state"), [(0, 50), (2, 10 * 50)])
+def test_memory_does_not_grow_with_hidden_layers(classes, numbers_of_a_state, monkeypatch):
+    """A layer of 50 has a row for each state, and given conditions for each of 10 examples too."""
+    monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 12 * numbers_of_a_state)
+    model = tfvae.VAE(
+        tfvae.networks.dense_encoder((X_SIZE,), 8, hidden=()),
+        tfvae.networks.dense_decoder(8, (X_SIZE,), hidden=(50,), condition_size=classes),
+        posterior="bernoulli",
+        condition=classes or None,
+    )
+    y = np.arange(10) % 2 if classes else None
+    assert states_at_a_time(model, binary_x(10), monkeypatch, condition=y) == 12
+
+
+def states_at_a_time(model, x, monkeypatch, **options):
+    """Return how many states `exact_log_likelihood` decodes at once, of 2^8 in all."""
     seen = []
     log_joint_terms = model.log_joint_terms
 
@@ -153,12 +172,12 @@ def test_memory_does_not_grow_with_the_number_of_states(monkeypatch):
     monkeypatch.setattr(model, "log_joint_terms", watched)
     tf.config.run_functions_eagerly(True)
     try:
-        measured = tfvae.exact_log_likelihood(model, x)
+        measured = tfvae.exact_log_likelihood(model, x, **options)
     finally:
         tf.config.run_functions_eagerly(False)
     assert sum(seen) == 256
-    assert max(seen) == 6
     assert np.all(np.isfinite(measured.per_example))
+    return max(seen)
 
 
 def test_a_dataset_gives_what_its_array_gives():

@@ -92,8 +92,8 @@ def test_information_of_two_layers_of_bits_is_that_of_enumeration(assert_mean):
     assert_mean([inform(model, x, 5, seed=s).per_example for s in range(10)], expected)
 
 
-def test_information_given_a_condition_is_that_of_the_examples_that_have_it(assert_mean):
-    """I(x; z|y) = mean of KL(q(z|x_n, y_n) ‖ q(z|y_n)), by enumeration of three bits."""
+def given_labels():
+    """Return a model of three bits whose encoder alone takes labels, its weights, x and labels."""
     encoder = tfvae.networks.dense_encoder((3,), 3, hidden=(), condition_size=2)
     kernel, bias = np.random.default_rng(0).normal(size=(5, 3)), np.zeros(3)
     encoder.set_weights([kernel, bias])
@@ -101,7 +101,15 @@ def test_information_given_a_condition_is_that_of_the_examples_that_have_it(asse
         encoder, tfvae.networks.dense_decoder(3, (3,)), posterior="bernoulli", condition=2
     )
     x = np.random.default_rng(1).integers(0, 2, (8, 3)).astype("f4")
-    y = np.array([0, 1, 1, 0, 1, 1, 1, 0])
+    return model, kernel, x, np.array([0, 1, 1, 0, 1, 1, 1, 0])
+
+
+def test_information_given_a_condition_is_that_of_the_examples_that_have_it(
+    assert_mean, monkeypatch
+):
+    """I(x; z|y) = mean of KL(q(z|x_n, y_n) ‖ q(z|y_n)), by enumeration of three bits."""
+    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", 2)
+    model, kernel, x, y = given_labels()
     logits = x @ kernel[:3] + kernel[3 + y]
     states = np.array(list(itertools.product([0, 1], repeat=3)))
     log_q = states @ logits.T - np.sum(np.log1p(np.exp(logits)), -1)
@@ -113,8 +121,22 @@ def test_information_given_a_condition_is_that_of_the_examples_that_have_it(asse
     runs = [inform(model, x, 5, condition=y, seed=seed) for seed in range(20)]
     assert_mean([run.per_example for run in runs], expected)
     assert runs[0].limit == pytest.approx((3 * np.log(3) + 5 * np.log(5)) / 8)
-    alone = inform(model, x[:2], condition=y[:2])
-    np.testing.assert_allclose(alone.per_example, 0, atol=1e-6)
+    np.testing.assert_array_equal(runs[0].num_alike, np.where(y, 5, 3))
+
+
+def test_an_example_alone_with_its_condition_is_told_by_nothing(monkeypatch):
+    model, _, x, y = given_labels()
+    whole, groups = evaluation.information._log_aggregate, []
+    monkeypatch.setattr(
+        evaluation.information,
+        "_log_aggregate",
+        lambda model, data, z: groups.append(len(z)) or whole(model, data, z),
+    )
+    measured = inform(model, x[:3], 1, condition=y[:3])
+    assert groups == [2]
+    assert measured.per_example[0] == 0
+    np.testing.assert_array_equal(measured.num_alike, [1, 2, 2])
+    assert measured.marginal_kl == pytest.approx(measured.rate.mean() - measured.mean)
 
 
 def test_equal_posteriors_hold_no_information(linear_gaussian):
@@ -153,7 +175,7 @@ def test_a_dataset_gives_what_its_array_gives_and_the_seed_decides(linear_gaussi
 
 def test_the_summary_and_the_text():
     information, rate = np.random.default_rng(0).normal(size=(2, 9))
-    measured = evaluation.MutualInformation(information, rate, 10, np.full(9, 9))
+    measured = evaluation.MutualInformation(information, rate, 10, np.full(9, 9), False)
     summary = measured.summary()
     assert json.loads(json.dumps(summary)) == summary
     assert summary == {
@@ -164,8 +186,21 @@ def test_the_summary_and_the_text():
         "limit": pytest.approx(np.log(9)),
         "num_samples": 10,
         "num_examples": 9,
+        "is_conditional": False,
     }
     assert f"I(x; z) = {np.mean(information):.3f} ±" in str(measured)
+    assert "KL(q(z)‖p(z))" in str(measured)
+
+
+def test_the_summary_and_the_text_say_that_there_is_a_condition():
+    model, _, x, y = given_labels()
+    for condition, limit in ((y, (3 * np.log(3) + 5 * np.log(5)) / 8), (1, np.log(8))):
+        measured = inform(model, x, 1, condition=condition)
+        summary = json.loads(json.dumps(measured.summary()))
+        assert summary["is_conditional"] is True
+        assert summary["limit"] == pytest.approx(limit)
+        assert str(measured).startswith("I(x; z|y) = ")
+        assert "KL(q(z|y)‖p(z|y))" in str(measured)
 
 
 def test_what_cannot_be_measured_is_refused(linear_gaussian):

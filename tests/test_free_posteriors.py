@@ -112,6 +112,25 @@ def test_a_decoder_of_conditions_learns_their_examples(condition):
     assert np.mean(losses[-10:]) == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("condition", [[1, 0, 0, 1, 1], 1])
+def test_posteriors_start_at_those_of_the_encoder_given_the_conditions(condition):
+    rng = np.random.default_rng(0)
+    model = tfvae.VAE(
+        tfvae.networks.dense_encoder((3,), 4, hidden=(), condition_size=2),
+        tfvae.networks.dense_decoder(2, (3,), hidden=()),
+        condition=2,
+    )
+    kernel, bias = rng.normal(size=(5, 4)), rng.normal(size=4)
+    model.encoder.set_weights([kernel, bias])
+    model.compile("adam")
+    x = rng.integers(0, 2, (5, 3)).astype("f4")
+    parameters, _ = tfvae.fit_jointly(
+        model, x, condition=condition, epochs=1, learning_rate=0.0, init="encoder"
+    )
+    expected = x @ kernel[:3] + kernel[3 + np.array(condition)] + bias
+    np.testing.assert_allclose(parameters, expected, rtol=1e-5)
+
+
 def test_bad_input_is_refused(make_vae, images):
     model = make_vae()
     with pytest.raises(InvalidArgument, match="compile"):

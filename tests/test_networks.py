@@ -1,3 +1,4 @@
+import inspect
 import json
 import re
 import warnings
@@ -10,6 +11,37 @@ import tensorflow as tf
 import tfvae
 from tfvae import likelihoods, networks, posteriors, quantizers
 from tfvae.errors import InvalidArgument, TfvaeWarning
+
+# Builders, and how many of their arguments are shapes and sizes; the others are keywords.
+NUM_SIZES = {
+    "conv_decoder": 4,
+    "conv_encoder": 4,
+    "dense_decoder": 3,
+    "dense_encoder": 3,
+    "dense_ladder": 4,
+    "residual_decoder": 6,
+    "residual_encoder": 6,
+    "residual_ladder": 6,
+    "transformer_decoder": 6,
+    "transformer_encoder": 6,
+}
+OPTIONS = ["activation", "form", "dropout", "bias", "condition_size", "missing", "features", "name"]
+
+
+def test_all_builders_are_looked_at_here():
+    functions = {name for name in networks.__all__ if inspect.isfunction(getattr(networks, name))}
+    ends = ("_encoder", "_decoder", "_ladder")
+    assert {n for n in functions if n.endswith(ends)} - {"connect_decoder"} == set(NUM_SIZES)
+
+
+@pytest.mark.parametrize("name", NUM_SIZES)
+def test_shapes_and_sizes_are_positional_and_options_are_keywords_of_one_order(name):
+    parameters = inspect.signature(getattr(networks, name)).parameters.values()
+    positional = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+    assert len(positional) == NUM_SIZES[name]
+    keywords = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
+    assert keywords == [option for option in OPTIONS if option in keywords]
+    assert {"dropout", "condition_size"} <= set(keywords)
 
 
 @pytest.mark.parametrize("x_shape", [(8, 8, 1), (7, 5, 3), (1, 1, 1)])

@@ -162,16 +162,16 @@ def linear_gaussian(
 def _affine_map(model, condition):
     """Return (W, b) in float64 where the decoder is z → W z + b, else (None, None)."""
     size = math.prod(model.latent_shape)
-
-    def decode(z):
-        z = tf.constant(z.reshape(-1, *model.latent_shape), tf.float32)
-        params = model.x_parameters(z, condition=condition)
-        return np.asarray(params, np.float64).reshape(len(z), -1)
-
-    bias = decode(np.zeros((1, size)))[0]
-    weights = (decode(np.eye(size)) - bias).T
     z = 3.0 * np.random.default_rng(0).normal(size=(8, size))
-    predicted, decoded = z @ weights.T + bias, decode(z)
+    points = np.concatenate([np.zeros((1, size)), np.eye(size), z])  # decoded in one pass
+    latents = tf.constant(points.reshape(-1, *model.latent_shape), tf.float32)
+    params = model.x_parameters(latents, condition=condition)
+    bias, units, decoded = np.split(
+        np.asarray(params, np.float64).reshape(len(points), -1), [1, 1 + size]
+    )
+    bias = bias[0]
+    weights = (units - bias).T
+    predicted = z @ weights.T + bias
     if np.max(np.abs(predicted - decoded)) > 1e-4 * (1.0 + np.max(np.abs(decoded))):
         return None, None
     return weights, bias

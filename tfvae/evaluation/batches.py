@@ -28,20 +28,22 @@ def _batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
         parts, count = (x[start : start + batch_size] for start in starts), len(starts)
 
     def checked():
-        empty = True
         for part in _read(parts):
-            empty = False
             model.check_data(part)
             yield tf.constant(part, tf.float32)
-        if empty:
-            raise InvalidData("There are no examples to measure; expected at least one.")
 
     return checked(), count
 
 
 def _read(parts):
+    """Yield the parts of the data, of which it has at least one, with the errors of its source."""
+    empty = True
     with own_errors():
-        yield from parts
+        for part in parts:
+            empty = False
+            yield part
+    if empty:
+        raise InvalidData("There are no examples to measure; expected at least one.")
 
 
 def batches_beside_condition(
@@ -62,7 +64,8 @@ def batches_beside_condition(
     Raises:
         InvalidArgument: a condition that is missing, that is not wanted, or that is given twice; or
             a dataset with weights of the examples.
-        InvalidData: data or conditions that do not fit, or not as many of one as of the other.
+        InvalidData: no examples, data or conditions that do not fit, or not as many of one as of
+            the other.
     """
     if isinstance(x, Examples) and model.condition is not None and condition is None:
         condition = x.conditions
@@ -135,6 +138,14 @@ def arrays_beside_condition(model, x, condition) -> tuple[np.ndarray, np.ndarray
     examples, conditions = zip(*parts, strict=True)
     y = None if model.condition is None else np.concatenate(conditions)
     return np.concatenate(examples), y
+
+
+def alike(y: np.ndarray | tf.Tensor | None, count: int) -> list[np.ndarray]:
+    """Return the indices of the examples of each condition, of y `[count, ...]`; or else of all."""
+    if y is None:
+        return [np.arange(count)]
+    _, which, sizes = np.unique(y, axis=0, return_inverse=True, return_counts=True)
+    return np.split(np.argsort(which.ravel(), kind="stable"), np.cumsum(sizes)[:-1])
 
 
 def sample_size(model) -> int:

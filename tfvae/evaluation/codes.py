@@ -144,7 +144,8 @@ def code_measures(
 
     Args:
         model: a `CodeModel`, with any likelihood.
-        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
+        x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such; of pairs (x, y) for a
+            model with a condition.
         condition: y, as in `code_log_likelihood`, where the networks take one.
         progress: whether to show a progress bar on standard error.
 

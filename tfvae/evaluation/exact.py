@@ -1,14 +1,18 @@
 """log p(x) without sampling: small discrete latents, and the linear-Gaussian model."""
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 import tensorflow as tf
 
 from tfvae import exact
+from tfvae._plain import memory
 from tfvae._plain.checks import whole
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import (
+    alike,
     batches_beside_condition,
     count_values,
     join,
@@ -20,8 +24,8 @@ from tfvae.evaluation.results import Measured
 from tfvae.likelihoods import Observed
 from tfvae.models import LatentVariableModel
 
-# Numbers in one tensor of (states × examples × decoder outputs): 32 MiB, of which the log-density
-# of a likelihood makes a handful.
+# Numbers in one tensor of (states × examples × decoder outputs), and in the widest layer of the
+# networks for these states: 32 MiB, of which the log-density of a likelihood makes a handful.
 _CHUNK_SIZE = 2**23
 
 
@@ -51,7 +55,7 @@ def exact_log_likelihood(
     - Discrete latents of at most `tfvae.exact.MAX_STATES` states: log Σ_z p(x|z) p(z).
     - The linear-Gaussian model (a standard normal prior, an affine decoder, a Normal likelihood of
       fixed scale): log N(x; b, W Wᵀ + σ² I), see `tfvae.exact.linear_gaussian`. With a condition y,
-      W and b may depend on it.
+      W and b may depend on it; those of the latest y are kept, of as many as 64 MiB hold.
 
     Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
 
@@ -69,8 +73,8 @@ def exact_log_likelihood(
         An `ExactLogLikelihood`.
 
     Raises:
-        InvalidArgument: log p(x) has no such form, the latent has too many states, or a condition
-            is missing or not wanted.
+        InvalidArgument: log p(x) has no such form, or not given one of the conditions; the latent
+            has too many states; or a condition is missing or not wanted.
         InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("batch_size", batch_size)
@@ -82,13 +86,15 @@ def exact_log_likelihood(
     return ExactLogLikelihood(per_example, float(num_values.mean()))
 
 
-def has_exact_log_likelihood(model) -> bool:
-    """Whether `exact_log_likelihood` can measure the model."""
-    try:
-        _log_p(model)
-    except InvalidArgument:
-        return False
-    return True
+def has_exact_log_likelihood(model, y: np.ndarray | None) -> bool:
+    """Whether `exact_log_likelihood` can measure a model, given its conditions `[N, ...]`, if any.
+
+    A decoder may be affine given some conditions and not given others.
+    """
+    if "continuous" not in model.latent_kinds:
+        return exact.num_latent_states(model) <= exact.MAX_STATES
+    given = [None] if y is None else np.unique(y, axis=0)
+    return all(_linear_gaussian(model, each) is not None for each in given)
 
 
 def _log_p(model):
@@ -98,21 +104,35 @@ def _log_p(model):
     """
     if "continuous" not in model.latent_kinds:
         states = tf.constant(exact.latent_states(model))
-        return lambda x, y: log_joint_sum(model, x, y, states), sample_size(model)
-    y = None if model.condition is None else model.condition.example(1)[0]
-    marginal = _marginal(model, y)
-    size, latents = marginal.weights.shape
+        return lambda x, y: log_joint_sum(model, x, y, states), _numbers_of_a_state(model, 1)
+    size, latents = math.prod(model.x_shape), math.prod(model.latent_shape)
+    marginals = _Marginals(model, max(1, _CHUNK_SIZE // (size * latents)))
     if isinstance(model.likelihood, Observed):
         size = max(size, latents) * latents
     if model.condition is None:
-        return lambda x, y: marginal.log_prob(_flat(x)).numpy(), size
-    return lambda x, y: _given(model, x, y), size
+        marginals(None)  # which refuses the model before x is read
+    return functools.partial(_given, marginals), size
+
+
+class _Marginals:
+    """p(x|y) in closed form, of any condition y; the `most` that were found last are kept."""
+
+    def __init__(self, model, most):
+        self._model, self._most, self._kept = model, most, {}
+
+    def __call__(self, y):
+        """Return that of one condition, or of None without one."""
+        key = None if y is None else y.tobytes()
+        if key not in self._kept:
+            if len(self._kept) == self._most:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = _marginal(self._model, y)
+        return self._kept[key]
 
 
 def _marginal(model, y):
     """Return p(x) in closed form, given one condition y if the model has one."""
-    # A chain of layers has no single prior and decoder, hence no closed form.
-    marginal = exact.linear_gaussian(model, y) if len(model.latent_kinds) == 1 else None
+    marginal = _linear_gaussian(model, y)
     if marginal is None:
         raise InvalidArgument(
             "log p(x) of this model has no closed form: its latents are "
@@ -123,13 +143,17 @@ def _marginal(model, y):
     return marginal
 
 
-def _given(model, x, y) -> np.ndarray:
+def _linear_gaussian(model, y):
+    # A chain of layers has no single prior and decoder, hence no closed form.
+    return exact.linear_gaussian(model, y) if len(model.latent_kinds) == 1 else None
+
+
+def _given(marginals, x, y) -> np.ndarray:
     """Return log p(x|y) of a batch in closed form, `[B]`: the examples of each y at once."""
-    found, which = np.unique(y, axis=0, return_inverse=True)
     log_p = np.zeros(len(x))
-    for number, of_these in enumerate(found):
-        chosen = np.flatnonzero(which.ravel() == number)
-        marginal = _marginal(model, of_these)
+    y = None if y is None else np.asarray(y)
+    for chosen in alike(y, len(x)):
+        marginal = marginals(None if y is None else y[chosen[0]])
         log_p[chosen] = marginal.log_prob(_flat(tf.gather(x, chosen))).numpy()
     return log_p
 
@@ -138,9 +162,20 @@ def _flat(x):
     return tf.reshape(x, [len(x), -1])
 
 
+def _numbers_of_a_state(model, count) -> int:
+    """Return how many numbers the largest tensor has for each state that `count` examples share.
+
+    That is log p(x|z), or what the widest layer of the networks gives: networks that take a
+    condition decode a state for each example, others once.
+    """
+    widest = max(max(memory.widths(part), default=0) for part in model.generative_parts)
+    rows = 1 if model.condition is None else count
+    return max(count * sample_size(model), rows * widest)
+
+
 def log_joint_sum(model, x, y, states) -> tf.Tensor:
     """Return log Σ_z p(x, z) over the states `[S, *latent_shape]`, given conditions y, `[B]`."""
-    chunk = max(1, _CHUNK_SIZE // (len(x) * sample_size(model)))
+    chunk = max(1, _CHUNK_SIZE // _numbers_of_a_state(model, len(x)))
     return _log_joint_sum(model, x, y, states, tf.constant(chunk))
 
 
@@ -161,7 +196,7 @@ def _log_joint_sum(model, x, y, states, chunk):
 
 def log_joint_table(model, x, y, states) -> tf.Tensor:
     """Return log p(x, z) of every state given y, `[S, B]`, decoded a few states at a time."""
-    chunk = max(1, _CHUNK_SIZE // (len(x) * sample_size(model)))
+    chunk = max(1, _CHUNK_SIZE // _numbers_of_a_state(model, len(x)))
     starts = range(0, len(states), chunk)
     return tf.concat([_log_joint(model, x, y, states[n : n + chunk]) for n in starts], 0)
 

@@ -108,8 +108,8 @@ def fit_posterior(
 
     q_n = argmax_q E_q[log p(x_n|z) + log p(z) − log q(z)],  q in the model's posterior family,
 
-    given its condition y_n, if the model has one,
-    by Adam on the parameters of q_n, with a learning rate that falls linearly to 0. The gradient is
+    by Adam on the parameters of q_n, with a learning rate that falls linearly to 0. If the model
+    has a condition, all of these densities are given y_n. The gradient is
 
     - pathwise, without its score term, for latents that can be reparameterized (Roeder, Wu and
       Duvenaud 2017, "Sticking the landing");
@@ -148,7 +148,8 @@ def fit_posterior(
     whole("num_steps", num_steps, least=0)
     whole("num_samples", num_samples)
     whole("num_fresh_samples", num_fresh_samples)
-    _check(model, learning_rate, init)
+    check_family(model)
+    _check(learning_rate, init)
     refuse_drawn(model, "`fit_posterior`")
     if _num_states(model) <= _MAX_STATES:
         method = _Enumerated(model)
@@ -300,12 +301,20 @@ def _num_states(model):
     return math.inf if kind == "continuous" else num_states(kind, model.latent_shape)
 
 
-def _check(model, learning_rate, init):
+def check_family(model) -> None:
+    """Refuse a model that has no single family of posteriors.
+
+    Raises:
+        InvalidArgument: with what measures it.
+    """
     if not all(hasattr(model, name) for name in ("posterior", "encoder")):
         raise InvalidArgument(
             f"{type(model).__name__} has no single posterior family whose parameters could be free;"
             " expected a tfvae.VAE. Use tfvae.log_likelihood to measure it."
         )
+
+
+def _check(learning_rate, init):
     if not isinstance(learning_rate, numbers.Real) or not 0 < learning_rate < math.inf:
         raise InvalidArgument(f"`learning_rate` is {learning_rate!r}; expected a positive number.")
     if init not in INITIALIZERS:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import arrays_beside_condition
 from tfvae.evaluation.exact import exact_log_likelihood, has_exact_log_likelihood
-from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
+from tfvae.evaluation.free_posterior import FreePosterior, check_family, fit_posterior
 from tfvae.evaluation.results import error_or_none, standard_error
 from tfvae.models import VAE
 
@@ -86,9 +86,10 @@ def amortization_gap(
         log p(x) − L[q]  =  (log p(x) − L[q*])  +  (L[q*] − L[q]),
 
     L[q] = E_q[log p(x, z) − log q(z)], q the encoder's q(z|x) and q* the best member of its family
-    for this x alone. log p(x) is exact where `tfvae.exact_log_likelihood` can compute it, else
-    importance-sampled from q* or q; bounds are exact for discrete latents of few states. A fit that
-    stops early makes the amortization gap look smaller and the approximation gap larger.
+    for this x alone. log p(x) is exact where `tfvae.exact_log_likelihood` can compute it for all
+    examples, else importance-sampled from q* or q; bounds are exact for discrete latents of few
+    states. A fit that stops early makes the amortization gap look smaller and the approximation gap
+    larger.
 
     Source: Cremer, Li and Duvenaud 2018, "Inference suboptimality in variational autoencoders",
     table 1.
@@ -114,7 +115,9 @@ def amortization_gap(
             condition that is missing or not wanted.
         InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
+    check_family(model)
     x, y = arrays_beside_condition(model, x, condition)
+    is_exact = has_exact_log_likelihood(model, y)
     if posterior is None:
         options = {} if num_samples is None else {"num_fresh_samples": num_samples}
         posterior = fit_posterior(model, x, condition=y, seed=seed, progress=progress, **options)
@@ -129,7 +132,6 @@ def amortization_gap(
             f"`posterior` has {len(posterior.per_example)} posteriors, but there are {len(x)} "
             "examples; expected the FreePosterior that was fitted to these."
         )
-    is_exact = has_exact_log_likelihood(model)
     log_p = posterior.log_likelihood
     if is_exact:
         log_p = exact_log_likelihood(model, x, condition=y, progress=progress).per_example

@@ -131,8 +131,8 @@ def log_likelihood(
 
     Raises:
         InvalidArgument: `num_samples` is below 1 or above 2³¹ − 1, the proposal's shapes do not
-            fit, or the model has no use for an argument.
-        InvalidData: data that is empty or does not fit the model.
+            fit, the model has no use for an argument, or a condition is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("num_samples", num_samples)
     if num_samples > _MOST_SAMPLES:

@@ -86,8 +86,9 @@ def impute(
         An `Imputation`.
 
     Raises:
-        InvalidArgument: a number out of range, or a model that takes no missing values.
-        InvalidData: data that is empty or does not fit the model.
+        InvalidArgument: a number out of range, a model that takes no missing values, or a condition
+            that is missing or not wanted.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("num_samples", num_samples)
     whole("draws", draws, least=0)

@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from tfvae._plain.checks import whole
 from tfvae.conditions import as_argument
-from tfvae.evaluation.batches import arrays_beside_condition, batches_beside_condition, track
+from tfvae.evaluation.batches import (
+    alike,
+    arrays_beside_condition,
+    batches_beside_condition,
+    track,
+)
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import error_or_none, standard_error
 from tfvae.joint import replay, representatives, sampler
@@ -31,7 +36,8 @@ def active_units(
     """Count the latent dimensions that the data moves: Var_x(E[z_u|x]) > threshold.
 
     Of a model with a condition it is the variance of E[z_u|x, y] over the given pairs of x and y;
-    with one condition for all, what x alone moves.
+    with one condition for all, what x alone moves. Of several layers it is the variance of what
+    `posterior_means` gives in place of the mean.
 
     Source: Burda, Grosse and Salakhutdinov 2016, sec. 5.2.
 
@@ -60,7 +66,8 @@ def posterior_means(
 ) -> np.ndarray:
     """Return E[z|x], or E[z|x, y], for all examples, flattened to `[N, D]`.
 
-    Of a posterior that is a flow, it is what the flow makes of the mean of its base.
+    Of a posterior that is a flow, it is what the flow makes of the mean of its base. Of several
+    layers, each is conditioned on the points of the layers drawn before, which is not E[z_l|x].
 
     Args:
         model: a `LatentVariableModel`.
@@ -86,22 +93,27 @@ def posterior_means(
 class MutualInformation:
     """The information in q(z|x) about which of N examples x is; in nats, arrays of shape `[N]`.
 
+    Of a model with a condition, all of these distributions and I_q(x; z|y) are given y.
+
     Attributes:
-        per_example: estimates of KL(q(z|x_n) ‖ q(z)), each at most log N; their mean is I_q(x; z).
+        per_example: estimates of KL(q(z|x_n) ‖ q(z)), each at most the log of its `num_alike`;
+            their mean is I_q(x; z).
         rate: KL(q(z|x_n) ‖ p(z)): exact where TFP knows it, else from the same draws.
         num_samples: draws for each example.
         num_alike: how many examples q(z) is the mixture over, for each example: N, and with a
             condition the number of those that have the same one.
+        is_conditional: whether the model has a condition.
     """
 
     per_example: np.ndarray
     rate: np.ndarray
     num_samples: int
     num_alike: np.ndarray
+    is_conditional: bool
 
     @property
     def mean(self) -> float:
-        """I_q(x; z)."""
+        """I_q(x; z), or I_q(x; z|y)."""
         return float(self.per_example.mean())
 
     @property
@@ -111,12 +123,15 @@ class MutualInformation:
 
     @property
     def marginal_kl(self) -> float:
-        """KL(q(z) ‖ p(z)) = E[rate] − I_q(x; z)."""
+        """KL(q(z) ‖ p(z)) = E[rate] − I_q(x; z).
+
+        Given conditions it is the mean over examples of KL(q(z|y_n) ‖ p(z|y_n)).
+        """
         return float(self.rate.mean()) - self.mean
 
     @property
     def limit(self) -> float:
-        """log N, which I_q(x; z) over N examples cannot exceed; of `num_alike`, the mean."""
+        """What I_q(x; z) cannot exceed: log N, and given conditions the mean of log `num_alike`."""
         return float(np.log(self.num_alike).mean())
 
     def summary(self) -> dict:
@@ -129,13 +144,15 @@ class MutualInformation:
             "limit": self.limit,
             "num_samples": self.num_samples,
             "num_examples": len(self.per_example),
+            "is_conditional": self.is_conditional,
         }
 
     def __str__(self):
+        given = "|y" if self.is_conditional else ""
         return (
-            f"I(x; z) = {self.mean:.3f} ± {self.standard_error:.3f} nats of at most "
-            f"{self.limit:.3f}, rate {self.rate.mean():.3f}, KL(q(z)‖p(z)) {self.marginal_kl:.3f}, "
-            f"{len(self.per_example)} examples"
+            f"I(x; z{given}) = {self.mean:.3f} ± {self.standard_error:.3f} nats of at most "
+            f"{self.limit:.3f}, rate {self.rate.mean():.3f}, KL(q(z{given})‖p(z{given})) "
+            f"{self.marginal_kl:.3f}, {len(self.per_example)} examples"
         )
 
 
@@ -159,7 +176,8 @@ def mutual_information(
 
     Of a model with a condition it is the conditional mutual information I_q(x; z|y): all of these
     distributions are given y_n, and q(z|y_n) is the mixture over the examples whose condition is
-    y_n. So it is 0 where no two examples have the same.
+    y_n. So it is 0 where no two examples have the same. The time then grows as Σ_y N_y² ·
+    num_samples, with N_y examples that have the condition y.
 
     Source: Hoffman and Johnson 2016, "ELBO surgery: yet another way to carve up the variational
     evidence lower bound".
@@ -182,10 +200,14 @@ def mutual_information(
     """
     whole("num_samples", num_samples)
     data = arrays_beside_condition(model, x, condition)
-    groups = _alike(*data)
-    count = sum(map(len, groups))
+    x, y = data
+    groups = alike(y, len(x))
+    num_alike = np.zeros(len(x), int)
+    for group in groups:
+        num_alike[group] = len(group)
+    groups = [group for group in groups if len(group) > 1]  # one alone is its own mixture
     stream = fold_in(make_seed(seed), int(Stream.EVALUATE))
-    information, sampled_rate, num_alike = np.zeros(count), np.zeros(count), np.zeros(count)
+    information, sampled_rate = np.zeros(len(x)), np.zeros(len(x))
     for number in track(range(num_samples), num_samples, "I(x; z)", progress):
         z, log_q, log_p = _draw(model, data, fold_in(stream, number))
         sampled_rate += (log_q - log_p) / num_samples
@@ -193,19 +215,9 @@ def mutual_information(
             of_group = [None if part is None else part[group] for part in data]
             log_aggregate = _log_aggregate(model, of_group, z[group])
             information[group] += (log_q[group] - log_aggregate) / num_samples
-    for group in groups:
-        num_alike[group] = len(group)
     rate = _exact_rate(model, data)
     rate = sampled_rate if rate is None else rate
-    return MutualInformation(information, rate, num_samples, num_alike)
-
-
-def _alike(x, y):
-    """Return the indices of the examples of each condition; without conditions, of all."""
-    if y is None:
-        return [np.arange(len(x))]
-    found, which = np.unique(y, axis=0, return_inverse=True)
-    return [np.flatnonzero(which.ravel() == number) for number in range(len(found))]
+    return MutualInformation(information, rate, num_samples, num_alike, y is not None)
 
 
 def _parts(data):

@@ -133,7 +133,7 @@ def score(
 
     Raises:
         InvalidArgument: `num_samples` is below 1, or a condition is missing or not wanted.
-        InvalidData: data that is empty or does not fit the model.
+        InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("num_samples", num_samples)
     refuse_drawn(model, "A score")

@@ -117,6 +117,7 @@ def transformer_encoder(
     width: int = 64,
     num_layers: int = 2,
     num_heads: int = 4,
+    *,
     dropout: float = 0.0,
     condition_size: int = 0,
     missing: bool = False,
@@ -168,6 +169,7 @@ def transformer_decoder(
     width: int = 64,
     num_layers: int = 2,
     num_heads: int = 4,
+    *,
     dropout: float = 0.0,
     condition_size: int = 0,
 ) -> keras.Model:
