@@ -206,7 +206,7 @@ def test_a_fit_of_another_process_is_not_replaced(copied, splits):
     before = {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")}
     with (
         copied.code_prior.checkpoints.in_use(),
-        pytest.raises(InvalidFile, match="Another process is training in"),
+        pytest.raises(InvalidFile, match="Another training is under way in"),
     ):
         runs.train_prior(copied.path, progress=False, splits=splits)
     assert {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")} == before

@@ -331,7 +331,7 @@ def test_a_run_that_another_process_trains_keeps_its_settings(copied, splits):
     longer = CONFIG.override({"training.epochs": EPOCHS + 1})
     with (
         copied.checkpoints.in_use(),
-        pytest.raises(InvalidFile, match="Another process is training in"),
+        pytest.raises(InvalidFile, match="Another training is under way in"),
     ):
         train(longer, copied.path, resume=True, splits=splits)
     assert copied.config_file.read_bytes() == before
