@@ -284,6 +284,16 @@ def test_the_row_of_an_epoch_and_its_checkpoint_do_not_part(
     assert_same_model(run.load_model(), model)
 
 
+def test_a_history_takes_its_own_state_and_no_other(tmp_path):
+    run = RunDirectory(tmp_path)
+    kept = callbacks.History(run)
+    kept.set_state({"rows": [{"epoch": 1}], "start_loss": 3.0, "seconds": 2.0, "run": "another"})
+    assert kept.get_state() == {"rows": [{"epoch": 1}], "start_loss": 3.0, "seconds": 2.0}
+    assert kept.run is run
+    with pytest.raises(KeyError, match="rows"):
+        kept.set_state({"seconds": 2.0})
+
+
 def test_checkpoints_of_an_earlier_version_are_not_passed_over(tmp_path):
     run = RunDirectory.create(tmp_path / "run", CONFIG)
     (run.checkpoints.path / "epoch-00002.keras").touch()
@@ -303,7 +313,7 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(copied, missing):
 def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model, no_pictures):
     longer = CONFIG.override({"training.epochs": EPOCHS + 2})
     half_way = 0.5 * CONFIG.training.learning_rate * (1 + math.cos(math.pi * EPOCHS / (EPOCHS + 2)))
-    rates = f"was 0 after epoch {EPOCHS} and goes on with {half_way:.3g}: "
+    rates = f"was 0 after epoch {EPOCHS} and goes on with {half_way:.5g}: "
     with pytest.warns(TfvaeWarning, match=re.escape(rates)):
         train(longer, copied.path, resume=True)
     assert int(copied.load_model().step) == (EPOCHS + 2) * STEPS
@@ -431,6 +441,7 @@ def test_damaged_checkpoints_alone_are_no_run(tmp_path):
         ({"training.optimizer": "sgd", "training.epsilon": 1e-4}, InvalidArgument),
         ({"training.batch_size": 5000}, InvalidData),
         ({"data.name": "/nothing/here.npz"}, InvalidData),
+        ({"model.network_options": {"dropout": np.float32(0.1)}}, InvalidArgument),  # not TOML
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
