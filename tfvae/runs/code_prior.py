@@ -38,7 +38,7 @@ def train_prior(
 
     Every few minutes a checkpoint of the fit is written to `code-prior/` of the run. As in `train`,
     a resumed fit continues at the very batch. A fit that did not reach its end is not replaced by
-    another.
+    another, and no other training of the run or of its prior may begin before this one is done.
 
     Args:
         run_dir: a run of a VQ-VAE that `train` finished.
