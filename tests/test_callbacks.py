@@ -10,7 +10,8 @@ import pytest
 from tiers import LONG
 
 import tfvae
-from tfvae.callbacks import Resume
+from tfvae.callbacks import Resume, training_state
+from tfvae.checkpoints import Position
 from tfvae.data import Examples, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
 
@@ -271,6 +272,18 @@ def test_other_settings_of_compile_are_named_when_it_goes_on(tmp_path):
         model.fit(data, epochs=1, callbacks=[Resume(tmp_path)], verbose=0)
 
 
+@pytest.mark.parametrize("loss_scale", [False, True])
+def test_a_rate_that_a_callback_lowered_is_no_other_setting_of_compile(loss_scale, tmp_path):
+    model, data = make_vae(), images()
+    optimizer = tfvae.optimizers.Adam(1e-2)
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if loss_scale else optimizer)
+    for epochs in (1, 2):
+        lowers = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        history = model.fit(data, epochs=epochs, callbacks=[lowers, Resume(tmp_path)], verbose=0)
+    assert history.epoch == [0, 1]
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-2 / 4)
+
+
 def fit_scheduled(folder, steps, epochs, loss_scale=False):
     model, data = make_vae(), images()
     optimizer = tfvae.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, steps))
@@ -290,6 +303,11 @@ def test_a_rate_that_jumps_is_named_when_a_training_goes_on(loss_scale, tmp_path
         TfvaeWarning, match=r"was 0 after epoch 2 and goes on with 0\.005: .*weights"
     ):
         fit_scheduled(tmp_path, 4 * BATCHES, 3, loss_scale)
+
+
+def test_rates_that_differ_are_told_apart():
+    with pytest.warns(TfvaeWarning, match=r"was 0\.01 after epoch 2 and goes on with 0\.010011:"):
+        training_state.warn_of_another_rate(0.01, 0.0100113, Position(2, 0))
 
 
 def test_a_training_that_ended_is_not_repeated_and_may_be_longer(whole, tmp_path):
@@ -553,6 +571,8 @@ def test_other_data_or_another_model_is_refused_and_nothing_changed(tmp_path):
         lambda tree: tree["variables"].pop("averages"),
         lambda tree: tree["variables"].update(model=[1.5] * len(tree["variables"]["model"])),
         lambda tree: tree.update(callbacks=[{"class": "History", "state": 3}]),
+        lambda tree: tree.update(compiled=3),
+        lambda tree: tree.update(learning_rate="0.1"),
     ],
 )
 def test_a_whole_checkpoint_of_something_else_is_refused(change, tmp_path):

@@ -1,6 +1,8 @@
+import errno
 import math
 import shutil
 import zipfile
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -187,12 +189,40 @@ def test_what_a_dead_process_was_writing_is_cleared_and_nothing_else(two):
 def test_two_trainings_in_one_folder_are_refused(two):
     with (
         two.in_use(),
-        pytest.raises(InvalidFile, match=f"Another process is training in {two.path}"),
+        pytest.raises(InvalidFile, match=f"Another training is under way in {two.path}"),
         Checkpoints(two.path).in_use(),
     ):
         pass
     with two.in_use():  # it was let go of
         pass
+
+
+def test_a_training_may_say_again_that_it_is_one(two):
+    with two.in_use():
+        with two.in_use():
+            pass
+        with (
+            pytest.raises(InvalidFile, match="Another training is under way"),
+            Checkpoints(two.path).in_use(),
+        ):
+            pass
+
+
+def test_the_lock_of_another_user_is_seen(two, monkeypatch):
+    opened = Path.open
+
+    def of_another_user(path, mode="r", *rest, **options):
+        if path.name == ".lock" and mode != "rb":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, mode, *rest, **options)
+
+    with two.in_use():
+        monkeypatch.setattr(Path, "open", of_another_user)
+        with (
+            pytest.raises(InvalidFile, match="Another training is under way"),
+            Checkpoints(two.path).in_use(),
+        ):
+            pass
 
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path):

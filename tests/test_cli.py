@@ -14,6 +14,7 @@ from PIL import Image
 
 from tfvae import ondevice, recipes, runs
 from tfvae.config import load_config
+from tfvae.errors import InvalidFile
 from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
 from tfvae.tools.main import cli
@@ -252,6 +253,17 @@ def test_a_recipe_is_printed_to_start_from(tfvae, tmp_path):
     assert load_config(tmp_path / "own.toml") == recipes.load("vae-digits")
     printed = tfvae("recipes", "vae-digits", "--json").json()
     assert printed == {"name": "vae-digits", "toml": recipes.text("vae-digits")}
+
+
+def test_a_training_that_cannot_begin_leaves_no_run(tfvae, tmp_path, monkeypatch):
+    def refuse(path):
+        raise InvalidFile(f"Cannot write {path}: No space left on device.")
+
+    monkeypatch.setattr("tfvae.runs.directory.atomic", refuse)
+    done = tfvae("train", "vae-digits", *SET_TINY)
+    assert done.status == 1
+    assert "config.toml: No space left on device" in done.err
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_sample_without_output_writes_into_the_run(tfvae, run):
@@ -531,6 +543,11 @@ BAD_TRAINING = {
     "wrong type": (2, ["training.kl is 3", "str"], [*TRAIN, "--set", "training.kl=3"]),
     "a name that is a number": (2, ["data.name is 5", "str"], [*TRAIN, "--set", "data.name=5"]),
     "wrong type of an option": (2, ["'three'", "integer"], [*TRAIN, "--epochs", "three"]),
+    "two numbers of epochs": (
+        2,
+        ["Got --epochs 1 and --set training.epochs=7. Give one."],
+        [*TRAIN, "--epochs", 1, "--set", "training.epochs=7"],
+    ),
     "no epochs": (2, ["training.epochs is 0"], [*TRAIN, "--set", "training.epochs=0"]),
     "negative beta": (2, ["beta", "-1"], [*TRAIN, "--set", "training.beta=-1"]),
     "exact KL of IWAE": (

@@ -202,14 +202,27 @@ def test_a_fit_that_was_interrupted_is_not_replaced(copied, splits, interrupted_
         runs.train_prior(copied.path, progress=False, splits=splits)
 
 
-def test_a_fit_of_another_process_is_not_replaced(copied, splits):
+def test_a_run_that_another_process_trains_gets_no_prior(copied, splits):
     before = {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")}
     with (
-        copied.code_prior.checkpoints.in_use(),
-        pytest.raises(InvalidFile, match="Another process is training in"),
+        copied.checkpoints.in_use(),
+        pytest.raises(InvalidFile, match="Another training is under way in"),
     ):
         runs.train_prior(copied.path, progress=False, splits=splits)
     assert {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")} == before
+
+
+def test_a_run_is_locked_before_images_are_encoded_for_its_prior(copied, splits, monkeypatch):
+    copied.forget_code_prior()  # also where there was no fit before
+
+    def begin_another(*_):
+        with pytest.raises(InvalidFile, match="Another training is under way in"):
+            RunDirectory(copied.path).forget_code_prior()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.code_prior, "encode_all", begin_another)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train_prior(copied.path, CONFIG, progress=False, splits=splits)
 
 
 @pytest.mark.parametrize("epochs", nightly_but([1, 2], 2))

@@ -3,6 +3,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +96,8 @@ def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch, err
 # Writes a folder in the place of another one, says so when half of it is there, and waits.
 WRITES = """
 import sys
+import tempfile
+from pathlib import Path
 from tfvae._plain.files import atomic
 
 with atomic(sys.argv[1]) as folder:
@@ -160,6 +164,45 @@ def test_what_is_cleared_before_it_is_in_use_is_made_anew(tmp_path, monkeypatch)
     assert not taken[0].exists()
     assert (tmp_path / "a.txt").read_text() == "whole"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_that_is_cleared_before_it_has_a_mark_is_made_anew(tmp_path, monkeypatch):
+    """A process that looks for strays comes between the making of the folder and its mark."""
+    made = []
+
+    def make_late(prefix, dir):
+        monkeypatch.undo()
+        made.append(tempfile.mkdtemp(prefix=prefix, dir=dir))
+        clear_strays(tmp_path)
+        return made[0]
+
+    monkeypatch.setattr("tfvae._plain.files.tempfile.mkdtemp", make_late)
+    with atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+        assert not Path(made[0]).exists()  # it was empty, as a killed process leaves it
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_is_always_held_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    def held(file):
+        raise BlockingIOError(errno.EAGAIN, "held")
+
+    monkeypatch.setattr("tfvae._plain.files.lock", held)
+    with (
+        pytest.raises(InvalidFile, match=r"Cannot write .*a\.txt: Other processes clear"),
+        atomic(tmp_path / "a.txt"),
+    ):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_folder_of_another_program_is_no_stray(tmp_path):
+    other = tmp_path / ".poetry.packages"
+    other.mkdir()
+    (other / "poetry.lock").touch()
+    (other / "pyproject.toml").touch()
+    clear_strays(tmp_path)
+    assert names(other) == ["poetry.lock", "pyproject.toml"]
 
 
 def test_without_locks_files_are_written_and_nothing_is_a_stray(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from tiers import nightly_but
 
-from tfvae import estimators, recipes, runs
+from tfvae import estimators, paths, recipes, runs
 from tfvae.config import load_config
 from tfvae.data import Examples, Splits, load
 from tfvae.errors import (
@@ -284,6 +284,16 @@ def test_the_row_of_an_epoch_and_its_checkpoint_do_not_part(
     assert_same_model(run.load_model(), model)
 
 
+def test_a_history_takes_its_own_state_and_no_other(tmp_path):
+    run = RunDirectory(tmp_path)
+    kept = callbacks.History(run)
+    kept.set_state({"rows": [{"epoch": 1}], "start_loss": 3.0, "seconds": 2.0, "run": "another"})
+    assert kept.get_state() == {"rows": [{"epoch": 1}], "start_loss": 3.0, "seconds": 2.0}
+    assert kept.run is run
+    with pytest.raises(KeyError, match="rows"):
+        kept.set_state({"seconds": 2.0})
+
+
 def test_checkpoints_of_an_earlier_version_are_not_passed_over(tmp_path):
     run = RunDirectory.create(tmp_path / "run", CONFIG)
     (run.checkpoints.path / "epoch-00002.keras").touch()
@@ -303,7 +313,7 @@ def test_a_run_that_has_not_finished_says_how_to_go_on(copied, missing):
 def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model, no_pictures):
     longer = CONFIG.override({"training.epochs": EPOCHS + 2})
     half_way = 0.5 * CONFIG.training.learning_rate * (1 + math.cos(math.pi * EPOCHS / (EPOCHS + 2)))
-    rates = f"was 0 after epoch {EPOCHS} and goes on with {half_way:.3g}: "
+    rates = f"was 0 after epoch {EPOCHS} and goes on with {half_way:.5g}: "
     with pytest.warns(TfvaeWarning, match=re.escape(rates)):
         train(longer, copied.path, resume=True)
     assert int(copied.load_model().step) == (EPOCHS + 2) * STEPS
@@ -331,23 +341,82 @@ def test_a_run_that_another_process_trains_keeps_its_settings(copied, splits):
     longer = CONFIG.override({"training.epochs": EPOCHS + 1})
     with (
         copied.checkpoints.in_use(),
-        pytest.raises(InvalidFile, match="Another process is training in"),
+        pytest.raises(InvalidFile, match="Another training is under way in"),
     ):
         train(longer, copied.path, resume=True, splits=splits)
     assert copied.config_file.read_bytes() == before
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_second_training_is_refused_and_changes_nothing(
+    copied, tmp_path, splits, monkeypatch, resume
+):
+    """Before the first step too, while the loss is measured and before the first checkpoint."""
+    run = copied if resume else RunDirectory(tmp_path / "run")
+    longer = CONFIG.override({"training.epochs": EPOCHS + 1})
+
+    def begin_another(self, *given, **options):
+        monkeypatch.undo()
+        before = run.config_file.read_bytes()
+        with pytest.raises(InvalidFile, match="Another training is under way in"):
+            train(CONFIG.override({"training.epochs": 9}), run.path, resume=True, splits=splits)
+        assert run.config_file.read_bytes() == before
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfvae.models.VAE.fit", begin_another)
+    with pytest.raises(TfvaeError, match="Interrupted"):
+        train(longer, run.path, resume=resume, splits=splits)
+
+
+def test_a_run_that_begins_meanwhile_is_not_replaced(tmp_path, splits, monkeypatch):
+    run, build = RunDirectory(tmp_path / "run"), runs.build_model
+
+    def begin_another(*given):
+        run.write_config(CONFIG)
+        return build(*given)
+
+    monkeypatch.setattr(sys.modules["tfvae.runs.train"], "build_model", begin_another)
+    with pytest.raises(InvalidFile, match="already holds a run"):
+        train(CONFIG.override({"training.epochs": 9}), run.path, splits=splits)
+    assert run.read_config() == CONFIG
+
+
+@pytest.mark.parametrize("seen_by_all", [True, False])
+def test_the_first_loss_is_measured_where_no_checkpoint_has_it(
+    copied, splits, monkeypatch, no_pictures, seen_by_all
+):
+    measured = []
+    monkeypatch.setattr("tfvae.runs.loop._loss", lambda *_: measured.append(1) or math.inf)
+    if not seen_by_all:
+        monkeypatch.setattr("tfvae.distribute.any_worker", lambda *_: True)
+    train(CONFIG, copied.path, resume=True, splits=splits)
+    assert len(measured) == (0 if seen_by_all else 1)
+
+
 @pytest.mark.parametrize(
-    "kept", ["config.toml", "model.keras", "checkpoints/epoch-00002-batch-00000000.zip"]
+    ("kept", "message"),
+    [
+        ("config.toml", r"already holds a run.*--resume.*--run-dir"),
+        ("model.keras", r"what is left of a run.*no config\.toml.*Move.*--run-dir"),
+        ("checkpoints/epoch-00002-batch-00000000.zip", r"what is left of a run.*no config\.toml"),
+        ("checkpoints/epoch-00002.keras", r"what is left of a run.*no config\.toml"),
+    ],
 )
-def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept):
+def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept, message):
     run = tmp_path / "run"
     (run / kept).parent.mkdir(parents=True)
     (run / kept).write_text("precious")
-    with pytest.raises(InvalidFile, match=r"already holds a run.*--resume.*--run-dir"):
+    with pytest.raises(InvalidFile, match=message):
         train(CONFIG, run, splits=splits)
     assert [path for path in run.rglob("*") if path.is_file()] == [run / kept]
     assert (run / kept).read_text() == "precious"
+
+
+def test_damaged_checkpoints_alone_are_no_run(tmp_path):
+    damaged = tmp_path / "checkpoints" / "epoch-00002-batch-00000000.zip.damaged"
+    damaged.parent.mkdir()
+    damaged.touch()
+    paths.check_new_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -372,6 +441,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path, splits, kept):
         ({"training.optimizer": "sgd", "training.epsilon": 1e-4}, InvalidArgument),
         ({"training.batch_size": 5000}, InvalidData),
         ({"data.name": "/nothing/here.npz"}, InvalidData),
+        ({"model.network_options": {"dropout": np.float32(0.1)}}, InvalidArgument),  # not TOML
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -833,6 +903,12 @@ def test_names_that_are_taken_get_numbers(tmp_path):
     found = [RunDirectory.unused(tmp_path / "runs", "demo") for _ in range(3)]
     assert [path.name for path in found] == ["demo", "demo-2", "demo-3"]
     assert all(path.is_dir() for path in found)  # each is taken, also for other processes
+
+
+def test_a_link_to_nowhere_is_no_folder_of_runs(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "gone")
+    with pytest.raises(InvalidFile, match=r"Cannot write .*runs: File exists"):
+        RunDirectory.unused(tmp_path / "runs", "demo")
 
 
 @pytest.mark.parametrize("count", [1, 5, 16, 20])

@@ -54,11 +54,12 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        path: the folder; it is made with the first checkpoint.
+        path: the folder; it is made when it is first used.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._held = False  # the lock, by `in_use`
 
     def save(self, position: Position, tree: dict) -> None:
         """Keep a state, and the one before; delete older ones.
@@ -109,15 +110,20 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep other processes from writing here, and remove what a killed process left unfinished.
+        """Keep other trainings from writing here, and remove what a killed process left unfinished.
+
+        A training that is inside of this context may enter it again, by the same object.
 
         Raises:
-            InvalidFile: another process is at it, or the folder cannot be written to.
+            InvalidFile: another training is under way, or the folder cannot be written to.
         """
+        if self._held:
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.path).close()
-            file = (self.path / _LOCK).open("ab")
+            file = _open_to_lock(self.path / _LOCK)
         except OSError as error:
             raise cannot_write(self.path, error.strerror) from None
         with file:
@@ -125,13 +131,17 @@ class Checkpoints:
                 lock(file.fileno())
             except BlockingIOError:
                 raise InvalidFile(
-                    f"Another process is training in {self.path}. Wait for it or end it, or choose "
-                    "another folder."
+                    f"Another training is under way in {self.path}. Wait for it or end it, or "
+                    "choose another folder."
                 ) from None
             except OSError:  # a file system without locks
                 pass
             clear_strays(self.path)
-            yield
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def _file(self, position):
         return self.path / f"epoch-{position.epoch:05d}-batch-{position.batch:08d}.zip"
@@ -140,6 +150,14 @@ class Checkpoints:
         """Return the positions and files, oldest first."""
         files = self.path.glob("epoch-*-batch-*.zip")
         return sorted((Position(*map(int, re.findall(r"\d+", file.name))), file) for file in files)
+
+
+def _open_to_lock(path):
+    """Return a file for its lock, which in a shared folder may be that of another user."""
+    try:
+        return path.open("ab")
+    except PermissionError:
+        return path.open("rb")
 
 
 class _Damaged(Exception):

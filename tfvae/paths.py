@@ -198,15 +198,22 @@ def read_run_config(path: str | Path) -> Config:
 
 
 def check_new_run(path: str | Path) -> None:
-    """Refuse a folder that holds a run already.
+    """Refuse a folder that holds a run already, or a part of one.
 
     Raises:
         InvalidFile: it does.
     """
-    names = ("config.toml", "model.keras", "checkpoints/epoch-*")
-    if any(found for name in names for found in Path(path).glob(name)):
+    path = Path(path)
+    if (path / "config.toml").exists():
         raise InvalidFile(
             f"{path} already holds a run. Continue it with --resume, or choose another --run-dir."
+        )
+    names = ("model.keras", "checkpoints/epoch-*.zip", "checkpoints/epoch-*.keras")
+    left = next((found for name in names for found in path.glob(name)), None)
+    if left is not None:
+        raise InvalidFile(
+            f"{path} holds what is left of a run: there is {left.name}, and no config.toml. Move "
+            "it away, or choose another --run-dir."
         )
 
 

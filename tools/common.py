@@ -69,9 +69,18 @@ def assignments_of(flags: dict, given: dict, settings: tuple[str, ...]) -> dict:
         flags: as in `setting_options`.
         given: the values of the flags, None for those that were not given.
         settings: the texts of --set.
+
+    Raises:
+        InvalidArgument: a text of --set that is no assignment, or that contradicts a flag.
     """
-    plain = {flags[name][0]: value for name, value in given.items() if value is not None}
-    return plain | dict(config.parse_assignment(text) for text in settings)
+    named = {name: value for name, value in given.items() if value is not None}
+    others = dict(config.parse_assignment(text) for text in settings)
+    for name, value in named.items():
+        other = others.get(flags[name][0], value)
+        if other != value:
+            flag = f"--{name.replace('_', '-')} {value}"
+            raise InvalidArgument(f"Got {flag} and --set {flags[name][0]}={other}. Give one.")
+    return {flags[name][0]: value for name, value in named.items()} | others
 
 
 def output_option(default: str):

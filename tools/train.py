@@ -1,6 +1,6 @@
 """`tfvae train`: the training of a recipe, a TOML file or data into a run directory."""
 
-import contextlib
+import shutil
 from pathlib import Path
 
 import click
@@ -109,9 +109,8 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     try:
         run = train(resolved, run_dir, resume=resume, splits=splits)
     except BaseException:
-        with contextlib.suppress(OSError):
-            if claimed:
-                claimed.rmdir()  # where nothing was written to it
+        if claimed and not (claimed / "config.toml").exists():  # it did not begin
+            shutil.rmtree(claimed, ignore_errors=True)
         raise
     if not writes:
         values = {"run_dir": str(run.path), "epochs": resolved.training.epochs}

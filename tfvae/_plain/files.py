@@ -14,6 +14,7 @@ from tfvae.errors import InvalidFile
 
 _SHORT = r"\d+ requested and \d+ written"  # what NumPy says of a full disk
 _LARGEST_TEXT = 16 << 20  # bytes; what a run says of itself has some thousand
+_TRIES = 100  # to make a folder that no other process clears at once
 
 # Errors of the system that keep a file from being written, for which no program is to blame.
 _HINDRANCES = {
@@ -73,36 +74,43 @@ def clear_strays(folder: str | Path) -> None:
     """
     for path in Path(folder).glob(".*.????????"):
         name = path.name[1:-9]
-        try:
-            with _mark(path, name).open("r+b") as file:
-                lock(file.fileno())
-                _put_back(path, Path(folder) / name)
-                shutil.rmtree(path, ignore_errors=True)  # while no process can begin to use it
-        except OSError:  # it is in use, or not of `atomic`
-            continue
-        shutil.rmtree(path, ignore_errors=True)  # what some systems keep of an open file
+        mark, own = _mark(path, name), {name, _mark(path, name).name, _replaced(path, name).name}
+        with contextlib.suppress(OSError):  # it is in use, or not of `atomic`
+            if mark.exists():
+                with mark.open("r+b") as file:
+                    lock(file.fileno())
+                    if not own.issuperset(found.name for found in path.iterdir()):
+                        continue
+                    _put_back(path, Path(folder) / name)
+                    shutil.rmtree(path, ignore_errors=True)  # while no process can begin to use it
+                mark.unlink(missing_ok=True)  # some systems keep it while it is open
+            path.rmdir()  # which is empty where a process was killed before it made the mark
 
 
 def _new_folder(path):
     """Return a new folder beside a path, and the open file in it that says it is in use."""
-    while True:
+    for _ in range(_TRIES):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         mark = _mark(folder, path.name)
         try:
             file = mark.open("xb")
+        except FileNotFoundError:  # a process cleared the folder
+            continue
         except OSError:
             folder.rmdir()
             raise
         try:
             lock(file.fileno())
             cleared = not mark.exists()
-        except BlockingIOError:
+        except BlockingIOError:  # by a process that came between the two
             cleared = True
         except OSError:  # without locks nothing is cleared
             cleared = False
-        if not cleared:  # by a process that came between the two
+        if not cleared:
             return folder, file
         file.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    raise BlockingIOError(errno.EAGAIN, "Other processes clear what is begun there")
 
 
 def _mark(folder, name):

@@ -1,26 +1,20 @@
 """Locks of open files, by which processes see each other."""
 
-import errno
-
-_HELD = (errno.EAGAIN, errno.EACCES)  # the second one of Windows, and of some network file systems
-
 
 def lock(file: int) -> None:
     """Lock a file until it is closed, which the system does when its process dies.
 
+    A process that was forked meanwhile has the same lock, which is held until it, too, has closed
+    the file.
+
     Args:
-        file: number of an open file that can be written to, as network file systems ask for it.
+        file: number of an open file; network file systems ask for one that can be written to.
 
     Raises:
-        BlockingIOError: another process holds it.
-        OSError: the file system has no locks.
+        BlockingIOError: it is held through another opening of the file, here or in another process.
+        OSError: the file system has no locks, or does not allow them.
     """
-    try:
-        _lock(file)
-    except OSError as error:
-        if error.errno in _HELD:
-            raise BlockingIOError(error.errno, error.strerror) from None
-        raise
+    _lock(file)
 
 
 try:
@@ -29,7 +23,10 @@ except ModuleNotFoundError:  # Windows
     import msvcrt
 
     def _lock(file):
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:  # as Windows calls a lock that is held
+            raise BlockingIOError(error.errno, error.strerror) from None
 else:
 
     def _lock(file):

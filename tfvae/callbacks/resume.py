@@ -85,11 +85,12 @@ class Resume(keras.callbacks.Callback):
         Raises:
             InvalidArgument: data without batches to go on from, other data than before, or workers
                 that do not see the same folder.
-            InvalidFile: another process is at it, or checkpoints of another model.
+            InvalidFile: another training is under way there, or checkpoints of another model.
 
         Warns:
-            TfvaeWarning: the training began with other settings of `compile`, its learning rate
-                follows another schedule now, or it stopped early and is given more epochs.
+            TfvaeWarning: the training began with other settings of `compile`, the learning rate of
+                its optimizer follows another schedule now, or it stopped early and is given more
+                epochs.
         """
         training_state.check(model, data)
         self._data, self._callbacks = data, callbacks[:-1]
@@ -102,9 +103,10 @@ class Resume(keras.callbacks.Callback):
             found = distribute.chief_first(self._strategy, lambda: self.restore(model))
             self._settings = compiled
             if self._found is not None:
-                self._settings = self._found[1].get("compiled", compiled)
                 folder = self.checkpoints.path
-                training_state.warn_of_other_settings(self._settings, compiled, folder)
+                with training_state.restoring_from(folder):
+                    self._settings = self._found[1].get("compiled", compiled)
+                    training_state.warn_of_other_settings(self._settings, compiled, folder)
             epoch, batch = found or (0, 0)
             if not distribute.all_same(self._strategy, epoch * 2**32 + batch):
                 raise InvalidArgument(
@@ -161,9 +163,10 @@ class Resume(keras.callbacks.Callback):
                 setattr(self, name, tree[name])
             restore_states(self._callbacks, tree["callbacks"])
             ended = tree["ended_early"]
+            if distribute.is_chief(self._strategy):
+                self._tell_of_what_follows(tree)
         if distribute.is_chief(self._strategy):
             self._tell_of_checkpoint()
-            self._tell_of_what_follows(tree)
         # As Keras's own `BackupAndRestore` does. A training that stopped early does not go on.
         self.model._initial_epoch = self.params["epochs"] if ended else self._position.epoch
 
@@ -273,7 +276,7 @@ class Resume(keras.callbacks.Callback):
             warnings.warn(
                 f"The training in {self.checkpoints.path} stopped early, after {self._position}, "
                 "and more epochs do not continue it. To train on, begin a new training with these "
-                "weights (`tfvae train --initial-weights`).",
+                "weights.",
                 TfvaeWarning,
                 stacklevel=2,
             )

@@ -61,7 +61,7 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
 
 
 def settings_of(model: keras.Model) -> dict[str, str]:
-    """Return what a model is compiled with, as a text for each setting, to be compared.
+    """Return what a model was compiled with, as a text for each setting, to be compared.
 
     Without Keras's own options, such as `jit_compile`, which change how fast a step is, and without
     a learning rate that follows a schedule, which is no variable and so not put back.
@@ -69,6 +69,9 @@ def settings_of(model: keras.Model) -> dict[str, str]:
     config = _compared(model.get_compile_config())
     parts = {name: value for name, value in config.items() if name not in COMPILE_OPTIONS}
     optimizer = parts.pop("optimizer")
+    scaled = optimizer["config"].get("inner_optimizer", optimizer)  # within a loss scale
+    if "learning_rate" in scaled["config"]:  # a callback may have lowered it since
+        scaled["config"]["learning_rate"] = model.compiled_learning_rate
     parts |= {f"optimizer.{name}": value for name, value in optimizer["config"].items()}
     parts["optimizer"] = optimizer["class_name"]
     return {name: json.dumps(value) for name, value in parts.items()}
@@ -115,8 +118,9 @@ def learning_rate_of(model: keras.Model) -> float:
 def warn_of_another_rate(before: float, now: float, position: Position) -> None:
     """Warn where a training goes on with another learning rate than it would have had.
 
-    A schedule that ends with the last epoch is another one where there are more epochs: its rate is
-    higher, even where it had fallen to 0.
+    A schedule of the optimizer that ends with the last epoch is another one where there are more
+    epochs: its rate is higher, even where it had fallen to 0. What a callback will assign is not
+    known here.
 
     Args:
         before: what `learning_rate_of` gave at this position.
@@ -128,10 +132,10 @@ def warn_of_another_rate(before: float, now: float, position: Position) -> None:
     """
     if not math.isclose(before, now, rel_tol=1e-3, abs_tol=1e-12):
         warnings.warn(
-            f"The learning rate was {before:.3g} after {position} and goes on with {now:.3g}: it "
+            f"The learning rate was {before:.5g} after {position} and goes on with {now:.5g}: it "
             "follows another schedule now, as one that ends with the last epoch does with another "
             "number of epochs. To train on at a rate of your choice, begin a new training with "
-            "these weights instead (`tfvae train --initial-weights`).",
+            "these weights instead.",
             TfvaeWarning,
             stacklevel=2,
         )

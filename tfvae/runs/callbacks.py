@@ -90,7 +90,8 @@ class History(keras.callbacks.Callback):
 
     def set_state(self, state: dict) -> None:
         """Go on from what `get_state` returned."""
-        vars(self).update(state)
+        self.rows, self.start_loss = state["rows"], state["start_loss"]
+        self.seconds = state["seconds"]
 
     def on_train_begin(self, logs=None):
         """Remove what a killed process left unfinished."""

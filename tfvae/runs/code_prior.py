@@ -1,5 +1,6 @@
 """The fit of a prior to the codes of a trained VQ-VAE, in the directory of its run."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -37,7 +38,7 @@ def train_prior(
 
     Every few minutes a checkpoint of the fit is written to `code-prior/` of the run. As in `train`,
     a resumed fit continues at the very batch. A fit that did not reach its end is not replaced by
-    another.
+    another, and no other training of the run or of its prior may begin before this one is done.
 
     Args:
         run_dir: a run of a VQ-VAE that `train` finished.
@@ -53,21 +54,30 @@ def train_prior(
         workers other than number 0, which write nothing, nothing.
 
     Raises:
-        TfvaeError: no run of a VQ-VAE, settings or data that cannot be used, a fit that waits to be
-            resumed, a loss that is not finite, or one far above that of the uniform prior, or an
-            interruption (Ctrl-C), after a checkpoint.
+        TfvaeError: no run of a VQ-VAE, another training of the run or of its prior that is under
+            way, settings or data that cannot be used, a fit that waits to be resumed, a loss that
+            is not finite, or one far above that of the uniform prior, or an interruption (Ctrl-C),
+            after a checkpoint.
         SystemExit: with status 0, after SIGTERM and a checkpoint.
     """
-    start = time.perf_counter()
     run = RunDirectory(run_dir)
-    config = config or (fit_to_resume(run).read_config() if resume else run.read_config())
+    own = run.read_config()
+    config = config or (fit_to_resume(run).read_config() if resume else own)
     strategy = loop.strategy("code_prior", config.code_prior)
     chief = distribute.is_chief(strategy)
+    # The codes are those of the model until the fit is done: no other training may replace it.
+    with run.checkpoints.in_use() if chief else contextlib.nullcontext():
+        return _train_prior(run, config, strategy, resume, progress, splits)
+
+
+def _train_prior(run, config, strategy, resume, progress, splits):
+    """Fit a prior in a run that no other process changes; see `train_prior`."""
+    start = time.perf_counter()
     model = run.load_model()
     if not isinstance(model, CodeModel):
         raise InvalidArgument(
-            f"{run_dir} holds a {type(model).__name__}, whose latents are not codes: it is trained "
-            "together with its prior. Expected a run of a VQ-VAE."
+            f"{run.path} holds a {type(model).__name__}, whose latents are not codes: it is "
+            "trained together with its prior. Expected a run of a VQ-VAE."
         )
     options = config.code_prior
     if resume:
@@ -75,7 +85,7 @@ def train_prior(
         check_resumed(fit.read_config(), config, ("data", "code_prior"), "A fit")
         position = fit.position()
         check_epochs("The fit of the prior", run.path, position, options.epochs)
-    if not resume:
+    else:
         _check_no_other(run)
     splits = splits or load_data(config, model)
     parts = (splits.train, splits.validation)
@@ -83,6 +93,7 @@ def train_prior(
     with strategy.scope():
         prior = _new_prior(model, options, splits.condition)
     distribute.wait(strategy)  # until all workers have read what the next lines change
+    chief = distribute.is_chief(strategy)
     if chief and not resume:
         run.forget_code_prior()
     if chief:
@@ -139,11 +150,9 @@ def _new_prior(model, options: CodePriorConfig, condition):
 
 
 def _check_no_other(run):
-    """Refuse to replace a fit that was interrupted, or that another process makes."""
+    """Refuse to replace a fit that was interrupted."""
     if not run.code_prior.config_file.is_file():
         return
-    with run.code_prior.checkpoints.in_use():
-        pass
     done, wanted = run.code_prior.position(), run.code_prior.read_config().code_prior.epochs
     if (0, 0) < done < (wanted, 0):
         raise InvalidArgument(

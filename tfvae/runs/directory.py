@@ -7,7 +7,7 @@ import keras
 
 from tfvae import paths
 from tfvae._plain import memory, untrusted
-from tfvae._plain.files import atomic, check_writable_folder
+from tfvae._plain.files import atomic, cannot_write, check_writable_folder
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.config import Config, with_absolute_paths
 from tfvae.errors import InvalidFile, TfvaeError
@@ -37,10 +37,12 @@ class TrainingDirectory:
         """Write config.toml, with absolute paths.
 
         Raises:
-            InvalidFile: another process trains here, with the configuration that is there.
+            InvalidArgument: options that TOML cannot hold.
+            InvalidFile: another training is under way, with the configuration that is there, or
+                the file cannot be written.
         """
+        text = with_absolute_paths(config).to_toml()
         with self.checkpoints.in_use(), atomic(self.config_file) as temporary:
-            text = with_absolute_paths(config).to_toml()
             temporary.write_text(text, encoding="utf-8")
 
     def read_config(self) -> Config:
@@ -85,7 +87,9 @@ class RunDirectory(TrainingDirectory):
         """Make the folder and write the configuration.
 
         Raises:
-            InvalidFile: the folder already holds a run, or cannot be made.
+            InvalidArgument: options that TOML cannot hold.
+            InvalidFile: the folder already holds a run or what is left of one, another training is
+                under way there, or it cannot be made.
         """
         run = cls(path)
         paths.check_new_run(path)
@@ -101,22 +105,32 @@ class RunDirectory(TrainingDirectory):
         Raises:
             InvalidFile: no folder can be made there.
         """
-        check_writable_folder(Path(folder))
-        path, number = Path(folder) / name, 1
+        folder, number = Path(folder), 1
+        check_writable_folder(folder)
+        path = folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error.strerror) from None
         while True:
             try:
-                path.mkdir(parents=True)
+                path.mkdir()
             except FileExistsError:
                 number += 1
-                path = Path(folder) / f"{name}-{number}"
+                path = folder / f"{name}-{number}"
             else:
                 return path
 
     def forget_code_prior(self) -> None:
-        """Delete the unfinished fit that `tfvae train-prior --resume` would continue."""
-        self.code_prior.config_file.unlink(missing_ok=True)  # without it, the rest is nothing
-        if self.code_prior.path.exists():
-            shutil.rmtree(self.code_prior.path)
+        """Delete the unfinished fit that `tfvae train-prior --resume` would continue.
+
+        Raises:
+            InvalidFile: another training of this run, or of its prior, is under way.
+        """
+        with self.checkpoints.in_use():
+            self.code_prior.config_file.unlink(missing_ok=True)  # without it, the rest is nothing
+            if self.code_prior.path.exists():
+                shutil.rmtree(self.code_prior.path)
 
     def load_model(self) -> GenerativeModel:
         """Load the trained model.

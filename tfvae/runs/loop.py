@@ -79,6 +79,7 @@ def fit(
         SystemExit: with status 0, after SIGTERM.
     """
     resume = Resume(files.checkpoints.path, minutes, how)
+    resume.checkpoints = files.checkpoints  # which may be in use by this training already
     history = callbacks.History(files)
     chief = distribute.is_chief(model.distribute_strategy)
     writes = [history] if chief else []
@@ -89,7 +90,9 @@ def fit(
             hooks.append(stack.enter_context(bar))
         try:
             stack.enter_context(distribute.watching_workers(model.distribute_strategy, how))
-            if measure_start:  # of a training that goes on, the checkpoint has it
+            if measure_start and distribute.any_worker(
+                model.distribute_strategy, files.checkpoints.last() == (0, 0)
+            ):  # of a training that goes on, the checkpoint has it
                 history.start_loss = _loss(model, options["validation_data"])
             model.fit(batches, epochs=epochs, callbacks=hooks, verbose=0, **options)
         except KeyboardInterrupt as error:

@@ -1,5 +1,6 @@
 """The training of a configuration into a run directory."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -45,13 +46,19 @@ def train(
         splits: the data, where it is loaded already.
 
     Raises:
-        TfvaeError: a configuration or data that cannot be used, a folder that holds a run, a loss
-            that is not finite, or that ended far above where it started (`DivergedLoss`, raised
-            once everything is written), or an interruption (Ctrl-C), after a checkpoint.
+        InvalidArgument: settings that do not fit, or with `resume` other ones than before.
+        InvalidData: data that cannot be used.
+        InvalidFile: the folder holds a run, or with `resume` none; another training of it is under
+            way; or a file cannot be written.
+        NonFiniteLoss: a loss is not finite.
+        DivergedLoss: it ended far above where it started; raised once everything is written.
+        TfvaeError: memory did not suffice, or an interruption (Ctrl-C), after a checkpoint.
         SystemExit: with status 0, after SIGTERM and a checkpoint.
 
     Warns:
-        TfvaeWarning: the loss ended above where it started.
+        TfvaeWarning: the loss ended above where it started, a checkpoint is damaged and the one
+            before is used, or more epochs follow another schedule of the learning rate, or do not
+            continue a run that stopped early.
     """
     start = time.perf_counter()
     strategy = loop.strategy("training", config.training)
@@ -60,12 +67,9 @@ def train(
     config = with_networks(config, splits.shape)
     if splits.kind != "image":  # the kind of a run that does not name one
         config = config.override({"data.kind": splits.kind})
+    config.to_toml()  # refuses options that no file can hold, before there is one
     run = RunDirectory(run_dir)
-    if resume:
-        check_resumed(run.read_config(), config, ("data", "model", "training"), "A run")
-        check_epochs("The run", run.path, run.position(), config.training.epochs)
-    else:
-        paths.check_new_run(run_dir)
+    _check_folder(run, config, resume)
     with strategy.scope():
         model = build_model(config, splits)
     _check_splits(model, splits)
@@ -75,52 +79,60 @@ def train(
     if isinstance(model, LatentVariableModel):
         model.check_memory(config.training.num_samples, config.training.batch_size)
     batches = splits.train.batches(config.training.batch_size, config.training.seed)
-    distribute.wait(strategy)  # until all have seen that the folder holds no run
-    if chief and resume:
-        run.write_config(config)
-    elif chief:
-        run = RunDirectory.create(run_dir, config)
-
-    fitted = loop.fit(
-        model,
-        batches,
-        config.training.epochs,
-        run,
-        f"Continue with `tfvae train --resume --run-dir {run.path}`.",
-        progress,
-        config.training.checkpoint_minutes,
-        hooks=_hooks(config, run, chief),
-        measure_start=True,
-        validation_data=splits.validation.dataset(config.training.batch_size),
-    )
-    if not chief:
-        return run
-    _settle_prior(run, model)
-    with atomic(run.model_file) as temporary:
-        model.save(temporary)
-    if distribute.is_multi_worker(strategy):
-        model = model.copy()  # that needs no other worker: they are gone
-    pictures.draw(run, model, splits, fitted.rows)
-    kept = fitted.rows
-    if config.training.patience:
-        kept = fitted.rows[: callbacks.best_epoch(fitted.rows, "val_loss")]
-    update_report(
-        run.path,
-        "training",
-        {
-            "seconds": round(time.perf_counter() - start, 1),
-            "epochs": len(fitted.rows),
-            "epoch": kept[-1]["epoch"],
-            "steps": model.steps_made,
-            "parameters": model.count_params(),
-            "replicas": strategy.num_replicas_in_sync,
-            "checkpoints": fitted.checkpoints,
-        },
-        outdated=("evaluation", "diagnosis"),
-    )
+    distribute.wait(strategy)  # until all have seen what is in the folder
+    with run.checkpoints.in_use() if chief else contextlib.nullcontext():
+        if chief:
+            _check_folder(run, config, resume)  # another training may have begun or ended meanwhile
+            run.write_config(config)
+        fitted = loop.fit(
+            model,
+            batches,
+            config.training.epochs,
+            run,
+            f"Continue with `tfvae train --resume --run-dir {run.path}`.",
+            progress,
+            config.training.checkpoint_minutes,
+            hooks=_hooks(config, run, chief),
+            measure_start=True,
+            validation_data=splits.validation.dataset(config.training.batch_size),
+        )
+        if not chief:
+            return run
+        _settle_prior(run, model)
+        with atomic(run.model_file) as temporary:
+            model.save(temporary)
+        if distribute.is_multi_worker(strategy):
+            model = model.copy()  # that needs no other worker: they are gone
+        pictures.draw(run, model, splits, fitted.rows)
+        kept = fitted.rows
+        if config.training.patience:
+            kept = fitted.rows[: callbacks.best_epoch(fitted.rows, "val_loss")]
+        update_report(
+            run.path,
+            "training",
+            {
+                "seconds": round(time.perf_counter() - start, 1),
+                "epochs": len(fitted.rows),
+                "epoch": kept[-1]["epoch"],
+                "steps": model.steps_made,
+                "parameters": model.count_params(),
+                "replicas": strategy.num_replicas_in_sync,
+                "checkpoints": fitted.checkpoints,
+            },
+            outdated=("evaluation", "diagnosis"),
+        )
     rate = config.training.learning_rate
     loop.check_end(fitted.start_loss, kept, splits.num_values, run, rate)
     return run
+
+
+def _check_folder(run, config, resume):
+    """Refuse a folder that holds a run, or with `resume` one that these settings do not go on."""
+    if not resume:
+        paths.check_new_run(run.path)
+        return
+    check_resumed(run.read_config(), config, ("data", "model", "training"), "A run")
+    check_epochs("The run", run.path, run.position(), config.training.epochs)
 
 
 def _hooks(config, run, chief):

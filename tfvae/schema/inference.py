@@ -15,7 +15,7 @@ _MOST_DECIMALS = 9  # that are inferred
 _LARGEST_INFERRED = 500  # up to which whole numbers are counts unless a user says otherwise
 
 
-def description(name, value):
+def description(name: str, value: str | Mapping) -> dict:
     """Return what a user says of a column as a dictionary."""
     value = {"type": value} if isinstance(value, str) else value
     if not isinstance(value, Mapping) or not set(value) <= {"type", "categories"}:
@@ -33,7 +33,7 @@ def description(name, value):
     return {"type": kind, "categories": tuple(value.get("categories", ()))}
 
 
-def inferred(table, name, values, given):
+def inferred(table: tables.Table, name: str, values: np.ndarray, given: Mapping) -> Column:
     """Return one column as it is, or as it is given."""
     kind, categories = given.get("type"), given.get("categories", ())
     if kind == "ignored":

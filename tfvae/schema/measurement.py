@@ -1,17 +1,20 @@
 """The values of one column as numbers, and numbers as its values."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tfvae import tables
 from tfvae.errors import InvalidData
+from tfvae.schema.column import Column
 from tfvae.standardization import scale_of
 
 _LARGEST_COUNT = 2**24  # up to which float32 holds every whole number
 
 
-def measured(column, values, source):
+def measured(column: Column, values: np.ndarray, source: str) -> np.ndarray:
     """Return the numbers of one column before they are standardized, `[N]` float64."""
     gone = tables.is_missing(values)
     if column.holds_text:
@@ -47,14 +50,14 @@ def _places(column, found, gone):
     return places
 
 
-def one_of(categories):
+def one_of(categories: Sequence) -> str:
     """Return what is expected of a value with categories, for a message."""
     shown = ", ".join(repr(c) for c in categories[:6])
     more = f", … ({len(categories)})" if len(categories) > 6 else ""
     return f"{'one of ' if len(categories) > 1 else ''}{shown}{more}"
 
 
-def check_finite(name, values, source):
+def check_finite(name: str, values: np.ndarray, source: str) -> None:
     """Refuse infinite numbers, with the row."""
     bad = np.isinf(values)
     if bad.any():
@@ -65,7 +68,9 @@ def check_finite(name, values, source):
         )
 
 
-def check_all(column, bad, values, source, expected):
+def check_all(
+    column: Column, bad: np.ndarray, values: np.ndarray, source: str, expected: str
+) -> None:
     """Refuse values of which some are bad, with the row of the first one."""
     if bad.any():
         row = int(np.argmax(bad))
@@ -84,7 +89,7 @@ def _a_type(name):
     return {"count": "a count", "condition": "the condition"}.get(name, name)
 
 
-def fitted(column, values):
+def fitted(column: Column, values: np.ndarray) -> Column:
     """Return a column with the statistics of the measured values of training rows, `[N]`."""
     values = values[~np.isnan(values)]
     mean, scale = float(np.mean(values)), float(np.std(values))
@@ -100,7 +105,7 @@ def fitted(column, values):
     return fitted if exact.all() else dataclasses.replace(fitted, decimals=None)
 
 
-def decoded(column, measured):
+def decoded(column: Column, measured: np.ndarray) -> np.ndarray:
     """Return the values of one column, `[N]`, of numbers before they were standardized."""
     if column.categories:
         levels = len(column.categories) - 1
@@ -121,7 +126,7 @@ def _whole(values):
     return values if np.isnan(values).any() else values.astype(np.int64)
 
 
-def checked_labels(column, condition, count):
+def checked_labels(column: Column, condition: Any, count: int) -> np.ndarray:
     """Return y of each row, `[N]`, as it stands for a category of the column."""
     labels, last = np.asarray(condition), len(column.categories) - 1
     if labels.dtype.kind not in "ui" or labels.shape not in ((), (count,)):
@@ -144,6 +149,6 @@ def as_texts(values: np.ndarray) -> np.ndarray:
     return tables.as_objects([None if v != v else str(plain(v)) for v in values])
 
 
-def plain(number):
+def plain(number: float) -> int | float:
     """Return a number as Python has it, whole where it is."""
     return int(number) if number == int(number) else float(number)

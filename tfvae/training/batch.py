@@ -1,5 +1,7 @@
 """The parts of a batch, and the mean over its examples."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -9,7 +11,7 @@ from tfvae.errors import InvalidData
 NO_LABELS = "sample weights in place of labels"
 
 
-def unpack(data):
+def unpack(data: Any) -> tuple[Any, Any, tf.Tensor | None]:
     """Return the examples, their labels or None, and their weights `[B]` or None."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if isinstance(y, dict) and NO_LABELS in y:
@@ -33,7 +35,7 @@ def _flat_weights(sample_weight, x):
     return sample_weight
 
 
-def share_of_mean(values, sample_weight):
+def share_of_mean(values: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
     """Return the sum over this replica's examples, divided by the number on all replicas.
 
     No other function averages over the batch. Gradients are summed over the replicas, so every

@@ -1,11 +1,13 @@
 """What callbacks have to know of a model: which way is better, and whose weights are the best."""
 
+from typing import Any
+
 import keras
 
 from tfvae.errors import InvalidArgument
 
 
-def give_directions(callbacks, better: dict[str, str | None]) -> None:
+def give_directions(callbacks: Any, better: dict[str, str | None]) -> None:
     """Tell callbacks in mode "auto" whether more or less of what they monitor is better.
 
     Args:
@@ -31,7 +33,7 @@ def give_directions(callbacks, better: dict[str, str | None]) -> None:
         callback.mode = better[name]
 
 
-def check_averages(callbacks, optimizer: keras.optimizers.Optimizer) -> None:
+def check_averages(callbacks: Any, optimizer: keras.optimizers.Optimizer) -> None:
     """Refuse to restore the best weights where the optimizer's average would replace them.
 
     Args:

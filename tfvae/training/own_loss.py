@@ -176,6 +176,7 @@ class OwnLoss(keras.Model):
             # Keras's loop of several steps does not run where it holds sums over workers.
             kwargs["steps_per_execution"] = 1
         super().compile(optimizer=optimizer, **kwargs)
+        self.compiled_learning_rate = float(self.optimizer.learning_rate)
 
     def get_compile_config(self):
         """Return what `compile_from_config` needs to compile a loaded model in the same way."""
