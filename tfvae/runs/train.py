@@ -99,31 +99,33 @@ def train(
         if not chief:
             return run
         _settle_prior(run, model)
-        with atomic(run.model_file) as temporary:
-            model.save(temporary)
-        if distribute.is_multi_worker(strategy):
-            model = model.copy()  # that needs no other worker: they are gone
-        pictures.draw(run, model, splits, fitted.rows)
-        kept = fitted.rows
-        if config.training.patience:
-            kept = fitted.rows[: callbacks.best_epoch(fitted.rows, "val_loss")]
-        update_report(
-            run.path,
-            "training",
-            {
-                "seconds": round(time.perf_counter() - start, 1),
-                "epochs": len(fitted.rows),
-                "epoch": kept[-1]["epoch"],
-                "steps": model.steps_made,
-                "parameters": model.count_params(),
-                "replicas": strategy.num_replicas_in_sync,
-                "checkpoints": fitted.checkpoints,
-            },
-            outdated=("evaluation", "diagnosis"),
-        )
+        kept = _write(run, model, splits, fitted, config.training.patience, start)
     rate = config.training.learning_rate
     loop.check_end(fitted.start_loss, kept, splits.num_values, run, rate)
     return run
+
+
+def _write(run, model, splits, fitted, patience, start):
+    """Write a trained model, its pictures and its report; return the rows up to the epoch kept."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    with atomic(run.model_file) as temporary:
+        model.save(temporary)
+    if distribute.is_multi_worker(model.distribute_strategy):
+        model = model.copy()  # that needs no other worker: they are gone
+    rows = fitted.rows
+    pictures.draw(run, model, splits, rows)
+    kept = rows[: callbacks.best_epoch(rows, "val_loss")] if patience else rows
+    report = {
+        "seconds": round(time.perf_counter() - start, 1),
+        "epochs": len(rows),
+        "epoch": kept[-1]["epoch"],
+        "steps": model.steps_made,
+        "parameters": model.count_params(),
+        "replicas": replicas,
+        "checkpoints": fitted.checkpoints,
+    }
+    update_report(run.path, "training", report, outdated=("evaluation", "diagnosis"))
+    return kept
 
 
 def _check_folder(run, config, resume):
