@@ -96,7 +96,9 @@ WITH_DROPOUT = {
     "dense ladder, x": _ladder_part("top_down"),
     "residual": lambda **options: networks.residual_encoder((8, 8, 1), 3, 8, **options),
     "residual, series": lambda **options: networks.residual_decoder((4, 3), 2, 8, **options),
-    "transformer": lambda **options: networks.transformer_encoder((6, 2), 4, width=8, **options),
+    "transformer": lambda **options: networks.transformer_encoder(
+        (6, 2), 4, hidden_size=8, **options
+    ),
     "transformer, x": lambda **options: networks.transformer_decoder(3, (6, 2), **options),
 }
 

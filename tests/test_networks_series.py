@@ -13,7 +13,7 @@ from tfvae.ondevice import Decoder
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
 NUM_TOKENS = 5
-SMALL = {"width": 8, "num_layers": 1, "num_heads": 2}
+SMALL = {"hidden_size": 8, "num_layers": 1, "num_heads": 2}
 
 
 def of_series(kind, missing=False, shape=(11, 3), condition_size=0):
@@ -163,7 +163,10 @@ def test_residual_networks_of_series(rng):
         (lambda: networks.conv_encoder((8,), 4), "expected .T, C. of a series"),
         (lambda: networks.transformer_encoder((8,), 4), "and num_tokens=0; expected"),
         (lambda: networks.transformer_encoder((8, 2), 4, num_tokens=3), "expected .T, C. of"),
-        (lambda: networks.transformer_encoder((8, 2), 4, width=10), "a multiple of num_heads=4"),
+        (
+            lambda: networks.transformer_encoder((8, 2), 4, hidden_size=10),
+            "a multiple of num_heads=4",
+        ),
         (lambda: networks.transformer_decoder(2, (30,)), "cannot be shared out to None steps"),
         (lambda: networks.transformer_decoder(2, (30,), 4), "cannot be shared out to 4 steps"),
     ],

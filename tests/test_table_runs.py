@@ -246,7 +246,7 @@ def test_arrays_of_other_kinds_go_from_a_file_to_a_device(tmp_path, kind):
     x = rng.integers(0, 4, shape) if kind == "tokens" else rng.normal(size=shape)
     np.save(tmp_path / "x.npy", x)
     run = tmp_path / "run"
-    width = "network_options={width=8, num_heads=2}" if kind == "tokens" else "hidden=[8]"
+    width = "network_options={hidden_size=8, num_heads=2}" if kind == "tokens" else "hidden=[8]"
     small = ["--set", f"model.{width}", "--epochs", 1, "--set", f"data.kind={kind}"]
     call("train", tmp_path / "x.npy", "--run-dir", run, *small)
     assert runs.RunDirectory(run).read_config().data.kind == kind

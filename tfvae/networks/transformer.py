@@ -49,14 +49,14 @@ class TokenEmbedding(layers.Layer):
 
     Args:
         num_tokens: V; token v is the level v / (V − 1).
-        width: D.
+        hidden_size: D.
     """
 
-    def __init__(self, num_tokens: int, width: int, **kwargs):
+    def __init__(self, num_tokens: int, hidden_size: int, **kwargs):
         # Half precision does not tell the levels of large vocabularies apart.
         super().__init__(autocast=False, **kwargs)
-        self.num_tokens, self.width = num_tokens, width
-        self._table = layers.Embedding(num_tokens + 1, width, dtype=self.dtype_policy)
+        self.num_tokens, self.hidden_size = num_tokens, hidden_size
+        self._table = layers.Embedding(num_tokens + 1, hidden_size, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         """Build the table."""
@@ -72,11 +72,12 @@ class TokenEmbedding(layers.Layer):
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the output."""
-        return (*input_shape, self.width)
+        return (*input_shape, self.hidden_size)
 
     def get_config(self):
         """Return the constructor arguments."""
-        return {**super().get_config(), "num_tokens": self.num_tokens, "width": self.width}
+        own = {"num_tokens": self.num_tokens, "hidden_size": self.hidden_size}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -114,7 +115,7 @@ def transformer_encoder(
     x_shape: tuple[int, ...],
     params_size: int | tuple[int, ...],
     num_tokens: int = 0,
-    width: int = 64,
+    hidden_size: int = 64,
     num_layers: int = 2,
     num_heads: int = 4,
     *,
@@ -134,7 +135,7 @@ def transformer_encoder(
         x_shape: (T, C) of series, or (T,) of tokens.
         params_size: as in `dense_encoder`.
         num_tokens: V, how many tokens there are; 0 for series.
-        width: of every step, a multiple of `num_heads`.
+        hidden_size: of every step, a multiple of `num_heads`.
         num_layers: blocks.
         num_heads: heads of attention.
         dropout: share of the values that attention and dense layers add to x that are dropped in
@@ -144,15 +145,15 @@ def transformer_encoder(
             a shorter series, are not attended to and not counted in the mean.
 
     Raises:
-        InvalidArgument: a shape of neither kind, or a width that is no multiple of `num_heads`.
+        InvalidArgument: a shape of neither kind, or a size that is no multiple of `num_heads`.
     """
-    _check(x_shape, num_tokens, width, num_heads)
+    _check(x_shape, num_tokens, hidden_size, num_heads)
     x = inputs = keras.Input(x_shape)
     mask = ObservedSteps(name="observed")(x) if missing else None
     if num_tokens:
-        h = TokenEmbedding(num_tokens, width)(x)
+        h = TokenEmbedding(num_tokens, hidden_size)(x)
     else:
-        h = layers.Dense(width)(ZeroImputation()(x) if missing else x)
+        h = layers.Dense(hidden_size)(ZeroImputation()(x) if missing else x)
     h = _blocks(Positions()(h), num_layers, num_heads, dropout, mask)
     pooled = layers.GlobalAveragePooling1D()(h) if mask is None else MeanOfSteps()([h, mask])
     condition = condition_input(condition_size)
@@ -166,7 +167,7 @@ def transformer_decoder(
     latent_size: int | tuple[int, ...],
     output_shape: tuple[int, ...],
     num_steps: int | None = None,
-    width: int = 64,
+    hidden_size: int = 64,
     num_layers: int = 2,
     num_heads: int = 4,
     *,
@@ -182,14 +183,14 @@ def transformer_decoder(
         output_shape: (T, likelihood.params_size(C)) of series; (likelihood.params_size(T),) of
             tokens.
         num_steps: T; needed for tokens alone.
-        width: as in `transformer_encoder`.
+        hidden_size: as in `transformer_encoder`.
         num_layers: as in `transformer_encoder`.
         num_heads: as in `transformer_encoder`.
         dropout: as in `transformer_encoder`.
         condition_size: as in `dense_encoder`.
 
     Raises:
-        InvalidArgument: an output that cannot be shared out to the steps, or a width that is no
+        InvalidArgument: an output that cannot be shared out to the steps, or a size that is no
             multiple of `num_heads`.
     """
     total = int(np.prod(output_shape))
@@ -200,13 +201,13 @@ def transformer_decoder(
             "(T, likelihood.params_size(C)) of series, or (likelihood.params_size(T),) of tokens, "
             "with num_steps=T."
         )
-    _check((steps,), 1, width, num_heads)
+    _check((steps,), 1, hidden_size, num_heads)
     inputs, flatten = from_latents(latent_size)
     value = inputs
     for layer in flatten:
         value = layer(value)
     condition = condition_input(condition_size)
-    value = layers.Dense(width)(given_condition(value, condition))
+    value = layers.Dense(hidden_size)(given_condition(value, condition))
     h = Positions()(layers.RepeatVector(steps)(value))
     h = _blocks(h, num_layers, num_heads, dropout)
     params = layers.Dense(total // steps, name="params")(h)
@@ -215,26 +216,28 @@ def transformer_decoder(
 
 def _blocks(h, num_layers, num_heads, dropout, mask=None):
     """Return values after blocks of attention over the steps that a mask `[B, T, 1]` has."""
-    width = h.shape[-1]
+    hidden_size = h.shape[-1]
     seen = None if mask is None else layers.Permute((2, 1))(mask)  # [B, 1, T]
     for _ in range(num_layers):
-        attention = layers.MultiHeadAttention(num_heads, width // num_heads)
+        attention = layers.MultiHeadAttention(num_heads, hidden_size // num_heads)
         y = layers.LayerNormalization()(h)
         y = attention(y, y, attention_mask=seen)
         h = layers.Add()([h, layers.Dropout(dropout)(y) if dropout else y])
         y = layers.LayerNormalization()(h)
-        y = layers.Dense(4 * width, activation="silu")(y)
-        for layer in with_dropout([layers.Dense(width)], dropout):
+        y = layers.Dense(4 * hidden_size, activation="silu")(y)
+        for layer in with_dropout([layers.Dense(hidden_size)], dropout):
             y = layer(y)
         h = layers.Add()([h, y])
     return layers.LayerNormalization()(h)
 
 
-def _check(x_shape, num_tokens, width, num_heads):
+def _check(x_shape, num_tokens, hidden_size, num_heads):
     if len(x_shape) != (1 if num_tokens else 2):
         raise InvalidArgument(
             f"A transformer got the shape {tuple(x_shape)} and num_tokens={num_tokens}; expected "
             "(T, C) of series, or (T,) of tokens with their number."
         )
-    if width % num_heads:
-        raise InvalidArgument(f"`width` is {width}; expected a multiple of num_heads={num_heads}.")
+    if hidden_size % num_heads:
+        raise InvalidArgument(
+            f"`hidden_size` is {hidden_size}; expected a multiple of num_heads={num_heads}."
+        )
