@@ -423,12 +423,12 @@ def test_the_command_decode_needs_no_tensorflow(run_python, path, tmp_path):
     assert np.load(tmp_path / "a.npy").shape == (3, 4, 4, 1)
 
 
-def test_importing_takes_less_than_three_tenths_of_a_second(run_python):
+def test_importing_takes_a_few_times_as_long_as_numpy_does(run_python):
     script = (
-        "import time; start = time.process_time(); import tfvae.ondevice;"
-        "print(time.process_time() - start)"
+        "from time import process_time as now; start = now(); import numpy; middle = now();"
+        "import tfvae.ondevice; print((now() - middle) / (middle - start))"
     )
-    assert min(float(run_python(script)) for _ in range(3)) < 0.3
+    assert min(float(run_python(script)) for _ in range(3)) < 4
 
 
 def test_a_path_in_place_of_the_content_is_refused_with_the_call_that_takes_it():

@@ -13,6 +13,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from tiers import nightly_but
 
@@ -134,7 +135,8 @@ def test_a_run_has_its_other_files_and_nothing_else(finished):
 def test_the_last_two_checkpoints_are_kept(finished, model, splits):
     names = sorted(path.name for path in finished.checkpoints.path.iterdir())
     assert names[-1] == "epoch-00003-batch-00000000.zip"
-    assert len(names) == 2
+    assert len(names) == 3
+    assert names[0] == ".lock"
     assert finished.position() == (EPOCHS, 0)
     assert_same_model(last_model(finished, CONFIG, splits), model)
 
@@ -210,11 +212,13 @@ def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
 # Trains by the command, in a process that sends itself a signal: SIGKILL while it writes its fourth
 # checkpoint, in the first epoch; SIGTERM in the fifth step after the one that it goes on with.
 SIGNALLED = """
-import os, signal, sys
+import json, os, signal, sys
+import tensorflow as tf
 from tfvae.runs import callbacks, pictures
 from tfvae.tools.main import main
 
 kind, calls, written = sys.argv.pop(1), 0, 0
+tf.config.optimizer.set_experimental_options(json.loads(sys.argv.pop(1)))
 sync = os.fsync
 
 def fsync(file):
@@ -244,7 +248,8 @@ def test_a_run_that_is_killed_and_terminated_ends_as_one_that_is_not(
     run = RunDirectory(tmp_path / "run")
 
     def signalled(kind, *arguments):
-        command = [sys.executable, "-c", SIGNALLED, kind, "train", *arguments]
+        rewriting = json.dumps(tf.config.optimizer.get_experimental_options())
+        command = [sys.executable, "-c", SIGNALLED, kind, rewriting, "train", *arguments]
         return subprocess.run(
             [*command, "--run-dir", run.path], capture_output=True, text=True, timeout=300
         )

@@ -16,6 +16,7 @@ from tfvae.callbacks.callback_states import restore_states, states_of
 from tfvae.callbacks.skipped_batches import SkippedBatches
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.errors import InvalidArgument, TfvaeWarning
+from tfvae.training import learning_rate_of
 
 _SHARE = 0.005  # of the time, that checkpoints at the ends of short epochs may take
 _COSTS = "saved", "seconds_saving", "seconds"  # attributes that go on counting when it is resumed
@@ -268,7 +269,7 @@ class Resume(keras.callbacks.Callback):
 
     def _tell_of_what_follows(self, tree):
         """Warn where the training does not go on as a user may expect of more epochs."""
-        epochs, now = self.params["epochs"], training_state.learning_rate_of(self.model)
+        epochs, now = self.params["epochs"], learning_rate_of(self.model.optimizer)
         if not tree["ended_early"] and self._position.epoch < epochs:
             before = tree.get("learning_rate", now)
             training_state.warn_of_another_rate(before, now, self._position)

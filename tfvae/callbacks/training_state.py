@@ -14,7 +14,7 @@ import numpy as np
 from tfvae.checkpoints import Position
 from tfvae.data import Batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
-from tfvae.training import COMPILE_OPTIONS
+from tfvae.training import COMPILE_OPTIONS, learning_rate_of
 
 
 def check(model: keras.Model, data: Any) -> None:
@@ -53,7 +53,7 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
     averages = epoch_averages(model) if averages is None else averages
     return {
         "variables": {**variables, "averages": averages},
-        "learning_rate": learning_rate_of(model),
+        "learning_rate": learning_rate_of(model.optimizer),
         "layers_add_losses": model.layers_add_losses,
         "ended_early": bool(model.stop_training),
         "data": _identity(data),
@@ -108,11 +108,6 @@ def warn_of_other_settings(before: dict, now: dict, folder: Path) -> None:
             TfvaeWarning,
             stacklevel=2,
         )
-
-
-def learning_rate_of(model: keras.Model) -> float:
-    """Return the learning rate of the next step."""
-    return float(model.optimizer.learning_rate)
 
 
 def warn_of_another_rate(before: float, now: float, position: Position) -> None:

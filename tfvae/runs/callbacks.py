@@ -12,6 +12,7 @@ from tfvae.callbacks import Resume
 from tfvae.checkpoints import Position
 from tfvae.errors import NonFiniteLoss
 from tfvae.runs.directory import TrainingDirectory
+from tfvae.training import learning_rate_of
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
@@ -106,7 +107,7 @@ class History(keras.callbacks.Callback):
         row = {
             "epoch": epoch + 1,
             "seconds": self._seconds(),
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": learning_rate_of(self.model.optimizer),
             **{name: float(value) for name, value in logs.items()},
         }
         self.rows.append(row)

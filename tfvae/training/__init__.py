@@ -1,7 +1,7 @@
 """What every training loop shares: its settings, checks of its data, and the mean of its loss."""
 
 from tfvae.training.batch import unpack
-from tfvae.training.directions import averaging
+from tfvae.training.directions import averaging, learning_rate_of
 from tfvae.training.own_loss import COMPILE_OPTIONS, Loss, OwnLoss, bound
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "OwnLoss",
     "averaging",
     "bound",
+    "learning_rate_of",
     "unpack",
 ]

@@ -1,8 +1,9 @@
-"""What callbacks have to know of a model: which way is better, and whose weights are the best."""
+"""What callbacks have to know of a model: which way is better, whose weights are best, its rate."""
 
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfvae.errors import InvalidArgument
 
@@ -71,3 +72,8 @@ def averaging(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimiz
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return optimizer if getattr(optimizer, "use_ema", False) else None
+
+
+def learning_rate_of(optimizer: keras.optimizers.Optimizer) -> float:
+    """Return the learning rate of the next step, also where every replica has a copy of it."""
+    return float(tf.convert_to_tensor(optimizer.learning_rate))

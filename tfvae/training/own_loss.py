@@ -13,7 +13,7 @@ from tfvae import distribute, inputs, random, replicas
 from tfvae.averages import Averages, Refused
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.training.batch import NO_LABELS, share_of_mean, unpack
-from tfvae.training.directions import check_averages, give_directions
+from tfvae.training.directions import check_averages, give_directions, learning_rate_of
 
 COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
 
@@ -176,7 +176,7 @@ class OwnLoss(keras.Model):
             # Keras's loop of several steps does not run where it holds sums over workers.
             kwargs["steps_per_execution"] = 1
         super().compile(optimizer=optimizer, **kwargs)
-        self.compiled_learning_rate = float(self.optimizer.learning_rate)
+        self.compiled_learning_rate = learning_rate_of(self.optimizer)
 
     def get_compile_config(self):
         """Return what `compile_from_config` needs to compile a loaded model in the same way."""
