@@ -102,6 +102,34 @@ def test_nothing_is_added_to_the_graph_without_random_layers():
         assert bool(graph.get_operations()) == noisy
 
 
+def with_several_layers(kind):
+    """Return a model of two stochastic layers, with dropout in all of its networks."""
+    if kind == "ladder":
+        networks = tfvae.networks.dense_ladder((6,), (6,), (3, 2), 8, dropout=0.5)
+        return tfvae.LadderVAE(*networks)
+    drop = keras.layers.Dropout(0.5)  # networks may share a generator
+
+    def network(size, outputs):
+        dense = [keras.layers.Dense(8, "tanh"), drop, keras.layers.Dense(outputs)]
+        return keras.Sequential([keras.Input((size,)), *dense])
+
+    return tfvae.HierarchicalVAE([network(6, 6), network(3, 4)], [network(3, 6), network(2, 6)])
+
+
+@pytest.mark.parametrize("kind", ["ladder", "hierarchical"])
+def test_layers_that_are_replayed_in_a_step_have_the_q_they_were_drawn_from(kind):
+    model = with_several_layers(kind)
+    model.seed_layers(5)
+    infer = model.inference(X[:4], training=True)
+    drawn = infer(tfvae.joint.sampler(3, tf.constant([1, 2])))
+    again = infer(tfvae.joint.replay(drawn.z))
+    np.testing.assert_allclose(again.log_q(), drawn.log_q(), rtol=1e-6)
+    np.testing.assert_allclose(again.log_p(), drawn.log_p(), rtol=1e-6)
+    np.testing.assert_allclose(again.log_likelihood, drawn.log_likelihood, rtol=1e-6)
+    other = model.inference(X[:4], training=True)(tfvae.joint.replay(drawn.z))
+    assert np.max(np.abs(other.log_q() - drawn.log_q())) > 1e-3
+
+
 def test_a_prior_over_codes_has_them_too():
     class Noisy(tfvae.code_priors.CategoricalCodePrior):
         def build(self, input_shape):

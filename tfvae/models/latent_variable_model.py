@@ -129,6 +129,9 @@ class LatentVariableModel(BoundTraining):
     ) -> Infer:
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
 
+        All its passes have the same noise of layers such as Dropout, so that the layers drawn in
+        one have the same q and p in another that replays them.
+
         Args:
             x: examples, `[B, *x_shape]`.
             training: whether the networks run in training mode.
@@ -139,8 +142,10 @@ class LatentVariableModel(BoundTraining):
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
         h = self.bottom_up(x, training, **conditions.as_argument(c)) if h is None else h
+        put_noise_back = self.repeatable_noise() if training else lambda: None
 
         def infer(draw):
+            put_noise_back()
             layers, x_params = self.infer(h, draw, training, **conditions.as_argument(c))
             p_x = self._p_x(x_params)
             log_likelihood, of_x = self.likelihood.weigh(p_x, x, seed)

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import keras
@@ -302,14 +303,32 @@ class OwnLoss(keras.Model):
         These layers draw with generators whose state neither a file nor a copy has. With layers
         that have none, nothing is added to the graph.
         """
-        found = [each for layer in self._flatten_layers() for each in layer._seed_generators]
-        generators = list(dict.fromkeys(found))  # layers may share one
+        generators = self._generators()
         if not generators:
             return
         of_step = random.stream_seed(seed, random.Stream.LAYERS, self._counter)
         words = random.words([len(generators), 2], random.seed_of_replica(of_step))
         for generator, state in zip(generators, tf.unstack(words), strict=True):
             generator.state.assign(tf.cast(state, generator.state.dtype))
+
+    def repeatable_noise(self) -> Callable[[], None]:
+        """Return a function that puts the noise of Keras's own layers back to where it is now.
+
+        Every call of such a layer moves its generator on. A step that passes twice through the
+        layers, with the same latents, has to find the same masks in both.
+        """
+        states = [(each.state, tf.convert_to_tensor(each.state)) for each in self._generators()]
+
+        def put_back():
+            for variable, state in states:
+                variable.assign(state)
+
+        return put_back
+
+    def _generators(self):
+        """Return the generators of Keras's own layers, each once: layers may share one."""
+        found = [each for layer in self._flatten_layers() for each in layer._seed_generators]
+        return list(dict.fromkeys(found))
 
     def _total_loss(self, per_example, x, y, training) -> Loss:
         """Return what is minimized, for the model's own loss `[B]`."""
