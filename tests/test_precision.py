@@ -54,6 +54,21 @@ def test_a_flow_in_float64_is_replaced_where_all_are(flow):
     assert dtypes(in_float32(mixed, HALF)) == {"float32", "float64"}
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_call_sees_the_values_that_encode_and_a_training_see(policy):
+    """Keras casts what it calls a model on; half precision does not tell 5000 levels apart."""
+    keras.config.set_dtype_policy(policy)
+    tokens = tfvae.networks.TokenEmbedding(5000, 2)
+    encoder = keras.Sequential([keras.Input((1,)), tokens, keras.layers.Flatten()])
+    decoder = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model = tfvae.VAE(encoder, decoder, likelihood="bernoulli")
+    tokens._table.embeddings.assign(np.random.default_rng(0).normal(size=(5001, 2)))
+    x = (np.arange(5000, dtype=np.float32) / 4999)[:, np.newaxis]
+    expected = model.decode(model.encode(x))
+    np.testing.assert_array_equal(model(x), expected)
+    np.testing.assert_array_equal(model.predict(x, batch_size=5000, verbose=0), expected)
+
+
 def test_the_benchmark_has_medians_and_the_ratio_of_each_round(monkeypatch, capsys):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     precision = importlib.import_module("precision")

@@ -72,7 +72,9 @@ class OwnLoss(keras.Model):
     better = {"loss": "min", "regularization": "min", "additional_loss": "min"}
 
     def __init__(self, averages: tuple[str, ...], counter: str, seed: int, **kwargs):
-        super().__init__(**kwargs)
+        # Networks cast by themselves: half precision holds neither counts nor the levels of many
+        # categories.
+        super().__init__(autocast=False, **kwargs)
         self.seed = seed
         # A variable of the model, not the optimizer's counter: it survives a new `compile`, counts
         # every batch under gradient accumulation, and is saved and resumed with the weights.
