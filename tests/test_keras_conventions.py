@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -800,6 +801,28 @@ class TestWeightsOfParts:
         model.fit(x, epochs=60, batch_size=200, verbose=0)
         expected = np.sqrt(np.mean((x - 0.5) ** 2))
         assert float(model.likelihood.current_scale()) == pytest.approx(expected, rel=1e-3)
+
+    @pytest.mark.parametrize("part", ["likelihood", "posterior", "prior"])
+    def test_those_that_are_frozen_stay_so(self, part, tmp_path):
+        model = make_vae(
+            likelihood=tfvae.likelihoods.Normal(scale="shared"),
+            posterior=tfvae.posteriors.get("flow", num_layers=1, hidden=(3,)),
+            prior=tfvae.priors.get("flow", num_layers=1, hidden=(3,)),
+        )
+        model.compile("adam", run_eagerly=True)
+        getattr(model, part).trainable = False
+        model.train_on_batch(X)
+        model.save(tmp_path / "model.keras")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = keras.saving.load_model(tmp_path / "model.keras")
+        assert int(again.optimizer.iterations) == model.steps_made
+        for other in (again, model.copy()):
+            assert len(other.trainable_variables) == len(model.trainable_variables)
+        again.train_on_batch(X)
+        frozen = getattr(model, part).weights
+        for weight, expected in zip(getattr(again, part).weights, frozen, strict=True):
+            np.testing.assert_array_equal(weight, expected)
 
     @pytest.mark.parametrize(
         "make",

@@ -71,8 +71,8 @@ class Factory(keras.layers.Layer):
         return self.distribution(tf.cast(params, tf.float32), batch_ndims)
 
     def get_config(self) -> dict:
-        """Return the constructor arguments."""
-        return {}
+        """Return the constructor arguments, and whether the weights are frozen; see `frozen`."""
+        return frozen(self)
 
     @classmethod
     def from_config(cls, config: dict):
@@ -82,6 +82,14 @@ class Factory(keras.layers.Layer):
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+def frozen(layer: keras.layers.Layer) -> dict:
+    """Return what the configuration of a layer says of whether its weights are trained.
+
+    Nothing where they are, so that the representation of a part holds what a user gave it.
+    """
+    return {} if layer.trainable else {"trainable": False}
 
 
 def independent(distribution, batch_ndims: int) -> tfd.Independent:

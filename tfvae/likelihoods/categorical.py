@@ -31,4 +31,4 @@ class Categorical(Likelihood):
         return CategoricalImage(params, batch_ndims, self.num_levels)
 
     def get_config(self):
-        return {"num_levels": self.num_levels}
+        return {"num_levels": self.num_levels, **super().get_config()}

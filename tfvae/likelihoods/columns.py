@@ -144,12 +144,14 @@ class Columns(Likelihood):
 
     def get_config(self):
         pairs = zip(self.likelihoods, self.sizes, strict=True)
-        return {"blocks": [[keras.saving.serialize_keras_object(p), size] for p, size in pairs]}
+        blocks = [[keras.saving.serialize_keras_object(p), size] for p, size in pairs]
+        return {"blocks": blocks, **super().get_config()}
 
     @classmethod
     def from_config(cls, config):
         blocks = config["blocks"]
-        return cls([(keras.saving.deserialize_keras_object(p), size) for p, size in blocks])
+        blocks = [(keras.saving.deserialize_keras_object(p), size) for p, size in blocks]
+        return cls(**{**config, "blocks": blocks})
 
 
 def _block(block):

@@ -77,7 +77,8 @@ class Counts(Likelihood):
         return _OfTotal(log_shares, batch_ndims, make, self.target_sum)
 
     def get_config(self):
-        return {"size_factor": self.size_factor, "target_sum": self.target_sum}
+        own = {"size_factor": self.size_factor, "target_sum": self.target_sum}
+        return own | super().get_config()
 
 
 class _OfTotal(tfd.Distribution):

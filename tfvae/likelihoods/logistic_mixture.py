@@ -45,4 +45,5 @@ class DiscretizedLogisticMixture(Likelihood):
         )
 
     def get_config(self):
-        return {"num_components": self.num_components, "num_levels": self.num_levels}
+        own = {"num_components": self.num_components, "num_levels": self.num_levels}
+        return own | super().get_config()

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfvae._plain.checks import choice
+from tfvae.distributions.factory import frozen
 from tfvae.registry import Registry
 
 MISSINGNESS = Registry("missingness")
@@ -48,8 +49,8 @@ class Missingness(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict:
-        """Return the constructor arguments."""
-        return {}
+        """Return the constructor arguments, and whether the weights are frozen."""
+        return frozen(self)
 
     @classmethod
     def from_config(cls, config: dict):
@@ -86,7 +87,7 @@ class SelfMasking(Missingness):
         return slope * x + self.bias
 
     def get_config(self):
-        return {"sign": self.sign}
+        return {"sign": self.sign, **super().get_config()}
 
 
 @MISSINGNESS.register("linear_masking")

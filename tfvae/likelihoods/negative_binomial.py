@@ -41,9 +41,6 @@ class NegativeBinomial(WithScale, Counts):
         (log_mean,), r = self.split(params)
         return self.of_means(log_mean, batch_ndims, lambda value: counts_about(value, r))
 
-    def get_config(self):
-        return WithScale.get_config(self) | Counts.get_config(self)
-
 
 def counts_about(log_mean, r) -> tfd.NegativeBinomial:
     """Return the negative binomial with mean μ and inverse dispersion r."""

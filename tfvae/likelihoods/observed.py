@@ -184,7 +184,8 @@ class Observed(Likelihood):
 
     def get_config(self):
         parts = {"likelihood": self.likelihood, "missingness": self.missingness}
-        return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        own = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        return own | super().get_config()
 
 
 class _Observed(tfd.Distribution):

@@ -53,7 +53,7 @@ class Ordinal(Likelihood):
         return _Ordinal(params, batch_ndims, self.thresholds())
 
     def get_config(self):
-        return {"num_levels": self.num_levels}
+        return {"num_levels": self.num_levels, **super().get_config()}
 
 
 class _Ordinal(ImageDistribution):

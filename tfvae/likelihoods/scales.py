@@ -74,4 +74,4 @@ class WithScale(Factory):
 
     def get_config(self):
         """Return the constructor arguments."""
-        return {self._name_of_scale: self._scale}
+        return {self._name_of_scale: self._scale, **super().get_config()}

@@ -34,4 +34,4 @@ class DiagonalNormal(Posterior):
         return independent(NormalLatent(loc, scale, batch_ndims), batch_ndims)
 
     def get_config(self):
-        return {"scale": self.scale}
+        return {"scale": self.scale, **super().get_config()}

@@ -79,7 +79,8 @@ class FlowPosterior(Posterior):
         return FlowDistribution(base, self.flow, context if self.context_size else None)
 
     def get_config(self):
-        return {"flow": self._given, **self._settings, "context_size": self.context_size}
+        own = {"flow": self._given, **self._settings, "context_size": self.context_size}
+        return own | super().get_config()
 
 
 @REGISTRY.register("iaf")
@@ -108,5 +109,5 @@ class InverseAutoregressivePosterior(FlowPosterior):
         super().__init__("inverse_autoregressive", num_layers, hidden, context_size, **kwargs)
 
     def get_config(self):
-        config = super().get_config()
-        return {name: config[name] for name in ("num_layers", "hidden", "context_size")}
+        not_ours = "flow", "flow_options"
+        return {k: v for k, v in super().get_config().items() if k not in not_ours}

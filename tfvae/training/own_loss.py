@@ -93,6 +93,14 @@ class OwnLoss(keras.Model):
         self._asks, self._asked = None, 0.0
         self._refused = Refused()
 
+    def _post_build(self):
+        """Freeze what a frozen part has made while it was built: Keras leaves it trainable."""
+        super()._post_build()
+        for layer in self._flatten_layers():  # from the outer to the inner
+            if not layer.trainable:
+                for inner in layer._layers:
+                    inner.trainable = False
+
     @property
     def metrics(self):
         """What `fit` and `evaluate` report, averaged over the examples."""
