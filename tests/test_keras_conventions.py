@@ -616,6 +616,19 @@ class TestBeta:
         again = keras.saving.load_model(tmp_path / "model.keras")
         assert again.evaluate(X, verbose=0, return_dict=True)["loss"] == logs["loss"]
 
+    @pytest.mark.parametrize(
+        ("beta", "expected"),
+        [
+            (lambda step: 1, [1.0, 1.0]),
+            (lambda step: tf.minimum(1.0, (step + 1) / 4), [0.25, 0.5]),
+            (lambda step: tf.where(step < 1, 0, 1), [0.0, 1.0]),
+        ],
+        ids=["int", "float64", "int32"],
+    )
+    def test_a_function_may_return_any_type_of_number(self, beta, expected):
+        model = make_vae(compiled={"beta": beta, "free_bits": lambda step: 0, "run_eagerly": True})
+        np.testing.assert_allclose(train(model, 2), expected, atol=1e-4)
+
     def test_validation_is_at_the_final_value_of_a_schedule(self):
         schedule = tfvae.schedules.LinearWarmup(100, final=0.5)
         model = make_vae(compiled={"beta": schedule, "free_bits": schedule, "run_eagerly": True})

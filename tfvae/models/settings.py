@@ -123,7 +123,7 @@ class Scheduled:
     def at(model, name, step):
         """Return the value at the training step that follows `step` others, as a tensor."""
         value = model.__dict__[f"_{name}"]
-        return tf.convert_to_tensor(value if isinstance(value, tf.Variable) else value(step))
+        return tf.cast(value if isinstance(value, tf.Variable) else value(step), tf.float32)
 
     @staticmethod
     def final(model, name, step):
