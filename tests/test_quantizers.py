@@ -466,6 +466,21 @@ class TestMovingAverages:
         assert used[0] < 0.1 * size
         assert min(used[1:]) > 0.9 * size
 
+    @pytest.mark.parametrize("make", [VectorQuantizer, EMAVectorQuantizer])
+    @pytest.mark.parametrize("composite", [None, ResidualQuantizer, ProductQuantizer])
+    def test_a_frozen_codebook_keeps_its_codes(self, make, composite, rng):
+        quantizer = make(8, D, threshold_ema_dead_code=1.0)
+        quantizer = quantizer if composite is None else composite(quantizer, 2)
+        z = rng.normal(size=(20, quantizer.embedding_dim)).astype(np.float32)
+        quantizer(z, training=True)
+        tables = [part.table for part in getattr(quantizer, "parts", [quantizer])]
+        before = [table.numpy() for table in tables]
+        for trains in (False, True):
+            quantizer.trainable = trains
+            quantizer(z + 5.0, training=True)
+            moved = [np.any(table != old) for table, old in zip(tables, before, strict=True)]
+            assert all(moved) == trains == any(moved)
+
     def test_a_revived_code_has_the_count_of_the_average(self, rng):
         quantizer = filled(EMAVectorQuantizer(8, D, threshold_ema_dead_code=1.0), rng)
         quantizer.table.assign(np.concatenate([np.zeros((1, D)), np.full((7, D), 50.0)]))

@@ -87,6 +87,8 @@ class NearestCode(Codebook):
 
     def update(self, vectors, codes, active=True):
         """Move the averages, and start dead codes anew; see `Quantizer.update`."""
+        if not self.trainable:
+            return
         if self.tracks_usage:
             vectors = tf.stop_gradient(self.project(vectors))
             state = self.moved(vectors, codes)

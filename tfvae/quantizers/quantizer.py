@@ -43,7 +43,8 @@ class Quantizer(keras.layers.Layer):
 
     State that no gradient trains changes in calls with `training=True` only, as in batch
     normalization, by statistics summed over all replicas. So the vectors that such a call returns
-    are `lookup(codes)` of the state before it.
+    are `lookup(codes)` of the state before it. With `trainable = False` neither gradients nor
+    statistics change a codebook; what is drawn in training goes on.
 
     Args:
         embedding_dim: D, the size of a vector.
