@@ -257,13 +257,24 @@ class TestFit:
         model.fit(X, validation_split=0.5, verbose=0)
         np.testing.assert_array_equal(model.prior.pseudo_inputs, np.resize(X[:6], (20, SIZE)))
 
-    def test_pseudo_inputs_that_the_user_sets_stay(self):
+    def test_pseudo_inputs_that_the_user_sets_stay(self, tmp_path):
         model = make_vae(prior=tfvae.priors.VampPrior(3))
-        model.compile("sgd", run_eagerly=True)
-        model.optimizer.learning_rate = 0.0
+        assert not model.prior.started
         model.prior.start(np.full((3, SIZE), 0.25))
+        model.save(tmp_path / "model.keras")
+        for same in (model, model.copy(), keras.saving.load_model(tmp_path / "model.keras")):
+            same.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+            same.fit(X, verbose=0)
+            np.testing.assert_array_equal(same.prior.pseudo_inputs, np.full((3, SIZE), 0.25))
+        assert not tfvae.VAE.from_config(model.get_config()).prior.started
+
+    def test_pseudo_inputs_start_at_the_batch_of_the_first_step(self):
+        model = make_vae(prior=tfvae.priors.VampPrior(3))
+        model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+        model.train_on_batch(X[4:])
+        model.train_on_batch(X)
         model.fit(X, verbose=0)
-        np.testing.assert_array_equal(model.prior.pseudo_inputs, np.full((3, SIZE), 0.25))
+        np.testing.assert_array_equal(model.prior.pseudo_inputs, X[4:7])
 
     def test_pseudo_inputs_cannot_start_at_a_generator(self):
         batches = (X for _ in range(2))

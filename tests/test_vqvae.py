@@ -798,6 +798,24 @@ class TestKMeans:
         fit(model, x, batch_size=10)
         assert measure(model, x)["quantization"] < 1e-8
 
+    def test_a_first_step_by_itself_starts_it_too(self, images):
+        model, other = (make(quantizer=VectorQuantizer(2, D, initializer="kmeans")) for _ in "12")
+        model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+        assert model.test_on_batch(images)[0] > 0
+        assert model.quantizer.needs_data
+        model.train_on_batch(images)
+        assert not model.quantizer.needs_data
+        other.quantizer.initialize(other.encoder(images))
+        np.testing.assert_array_equal(model.quantizer.table, other.quantizer.table)
+
+    def test_what_a_loop_of_one_s_own_has_trained_is_not_started_anew(self, images):
+        model = make(quantizer=VectorQuantizer(2, D, initializer="kmeans"))
+        model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+        before = model.quantizer.table.numpy()
+        model.train_step(tf.constant(images))
+        fit(model, images)
+        np.testing.assert_array_equal(model.quantizer.table, before)
+
     def test_too_little_data_is_refused(self, images):
         model = make(quantizer=VectorQuantizer(30, D, initializer="kmeans"))
         model.compile(run_eagerly=True)

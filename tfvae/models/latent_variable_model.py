@@ -70,7 +70,7 @@ class LatentVariableModel(BoundTraining):
     def start_from_data(self, x, y):
         """Give training examples to a prior that starts at some."""
         count = self.prior.num_examples_to_start
-        if self.steps_made or self.prior.started or not count:
+        if self.prior.started or not count:
             return
         if isinstance(x, tf.data.Dataset):
             first = x if not isinstance(x.element_spec, tuple) else x.map(lambda x, *_: x)

@@ -32,6 +32,7 @@ class Prior(keras.layers.Layer):
         kind: what its values are, as of a posterior: "continuous", "bernoulli" or "categorical".
         takes_condition: whether it can be p(z|y).
         started: whether the weights that begin at training examples have begun: `fit` leaves them.
+            Weights tell it, so that a copy and a loaded model know it.
     """
 
     kind = "continuous"

@@ -63,9 +63,10 @@ class VampPrior(Prior):
     def build(self, latent_shape):
         low, high = self.limits or (-math.inf, math.inf)
         middle = Support(low, high, is_open=True).inside()
+        self._initializer = keras.initializers.RandomNormal(middle, 0.1, seed=0)
         self.pseudo_inputs = self.add_weight(
             shape=(self.num_components, *self.x_shape),
-            initializer=keras.initializers.RandomNormal(middle, 0.1, seed=0),
+            initializer=self._initializer,
             constraint=Clip(low, high) if (low, high) != (-math.inf, math.inf) else None,
             name="pseudo_inputs",
             dtype="float32",
@@ -88,9 +89,14 @@ class VampPrior(Prior):
     def num_examples_to_start(self):
         return self.num_components
 
+    @property
+    def started(self):
+        """Whether the pseudo-inputs have left the values that they are made with."""
+        made_with = self._initializer(self.pseudo_inputs.shape, "float32")
+        return not np.allclose(self.pseudo_inputs, made_with, atol=1e-4)
+
     def start(self, x):
         """Start the pseudo-inputs at examples, repeated if there are fewer than pseudo-inputs."""
-        self.started = True
         self.pseudo_inputs.assign(np.resize(x, (self.num_components, *self.x_shape)))
 
     def given(self, posterior_of=None, training=False, condition=None):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tfvae.errors import InvalidArgument
-from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
+from tfvae.models import CodeModel, GenerativeModel
 from tfvae.runs.directory import open_model
 
 
@@ -33,8 +33,6 @@ def start_from(path: str | Path, model: GenerativeModel) -> None:
         raise _do_not_fit(path, f"it has {len(source)} arrays of weights, this {len(target)}")
     for theirs, ours in zip(source, target, strict=True):
         ours.assign(theirs)
-    if isinstance(model, LatentVariableModel):
-        model.prior.started = True
 
 
 def _weights(model):

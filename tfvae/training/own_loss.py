@@ -131,7 +131,10 @@ class OwnLoss(keras.Model):
         return []
 
     def start_from_data(self, x, y) -> None:
-        """Initialize the parts that start from data, once; called by `fit` with its data."""
+        """Initialize the parts that start from data; called before the first step, with its data.
+
+        `fit` gives it all its examples, `train_on_batch` its batch.
+        """
 
     def additional_loss(self, x: tf.Tensor, y, training: bool) -> tf.Tensor | None:
         """Return what is added to the loss of each example, `[B]` in nats; None for nothing.
@@ -234,7 +237,8 @@ class OwnLoss(keras.Model):
             options.setdefault("shuffle", False)  # it is, and Keras would warn that it cannot
         with contextlib.ExitStack() as stack:
             options["callbacks"] = self._arrange(options.get("callbacks"), x, stack)
-            self.start_from_data(*_without_validation(x, y, options))
+            if not self.steps_made:
+                self.start_from_data(*_without_validation(x, y, options))
             x, y = self._share_out(x, y, options, options.get("shuffle", True))
             return super().fit(x, self._labels(y, options), **options)
 
@@ -567,6 +571,8 @@ class OwnLoss(keras.Model):
         as_dict = options.pop("return_dict", False)
         x = self._look(x, y, "x")
         if name == "train_on_batch":
+            if not self.steps_made:
+                self.start_from_data(x, y)
             self._build_optimizer()
         logs = method(x, y, return_dict=True, **options)
         return logs if as_dict else self._in_order(logs)
