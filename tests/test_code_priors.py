@@ -136,6 +136,15 @@ class TestProbabilities:
         expected = prior.log_prob(all_codes(), 1)
         np.testing.assert_allclose(loaded.log_prob(all_codes(), 1), expected, atol=1e-6)
 
+    def test_predict_takes_batches_of_codes_and_labels(self, name):
+        prior, codes, labels = make(name, CLASSES), all_codes()[:6], np.arange(6) % CLASSES
+        prior.compile("sgd", run_eagerly=True)
+        batches = tf.data.Dataset.from_tensor_slices((codes, labels)).batch(4)
+        predicted = prior.predict(batches, verbose=0)
+        np.testing.assert_allclose(predicted, prior.logits(codes, labels), atol=1e-5)
+        with pytest.raises(InvalidArgument, match="none beside `x`"):
+            prior.predict(codes, verbose=0)
+
     def test_half_precision(self, name, rng):
         prior, codes = make(name, dtype="mixed_bfloat16"), rng.integers(0, K, (4, *SHAPE), np.int32)
         full = prior.logits(codes).numpy()

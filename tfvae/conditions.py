@@ -197,6 +197,11 @@ class Conditional:
     condition: Condition | None = None
     makes_conditional = "Make the model with `condition=`"  # how one has a condition
 
+    @property
+    def trains_on_condition(self) -> bool:
+        """Whether `fit`, `evaluate` and `predict` need y beside x."""
+        return self.condition is not None
+
     def check_condition(
         self, y: np.ndarray | tf.Tensor | int | None, count: int | None = None, **where
     ) -> tf.Tensor | None:

@@ -17,7 +17,7 @@ from tfvae.likelihoods.categorical import Categorical
 from tfvae.likelihoods.likelihood import MISSING
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
-from tfvae.training import OwnLoss, unpack
+from tfvae.training import OwnLoss
 
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
 
@@ -92,11 +92,6 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         """
         units = self.schema or self.standardization
         return None if units is None else units.log_jacobian(x)
-
-    @property
-    def trains_on_condition(self) -> bool:
-        """Whether `fit`, `evaluate` and `predict` need y beside x."""
-        return self.condition is not None
 
     def parts_given_condition(self) -> dict[str, bool]:
         """Return for "encode", "decode" and "sample" whether a part of it takes the condition."""
@@ -276,13 +271,6 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     def _default_save_signature(self):
         """What Keras writes into a SavedModel: the call on x alone, where x alone will do."""
         return None if self.trains_on_condition else super()._default_save_signature
-
-    def predict_step(self, data):
-        """Call the model on a batch, and on the condition beside it where the model needs it."""
-        if not self.trains_on_condition:
-            return super().predict_step(data)
-        x, y, _ = unpack(data)
-        return self(x, training=False, condition=y)
 
     def consider(self, x):
         """Warn of pixels that lie between the levels of the likelihood."""

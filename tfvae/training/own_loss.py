@@ -55,12 +55,14 @@ class OwnLoss(keras.Model):
     Attributes:
         better: of each metric by name, whether "max" or "min" is better, or None if neither is.
             Callbacks that monitor one of them in mode "auto" use this.
+        trains_on_condition: whether the data has y, and the call of the model needs it.
         layers_add_losses: whether any layer adds a loss, known once a step has been traced.
         never_called: for each method, the methods that one might expect it to call but that it
             does not, each with the advice what to override instead.
     """
 
     instead_of_loss = "Leave it out."
+    trains_on_condition = False
     never_called: ClassVar = {
         "train_step": {
             "compute_loss": "Override `additional_loss(self, x, y, training)` to add a term to "
@@ -265,6 +267,12 @@ class OwnLoss(keras.Model):
                 "at a time, or `predict` of `model.copy()`, which one worker can do alone."
             )
         return super().predict(self._look(x, None, "x"), *args, **kwargs)
+
+    def predict_step(self, data):
+        """Call the model on a batch, and on the condition beside it where the model needs it."""
+        x, y, _ = unpack(data)
+        beside = {"condition": y} if self.trains_on_condition else {}
+        return self(x, training=False, **beside)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Make one step; see `keras.Model.train_on_batch`."""
