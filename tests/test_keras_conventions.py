@@ -138,6 +138,34 @@ class TestRanges:
         with pytest.raises(InvalidData, match="1 of the batches"):
             model.fit(dataset(X), validation_data=dataset(only_the_last_batch_bad()), verbose=0)
 
+    @pytest.mark.parametrize("shape", [(None, None), None], ids=["sizes", "rank"])
+    def test_sizes_that_a_dataset_does_not_know_are_those_of_the_model(self, shape):
+        """What `tf.data.Dataset.from_generator` is often told, as map functions of Python do."""
+
+        def told(x):
+            spec = tf.TensorSpec(shape, tf.float32)
+            batches = lambda: (batch for (batch,) in generate(x))  # noqa: E731
+            return tf.data.Dataset.from_generator(batches, output_signature=spec)
+
+        for make in (make_vae, make_vqvae):
+            model, expected = make(), make()
+            model.fit(told(X), verbose=0)
+            expected.fit(dataset(X), verbose=0)
+            for weight, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+                np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-6)
+            predicted = model.predict(told(X), verbose=0)
+            np.testing.assert_allclose(predicted, model(X), rtol=1e-5)
+            with pytest.raises(InvalidData, match="examples of shape"):
+                model.fit(told(X[:, :5]), verbose=0)
+
+    def test_no_counter_runs_ahead_where_data_of_unknown_length_ends(self):
+        spec = (tf.TensorSpec((None, SIZE), tf.float32),)
+        data = tf.data.Dataset.from_generator(lambda: generate(X), output_signature=spec)
+        model = make_vqvae()
+        model.fit(data, epochs=3, verbose=0)
+        counters = model.step, model.quantizer.step, model.optimizer.iterations
+        assert [int(counter) for counter in counters] == [9, 9, 9]
+
     def test_a_density_takes_any_finite_value(self):
         model = make_vae(likelihood="normal")
         model.fit(dataset(X * 3 - 1), verbose=0)

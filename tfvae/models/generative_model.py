@@ -251,9 +251,12 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         if self.trains_on_condition:
             self.condition.check(y, len(x), name, one_for_all=False)
 
-    def takes(self, x, y):
-        if tuple(x.shape[1:]) != self.x_shape:
+    def as_examples(self, x):
+        if not x.shape[1:].is_compatible_with(self.x_shape):
             raise InvalidData(_other_shape("A batch", x.shape, self.x_shape))
+        return tf.ensure_shape(x, [None, *self.x_shape])
+
+    def takes(self, x, y):
         taken = self.likelihood.takes(tf.cast(x, tf.float32))
         if not self.trains_on_condition:
             return taken

@@ -102,7 +102,9 @@ class Quantizer(keras.layers.Layer):
             active: a boolean tensor; where False, nothing changes.
         """
         if self.step is not None:
-            self.step.assign_add(tf.cast(active, tf.int64))
+            # Where the data ends, a step has begun that no batch comes to.
+            with tf.control_dependencies([codes]):
+                self.step.assign_add(tf.cast(active, tf.int64))
 
     def lookup(self, codes: tf.Tensor) -> tf.Tensor:
         """Return the vectors `[..., D]` that codes `[..., *codes_per_vector]` stand for."""

@@ -155,6 +155,14 @@ class OwnLoss(keras.Model):
         """Refuse examples `x` and labels `y`, arrays, that the model cannot be trained on."""
         raise NotImplementedError
 
+    def as_examples(self, x: tf.Tensor) -> tf.Tensor:
+        """Return a batch whose shape the graph knows: a dataset may not know all its sizes.
+
+        Raises:
+            InvalidData: examples of another shape than the model takes.
+        """
+        return x
+
     def takes(self, x: tf.Tensor, y) -> tf.Tensor:
         """Return whether the model takes the values of a batch, a scalar, in the graph."""
         raise NotImplementedError
@@ -271,6 +279,7 @@ class OwnLoss(keras.Model):
     def predict_step(self, data):
         """Call the model on a batch, and on the condition beside it where the model needs it."""
         x, y, _ = unpack(data)
+        x = self.as_examples(x)
         beside = {"condition": y} if self.trains_on_condition else {}
         return self(x, training=False, **beside)
 
@@ -311,6 +320,7 @@ class OwnLoss(keras.Model):
     def _begin_step(self, data, training=False):
         """Return x, y or None, and weights `[B]` or None; forget losses of steps before."""
         x, y, sample_weight = unpack(data)
+        x = self.as_examples(x)
         replicas.begin_step(tf.shape(x)[0])
         if training:
             self.seed_layers(self.seed)
@@ -385,10 +395,10 @@ class OwnLoss(keras.Model):
         self._refuse_hidden_variables(tape)
         variables = self.trainable_variables
         gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         # Where the data ends, a graph has run ahead into one more step, as far as it could come
-        # without a batch.
+        # without a batch; the optimizer counts steps too.
         with tf.control_dependencies([scaled_loss]):
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             self._counter.assign_add(1)
 
     def _refuse_hidden_variables(self, tape):
