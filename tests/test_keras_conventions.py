@@ -278,6 +278,14 @@ class TestFit:
         with pytest.raises(ValueError, match="must call `compile"):
             make_vae().copy().fit(X)
 
+    @pytest.mark.parametrize("make", [make_vae, make_vqvae])
+    @pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+    def test_a_frozen_model_is_refused(self, make, method):
+        model = make()
+        model.trainable = False
+        with pytest.raises(InvalidArgument, match=r"nothing to learn.*all of them are frozen"):
+            getattr(model, method)(X)
+
     def test_pseudo_inputs_start_at_what_validation_split_leaves(self):
         model = make_vae(prior=tfvae.priors.VampPrior(20))
         model.compile("sgd", run_eagerly=True)

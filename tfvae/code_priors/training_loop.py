@@ -5,7 +5,6 @@ import math
 import keras
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument
 from tfvae.training import OwnLoss
 
 METRICS = ("loss", "bits_per_code")
@@ -81,22 +80,7 @@ class MaximumLikelihood(OwnLoss):
                 theirs.
             InvalidArgument: labels are missing or not wanted, or there is nothing to learn.
         """
-        if not self.built:
-            x = self._look(x, y, "x")
-        if self.built:
-            self.check_trainable()
         return super().fit(x, y, *args, **kwargs)
-
-    def check_trainable(self) -> None:
-        """Refuse to fit a prior without variables.
-
-        Raises:
-            InvalidArgument: it has none.
-        """
-        if not self.trainable_variables:
-            raise InvalidArgument(
-                f"{type(self).__name__} has nothing to learn. Use it as it is, or another prior."
-            )
 
     def check_batch(self, x, y, name):
         self.check_codes(x, name)

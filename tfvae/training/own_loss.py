@@ -151,6 +151,18 @@ class OwnLoss(keras.Model):
         """
         return None
 
+    def check_trainable(self) -> None:
+        """Refuse to train a model without variables that a step could change.
+
+        Raises:
+            InvalidArgument: it has none, or all of them are frozen.
+        """
+        if not self.trainable_variables and all(layer.built for layer in self._flatten_layers()):
+            raise InvalidArgument(
+                f"{type(self).__name__} has nothing to learn: it has no weights, or all of them "
+                "are frozen. Use it as it is, or set `trainable = True` on a part."
+            )
+
     def check_batch(self, x, y, name: str) -> None:
         """Refuse examples `x` and labels `y`, arrays, that the model cannot be trained on."""
         raise NotImplementedError
@@ -228,15 +240,16 @@ class OwnLoss(keras.Model):
 
         Raises:
             InvalidData: data of another shape than the model takes, not finite, or out of range.
-            InvalidArgument: data that is neither an array nor holds batches of one, a callback that
-                monitors a metric of which neither more nor less is better, or one whose best
-                weights the optimizer's average would replace.
+            InvalidArgument: a model without weights to train, data that is neither an array nor
+                holds batches of one, a callback that monitors a metric of which neither more nor
+                less is better, or one whose best weights the optimizer's average would replace.
         """
         self._assert_compile_called("fit")
         options = bound("fit", *args, **kwargs)
         give_directions(options.get("callbacks"), self.better)
         check_averages(options.get("callbacks"), self.optimizer)
         x = self._look(x, y, "x", self.consider)
+        self.check_trainable()
         self._build_optimizer()
         if options.get("class_weight") is not None and y is None and inputs.is_array(x):
             raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
@@ -589,6 +602,7 @@ class OwnLoss(keras.Model):
         as_dict = options.pop("return_dict", False)
         x = self._look(x, y, "x")
         if name == "train_on_batch":
+            self.check_trainable()
             if not self.steps_made:
                 self.start_from_data(x, y)
             self._build_optimizer()
