@@ -118,3 +118,18 @@ def test_warm_up_works_in_an_optimizer_that_is_saved(tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose(loaded.optimizer.learning_rate, 0.03, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_gradients_that_are_not_finite_make_no_step_of_a_layer_s_own_adam(bad):
+    layer = keras.layers.Layer()
+    weights = [layer.add_weight(shape=(2,), initializer="ones", trainable=False) for _ in "ab"]
+    own = tfvae.optimizers.ScaleFreeAdam(layer, weights, 0.1)
+    good = [tf.constant([1.0, -2.0]), tf.constant([3.0, 0.5])]
+    own.step(good)
+    before = [np.asarray(weight) for weight in layer.weights]
+    own.step([good[0], tf.constant([bad, 0.5])])
+    for weight, expected in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    own.step(good)
+    np.testing.assert_allclose(weights[0], [0.8, 1.2], rtol=1e-4)

@@ -109,8 +109,8 @@ class ScaleFreeAdam:
     """Adam for weights that a layer trains itself, independently of the model's optimizer.
 
     A step is at most about `learning_rate` for each weight, however large its gradient is: the
-    moments are kept of gradients divided by the largest entry seen so far in their variable. A
-    gradient that is not finite makes no step.
+    moments are kept of gradients divided by the largest entry seen so far in their variable.
+    Gradients of which one is not finite make no step, and change no moment.
 
     Args:
         layer: the layer that saves the moments, as weights that are not trained.
@@ -140,21 +140,26 @@ class ScaleFreeAdam:
     def step(self, gradients: list[tf.Tensor]) -> None:
         """Make a step down the gradients, summed over replicas."""
         gradients = replicas.sums(gradients)
+        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
+        finite = tf.reduce_all(tf.stack(finite))
+
+        def assign(state, value):
+            state.assign(tf.where(finite, value, state.value))
+
         done = self._done.value + 1.0
-        self._done.assign(done)
+        assign(self._done, done)
         for variable, gradient, moments in zip(
             self.variables, gradients, self._moments, strict=True
         ):
             first, second, largest = moments
-            gradient = tf.where(tf.reduce_all(tf.math.is_finite(gradient)), gradient, 0.0)
             unit = tf.maximum(largest.value, tf.reduce_max(tf.abs(gradient)))
-            largest.assign(unit)
+            assign(largest, unit)
             scaled = tf.math.divide_no_nan(gradient, unit)
             direction, m, v = adam_direction(scaled, first.value, second.value, done)
-            first.assign(m)
-            second.assign(v)
+            assign(first, m)
+            assign(second, v)
             value = variable.value - self.learning_rate * direction
-            variable.assign(value if variable.constraint is None else variable.constraint(value))
+            assign(variable, value if variable.constraint is None else variable.constraint(value))
 
 
 @keras.saving.register_keras_serializable("tfvae")
