@@ -1,6 +1,8 @@
 """Training on two replicas, logical CPUs of one process, and the choice of devices."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -255,6 +257,31 @@ def test_dropout_has_the_noise_of_the_model_s_seed_and_another_on_every_replica(
 def test_what_does_not_go_is_refused(trained):
     assert "2 replicas, and XLA" in trained["compiled"]["refused"]
     assert "batch size 5 is not divisible by the 2" in trained["odd batches"]["refused"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "same"), [([2, 2, 2], True), ([1, 2, 3], False), ([1, 1, 2], False)]
+)
+def test_all_workers_learn_whether_their_numbers_are_the_same(monkeypatch, numbers, same):
+    """Three workers as threads; 1, 2 and 3 have the sum of three times the second."""
+    barrier, given = threading.Barrier(len(numbers)), {}
+
+    def summed(worker):
+        def total(value):
+            given[worker] = float(value)
+            barrier.wait(10)
+            result = sum(given.values())
+            barrier.wait(10)
+            return tf.constant(result)
+
+        return total
+
+    monkeypatch.setattr(distribute, "_sum", summed)
+    monkeypatch.setattr(distribute, "is_multi_worker", lambda worker: True)
+    monkeypatch.setattr(distribute, "is_chief", lambda worker: worker == 0)
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        answers = list(pool.map(distribute.all_same, range(len(numbers)), numbers))
+    assert answers == [same] * len(numbers)
 
 
 def test_a_single_device_is_not_several():

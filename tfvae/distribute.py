@@ -100,8 +100,9 @@ def all_same(strategy: Strategy, number: int) -> bool:
     """Return whether all workers have the same number; all of them have to call this, together."""
     if not is_multi_worker(strategy):
         return True
-    workers = len(strategy.cluster_resolver.cluster_spec().as_dict()["worker"])
-    return float(_sum(strategy)(tf.constant(number, tf.float64))) == workers * number
+    # That of worker 0 is known to all by a sum in which the others are 0; then each compares.
+    value = tf.constant(number if is_chief(strategy) else 0, tf.float64)
+    return not any_worker(strategy, number != float(_sum(strategy)(value)))
 
 
 def chief_first(strategy: Strategy, function: Callable[[], Any]) -> Any:
