@@ -594,6 +594,7 @@ class TestRefusals:
         ("name", "options", "message"),
         [
             ("categorical", {"codebook_size": 0}, "`codebook_size` is 0"),
+            ("uniform", {"codebook_size": 2**31}, "expected below 2\\^31"),
             ("categorical", {"num_classes": -1}, "`num_classes` is -1"),
             ("transformer", {"num_heads": 3, "hidden_size": 8}, "expected a multiple.* 9"),
             ("transformer", {"dropout": 1.0}, "`dropout` is 1.0"),

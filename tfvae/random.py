@@ -248,7 +248,7 @@ def whole(seed: tf.Tensor, index: tf.Tensor, size: int, count: int) -> tf.Tensor
         seed: as in `normal`, and so are `index` and `size`.
         index: `[N]` int32.
         size: numbers in a draw.
-        count: at most 2^31. Words of 31 bits are taken modulo `count`, so that probabilities differ
+        count: below 2^31. Words of 31 bits are taken modulo `count`, so that probabilities differ
             from 1/count by less than 2^-31.
 
     Returns:

@@ -55,6 +55,10 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
     def __init__(self, codebook_size: int, num_classes: int = 0, seed: int = 0, **kwargs):
         super().__init__(seed=seed, **kwargs)
         self.codebook_size = checks.whole("codebook_size", codebook_size)
+        if self.codebook_size >= 2**31:
+            raise InvalidArgument(
+                f"`codebook_size` is {codebook_size}; expected below 2^31, since codes are int32."
+            )
         self.num_classes = checks.whole("num_classes", num_classes) if num_classes else 0
         self.condition = conditions.get(self.num_classes or None)
         self._compiled_draw = tf.function(self.draw, reduce_retracing=True, autograph=False)
