@@ -118,10 +118,13 @@ def run(parts):
         gradient = tape.gradient(loss, part)
         noise = random.stateless_normal([4, size, 3], tf.constant([1, 2]), 1)
         rows = random.stateless_uniform([2 * size, 3], tf.constant([1, 2]), 0)
-        return everything, gradient, tf.transpose(noise, [1, 0, 2]), rows, replicas.place(size)
+        own = OwnNormal()(tf.zeros([1, 6]))  # the same distribution on every replica
+        drawn, _ = tfvae.distributions.sample_and_log_prob(own, [2], tf.constant([1, 2]))
+        noise = tf.transpose(noise, [1, 0, 2])
+        return everything, gradient, noise, rows, replicas.place(size), drawn
     return strategy.run(on_replica, args=(parts,))
 
-everything, gradient, noise, rows, places = run(parts)
+everything, gradient, noise, rows, places, drawn = run(parts)
 local = strategy.experimental_local_results
 for value in local(everything):
     np.testing.assert_array_equal(value, x)
@@ -134,7 +137,8 @@ alone = random.stateless_normal([4, 5, 3], tf.constant([1, 2]))
 np.testing.assert_array_equal(tf.transpose(tf.concat(local(noise), 0), [1, 0, 2]), alone)
 alone = random.stateless_uniform([10, 3], tf.constant([1, 2]))
 np.testing.assert_array_equal(tf.concat(local(rows), 0), alone)
-print(json.dumps([[int(n) for n in local(part)] for part in places]))
+places = [[int(n) for n in local(part)] for part in places]
+print(json.dumps({"places": places, "drawn": [z.numpy().tolist() for z in local(drawn)]}))
 """
 
 # The last of these batches has one example, so that one of two replicas has none.
@@ -242,8 +246,11 @@ def test_batches_of_tfvae_are_shared_out_in_their_order(trained):
     assert one["step"] == two["step"] == 12
 
 
-def test_a_distribution_of_ones_own_draws_other_noise_on_every_replica(trained):
+def test_a_distribution_of_ones_own_draws_other_noise_on_every_replica(trained, printed):
     assert np.all(np.isfinite(trained["own noise"]["history"]["loss"]))
+    drawn = np.asarray(printed[-1]["drawn"])  # [replica, K, B, D]
+    assert drawn.shape == (3, 2, 1, 3)
+    assert len(np.unique(drawn)) == drawn.size
 
 
 def test_dropout_has_the_noise_of_the_model_s_seed_and_another_on_every_replica(trained):
@@ -294,4 +301,4 @@ def test_a_single_device_is_not_several():
 
 
 def test_places_sums_and_noise_on_replicas_of_different_sizes(printed):
-    assert printed[-1] == [[0, 2, 2], [5, 5, 5]]
+    assert printed[-1]["places"] == [[0, 2, 2], [5, 5, 5]]
