@@ -10,7 +10,7 @@ import pytest
 from tiers import LONG
 
 import tfvae
-from tfvae.callbacks import Resume, training_state
+from tfvae.callbacks import Resume, callback_states, training_state
 from tfvae.checkpoints import Position
 from tfvae.data import Examples, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
@@ -270,6 +270,24 @@ def test_other_settings_of_compile_are_named_when_it_goes_on(tmp_path):
     model.compile(tfvae.optimizers.Adam(5e-2), beta=0.25, steps_per_execution=7)
     with pytest.warns(TfvaeWarning, match=r"`compile` now: beta, optimizer.learning_rate\. The"):
         model.fit(data, epochs=1, callbacks=[Resume(tmp_path)], verbose=0)
+
+
+def test_numbers_that_a_callback_assigned_are_no_other_setting_of_compile(tmp_path):
+    model, data = make_vae(), images()
+    for epochs in (1, 2):
+        history = model.fit(data, epochs=epochs, callbacks=[Halves(), Resume(tmp_path)], verbose=0)
+    assert history.epoch == [0, 1]
+    assert model.beta == 0.125
+    assert model.compiled_numbers == {"beta": 0.5, "free_bits": 0.0}
+
+
+def test_a_checkpoint_sets_what_a_callback_of_keras_knows_and_nothing_else():
+    stopping = keras.callbacks.EarlyStopping("loss")
+    (entry,) = callback_states.states_of([stopping])
+    entry["state"] |= {"wait": 3, "monitor": "other", "on_epoch_end": None}
+    callback_states.restore_states([stopping], [entry])
+    assert (stopping.wait, stopping.monitor) == (3, "loss")
+    assert "on_epoch_end" not in vars(stopping)
 
 
 @pytest.mark.parametrize("loss_scale", [False, True])

@@ -37,14 +37,19 @@ def restore_states(callbacks: Iterable[keras.callbacks.Callback], states: list[d
         waiting.remove(found)
         if hasattr(callback, "set_state"):
             callback.set_state(found["state"])
-        else:
-            vars(callback).update(found["state"])
+        else:  # a checkpoint is a file, and may set nothing else
+            known, state = _knowledge(callback), found["state"]
+            vars(callback).update({name: state[name] for name in known if name in state})
 
 
 def _state(callback):
     if hasattr(callback, "get_state"):
         return callback.get_state()
-    for kind, names in _KNOWLEDGE.items():
-        if isinstance(callback, kind):
-            return {name: getattr(callback, name) for name in names if hasattr(callback, name)}
-    return None
+    known = _knowledge(callback)
+    return {name: getattr(callback, name) for name in known if hasattr(callback, name)} or None
+
+
+def _knowledge(callback):
+    """Return the names of the attributes that a callback of Keras could not know anew."""
+    kinds = (names for kind, names in _KNOWLEDGE.items() if isinstance(callback, kind))
+    return next(kinds, ())

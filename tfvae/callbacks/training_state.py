@@ -63,11 +63,13 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
 def settings_of(model: keras.Model) -> dict[str, str]:
     """Return what a model was compiled with, as a text for each setting, to be compared.
 
+    It does not count what callbacks have assigned to the learning rate, β or free bits since.
     Without Keras's own options, such as `jit_compile`, which change how fast a step is, and without
     a learning rate that follows a schedule, which is no variable and so not put back.
     """
     config = _compared(model.get_compile_config())
     parts = {name: value for name, value in config.items() if name not in COMPILE_OPTIONS}
+    parts |= model.compiled_numbers
     optimizer = parts.pop("optimizer")
     scaled = optimizer["config"].get("inner_optimizer", optimizer)  # within a loss scale
     if "learning_rate" in scaled["config"]:  # a callback may have lowered it since

@@ -147,6 +147,10 @@ class BoundTraining(GenerativeModel):
     def assigned_settings(self):
         return Scheduled.variables(self)
 
+    @property
+    def compiled_numbers(self):
+        return Scheduled.given(self)
+
     def variables_of_training(self):
         """Return the variables of the estimator."""
         return [] if self.estimator is None else self.estimator.variables

@@ -99,14 +99,22 @@ class Scheduled:
         if not callable(value):
             num_layers = len(model.posterior_of_layer)
             value = tf.Variable(_numbers(name, value, num_layers), trainable=False, name=name)
-        used = value.numpy() != 0 if isinstance(value, tf.Variable) else np.True_
-        model.__dict__.update({f"_{name}": value, f"_uses_{name}": used})
+        is_number = isinstance(value, tf.Variable)
+        used = value.numpy() != 0 if is_number else np.True_
+        given = _read(value) if is_number else None
+        model.__dict__.update({f"_{name}": value, f"_uses_{name}": used, f"_given_{name}": given})
 
     @staticmethod
     def variables(model) -> list[tf.Variable]:
         """Return the variables in which the numbers of a compiled model live."""
         values = [model.__dict__.get(f"_{name}") for name in ("beta", "free_bits")]
         return [value for value in values if isinstance(value, tf.Variable)]
+
+    @staticmethod
+    def given(model) -> dict:
+        """Return the numbers that `compile` was given, by name, whatever was assigned since."""
+        values = {name: model.__dict__.get(f"_given_{name}") for name in ("beta", "free_bits")}
+        return {name: value for name, value in values.items() if value is not None}
 
     @staticmethod
     def is_used(model, name) -> bool:

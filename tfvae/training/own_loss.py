@@ -132,6 +132,11 @@ class OwnLoss(keras.Model):
         """Return the variables of settings that a callback may assign while the model trains."""
         return []
 
+    @property
+    def compiled_numbers(self) -> dict[str, float | list[float]]:
+        """What `compile` was given of the numbers that a callback may assign, by name."""
+        return {}
+
     def start_from_data(self, x, y) -> None:
         """Initialize the parts that start from data; called before the first step, with its data.
 
