@@ -252,7 +252,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
             self.condition.check(y, len(x), name, one_for_all=False)
 
     def as_examples(self, x):
-        if not x.shape[1:].is_compatible_with(self.x_shape):
+        if not tf.TensorShape(x.shape)[1:].is_compatible_with(self.x_shape):
             raise InvalidData(_other_shape("A batch", x.shape, self.x_shape))
         return tf.ensure_shape(x, [None, *self.x_shape])
 
