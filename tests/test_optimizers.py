@@ -89,6 +89,37 @@ def test_adam_takes_the_sparse_gradients_of_an_embedding():
     np.testing.assert_allclose(train(tfvae.optimizers.Adam(0.1), False), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bound", "codes", "prior"])
+def test_the_name_adam_is_ours_and_makes_the_steps_of_keras(kind, tmp_path):
+    def make(optimizer):
+        keras.utils.set_random_seed(0)
+        dense = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+        if kind == "prior":
+            model = tfvae.code_priors.get("categorical", codebook_size=5)
+        elif kind == "bound":
+            model = tfvae.VAE(dense, tfvae.networks.dense_decoder(2, (6,), hidden=()))
+        else:
+            encoder = keras.Sequential([dense, keras.layers.Reshape((2, 2))])
+            decoder = keras.Sequential(
+                [keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.Dense(6)]
+            )
+            quantizer = tfvae.quantizers.get("vq", num_embeddings=4, embedding_dim=2)
+            model = tfvae.VQVAE(encoder, quantizer, decoder, likelihood="bernoulli")
+        model.compile(optimizer, run_eagerly=True)
+        for _ in range(3):
+            model.train_on_batch(np.random.default_rng(0).integers(0, 2, (8, 6), np.int32))
+        return model
+
+    named, keras_s = make("adam"), make(keras.optimizers.Adam())
+    assert type(named.optimizer) is tfvae.optimizers.Adam
+    for ours, theirs in zip(named.get_weights(), keras_s.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    named.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.optimizer) is tfvae.optimizers.Adam
+    assert int(loaded.optimizer.iterations) == 3
+
+
 def test_config_round_trip_through_keras():
     optimizer = tfvae.optimizers.Adam(0.02, beta_1=0.8, clipnorm=3.0)
     config = keras.saving.serialize_keras_object(optimizer)

@@ -150,6 +150,8 @@ class CodeModel(GenerativeModel):
     def compile(self, optimizer: str | keras.optimizers.Optimizer = "adam", **kwargs) -> None:
         """Set the optimizer, and Keras's `jit_compile`, `steps_per_execution`, `run_eagerly`.
 
+        By the name "adam" the optimizer is that of `tfvae.optimizers`.
+
         Raises:
             InvalidArgument: `loss` or `metrics`: the loss is the model's own.
         """

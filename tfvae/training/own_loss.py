@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfvae import distribute, inputs, random, replicas
 from tfvae.averages import Averages, Refused
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.optimizers import Adam
 from tfvae.training.batch import NO_LABELS, share_of_mean, unpack
 from tfvae.training.directions import check_averages, give_directions, learning_rate_of
 
@@ -195,6 +196,8 @@ class OwnLoss(keras.Model):
     def compile(self, optimizer, **kwargs):
         """Pass the optimizer and Keras's own options on, and remember them for saving.
 
+        By the name "adam" it is `tfvae.optimizers.Adam`.
+
         Raises:
             InvalidArgument: `loss` or `metrics`, which these models have by themselves, or a
                 subclass whose `compute_loss` or `compute_metrics` would never be called.
@@ -216,6 +219,8 @@ class OwnLoss(keras.Model):
         if distribute.is_multi_worker(self.distribute_strategy):
             # Keras's loop of several steps does not run where it holds sums over workers.
             kwargs["steps_per_execution"] = 1
+        if isinstance(optimizer, str) and optimizer.lower() == "adam":
+            optimizer = Adam()
         super().compile(optimizer=optimizer, **kwargs)
         self.compiled_learning_rate = learning_rate_of(self.optimizer)
 
