@@ -131,7 +131,8 @@ class Scheduled:
     def at(model, name, step):
         """Return the value at the training step that follows `step` others, as a tensor."""
         value = model.__dict__[f"_{name}"]
-        return tf.cast(value if isinstance(value, tf.Variable) else value(step), tf.float32)
+        value = value if isinstance(value, tf.Variable) else value(step)
+        return tf.cast(tf.convert_to_tensor(value), tf.float32)
 
     @staticmethod
     def final(model, name, step):
