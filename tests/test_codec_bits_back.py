@@ -181,6 +181,11 @@ class TestRoundTrip:
         vectors = make_vae(condition=(2,), prior=prior)
         y = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
         round_trip(vectors, x, condition=y)
+        whole = np.tile([-1, 300], (20, 1))
+        round_trip(vectors, x, condition=whole)
+        content = codec.compress_lossless(vectors, x, condition=whole).content
+        with np.load(io.BytesIO(content)) as archive:
+            np.testing.assert_array_equal(archive["labels"], whole)
 
     @pytest.mark.parametrize("precision", [2, 5, 20])
     def test_any_precision(self, model, x, precision):

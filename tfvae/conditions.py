@@ -215,6 +215,23 @@ class Conditional:
             )
         return None
 
+    def condition_of_each(
+        self, y: np.ndarray | tf.Tensor | int | None, count: int
+    ) -> np.ndarray | None:
+        """Return y of each of `count` examples, `[count, ...]`, of conditions or of one for all.
+
+        They have the type of the condition's `spec`. None without a condition.
+
+        Raises:
+            InvalidArgument: a condition that is missing, or that is not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
+        """
+        y = self.check_condition(y, count)
+        if y is None:
+            return None
+        spec = self.condition.spec
+        return np.broadcast_to(tf.cast(y, spec.dtype).numpy(), (count, *spec.shape[1:]))
+
     def encode_condition(
         self, y: np.ndarray | tf.Tensor | int | None, count: int | tf.Tensor
     ) -> tf.Tensor | None:

@@ -44,7 +44,7 @@ from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
 from tfvae.codec.bit_stack import Continuous, Discrete, Stack, Table, Undecodable
-from tfvae.codec.interface import check_built, check_path, condition_in_file, one_for_each
+from tfvae.codec.interface import check_built, check_path, condition_in_file
 from tfvae.distributions import BernoulliLatent, CategoricalLatent, tfd
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.errors import InvalidArgument, InvalidData
@@ -148,7 +148,7 @@ def compress_lossless(
     x = np.concatenate([part for part, _ in pairs])
     if condition is None and model.condition is not None:  # it came with the batches
         condition = np.concatenate([y for _, y in pairs])
-    y = one_for_each(model, condition, len(x))
+    y = model.condition_of_each(condition, len(x))
     num_levels = _num_levels(model) or max(2, int(x.max()) + 1)
     entries = math.prod(x.shape[1:]) * num_levels
     if batch_size is None:

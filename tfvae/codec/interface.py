@@ -140,7 +140,7 @@ def compress_codes(
     _check(model, path, batch_size)
     check_built(model)
     codes = model.check_codes(codes)
-    y = one_for_each(model, condition, len(codes))
+    y = model.condition_of_each(condition, len(codes))
     labels = _labels(model, y, len(codes))
     walk = Walk(model.prior, _even(len(codes), batch_size))
     writer = Writer()
@@ -230,7 +230,7 @@ def decode(
     """
     codes = model.check_codes(codes)
     if condition is not None:
-        condition = one_for_each(model, condition, len(codes))
+        condition = model.condition_of_each(condition, len(codes))
     rows = [slice(n, n + _BATCH_SIZE) for n in range(0, len(codes), _BATCH_SIZE)]
     parts = [(codes[r], None if condition is None else condition[r]) for r in rows]
     return np.concatenate([model.decode(*part).numpy() for part in parts])
@@ -280,14 +280,6 @@ def _even(count, most) -> int:
     return math.ceil(count / math.ceil(count / most))
 
 
-def one_for_each(model, condition, count) -> np.ndarray | None:
-    """Return conditions `[N, ...]`, None for a model without."""
-    y = model.check_condition(condition, count)
-    return (
-        None if y is None else np.broadcast_to(y.numpy(), (count, *model.condition.spec.shape[1:]))
-    )
-
-
 def _labels(model, condition, count) -> np.ndarray:
     """Return the labels `[N]` that the prior is given, all 0 if it has no classes."""
     given = model.condition_of_prior(condition)
@@ -301,7 +293,7 @@ def condition_in_file(model, condition, count, name):
         InvalidFile: it holds other conditions than the model has.
     """
     try:
-        return one_for_each(model, condition, count)
+        return model.condition_of_each(condition, count)
     except (InvalidArgument, InvalidData) as error:
         raise InvalidFile(f"{name} does not hold the conditions of this model: {error}") from None
 
