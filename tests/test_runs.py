@@ -837,18 +837,21 @@ def test_a_file_without_a_run_needs_a_dataset(finished):
     assert data.name == "digits"
 
 
-def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(splits):
-    test, training, conditions = runs.export_examples(CONFIG, 5, 7)
+def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(finished, splits):
+    model = finished.load_model()
+    (test, y), (training, training_y) = runs.export_examples(CONFIG, 5, 7, model)
     np.testing.assert_array_equal(test, splits.test.numpy(0, 5))
     np.testing.assert_array_equal(training, splits.train.numpy(0, 7))
-    assert conditions is None
-    assert runs.export_examples(None, 5, 7) == (None, None, None)
+    assert y is None
+    assert training_y is None
+    assert runs.export_examples(None, 5, 7, model) == [(None, None)] * 2
 
 
-def test_examples_that_cannot_be_had_are_warned_of():
+def test_examples_that_cannot_be_had_are_warned_of(finished):
     config = CONFIG.override({"data.name": "/nothing/here.npy"})
     with pytest.warns(TfvaeWarning, match=r"verified on samples.*here\.npy"):
-        assert runs.export_examples(config, 5, 7) == (None, None, None)
+        found = runs.export_examples(config, 5, 7, finished.load_model())
+    assert found == [(None, None)] * 2
 
 
 def cut(path, target):

@@ -74,17 +74,19 @@ def export(
     from tfvae.runs import export_examples, open_model
 
     model, config = open_model(run)
-    test, training, y = export_examples(config, 200, calibration, model)
+    (x, y), training = export_examples(config, 200, calibration, model)
     if format_name == "saved_model":
-        values = library.saved_model(model, output, test, tolerance)
+        values = library.saved_model(model, output, x, tolerance, y)
     elif format_name == "onnx":
-        values = library.onnx(model, output, test, tolerance, signature)
+        values = library.onnx(model, output, x, tolerance, signature, y)
     else:
-        options = (test, tolerance, quantize, training, io == "integer")
+        options = (x, tolerance, quantize, training[0], io == "integer", y, training[1])
         if format_name == "c-header":
             values = _write_header(library, model, output, options)
         else:
-            values = _write_tflite(library, model, output, options, y, report)
+            values = library.litert(model, output, *options)
+            if report:
+                values = _report(library, model, output, x, y, values)
     finish(values, as_json, _lines(values))
 
 
@@ -107,13 +109,7 @@ def _default_output(run, format_name, quantize, signature):
     return folder / f"{stem}{'' if quantize == 'none' else f'-{quantize}'}{_ENDINGS[format_name]}"
 
 
-def _write_tflite(library, model, output, options, y, report):
-    values = library.litert(model, output, *options)
-    if not report:
-        return values
-    x = options[0]
-    if model.condition is None:
-        y = None
+def _report(library, model, output, x, y, values):
     if x is None or (y is None and model.condition is not None):  # of the model's own images
         y = None if model.condition is None else model.condition.example(64).numpy()
         x = model.sample(64, condition=y).numpy()

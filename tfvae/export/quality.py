@@ -38,7 +38,8 @@ def quality(
         x: test examples, `[N, *x_shape]`.
         num_samples: K; of a model of codes nothing is sampled.
         seed: any integer.
-        condition: y of the examples, `[N, ...]`, where the model has one: then it is log p(x|y).
+        condition: y of the examples, `[N, ...]`, or one for all, where the model has one: then it
+            is log p(x|y).
 
     Returns:
         `num_examples`; in nats per example `log_likelihood` of the file,
@@ -49,12 +50,12 @@ def quality(
 
     Raises:
         InvalidArgument: a condition that is missing, or that is not wanted.
-        InvalidData: conditions that do not fit.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
     """
     change = _code_change if isinstance(model, CodeModel) else _latent_change
+    model.check_data(x, "x")
     x = np.asarray(x, np.float32)
-    y = model.check_condition(condition, len(x), one_for_all=False)
-    y = None if y is None else tf.cast(y, model.condition.spec.dtype).numpy()
+    y = model.condition_of_each(condition, len(x))
     before, after, same_codes, errors = [], [], [], []
     for start in range(0, len(x), _BATCH_SIZE):
         batch = x[start : start + _BATCH_SIZE]

@@ -31,7 +31,7 @@ def report(
         path: of the file.
         x: test examples, `[N, *x_shape]`; the first 200 count.
         exported: what `tfvae.export.litert` returned, for the page.
-        condition: y of the examples, `[N, ...]`, where the model has one.
+        condition: y of the examples, `[N, ...]`, or one for all, where the model has one.
 
     Returns:
         What `exported` has, and `quality` (see `tfvae.export.quality`), `latency_ms`, `arena_bytes`
@@ -45,8 +45,9 @@ def report(
     """
     path = Path(path)
     model.check_data(x, "x")
+    y = model.condition_of_each(condition, len(x))
     x = np.asarray(x[:_QUALITY_EXAMPLES], np.float32)
-    y = None if condition is None else np.asarray(condition)[: len(x)]
+    y = None if y is None else y[:_QUALITY_EXAMPLES]
     decoder = Decoder.from_file(path)
     info, timed = inspect(path), benchmark(path)
     values = {
