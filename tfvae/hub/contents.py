@@ -14,6 +14,7 @@ from tfvae.errors import InvalidFile
 # The members of a `.keras` file, for which `keras.saving.load_model("hf://...")` looks.
 MODEL = ("config.json", "metadata.json", "model.weights.h5")
 NEEDED = (*MODEL, "config.toml")
+OF_ONE_MODEL = ["*.png", "*.tflite"]  # what is made of a model, under names that differ by run
 _OTHERS = re.compile(r"README\.md|report\.json|[A-Za-z0-9][\w.-]*\.(?:png|tflite)")
 
 
@@ -85,9 +86,16 @@ def _last_part(path):
 
 
 def _plain(report):
-    """Return a report whose exports say where they lie by name alone."""
+    """Return a report that names data and exports by the last part of their paths alone."""
     exports = {
         name: {**values, "path": _last_part(values["path"])} if "path" in values else values
         for name, values in report.get("exports", {}).items()
     }
+    report = {_of_last_part(section): values for section, values in report.items()}
     return {**report, "exports": exports} if exports else report
+
+
+def _of_last_part(section):
+    """Return the name of a section, such as "evaluation of /home/me/other.npy", without folders."""
+    what, of, data = section.partition(" of ")
+    return what + of + _last_part(data)
