@@ -128,6 +128,10 @@ class Signatures:
         """Return the names of the layers that search a table of codes."""
         return ()
 
+    def takes_missing(self) -> bool:
+        """Whether values of an example may be missing, NaN."""
+        return self.model.likelihood.complete() is not self.model.likelihood
+
     def mixes_parameters(self) -> bool:
         """Whether a pixel has parameters of several kinds, which have no range in common."""
         return self.model.likelihood.params_size(1) > 1

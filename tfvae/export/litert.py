@@ -89,6 +89,11 @@ def litert(
     read_report(path.parent)
     _check_options(quantize, integer_io)
     offered = signatures.of(model, on_device=True)
+    if integer_io and offered.takes_missing():
+        raise InvalidArgument(
+            "The model takes missing values, NaN, which no integer stands for. Leave real numbers "
+            "in and out: `integer_io=False`, or --io float."
+        )
     y = checked_condition(model, x, condition)
     names = "calibration", "calibration_condition"
     calibration_y = checked_condition(model, calibration, calibration_condition, names)
@@ -100,7 +105,7 @@ def litert(
     elif quantize != "none":
         is_calibrated = quantize in _CALIBRATED
         examples = offered.calibration(calibration, calibration_y) if is_calibrated else {}
-        kind = offered.searches(), offered.mixes_parameters()
+        kind = offered.searches(), offered.mixes_parameters(), offered.takes_missing()
         content = _quantizer()(content, quantize, examples, *kind, integer_io)
     content = embed(content, {**describe(offered), "quantize": quantize})
     with quiet_stderr():
@@ -134,6 +139,7 @@ def describe(offered: Signatures) -> dict:
         **offered.shapes(),
         "image_shape": list(model.x_shape),
         **_units(model),
+        **({"takes_missing": True} if offered.takes_missing() else {}),
         "image_range": [0.0, 1.0] if model.likelihood.num_levels else None,
         "likelihood": {"name": likelihood["class_name"], **likelihood["config"]},
         "signatures": list(offered.functions),
