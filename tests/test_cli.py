@@ -659,6 +659,11 @@ BAD_DECODING = {
     "foreign file": (1, ["junk.tflite", "tfvae export"], ["junk.tflite", "--sample", 1]),
     "truncated file": (1, ["cut.tflite", "damaged"], ["cut.tflite", "--sample", 1]),
     "a folder without a decoder": (1, ["decoder.tflite"], [".", "--sample", 1]),
+    "a decoder of before the last training": (
+        1,
+        ["is not of the model", "tfvae export"],
+        ["stale", "--sample", 1],
+    ),
     "neither": (2, ["--sample N", "--latents FILE.npy"], ["good.tflite"]),
     "both": (2, ["either"], ["good.tflite", "--sample", 1, "--latents", "wide.npy"]),
     "no samples": (2, ["x>=1"], ["good.tflite", "--sample", 0]),
@@ -682,6 +687,8 @@ def test_decoding_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
     good = tflite.read_bytes()
     (tmp_path / "good.tflite").write_bytes(good)
     (tmp_path / "cut.tflite").write_bytes(good[: len(good) // 2])
+    (tmp_path / "stale").mkdir()
+    (tmp_path / "stale" / "decoder.tflite").write_bytes(good)
     (tmp_path / "junk.tflite").write_bytes(b"junk")
     np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
     np.save(tmp_path / "text.npy", np.array([["a", "b"]]))

@@ -239,6 +239,7 @@ def test_what_is_of_another_model_does_not_stay_beside_it(hub, run):
     hub.write(NAME, "decoder-int8.tflite", b"of before")
     hub.write(NAME, "notes.md", b"mine")
     (run / "samples.png").unlink()
+    (run / "decoder-int4.tflite").write_bytes(b"exported before the last training")
     tfvae.hub.push(run, NAME)
     others = {"README.md", "report.json", "decoder.tflite", "notes.md"}
     assert set(hub.repositories[NAME]) == {*contents.NEEDED, *others}

@@ -146,8 +146,7 @@ def _decode_on_device(model, num, latents, codes, condition, seed, temperature, 
     from tfvae.ondevice import Decoder
 
     with quiet_stderr():
-        path = model / "decoder.tflite" if model.is_dir() else model
-        decoder = Decoder.from_file(path, threads)
+        decoder = Decoder.from_file(paths.decoder_of(model), threads)
         if num is not None:
             decoded = decoder.sample(num, seed, temperature, condition)
         elif latents is not None:
