@@ -627,12 +627,52 @@ BAD_USE = {
         ["export", "run", "--signature", "encode"],
     ),
     "no calibration": (2, ["x>=1"], ["export", "run", "--calibration", 0]),
+    "calibration of what has no ranges": (
+        2,
+        ["--calibration sets the ranges"],
+        ["export", "run", "--calibration", 500],
+    ),
+    "a tolerance of integers": (
+        2,
+        ["--tolerance is for files of float32"],
+        ["export", "run", "--quantize", "int8", "--tolerance", 1e-3],
+    ),
+    "integers in ONNX": (
+        2,
+        ["--io is for the formats tflite and c-header, not onnx"],
+        ["export", "run", "--format", "onnx", "--io", "integer"],
+    ),
+    "a report of a header": (
+        2,
+        ["--report is of a tflite"],
+        ["export", "run", "--format", "c-header", "--report"],
+    ),
+    "a seed of latents": (
+        2,
+        ["--seed is of --sample"],
+        ["decode", "junk.tflite", "--latents", "images.npy", "--seed", 0],
+    ),
+    "a temperature of codes": (
+        2,
+        ["--temperature is of --sample"],
+        ["decode", "run", "--codes", "codes.npz", "--temperature", 0.5],
+    ),
+    "threads of TensorFlow": (
+        2,
+        ["--threads is of a .tflite"],
+        ["decode", "run", "--codes", "codes.npz", "--threads", 2],
+    ),
     "impossible tolerance": (
         1,
         ["differs from Keras"],
         ["export", "run", "--tolerance", 1e-12],
     ),
-    "a folder in the way": (1, ["mixed"], ["export", "run", "-o", "mixed"]),
+    "impossible tolerance of a header": (
+        1,
+        ["out.h does not reproduce"],
+        ["export", "run", "--tolerance", 1e-12, "--format", "c-header", "-o", "out.h"],
+    ),
+    "a folder in the way": (1, ["mixed is in the way"], ["export", "run", "-o", "mixed"]),
     "a folder in the way of a folder": (
         1,
         ["mixed is in the way"],

@@ -17,6 +17,7 @@ from tfvae.codec.bit_stack import Buckets, Stack, Table
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.models.precision import HALF, in_float32
 from tfvae.runs import RunDirectory
+from tfvae.tools import decode
 
 LIKELIHOODS = {
     "bernoulli": {},
@@ -92,6 +93,18 @@ def x(model):
 @pytest.fixture(scope="module")
 def content(model, x):
     return codec.compress_lossless(model, x[:20]).content
+
+
+def test_decoded_examples_are_written_beside_their_condition(tmp_path):
+    """So that rows of a table get the column that is the condition."""
+    model, y = make_vae(condition=3), np.arange(20) % 3
+    x = draw_x(model, 20)
+    model.save(tmp_path / "m.keras")
+    codec.compress_lossless(model, x, tmp_path / "a.npz", condition=y)
+    decoded, source, condition = decode._decompress(tmp_path / "m.keras", tmp_path / "a.npz")
+    np.testing.assert_array_equal(decoded, x)
+    np.testing.assert_array_equal(condition, y)
+    assert source.condition.num_classes == 3
 
 
 class TestStack:
@@ -187,6 +200,7 @@ class TestRoundTrip:
         content = codec.compress_lossless(vectors, x, condition=whole).content
         with np.load(io.BytesIO(content)) as archive:
             np.testing.assert_array_equal(archive["labels"], whole)
+        np.testing.assert_array_equal(codec.condition_in(content), whole)
 
     @pytest.mark.parametrize("precision", [2, 5, 20])
     def test_any_precision(self, model, x, precision):

@@ -7,8 +7,15 @@ import click
 
 from tfvae import paths
 from tfvae._plain import files
-from tfvae.errors import InvalidArgument
-from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
+from tfvae.errors import InvalidArgument, TfvaeError
+from tfvae.tools.common import (
+    check_no_use,
+    finish,
+    json_option,
+    load_training_part,
+    output_option,
+    run_argument,
+)
 
 _ENDINGS = {"tflite": ".tflite", "c-header": ".h", "saved_model": "", "onnx": ".onnx"}
 _QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
@@ -64,10 +71,13 @@ def export(
     A model with codes has decode_codes in place of decode. The file is loaded back and run against
     Keras on test images before it appears. Writes an entry into report.json beside it.
     """
-    _check(format_name, quantize, signature)
+    _check(format_name, quantize, signature, io, report)
     paths.check_model(run)
     output = output or _default_output(run, format_name, quantize, signature)
-    files.check_writable_folder(output.parent, output)
+    if format_name == "saved_model":
+        files.check_writable_folder(output.parent, output)
+    else:
+        files.check_writable(output)
     files.read_report(output.parent)
     load_training_part()
     from tfvae import export as library
@@ -90,7 +100,7 @@ def export(
     finish(values, as_json, _lines(values))
 
 
-def _check(format_name, quantize, signature):
+def _check(format_name, quantize, signature, io, report):
     if quantize != "none" and format_name not in ("tflite", "c-header"):
         raise InvalidArgument(
             f"--quantize is for the formats tflite and c-header; {format_name} holds float32."
@@ -99,13 +109,21 @@ def _check(format_name, quantize, signature):
         raise InvalidArgument(
             f"--signature chooses the function of an ONNX file; {format_name} holds them all."
         )
+    if quantize not in ("int8", "int16x8"):
+        check_no_use(("calibration",), "sets the ranges of int8 and int16x8 alone")
+    if quantize != "none":
+        check_no_use(("tolerance",), f"is for files of float32, not {quantize}")
+    if io == "integer" and format_name not in ("tflite", "c-header"):
+        check_no_use(("io",), f"is for the formats tflite and c-header, not {format_name}")
+    if report and format_name != "tflite":
+        check_no_use(("report",), f"is of a tflite, and not of the format {format_name}")
 
 
 def _default_output(run, format_name, quantize, signature):
     folder = run if run.is_dir() else run.parent
     if format_name == "saved_model":
         return folder / "saved_model"
-    stem = "encoder" if signature == "encode" else "decoder"
+    stem = {"encode": "encoder", "parameters": "parameters"}.get(signature, "decoder")
     return folder / f"{stem}{'' if quantize == 'none' else f'-{quantize}'}{_ENDINGS[format_name]}"
 
 
@@ -119,7 +137,10 @@ def _report(library, model, output, x, y, values):
 def _write_header(library, model, output, options):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "decoder.tflite"
-        values = library.litert(model, file, *options)
+        try:
+            values = library.litert(model, file, *options)
+        except TfvaeError as error:  # of the header, which is what was asked for
+            raise type(error)(str(error).replace(str(file), str(output))) from None
         library.c_header(file, output)
     values = {**values, "path": str(output)}
     files.update_report(output.parent, "exports", {output.name: values})

@@ -150,6 +150,19 @@ def _parts(fields, arrays):
     return header, stream, labels
 
 
+def condition_in(file: str | Path | bytes) -> np.ndarray | None:
+    """Return the conditions y `[N, ...]` in a file of codes, or in one without loss; else None.
+
+    Args:
+        file: the path of the file, or its bytes.
+
+    Raises:
+        InvalidFile: the file is missing, damaged, truncated or foreign.
+    """
+    name, content = read(file)
+    return unpack(content, name)[2]
+
+
 def check_belongs(header, model, name):
     """Refuse a file of another model, which could not decode its codes.
 
