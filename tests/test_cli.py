@@ -627,12 +627,52 @@ BAD_USE = {
         ["export", "run", "--signature", "encode"],
     ),
     "no calibration": (2, ["x>=1"], ["export", "run", "--calibration", 0]),
+    "calibration of what has no ranges": (
+        2,
+        ["--calibration sets the ranges"],
+        ["export", "run", "--calibration", 500],
+    ),
+    "a tolerance of integers": (
+        2,
+        ["--tolerance is for files of float32"],
+        ["export", "run", "--quantize", "int8", "--tolerance", 1e-3],
+    ),
+    "integers in ONNX": (
+        2,
+        ["--io is for the formats tflite and c-header, not onnx"],
+        ["export", "run", "--format", "onnx", "--io", "integer"],
+    ),
+    "a report of a header": (
+        2,
+        ["--report is of a tflite"],
+        ["export", "run", "--format", "c-header", "--report"],
+    ),
+    "a seed of latents": (
+        2,
+        ["--seed is of --sample"],
+        ["decode", "junk.tflite", "--latents", "images.npy", "--seed", 0],
+    ),
+    "a temperature of codes": (
+        2,
+        ["--temperature is of --sample"],
+        ["decode", "run", "--codes", "codes.npz", "--temperature", 0.5],
+    ),
+    "threads of TensorFlow": (
+        2,
+        ["--threads is of a .tflite"],
+        ["decode", "run", "--codes", "codes.npz", "--threads", 2],
+    ),
     "impossible tolerance": (
         1,
         ["differs from Keras"],
         ["export", "run", "--tolerance", 1e-12],
     ),
-    "a folder in the way": (1, ["mixed"], ["export", "run", "-o", "mixed"]),
+    "impossible tolerance of a header": (
+        1,
+        ["out.h does not reproduce"],
+        ["export", "run", "--tolerance", 1e-12, "--format", "c-header", "-o", "out.h"],
+    ),
+    "a folder in the way": (1, ["mixed is in the way"], ["export", "run", "-o", "mixed"]),
     "a folder in the way of a folder": (
         1,
         ["mixed is in the way"],
@@ -659,6 +699,11 @@ BAD_DECODING = {
     "foreign file": (1, ["junk.tflite", "tfvae export"], ["junk.tflite", "--sample", 1]),
     "truncated file": (1, ["cut.tflite", "damaged"], ["cut.tflite", "--sample", 1]),
     "a folder without a decoder": (1, ["decoder.tflite"], [".", "--sample", 1]),
+    "a decoder of before the last training": (
+        1,
+        ["is not of the model", "tfvae export"],
+        ["stale", "--sample", 1],
+    ),
     "neither": (2, ["--sample N", "--latents FILE.npy"], ["good.tflite"]),
     "both": (2, ["either"], ["good.tflite", "--sample", 1, "--latents", "wide.npy"]),
     "no samples": (2, ["x>=1"], ["good.tflite", "--sample", 0]),
@@ -682,6 +727,8 @@ def test_decoding_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
     good = tflite.read_bytes()
     (tmp_path / "good.tflite").write_bytes(good)
     (tmp_path / "cut.tflite").write_bytes(good[: len(good) // 2])
+    (tmp_path / "stale").mkdir()
+    (tmp_path / "stale" / "decoder.tflite").write_bytes(good)
     (tmp_path / "junk.tflite").write_bytes(b"junk")
     np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
     np.save(tmp_path / "text.npy", np.array([["a", "b"]]))

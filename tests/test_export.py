@@ -267,8 +267,8 @@ def test_given_examples_are_what_is_compared(simple, tmp_path, monkeypatch, rng)
     seen = {}
     example_inputs = LatentSignatures.example_inputs
 
-    def watched(self, x):
-        seen.update(example_inputs(self, x))
+    def watched(self, x, y):
+        seen.update(example_inputs(self, x, y))
         return seen
 
     monkeypatch.setattr(LatentSignatures, "example_inputs", watched)

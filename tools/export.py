@@ -7,8 +7,15 @@ import click
 
 from tfvae import paths
 from tfvae._plain import files
-from tfvae.errors import InvalidArgument
-from tfvae.tools.common import finish, json_option, load_training_part, output_option, run_argument
+from tfvae.errors import InvalidArgument, TfvaeError
+from tfvae.tools.common import (
+    check_no_use,
+    finish,
+    json_option,
+    load_training_part,
+    output_option,
+    run_argument,
+)
 
 _ENDINGS = {"tflite": ".tflite", "c-header": ".h", "saved_model": "", "onnx": ".onnx"}
 _QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
@@ -64,31 +71,36 @@ def export(
     A model with codes has decode_codes in place of decode. The file is loaded back and run against
     Keras on test images before it appears. Writes an entry into report.json beside it.
     """
-    _check(format_name, quantize, signature)
+    _check(format_name, quantize, signature, io, report)
     paths.check_model(run)
     output = output or _default_output(run, format_name, quantize, signature)
-    files.check_writable_folder(output.parent, output)
+    if format_name == "saved_model":
+        files.check_writable_folder(output.parent, output)
+    else:
+        files.check_writable(output)
     files.read_report(output.parent)
     load_training_part()
     from tfvae import export as library
     from tfvae.runs import export_examples, open_model
 
     model, config = open_model(run)
-    test, training, y = export_examples(config, 200, calibration, model)
+    (x, y), training = export_examples(config, 200, calibration, model)
     if format_name == "saved_model":
-        values = library.saved_model(model, output, test, tolerance)
+        values = library.saved_model(model, output, x, tolerance, y)
     elif format_name == "onnx":
-        values = library.onnx(model, output, test, tolerance, signature)
+        values = library.onnx(model, output, x, tolerance, signature, y)
     else:
-        options = (test, tolerance, quantize, training, io == "integer")
+        options = (x, tolerance, quantize, training[0], io == "integer", y, training[1])
         if format_name == "c-header":
             values = _write_header(library, model, output, options)
         else:
-            values = _write_tflite(library, model, output, options, y, report)
+            values = library.litert(model, output, *options)
+            if report:
+                values = _report(library, model, output, x, y, values)
     finish(values, as_json, _lines(values))
 
 
-def _check(format_name, quantize, signature):
+def _check(format_name, quantize, signature, io, report):
     if quantize != "none" and format_name not in ("tflite", "c-header"):
         raise InvalidArgument(
             f"--quantize is for the formats tflite and c-header; {format_name} holds float32."
@@ -97,23 +109,25 @@ def _check(format_name, quantize, signature):
         raise InvalidArgument(
             f"--signature chooses the function of an ONNX file; {format_name} holds them all."
         )
+    if quantize not in ("int8", "int16x8"):
+        check_no_use(("calibration",), "sets the ranges of int8 and int16x8 alone")
+    if quantize != "none":
+        check_no_use(("tolerance",), f"is for files of float32, not {quantize}")
+    if io == "integer" and format_name not in ("tflite", "c-header"):
+        check_no_use(("io",), f"is for the formats tflite and c-header, not {format_name}")
+    if report and format_name != "tflite":
+        check_no_use(("report",), f"is of a tflite, and not of the format {format_name}")
 
 
 def _default_output(run, format_name, quantize, signature):
     folder = run if run.is_dir() else run.parent
     if format_name == "saved_model":
         return folder / "saved_model"
-    stem = "encoder" if signature == "encode" else "decoder"
+    stem = {"encode": "encoder", "parameters": "parameters"}.get(signature, "decoder")
     return folder / f"{stem}{'' if quantize == 'none' else f'-{quantize}'}{_ENDINGS[format_name]}"
 
 
-def _write_tflite(library, model, output, options, y, report):
-    values = library.litert(model, output, *options)
-    if not report:
-        return values
-    x = options[0]
-    if model.condition is None:
-        y = None
+def _report(library, model, output, x, y, values):
     if x is None or (y is None and model.condition is not None):  # of the model's own images
         y = None if model.condition is None else model.condition.example(64).numpy()
         x = model.sample(64, condition=y).numpy()
@@ -123,7 +137,10 @@ def _write_tflite(library, model, output, options, y, report):
 def _write_header(library, model, output, options):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "decoder.tflite"
-        values = library.litert(model, file, *options)
+        try:
+            values = library.litert(model, file, *options)
+        except TfvaeError as error:  # of the header, which is what was asked for
+            raise type(error)(str(error).replace(str(file), str(output))) from None
         library.c_header(file, output)
     values = {**values, "path": str(output)}
     files.update_report(output.parent, "exports", {output.name: values})

@@ -83,13 +83,13 @@ class Signatures:
         use = "decode" if signature in decodes else signature
         return use in self.model.uses_of_condition
 
-    def with_conditions(self, inputs: dict, y=None) -> dict:
+    def with_conditions(self, inputs: dict, y: np.ndarray | None) -> dict:
         """Add conditions to the inputs of the signatures that take them.
 
         Args:
             inputs: {signature: {input: array}}.
             y: conditions of the first examples of the inputs, `[N, ...]`, repeated for further
-                rows. If None, all conditions in turn.
+                rows. If None, labels in turn, or vectors that differ.
         """
         for name, arrays in inputs.items():
             if self.depends(name):
@@ -104,27 +104,33 @@ class Signatures:
         """Return the shapes and sizes that a decoder needs to call the functions, as plain data."""
         raise NotImplementedError
 
-    def example_inputs(self, x: np.ndarray | None) -> dict:
+    def example_inputs(self, x: np.ndarray | None, y: np.ndarray | None) -> dict:
         """Return {signature: {input: array}} to compare with, made from x.
 
         Args:
             x: held-out examples, `[N, *x_shape]`; samples of the model if None.
+            y: their conditions, `[N, ...]`; see `with_conditions`.
         """
         raise NotImplementedError
 
-    def calibration_inputs(self, x: np.ndarray | None) -> dict:
+    def calibration_inputs(self, x: np.ndarray | None, y: np.ndarray | None) -> dict:
         """Return {signature: {input: array}} whose values a quantized file will meet.
 
         Not of `sample`, which is not calibrated.
 
         Args:
             x: training examples, `[N, *x_shape]`; samples of the model if None.
+            y: their conditions, `[N, ...]`; see `with_conditions`.
         """
         raise NotImplementedError
 
     def searches(self) -> tuple[str, ...]:
         """Return the names of the layers that search a table of codes."""
         return ()
+
+    def takes_missing(self) -> bool:
+        """Whether values of an example may be missing, NaN."""
+        return self.model.likelihood.complete() is not self.model.likelihood
 
     def mixes_parameters(self) -> bool:
         """Whether a pixel has parameters of several kinds, which have no range in common."""
@@ -144,9 +150,9 @@ class Signatures:
         """
         raise NotImplementedError
 
-    def inputs(self, x: np.ndarray | None) -> dict:
+    def inputs(self, x: np.ndarray | None, y: np.ndarray | None = None) -> dict:
         """Return `example_inputs` for every function, those of one example included."""
-        inputs = self.example_inputs(x)
+        inputs = self.example_inputs(x, y)
         for name in self.functions:
             if name.endswith(SINGLE):
                 batch = name.removesuffix(SINGLE)
@@ -158,9 +164,11 @@ class Signatures:
                 }
         return {name: inputs[name] for name in self.functions}
 
-    def calibration(self, x: np.ndarray | None) -> dict[str, list[dict]]:
+    def calibration(
+        self, x: np.ndarray | None, y: np.ndarray | None = None
+    ) -> dict[str, list[dict]]:
         """Return `calibration_inputs` in batches; one by one for the functions of one example."""
-        arrays = self.calibration_inputs(x)
+        arrays = self.calibration_inputs(x, y)
         batches = {}
         for name in self.functions:
             rows = arrays.get(name.removesuffix(SINGLE))
@@ -202,6 +210,34 @@ def stream_specs() -> list[tf.TensorSpec]:
     ]
 
 
-def held_out(x: np.ndarray) -> np.ndarray:
-    """Return the number of held-out examples that a comparison uses, float32."""
-    return np.asarray(x[:64], np.float32)
+def held_out(x: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the number of held-out examples that a comparison uses, float32, and their y."""
+    return np.asarray(x[:64], np.float32), None if y is None else y[:64]
+
+
+def checked_condition(
+    model,
+    x: np.ndarray | None,
+    condition: np.ndarray | int | None,
+    names: tuple[str, str] = ("x", "condition"),
+) -> np.ndarray | None:
+    """Return y of each example that an export is given, `[N, ...]`; None where none is.
+
+    Args:
+        model: built.
+        x: examples, `[N, *x_shape]`, or None.
+        condition: theirs, or one for all, or None.
+        names: of both arguments, for messages.
+
+    Raises:
+        InvalidArgument: a condition of a model that has none, or without examples.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
+    """
+    if x is not None:
+        model.check_data(x, names[0])
+        return None if condition is None else model.condition_of_each(condition, len(x))
+    if condition is not None:
+        raise InvalidArgument(
+            f"`{names[1]}` is of the examples `{names[0]}`, and there are none. Give both."
+        )
+    return None

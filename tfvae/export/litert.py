@@ -18,7 +18,7 @@ from tfvae.errors import (
     unknown_name,
 )
 from tfvae.export import signatures
-from tfvae.export.contract import Signatures
+from tfvae.export.contract import Signatures, checked_condition
 from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
@@ -38,6 +38,8 @@ def litert(
     quantize: str = "none",
     calibration: np.ndarray | None = None,
     integer_io: bool = False,
+    condition: np.ndarray | int | None = None,
+    calibration_condition: np.ndarray | int | None = None,
 ) -> dict:
     """Write a `.tflite` with the signatures of the model, and verify it.
 
@@ -63,6 +65,10 @@ def litert(
             "int16x8"; samples of the model if None. Half of what is decoded for it is drawn from
             q(z|x) of these, the other half from the prior.
         integer_io: whether "int8" and "int16x8" take and return integers in place of real numbers.
+        condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
+            condition; if None, labels in turn, or vectors that differ.
+        calibration_condition: y of `calibration`, likewise. "int8" and "int16x8" of a model whose
+            condition is a vector need both, since no others have the ranges of these vectors.
 
     Returns:
         `path`, `bytes`, `quantize`, what `check_parity` returns, `operators`, `left_out`, the
@@ -71,8 +77,9 @@ def litert(
 
     Raises:
         InvalidArgument: the model is of no kind that can be exported, or is not built; no such
-            quantization; integers in and out of one that has none.
-        InvalidData: calibration examples that the model does not take.
+            quantization; integers in and out of one that has none; a condition that is missing, not
+            wanted, or without its examples.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
         ExportError: the model needs an operator that LiteRT does not have, the quantizer does not
             take it, or the written file does not reproduce the model.
         InvalidFile: there is a folder at `path`.
@@ -82,19 +89,29 @@ def litert(
     read_report(path.parent)
     _check_options(quantize, integer_io)
     offered = signatures.of(model, on_device=True)
-    if calibration is not None:
-        model.check_data(calibration, "calibration")
+    if integer_io and offered.takes_missing():
+        raise InvalidArgument(
+            "The model takes missing values, NaN, which no integer stands for. Leave real numbers "
+            "in and out: `integer_io=False`, or --io float."
+        )
+    y = checked_condition(model, x, condition)
+    names = "calibration", "calibration_condition"
+    calibration_y = checked_condition(model, calibration, calibration_condition, names)
+    if quantize in _CALIBRATED:
+        _check_ranges_of_condition(model, calibration_y)
     content = _convert(offered)
     if quantize == "float16":
         content = halved(content)
     elif quantize != "none":
-        content = _quantized(offered, content, quantize, calibration, integer_io)
+        is_calibrated = quantize in _CALIBRATED
+        examples = offered.calibration(calibration, calibration_y) if is_calibrated else {}
+        kind = offered.searches(), offered.mixes_parameters(), offered.takes_missing()
+        content = _quantizer()(content, quantize, examples, *kind, integer_io)
     content = embed(content, {**describe(offered), "quantize": quantize})
     with quiet_stderr():
         decoder = Decoder(content, str(path))
-        parity = check_parity(
-            offered, _runner(decoder, path), x, tolerance if quantize == "none" else None, path
-        )
+        allowed = tolerance if quantize == "none" else None
+        parity = check_parity(offered, _runner(decoder, path), x, allowed, path, y)
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     report = {
@@ -122,6 +139,7 @@ def describe(offered: Signatures) -> dict:
         **offered.shapes(),
         "image_shape": list(model.x_shape),
         **_units(model),
+        **({"takes_missing": True} if offered.takes_missing() else {}),
         "image_range": [0.0, 1.0] if model.likelihood.num_levels else None,
         "likelihood": {"name": likelihood["class_name"], **likelihood["config"]},
         "signatures": list(offered.functions),
@@ -148,6 +166,17 @@ def _check_options(quantize, integer_io):
         _quantizer()
 
 
+def _check_ranges_of_condition(model, y):
+    """Refuse to set ranges without the vectors that a model is conditioned on."""
+    if model.condition is None or model.condition.num_classes or y is not None:
+        return
+    raise InvalidArgument(
+        f"The model has a condition, {model.condition}, whose range has to be that of training "
+        "examples. Give these with `calibration=` and theirs with `calibration_condition=`: on the "
+        "command line, export a run whose data is there."
+    )
+
+
 def _quantizer():
     """Return the function that quantizes the content of a file."""
     try:
@@ -158,13 +187,6 @@ def _quantizer():
             "with its training part: pip install 'tfvae[train]'."
         ) from error
     return quantize
-
-
-def _quantized(offered, content, name, calibration, integer_io):
-    examples = offered.calibration(calibration) if name in _CALIBRATED else {}
-    return _quantizer()(
-        content, name, examples, offered.searches(), offered.mixes_parameters(), integer_io
-    )
 
 
 def _runner(decoder, path):

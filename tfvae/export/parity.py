@@ -14,7 +14,12 @@ _ONE_ROW_IN = 50  # may differ in a value that rounding decides on
 
 
 def check_parity(
-    signatures: Signatures, run: Callable, x: np.ndarray | None, tolerance: float | None, path
+    signatures: Signatures,
+    run: Callable,
+    x: np.ndarray | None,
+    tolerance: float | None,
+    path,
+    y: np.ndarray | None = None,
 ) -> dict:
     """Run every signature of an export on held-out inputs and compare with Keras.
 
@@ -36,6 +41,7 @@ def check_parity(
             quantized export: its loss is measured, and it is refused only if the PSNR of the
             images of `decode` is below 20 dB.
         path: of the export, for the message.
+        y: conditions of x, `[N, ...]`; None for labels in turn, or vectors that differ.
 
     Returns:
         `errors`, the largest absolute error of each signature, `max_abs_error`, the largest of all,
@@ -46,7 +52,7 @@ def check_parity(
         ExportError: an output differs by more, with the figures.
     """
     errors, flips, images, decides = {}, [], None, signatures.model.likelihood.draws_values
-    inputs = signatures.inputs(x)
+    inputs = signatures.inputs(x, y)
     for name, function in signatures.functions.items():
         expected = _in_keras(function, inputs[name])
         actual = run(name, inputs[name])
