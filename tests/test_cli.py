@@ -356,6 +356,17 @@ def test_export_of_a_c_header(tfvae, run):
     assert exports["decoder-dynamic.h"] == values
 
 
+def test_export_of_some_signatures(tfvae, run):
+    """Without the report, which measures all of them."""
+    values = tfvae("export", "run", "--signature", "decode", "--json").json()
+    assert values["path"] == str(Path("run/decoder.tflite"))
+    assert set(values["errors"]) == {"decode", "decode_1"}
+    assert not (run.path / "decoder.md").exists()
+    values = tfvae("export", "run", "--signature", "encode", "--json").json()
+    assert values["path"] == str(Path("run/encoder.tflite"))
+    assert values["left_out"]["decode"] == "it was not asked for"
+
+
 def test_export_to_onnx(tfvae, run):
     pytest.importorskip("tf2onnx")
     values = tfvae("export", "run", "--format", "onnx", "--signature", "encode", "--json").json()
@@ -621,10 +632,20 @@ BAD_USE = {
         ["int8 and int16x8", "'float16'"],
         ["export", "run", "--quantize", "float16", "--io", "integer"],
     ),
-    "a signature of a file with all": (
+    "two signatures of a file with one": (
         2,
-        ["ONNX", "tflite holds them all"],
-        ["export", "run", "--signature", "encode"],
+        ["An ONNX file holds one function; got decode, encode"],
+        ["export", "run", "--format", "onnx", "--signature", "decode", "--signature", "encode"],
+    ),
+    "a report of some signatures": (
+        2,
+        ["--signature chooses some"],
+        ["export", "run", "--signature", "decode", "--report"],
+    ),
+    "no such signature": (
+        2,
+        ["Unknown signature 'decod'. Did you mean 'decode'?"],
+        ["export", "run", "--signature", "decod"],
     ),
     "no calibration": (2, ["x>=1"], ["export", "run", "--calibration", 0]),
     "calibration of what has no ranges": (

@@ -1,13 +1,13 @@
 """The contract between the exporters and a kind of model."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument, TfvaeWarning
+from tfvae.errors import InvalidArgument, TfvaeWarning, unknown_name
 
 SINGLE = "_1"  # the end of the name of a signature for a batch of exactly one
 _CALIBRATION_BATCH = 50
@@ -38,24 +38,33 @@ class Signatures:
         singles: whether each signature but `parameters` has a second version for a batch of exactly
             one, with "_1" at the end of its name. Kernels that need fixed sizes run only in these,
             and so does LiteRT in a browser.
+        names: the signatures that are asked for; all if None.
 
     Attributes:
         functions: {signature: function}, each a `tf.function` that takes tensors by name and
             returns a dictionary of tensors. Outputs named "codes" are integers, the others float32.
-        left_out: {signature: reason}, the signatures that a format cannot take or the model does
-            not have. The reason completes a sentence with "since".
+        left_out: {signature: reason}, the signatures that were not asked for, that a format cannot
+            take or that the model does not have. The reason completes a sentence with "since".
+
+    Raises:
+        InvalidArgument: there is no signature of such a name, or none is left.
     """
 
-    def __init__(self, model, singles: bool = False):
+    def __init__(self, model, singles: bool = False, names: Collection[str] | None = None):
         self.model = model
         self.functions = {}
-        for name, (function, specs) in self.define().items():
+        defined = self.define()
+        wanted = list(defined) if names is None else _checked_names(names, list(defined))
+        for name in wanted:
+            function, specs = defined[name]
             specs = [*specs, *([model.condition.spec] if self.depends(name) else [])]
             self.functions[name] = _traced(function, specs)
             if singles and name != "parameters":
                 self.functions[name + SINGLE] = _traced(function, map(_of_one, specs))
-        self.left_out: dict[str, str] = {}
-        self._check_sample()
+        unwanted = [name for name in defined if name not in wanted]
+        self.left_out = dict.fromkeys(unwanted, "it was not asked for")
+        if "sample" in wanted:
+            self._check_sample()
 
     def _check_sample(self):
         """Leave out `sample` if the prior has no draws that a device can repeat."""
@@ -65,6 +74,10 @@ class Signatures:
             words = str(error).split(".")[0] or f"{self.model.prior.name} has no `sample`"
             reason = f"the prior cannot be drawn from by seed and number ({words})"
             self.leave_out("sample", reason)
+            if not self.functions:
+                raise InvalidArgument(
+                    f"The export would hold no signature: there is no `sample`, since {reason}."
+                ) from None
             warnings.warn(
                 f"The export is without `sample`, since {reason}. The prior needs a "
                 "`sample(seed, index, temperature)` of its own, made with tfvae.random.normal or "
@@ -123,6 +136,10 @@ class Signatures:
             y: their conditions, `[N, ...]`; see `with_conditions`.
         """
         raise NotImplementedError
+
+    def decodes(self) -> bool:
+        """Whether there is the signature that makes images of latents or codes."""
+        return not self.functions.keys().isdisjoint({"decode", "decode_codes"})
 
     def searches(self) -> tuple[str, ...]:
         """Return the names of the layers that search a table of codes."""
@@ -186,6 +203,19 @@ class Signatures:
         self.functions.pop(signature + SINGLE, None)
         del self.functions[signature]
         self.left_out[signature] = reason
+
+
+def _checked_names(names, known):
+    """Return the names without repetition, in the order in which they are known."""
+    if isinstance(names, str) or not names:
+        raise InvalidArgument(
+            f"`signatures` is {names!r}; expected a list of names among {', '.join(known)}, or "
+            "None for all of them."
+        )
+    for name in names:
+        if name not in known:
+            raise unknown_name("signature", name, known)
+    return [name for name in known if name in names]
 
 
 def _traced(function, specs: Iterable[tf.TensorSpec]):

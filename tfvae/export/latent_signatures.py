@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvae.conditions import as_argument, describe
 from tfvae.export.contract import Signatures, held_out, stream_specs
 from tfvae.joint import ancestral, representatives, sampler
-from tfvae.random import make_seed, missing_seed
+from tfvae.random import make_seed
 
 
 class LatentSignatures(Signatures):
@@ -72,7 +72,7 @@ class LatentSignatures(Signatures):
     def posterior_draws(self, x, y, seed):
         """Return one draw of q(z|x) for each example, `[B, *latent_shape]`."""
         given = self._given(y, len(x))
-        infer = self.model.inference(tf.constant(x), condition=given, seed=missing_seed(seed))
+        infer = self.model.inference(tf.constant(x), condition=given, seed=seed)
         return self.model.join(infer(sampler(1, seed)).z)[0]
 
     def shapes(self):

@@ -1,6 +1,7 @@
 """Export to LiteRT (`.tflite`), with builtin operators only and a description inside."""
 
 import tempfile
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from tfvae.errors import (
     MissingDependency,
     unknown_name,
 )
-from tfvae.export import signatures
 from tfvae.export.contract import Signatures, checked_condition
 from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
+from tfvae.export.signatures import of, write_saved_model
 from tfvae.models import GenerativeModel
 from tfvae.ondevice import Decoder, operators
 from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
@@ -34,12 +35,14 @@ def litert(
     model: GenerativeModel,
     path: str | Path,
     x: np.ndarray | None = None,
+    *,
+    condition: np.ndarray | int | None = None,
+    signatures: Collection[str] | None = None,
     tolerance: float = 1e-4,
     quantize: str = "none",
     calibration: np.ndarray | None = None,
-    integer_io: bool = False,
-    condition: np.ndarray | int | None = None,
     calibration_condition: np.ndarray | int | None = None,
+    integer_io: bool = False,
 ) -> dict:
     """Write a `.tflite` with the signatures of the model, and verify it.
 
@@ -53,10 +56,16 @@ def litert(
 
     If LiteRT cannot draw from the prior, the file has no `sample`, and its description says why.
 
+    A device that decodes and nothing else needs `signatures=["decode"]`: the file is then without
+    the weights of the encoder.
+
     Args:
         model: trained, of any precision; what is not quantized is exported in float32.
         path: file to write; what is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
+        condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
+            condition; if None, labels in turn, or vectors that differ.
+        signatures: the names of those that the file is to have; all if None.
         tolerance: see `tfvae.export.parity.check_parity`. A quantized file has none: it is refused
             if its images are below 20 dB of PSNR against those of Keras.
         quantize: "none"; "float16", see `tfvae.export.half`; "dynamic", "int8", "int16x8" or
@@ -64,21 +73,19 @@ def litert(
         calibration: training examples `[N, *x_shape]` whose values set the ranges of "int8" and
             "int16x8"; samples of the model if None. Half of what is decoded for it is drawn from
             q(z|x) of these, the other half from the prior.
-        integer_io: whether "int8" and "int16x8" take and return integers in place of real numbers.
-        condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
-            condition; if None, labels in turn, or vectors that differ.
         calibration_condition: y of `calibration`, likewise. "int8" and "int16x8" of a model whose
             condition is a vector need both, since no others have the ranges of these vectors.
+        integer_io: whether "int8" and "int16x8" take and return integers in place of real numbers.
 
     Returns:
         `path`, `bytes`, `quantize`, what `check_parity` returns, `operators`, `left_out`, the
         reason for each signature that is not there, and `decode_latency_ms`, the median of a batch
-        of 1 on one thread of this machine.
+        of 1 on one thread of this machine, where the file decodes.
 
     Raises:
         InvalidArgument: the model is of no kind that can be exported, or is not built; no such
-            quantization; integers in and out of one that has none; a condition that is missing, not
-            wanted, or without its examples.
+            signature or quantization; integers in and out of one that has none; a condition that is
+            missing, not wanted, or without its examples.
         InvalidData: examples that the model does not take, or conditions that do not fit.
         ExportError: the model needs an operator that LiteRT does not have, the quantizer does not
             take it, or the written file does not reproduce the model.
@@ -88,7 +95,7 @@ def litert(
     check_writable(path)
     read_report(path.parent)
     _check_options(quantize, integer_io)
-    offered = signatures.of(model, on_device=True)
+    offered = of(model, on_device=True, names=signatures)
     if integer_io and offered.takes_missing():
         raise InvalidArgument(
             "The model takes missing values, NaN, which no integer stands for. Leave real numbers "
@@ -121,8 +128,9 @@ def litert(
         **parity,
         "operators": operators(content),
         "left_out": offered.left_out,
-        "decode_latency_ms": decoder.decode_latency(),
     }
+    if offered.decodes():
+        report["decode_latency_ms"] = decoder.decode_latency()
     update_report(path.parent, "exports", {path.name: report})
     return report
 
@@ -237,7 +245,7 @@ def _refused(error):
 
 def _converted(offered):
     with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-        signatures.write_saved_model(offered, folder)
+        write_saved_model(offered, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(offered.functions)
         )

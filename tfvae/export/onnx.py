@@ -24,9 +24,10 @@ def onnx(
     model: GenerativeModel,
     path: str | Path,
     x: np.ndarray | None = None,
-    tolerance: float = 1e-4,
-    signature: str | None = None,
+    *,
     condition: np.ndarray | int | None = None,
+    signature: str | None = None,
+    tolerance: float = 1e-4,
 ) -> dict:
     """Write one signature of the model as an ONNX file, and verify it with ONNX Runtime.
 
@@ -37,10 +38,10 @@ def onnx(
         model: trained, of any precision; it is exported in float32.
         path: file to write; what is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
-        tolerance: see `tfvae.export.parity.check_parity`.
-        signature: "decode" or "decode_codes", "encode" or "parameters".
         condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
             condition; if None, labels in turn, or vectors that differ.
+        signature: "decode" or "decode_codes", "encode" or "parameters".
+        tolerance: see `tfvae.export.parity.check_parity`.
 
     Returns:
         `path`, `bytes`, `signature`, and what `check_parity` returns.

@@ -9,7 +9,7 @@ from tfvae.export.parity import psnr
 from tfvae.joint import sampler
 from tfvae.models import CodeModel, GenerativeModel
 from tfvae.ondevice import Decoder
-from tfvae.random import Stream, fold_in, make_seed, missing_seed
+from tfvae.random import Stream, fold_in, make_seed
 
 _BATCH_SIZE = 50
 
@@ -93,7 +93,7 @@ def _ratios(own, keras):
 def _latent_change(model, decoder, x, y, num_samples, seed):
     """Return log p(x) of the model and of the file, `[B]` each."""
     seed = fold_in(seed, int(Stream.EVALUATE))
-    infer = model.inference(x, condition=y, seed=missing_seed(seed))
+    infer = model.inference(x, condition=y, seed=seed)
     joint = infer(sampler(num_samples, seed))
     log_weights = joint.log_likelihood + joint.log_p() - joint.log_q()
     z = model.join(joint.z)
@@ -102,9 +102,7 @@ def _latent_change(model, decoder, x, y, num_samples, seed):
         rows["condition"] = np.concatenate([y] * num_samples)
     params = _parameters(decoder, **rows)
     params = np.reshape(params, (num_samples, len(x), *params.shape[1:]))
-    own, _ = model.likelihood.weigh(
-        model.likelihood(tf.constant(params), 2), tf.constant(x), missing_seed(seed)
-    )
+    own, _ = model.likelihood.weigh(model.likelihood(tf.constant(params), 2), tf.constant(x), seed)
     others = log_weights - joint.log_likelihood + own
     log_p = [tf.reduce_logsumexp(w, axis=0) - math.log(num_samples) for w in (log_weights, others)]
     return log_p[0].numpy(), log_p[1].numpy(), np.ones(0)

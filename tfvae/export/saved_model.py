@@ -1,5 +1,6 @@
 """Export to TensorFlow's SavedModel."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import tensorflow as tf
 
 from tfvae._plain.files import atomic, check_writable_folder, read_report, update_report
 from tfvae.errors import InvalidFile
-from tfvae.export import signatures
 from tfvae.export.contract import checked_condition
 from tfvae.export.parity import check_parity
+from tfvae.export.signatures import of, write_saved_model
 from tfvae.models import GenerativeModel
 
 
@@ -17,8 +18,10 @@ def saved_model(
     model: GenerativeModel,
     path: str | Path,
     x: np.ndarray | None = None,
-    tolerance: float = 1e-4,
+    *,
     condition: np.ndarray | int | None = None,
+    signatures: Collection[str] | None = None,
+    tolerance: float = 1e-4,
 ) -> dict:
     """Write a SavedModel with the signatures of the model, and verify it.
 
@@ -30,17 +33,18 @@ def saved_model(
         model: trained, of any precision; it is exported in float32.
         path: folder to write; a SavedModel that is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
-        tolerance: see `tfvae.export.parity.check_parity`.
         condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
             condition; if None, labels in turn, or vectors that differ.
+        signatures: the names of those that the SavedModel is to have; all if None.
+        tolerance: see `tfvae.export.parity.check_parity`.
 
     Returns:
         `path`, `bytes`, what `check_parity` returns, and `left_out`, the reason for each signature
         that is not there.
 
     Raises:
-        InvalidArgument: the model is of no kind that can be exported, or is not built; a condition
-            that is not wanted, or without x.
+        InvalidArgument: the model is of no kind that can be exported, or is not built; no such
+            signature; a condition that is not wanted, or without x.
         InvalidData: examples that the model does not take, or conditions that do not fit.
         ExportError: the written model does not reproduce the Keras one.
         InvalidFile: there is something else at `path`.
@@ -50,10 +54,10 @@ def saved_model(
         raise InvalidFile(f"{path} is in the way: it is not a SavedModel. Choose another path.")
     check_writable_folder(path.parent, path)
     read_report(path.parent)
-    offered = signatures.of(model)
+    offered = of(model, names=signatures)
     y = checked_condition(model, x, condition)
     with atomic(path) as temporary:
-        signatures.write_saved_model(offered, temporary)
+        write_saved_model(offered, temporary)
         loaded = tf.saved_model.load(str(temporary))
 
         def run(name, inputs):
