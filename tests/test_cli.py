@@ -356,6 +356,17 @@ def test_export_of_a_c_header(tfvae, run):
     assert exports["decoder-dynamic.h"] == values
 
 
+def test_export_of_some_signatures(tfvae, run):
+    """Without the report, which measures all of them."""
+    values = tfvae("export", "run", "--signature", "decode", "--json").json()
+    assert values["path"] == str(Path("run/decoder.tflite"))
+    assert set(values["errors"]) == {"decode", "decode_1"}
+    assert not (run.path / "decoder.md").exists()
+    values = tfvae("export", "run", "--signature", "encode", "--json").json()
+    assert values["path"] == str(Path("run/encoder.tflite"))
+    assert values["left_out"]["decode"] == "it was not asked for"
+
+
 def test_export_to_onnx(tfvae, run):
     pytest.importorskip("tf2onnx")
     values = tfvae("export", "run", "--format", "onnx", "--signature", "encode", "--json").json()
@@ -621,18 +632,68 @@ BAD_USE = {
         ["int8 and int16x8", "'float16'"],
         ["export", "run", "--quantize", "float16", "--io", "integer"],
     ),
-    "a signature of a file with all": (
+    "two signatures of a file with one": (
         2,
-        ["ONNX", "tflite holds them all"],
-        ["export", "run", "--signature", "encode"],
+        ["An ONNX file holds one function; got decode, encode"],
+        ["export", "run", "--format", "onnx", "--signature", "decode", "--signature", "encode"],
+    ),
+    "a report of some signatures": (
+        2,
+        ["--signature chooses some"],
+        ["export", "run", "--signature", "decode", "--report"],
+    ),
+    "no such signature": (
+        2,
+        ["Unknown signature 'decod'. Did you mean 'decode'?"],
+        ["export", "run", "--signature", "decod"],
     ),
     "no calibration": (2, ["x>=1"], ["export", "run", "--calibration", 0]),
+    "calibration of what has no ranges": (
+        2,
+        ["--calibration sets the ranges"],
+        ["export", "run", "--calibration", 500],
+    ),
+    "a tolerance of integers": (
+        2,
+        ["--tolerance is for files of float32"],
+        ["export", "run", "--quantize", "int8", "--tolerance", 1e-3],
+    ),
+    "integers in ONNX": (
+        2,
+        ["--io is for the formats tflite and c-header, not onnx"],
+        ["export", "run", "--format", "onnx", "--io", "integer"],
+    ),
+    "a report of a header": (
+        2,
+        ["--report is of a tflite"],
+        ["export", "run", "--format", "c-header", "--report"],
+    ),
+    "a seed of latents": (
+        2,
+        ["--seed is of --sample"],
+        ["decode", "junk.tflite", "--latents", "images.npy", "--seed", 0],
+    ),
+    "a temperature of codes": (
+        2,
+        ["--temperature is of --sample"],
+        ["decode", "run", "--codes", "codes.npz", "--temperature", 0.5],
+    ),
+    "threads of TensorFlow": (
+        2,
+        ["--threads is of a .tflite"],
+        ["decode", "run", "--codes", "codes.npz", "--threads", 2],
+    ),
     "impossible tolerance": (
         1,
         ["differs from Keras"],
         ["export", "run", "--tolerance", 1e-12],
     ),
-    "a folder in the way": (1, ["mixed"], ["export", "run", "-o", "mixed"]),
+    "impossible tolerance of a header": (
+        1,
+        ["out.h does not reproduce"],
+        ["export", "run", "--tolerance", 1e-12, "--format", "c-header", "-o", "out.h"],
+    ),
+    "a folder in the way": (1, ["mixed is in the way"], ["export", "run", "-o", "mixed"]),
     "a folder in the way of a folder": (
         1,
         ["mixed is in the way"],
@@ -659,6 +720,11 @@ BAD_DECODING = {
     "foreign file": (1, ["junk.tflite", "tfvae export"], ["junk.tflite", "--sample", 1]),
     "truncated file": (1, ["cut.tflite", "damaged"], ["cut.tflite", "--sample", 1]),
     "a folder without a decoder": (1, ["decoder.tflite"], [".", "--sample", 1]),
+    "a decoder of before the last training": (
+        1,
+        ["is not of the model", "tfvae export"],
+        ["stale", "--sample", 1],
+    ),
     "neither": (2, ["--sample N", "--latents FILE.npy"], ["good.tflite"]),
     "both": (2, ["either"], ["good.tflite", "--sample", 1, "--latents", "wide.npy"]),
     "no samples": (2, ["x>=1"], ["good.tflite", "--sample", 0]),
@@ -682,6 +748,8 @@ def test_decoding_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
     good = tflite.read_bytes()
     (tmp_path / "good.tflite").write_bytes(good)
     (tmp_path / "cut.tflite").write_bytes(good[: len(good) // 2])
+    (tmp_path / "stale").mkdir()
+    (tmp_path / "stale" / "decoder.tflite").write_bytes(good)
     (tmp_path / "junk.tflite").write_bytes(b"junk")
     np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
     np.save(tmp_path / "text.npy", np.array([["a", "b"]]))

@@ -16,6 +16,7 @@ import tfvae as library
 from tfvae import code_priors, codec, export, recipes, runs
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.runs import RunDirectory
+from tfvae.tools import encode
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -104,6 +105,33 @@ class TestRoundTrip:
         model.save(tmp_path / "m.keras")
         loaded = keras.saving.load_model(tmp_path / "m.keras")
         np.testing.assert_array_equal(codec.decompress_codes(loaded, content), codes)
+
+    def test_half_precision_writes_what_a_run_reads(self, tmp_path):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        model, codes = make_model("transformer"), draw_codes(5)
+        content = codec.compress_codes(model, codes, batch_size=np.int64(4)).content
+        model.save(tmp_path / "m.keras")
+        opened, _ = runs.open_model(tmp_path / "m.keras")
+        for reader in (model, opened):
+            np.testing.assert_array_equal(codec.decompress_codes(reader, content), codes)
+
+    def test_vectors(self, tmp_path):
+        dense, shape = keras.layers.Dense(6), keras.layers.Reshape((2, 3))
+        encoder = keras.Sequential([keras.Input((6,)), dense, shape])
+        decoder = keras.Sequential(
+            [keras.Input((2, 3)), keras.layers.Flatten(), keras.layers.Dense(6)]
+        )
+        quantizer = library.quantizers.get("vq", embedding_dim=3, num_embeddings=4)
+        model = library.VQVAE(encoder, quantizer, decoder, likelihood="normal")
+        model.prior = make_prior("categorical", model.code_shape, 4)
+        x = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+        compressed = codec.compress(model, x)
+        found = codec.decompress_codes(model, compressed.content)
+        np.testing.assert_array_equal(found, model.encode(x))
+        values = encode._values(model, x, compressed, tmp_path / "a.npz")
+        bits = 8 * len(compressed.content) / 9
+        assert (values["num_examples"], values["bits_per_example"]) == (9, bits)
+        assert f"{bits:.4f} bits/example" in "\n".join(encode._lines(values))
 
     def test_a_hierarchical_model(self):
         grids, channels = ((4, 4), (2, 2)), 3
@@ -283,6 +311,24 @@ class TestRefusal:
             changed.set_weights([w + 1 for w in changed.get_weights()])
         with pytest.raises(InvalidFile, match=r"another model.*fingerprint [0-9a-f]{16}"):
             codec.decompress(other, content)
+
+    def test_no_codes_are_refused(self, model):
+        for call in (codec.compress_codes, codec.decode):
+            with pytest.raises(InvalidData, match="There are no codes; expected"):
+                call(model, draw_codes(3)[:0])
+
+    def test_levels_that_are_left_out_are_refused(self):
+        """They decode, but no prior gives −1 a probability."""
+        table = library.quantizers.VectorQuantizer(embedding_dim=3, num_embeddings=8)
+        quantizer = library.quantizers.ResidualQuantizer(table, 2, dropout=0.5)
+        networks = make_model().encoder, quantizer, make_model().decoder
+        model = library.VQVAE(*networks, likelihood="bernoulli")
+        model.prior = code_priors.get("uniform", codebook_size=8)
+        codes = np.zeros((2, *model.code_shape), np.int32)
+        codes[1, ..., -1] = -1
+        assert codec.decode(model, codes).shape == (2, *X_SHAPE)
+        with pytest.raises(InvalidData, match="−1, a level that is left out"):
+            codec.compress_codes(model, codes)
 
     def test_codes_that_are_none_are_refused(self, model):
         with pytest.raises(InvalidData, match="from 32 to 32; expected"):

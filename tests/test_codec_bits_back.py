@@ -15,7 +15,9 @@ from tfvae import codec, distributions, recipes, runs
 from tfvae.codec import bits_back
 from tfvae.codec.bit_stack import Buckets, Stack, Table
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.models.precision import HALF, in_float32
 from tfvae.runs import RunDirectory
+from tfvae.tools import decode
 
 LIKELIHOODS = {
     "bernoulli": {},
@@ -91,6 +93,18 @@ def x(model):
 @pytest.fixture(scope="module")
 def content(model, x):
     return codec.compress_lossless(model, x[:20]).content
+
+
+def test_decoded_examples_are_written_beside_their_condition(tmp_path):
+    """So that rows of a table get the column that is the condition."""
+    model, y = make_vae(condition=3), np.arange(20) % 3
+    x = draw_x(model, 20)
+    model.save(tmp_path / "m.keras")
+    codec.compress_lossless(model, x, tmp_path / "a.npz", condition=y)
+    decoded, source, condition = decode._decompress(tmp_path / "m.keras", tmp_path / "a.npz")
+    np.testing.assert_array_equal(decoded, x)
+    np.testing.assert_array_equal(condition, y)
+    assert source.condition.num_classes == 3
 
 
 class TestStack:
@@ -181,6 +195,12 @@ class TestRoundTrip:
         vectors = make_vae(condition=(2,), prior=prior)
         y = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
         round_trip(vectors, x, condition=y)
+        whole = np.tile([-1, 300], (20, 1))
+        round_trip(vectors, x, condition=whole)
+        content = codec.compress_lossless(vectors, x, condition=whole).content
+        with np.load(io.BytesIO(content)) as archive:
+            np.testing.assert_array_equal(archive["labels"], whole)
+        np.testing.assert_array_equal(codec.condition_in(content), whole)
 
     @pytest.mark.parametrize("precision", [2, 5, 20])
     def test_any_precision(self, model, x, precision):
@@ -385,6 +405,7 @@ class TestRefusal:
             (library.likelihoods.Observed("bernoulli"), "missing values"),
             (library.likelihoods.Columns([("bernoulli", 1), ("categorical", 1, {"num_levels": 3})]),
              "different numbers of levels"),
+            (library.likelihoods.Columns([("poisson", 1), ("bernoulli", 1)]), "columns of counts"),
         ],
         ids=str,
     )  # fmt: skip
@@ -423,6 +444,23 @@ class TestRefusal:
     def test_values_between_the_levels_are_refused(self, model):
         with pytest.raises(InvalidData, match=r"50% .* between the 2 levels.*Binarize"):
             codec.compress_lossless(model, np.tile(np.float32([0, 0.4]), (2, 3, 2, 1)))
+
+    def test_latents_that_memory_does_not_hold_are_refused(self, model, x, monkeypatch):
+        """Three of 2^20 buckets take 8 arrays of 3·2^10 numbers, more than 12 bits of x."""
+        compressed = codec.compress_lossless(model, x[:9], batch_size=9, precision=np.int64(20))
+        monkeypatch.setenv("TFVAE_MAX_MEMORY", "1MB")
+        with pytest.raises(InvalidFile, match="holds 9 images in batches of 9, which take 1"):
+            codec.decompress_lossless(model, compressed.content)
+        with pytest.raises(InvalidArgument, match="Use fewer examples at a time"):
+            codec.compress_lossless(model, x[:9], batch_size=9, precision=20)
+        codec.compress_lossless(model, x[:9], batch_size=4, precision=20)
+
+    def test_half_precision_writes_what_a_run_reads(self, x):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        model = make_vae()
+        content = codec.compress_lossless(model, x[:20]).content
+        for reader in (model, in_float32(model, HALF)):
+            np.testing.assert_array_equal(codec.decompress_lossless(reader, content), x[:20])
 
     def test_counts_too_large_for_a_table_are_refused(self):
         model = make_vae("poisson")

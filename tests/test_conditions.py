@@ -12,7 +12,10 @@ import tfvae
 from tfvae import conditions, networks
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.explore.checks import check
+from tfvae.export import signatures
+from tfvae.joint import sampler
 from tfvae.ondevice import Decoder, inspect
+from tfvae.random import make_seed
 from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
@@ -545,20 +548,25 @@ class TestFamilies:
         check(path.read_bytes())
         quality = tfvae.export.quality(family, device, self.X, 4, condition=y)
         assert abs(quality["log_likelihood_change"]) < 1e-3
+        one, each = (
+            tfvae.export.quality(family, device, self.X, 4, condition=y) for y in (1, [1] * 12)
+        )
+        assert one == each
         tfvae.export.c_header(path, tmp_path / "decoder.h")
         assert "takes condition" in (tmp_path / "decoder.h").read_text()
 
 
-def test_onnx_and_a_saved_model_have_the_input(tmp_path):
+def test_onnx_and_a_saved_model_have_the_input(tmp_path, rng):
     model = with_prior(vqvae())
     y = np.arange(5, dtype=np.int32) % 3
-    tfvae.export.saved_model(model, tmp_path / "saved")
+    given = {"x": rng.uniform(size=(5, *model.x_shape)).astype(np.float32), "condition": y}
+    tfvae.export.saved_model(model, tmp_path / "saved", **given)
     served = tf.saved_model.load(str(tmp_path / "saved")).signatures["decode_codes"]
     codes = np.arange(20, dtype=np.int32).reshape(5, 2, 2) % 8
     image = served(codes=tf.constant(codes), condition=tf.constant(y))["image"]
     np.testing.assert_allclose(image, model.decode(codes, condition=y), atol=1e-5)
     runtime = pytest.importorskip("onnxruntime")
-    tfvae.export.onnx(model, tmp_path / "decoder.onnx")
+    tfvae.export.onnx(model, tmp_path / "decoder.onnx", **given)
     session = runtime.InferenceSession(tmp_path / "decoder.onnx")
     (image,) = session.run(None, {"codes": codes, "condition": y})
     np.testing.assert_allclose(image, model.decode(codes, condition=y), atol=1e-5)
@@ -746,6 +754,62 @@ class TestExport:
         with pytest.raises(InvalidData, match="expected"):
             device.sample(2, condition=wrong)
         check((tmp_path / "decoder.tflite").read_bytes())
+
+    def test_integers_keep_a_vector(self, tmp_path, rng):
+        """The range of y is that of the training examples; images within 0.05 of Keras's."""
+        model = randomized(make((3,)))
+        x = rng.integers(0, 2, (60, *SHAPE)).astype(np.float32)
+        y = rng.normal(size=(60, 3)).astype(np.float32)
+        path = tmp_path / "decoder.tflite"
+        given = {"condition": y[:16], "calibration_condition": y}
+        options = {"quantize": "int8", "integer_io": True}
+        tfvae.export.litert(model, path, x[:16], calibration=x, **options, **given)
+        device, z = Decoder.from_file(path), np.zeros((60, 2), np.float32)
+        expected = model.decode(z, condition=y).numpy()
+        assert np.ptp(expected, axis=0).min() > 0.2
+        np.testing.assert_allclose(device.decode(z, condition=y), expected, atol=0.05)
+        quality = tfvae.export.quality(model, device, x, condition=y)
+        assert abs(quality["log_likelihood_change"]) < 0.1
+
+    @pytest.mark.parametrize("condition", [3, (3,)])
+    def test_files_are_checked_and_calibrated_with_the_conditions_of_the_examples(
+        self, condition, rng
+    ):
+        model = make(condition)
+        y = np.arange(70, dtype=np.int32) % 2
+        y = y if condition == 3 else rng.normal(size=(70, 3)).astype(np.float32)
+        x = rng.integers(0, 2, (70, *SHAPE)).astype(np.float32)
+        offered = signatures.of(model)
+        inputs = offered.inputs(x, y)
+        for name in ("decode", "encode", "sample", "parameters"):
+            np.testing.assert_array_equal(inputs[name]["condition"], y[:64])
+        batches = offered.calibration(x, y)
+        found = np.concatenate([batch["condition"] for batch in batches["decode"]])
+        np.testing.assert_array_equal(found, np.concatenate([y, y]))
+        infer = model.inference(x, condition=y)  # the latents are of these conditions too
+        expected = model.join(infer(sampler(1, make_seed(8))).z)[0]
+        latents = np.concatenate([batch["latents"] for batch in batches["decode"]])
+        np.testing.assert_allclose(latents[:70], expected, rtol=1e-5)
+        any_ones = offered.inputs(None)["decode"]["condition"]
+        assert len(np.unique(any_ones, axis=0)) == (3 if condition == 3 else 16)
+        assert condition == 3 or np.abs(any_ones).min() > 0
+
+    def test_what_does_not_fit_is_refused(self, tmp_path, rng):
+        path, model = tmp_path / "a.tflite", make((3,))
+        x, y = np.zeros((4, *SHAPE), np.float32), np.ones((4, 3), np.float32)
+        for given in ({}, {"calibration": x}):
+            with pytest.raises(InvalidArgument, match=r"range.*calibration_condition="):
+                tfvae.export.litert(model, path, quantize="int8", **given)
+        for given in ({"condition": y}, {"calibration_condition": y}):
+            with pytest.raises(InvalidArgument, match="there are none"):
+                tfvae.export.litert(model, path, **given)
+        for write in (tfvae.export.litert, tfvae.export.saved_model):
+            with pytest.raises(InvalidData, match=r"shape \(4, 2\)"):
+                write(model, path, x, condition=y[:, :2])
+            for wrong in (x[:0], x[:, :1], np.full(x.shape, 255, np.uint8)):
+                with pytest.raises(InvalidData, match="`x`"):
+                    write(model, path, wrong)
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_saved_model_has_the_input(self, tmp_path):
         model = randomized(make(3))

@@ -58,9 +58,9 @@ def has_python(page):
     return bool(blocks(PAGES[page]))
 
 
-# The pages that a reader tries first, and the one that others build on; the code of all other pages
+# The page that a reader tries first, and the one on parts of one's own; the code of all other pages
 # runs with the nightly tests.
-TRIED_FIRST = ("first-model", "in-python", "extending")
+RUN_EVERY_TIME = ("first-model", "extending")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def own_registries(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", nightly_but([p for p, t in PAGES.items() if blocks(t)], *TRIED_FIRST)
+    "page", nightly_but([p for p, t in PAGES.items() if blocks(t)], *RUN_EVERY_TIME)
 )
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, own_registries):
     monkeypatch.chdir(tmp_path)

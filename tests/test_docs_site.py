@@ -112,9 +112,12 @@ def test_a_page_of_the_course_computes_and_asks(page):
 def test_the_site_is_built_without_a_warning(tmp_path, executed):
     options = ["-W", "--keep-going", "-q"]
     if not executed:
-        # What is not executed has no kernel, which would say how its cells are coloured.
-        options += ["-D", "nb_execution_mode=off", "-D", "suppress_warnings=myst-nb.lexer"]
+        # Read and with its references resolved, but not written, which is a third of the time. What
+        # is not executed has no kernel, which would say how its cells are coloured.
+        options += ["-b", "dummy", "-D", "nb_execution_mode=off"]
+        options += ["-D", "suppress_warnings=myst-nb.lexer"]
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
-    assert "latent-variable models" in (tmp_path / "index.html").read_text()
+    if executed:
+        assert "latent-variable models" in (tmp_path / "index.html").read_text()

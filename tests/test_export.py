@@ -1,3 +1,4 @@
+import importlib
 import json
 
 import keras
@@ -245,6 +246,50 @@ def test_models_with_other_latents_are_exported(name, tmp_path, rng):
     np.testing.assert_allclose(decoder.decode(z), twin.decode(z), atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_export_has_the_signatures_that_are_asked_for(tmp_path, kind):
+    """Without `encode`, and so without the weights of the encoder."""
+    encoder = tfvae.networks.dense_encoder((28, 28, 1), 2 * LATENTS, (100,))
+    model = tfvae.VAE(encoder, tfvae.networks.dense_decoder(LATENTS, (28, 28, 1), (10,)))
+    path, names = tmp_path / kind, ["parameters", "decode"]
+    report = WRITERS[kind](model, path, signatures=names)
+    assert report["left_out"] == dict.fromkeys(["encode", "sample"], "it was not asked for")
+    singles = {"decode_1"} if kind == "tflite" else set()
+    assert set(report["errors"]) == {*names, *singles}
+    assert report["bytes"] < 0.3 * 4 * encoder.count_params()
+    if kind == "tflite":
+        decoder = Decoder.from_file(path)
+        z = np.ones((3, LATENTS), np.float32)
+        np.testing.assert_allclose(decoder.decode(z), model.decode(z), atol=1e-5)
+        with pytest.raises(InvalidArgument, match=r"'encode' in .* since it was not asked for"):
+            decoder.encode(np.zeros((1, 28, 28, 1)))
+
+
+def test_an_encoder_alone_is_exported(simple, tmp_path, rng):
+    report = export.litert(simple, tmp_path / "encoder.tflite", signatures=["encode"])
+    assert set(report["errors"]) == {"encode", "encode_1"}
+    assert "decode_latency_ms" not in report
+    x = rng.integers(0, 2, (5, *GREY)).astype("f4")
+    found = Decoder.from_file(tmp_path / "encoder.tflite").encode(x)
+    np.testing.assert_allclose(found, simple.encode(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("decode", "`signatures` is 'decode'; expected a list of names among decode, encode, samp"),
+        ([], r"`signatures` is \[\]; expected a list"),
+        (["decod"], "Unknown signature 'decod'.*Did you mean 'decode'"),
+        (["decode_codes"], "Unknown signature 'decode_codes'"),
+    ],
+)
+def test_signatures_that_there_are_not_are_refused(simple, tmp_path, kind, names, message):
+    with pytest.raises(InvalidArgument, match=f"(?is){message}"):
+        WRITERS[kind](simple, tmp_path / "export", signatures=names)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_saved_model_serves_without_tfvae(simple, tmp_path, run_python, rng):
     script = (
         "import sys\n"
@@ -267,8 +312,8 @@ def test_given_examples_are_what_is_compared(simple, tmp_path, monkeypatch, rng)
     seen = {}
     example_inputs = LatentSignatures.example_inputs
 
-    def watched(self, x):
-        seen.update(example_inputs(self, x))
+    def watched(self, x, y):
+        seen.update(example_inputs(self, x, y))
         return seen
 
     monkeypatch.setattr(LatentSignatures, "example_inputs", watched)
@@ -283,19 +328,20 @@ def test_an_export_that_differs_is_refused_and_the_old_one_kept(
 ):
     path = earlier_export(tmp_path, kind)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    write = signatures.write_saved_model
-    other = signatures.of(build(*MODELS["bernoulli"], seed=1), on_device=kind == "tflite")
-    monkeypatch.setattr(signatures, "write_saved_model", lambda _, folder: write(other, folder))
+    write, names = signatures.write_saved_model, ["decode"]
+    other = signatures.of(build(*MODELS["bernoulli"], seed=1), kind == "tflite", names)
+    module = importlib.import_module(WRITERS[kind].__module__)  # the package has the function
+    monkeypatch.setattr(module, "write_saved_model", lambda _, folder: write(other, folder))
     with pytest.raises(
         ExportError, match=r"differs from Keras by 0\.\d+; expected at most 0\.0001"
     ):
-        WRITERS[kind](simple, path)
+        WRITERS[kind](simple, path, signatures=names)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_the_tolerance_decides(simple, tmp_path):
     with pytest.raises(ExportError, match="expected at most 0"):
-        export.litert(simple, tmp_path / "a.tflite", tolerance=0.0)
+        export.litert(simple, tmp_path / "a.tflite", signatures=["decode"], tolerance=0.0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -305,7 +351,7 @@ def test_a_model_that_computes_nan_is_refused(tmp_path, kind):
     weights = model.get_weights()
     model.set_weights([*weights[:-1], np.full_like(weights[-1], np.nan)])
     with pytest.raises(ExportError, match="differs from Keras by nan"):
-        WRITERS[kind](model, tmp_path / kind)
+        WRITERS[kind](model, tmp_path / kind, signatures=["decode"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -328,7 +374,7 @@ def test_an_operator_that_litert_lacks_is_named_and_nothing_else_is_printed(
     unsupported, tmp_path, capfd
 ):
     with pytest.raises(ExportError, match=r"needs Erfinv, which LiteRT does not have") as error:
-        export.litert(unsupported, tmp_path / "decoder.tflite")
+        export.litert(unsupported, tmp_path / "decoder.tflite", signatures=["decode"])
     layer = unsupported.decoder.layers[-1]
     assert f"It comes from the layer {layer.name!r} (InverseErrorFunction). Replace it," in str(
         error.value
@@ -353,7 +399,7 @@ def _writer(unroll):
 
 def test_a_recurrent_layer_that_does_not_convert_is_named_with_what_helps(tmp_path):
     with pytest.raises(ExportError, match="needs TensorListReserve") as error:
-        export.litert(_writer(unroll=False), tmp_path / "decoder.tflite")
+        export.litert(_writer(unroll=False), tmp_path / "decoder.tflite", signatures=["decode"])
     assert "It comes from the layer 'writer' (LSTM). Make it with unroll=True" in str(error.value)
 
 
@@ -415,6 +461,8 @@ def test_a_prior_without_draws_to_repeat_leaves_the_rest(tmp_path, rng, given):
     assert on_device.decode(np.zeros((2, LATENTS))).shape == (2, *GREY)
     with pytest.raises(InvalidArgument, match=r"no signature 'sample'.* since the prior cannot"):
         on_device.sample(2)
+    with pytest.raises(InvalidArgument, match="would hold no signature: there is no `sample`"):
+        export.saved_model(model, tmp_path / "saved_model", signatures=["sample"])
     with pytest.warns(TfvaeWarning, match="without `sample`"):
         saved = export.saved_model(model, tmp_path / "saved_model", x)
     assert saved["left_out"] == report["left_out"]
@@ -449,14 +497,14 @@ def test_a_model_that_is_not_built_is_refused(tmp_path):
 def test_an_earlier_export_is_replaced(simple, tmp_path, kind):
     path = earlier_export(tmp_path, kind)
     before = {file.name for file in tmp_path.iterdir()}
-    report = WRITERS[kind](simple, path)
+    report = WRITERS[kind](simple, path, signatures=["decode"])
     assert report["bytes"] > 3
     assert not (path / "stale").exists()
     assert {file.name for file in tmp_path.iterdir()} == before | {"report.json"}
     if kind == "tflite":
-        assert Decoder.from_file(path).sample(2).shape == (2, *GREY)
+        assert Decoder.from_file(path).decode(np.zeros((2, LATENTS))).shape == (2, *GREY)
     else:
-        assert set(tf.saved_model.load(str(path)).signatures) >= {"decode", "encode", "sample"}
+        assert set(tf.saved_model.load(str(path)).signatures) == {"serving_default", "decode"}
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow  # Converts models.
 @pytest.fixture(scope="module")
 def file(make_vae, tmp_path_factory):
     path = tmp_path_factory.mktemp("c_header") / "decoder.tflite"
-    export.litert(make_vae(), path)
+    export.litert(make_vae(), path, signatures=["decode", "sample"])
     return path
 
 

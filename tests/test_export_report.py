@@ -134,6 +134,18 @@ def test_the_report_has_all_that_was_measured(reported):
     assert values["failed"] == {}
 
 
+def test_without_what_the_export_returned_its_entry_stays(vae, reported, images, tmp_path):
+    shutil.copy(reported[0] / "decoder.tflite", tmp_path)
+    for entry in ({"max_abs_error": 0.5, "mean_abs_error": 0.1, "psnr": 20.0}, {}):
+        (tmp_path / "report.json").write_text(json.dumps({"exports": {"decoder.tflite": entry}}))
+        values = export.report(vae, tmp_path / "decoder.tflite", images)
+        written = json.loads((tmp_path / "report.json").read_text())["exports"]["decoder.tflite"]
+        size = (tmp_path / "decoder.tflite").stat().st_size
+        own = {"path": str(tmp_path / "decoder.tflite"), "bytes": size, "quantize": "none"}
+        assert written.items() >= {**entry, **own}.items()
+        assert values.keys() == written.keys()
+
+
 def test_the_page_shows_it(reported):
     folder, values = reported
     page = (folder / "decoder.md").read_text()

@@ -65,6 +65,8 @@ class Requests(http.server.BaseHTTPRequestHandler):
             if line["key"] == "file":
                 content = base64.b64decode(line["value"]["content"])
                 self.server.write(name, line["value"]["path"], content)
+            if line["key"] == "deletedFile":
+                del self.server.repositories[name][line["value"]["path"]]
         return self.answer(
             {"commitOid": COMMIT, "commitUrl": f"{self.server.url}/{name}/commit/{COMMIT}"}
         )
@@ -176,7 +178,11 @@ def run(tmp_path, device_model):
     (folder / "notes.txt").write_text("mine")
     export = {"path": "/home/me/run/decoder.tflite", "bytes": 1234, "quantize": "none"}
     measured = {"log_likelihood": -10.5, "standard_error": 0.25, "kl": 1.5, "num_examples": 12}
-    report = {"evaluation": measured, "exports": {"decoder.tflite": export}}
+    report = {
+        "evaluation": measured,
+        "evaluation of /home/me/others.npy": measured,
+        "exports": {"decoder.tflite": export},
+    }
     files.write_json(folder / "report.json", report)
     return folder
 
@@ -228,6 +234,17 @@ def test_keras_and_a_pulled_run_have_the_model(hub, run, tmp_path, device_model)
         np.testing.assert_array_equal(model.sample(3).numpy(), expected)
 
 
+def test_what_is_of_another_model_does_not_stay_beside_it(hub, run):
+    tfvae.hub.push(run, NAME)
+    hub.write(NAME, "decoder-int8.tflite", b"of before")
+    hub.write(NAME, "notes.md", b"mine")
+    (run / "samples.png").unlink()
+    (run / "decoder-int4.tflite").write_bytes(b"exported before the last training")
+    tfvae.hub.push(run, NAME)
+    others = {"README.md", "report.json", "decoder.tflite", "notes.md"}
+    assert set(hub.repositories[NAME]) == {*contents.NEEDED, *others}
+
+
 def test_a_configuration_from_elsewhere_names_no_data_of_this_machine(hub, run, tmp_path):
     tfvae.hub.push(run, NAME)
     hub.write(
@@ -242,8 +259,14 @@ def test_paths_of_any_system_are_left_out(path):
     config = from_dict({"data": {"name": path}, "training": {"initial_weights": path}})
     config = contents._without_paths(config)
     assert config.data.name == config.training.initial_weights == "pictures"
-    report = contents._plain({"exports": {"decoder.tflite": {"path": path}}})
-    assert report == {"exports": {"decoder.tflite": {"path": "pictures"}}}
+    sections = {"evaluation": {}, f"evaluation of {path}": {"kl": 1.0}, "evaluation of mnist": {}}
+    report = contents._plain({"exports": {"decoder.tflite": {"path": path}}, **sections})
+    assert report == {
+        "exports": {"decoder.tflite": {"path": "pictures"}},
+        "evaluation": {},
+        "evaluation of pictures": {"kl": 1.0},
+        "evaluation of mnist": {},
+    }
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,11 @@ def test_a_picture_is_about_as_many_images_wide_as_high(count, columns):
     assert grid(np.zeros((count, 2, 2, 1)), gap=0).shape == (2 * rows, 2 * columns, 1)
 
 
+def test_a_missing_value_is_grey():
+    picture = grid(np.float32([0.0, np.nan, 1.0]).reshape(1, 1, 3, 1), gap=0)
+    np.testing.assert_array_equal(picture.ravel(), [0, 128, 255])
+
+
 def test_values_beyond_0_and_1_are_black_and_white():
     values = np.array([-np.inf, -0.1, 0.0, 1.0, 1.1, np.inf]).reshape(1, 1, 6, 1)
     np.testing.assert_array_equal(grid(values).ravel(), [0, 0, 0, 255, 255, 255])

@@ -243,7 +243,7 @@ def test_temperatures_go_by_layer():
 
 def test_an_export_draws_what_keras_draws(x, tmp_path):
     model = dense()
-    tfvae.export.litert(model, tmp_path / "ladder.tflite", x=x)
+    tfvae.export.litert(model, tmp_path / "ladder.tflite", x=x, signatures=["sample"])
     decoder = tfvae.ondevice.Decoder.from_file(tmp_path / "ladder.tflite")
     np.testing.assert_allclose(decoder.sample(4, seed=3), model.sample(4, seed=3), atol=1e-5)
 

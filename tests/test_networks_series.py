@@ -55,7 +55,7 @@ def test_series_train_save_and_run_on_litert(kind, rng, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.encode(x), model.encode(x))
-    tfvae.export.litert(model, tmp_path / "series.tflite", x=x)
+    tfvae.export.litert(model, tmp_path / "series.tflite", x=x, signatures=["encode", "decode"])
     decoder = Decoder.from_file(tmp_path / "series.tflite")
     z = rng.normal(size=(3, 2)).astype(np.float32)
     np.testing.assert_allclose(decoder.decode(z), model.decode(z), rtol=1e-4, atol=1e-5)
@@ -81,7 +81,7 @@ def test_tokens_train_and_run_on_litert(rng, tmp_path):
     p = np.exp(logits - logits.max(-1, keepdims=True))
     mean = (p / p.sum(-1, keepdims=True)) @ np.arange(NUM_TOKENS) / (NUM_TOKENS - 1)
     np.testing.assert_allclose(model.decode(z)[0], mean, rtol=1e-5)
-    tfvae.export.litert(model, tmp_path / "tokens.tflite", x=x)
+    tfvae.export.litert(model, tmp_path / "tokens.tflite", x=x, signatures=["encode", "decode"])
     decoder = Decoder.from_file(tmp_path / "tokens.tflite")
     np.testing.assert_allclose(decoder.decode(z), model.decode(z), rtol=1e-4, atol=1e-5)
 
@@ -116,7 +116,7 @@ class TestPadding:
         model.compile("adam")
         assert np.isfinite(model.train_on_batch(x)[0])
         assert all(np.all(np.isfinite(w)) for w in model.get_weights())
-        tfvae.export.litert(model, tmp_path / "series.tflite", x=x[:4])
+        tfvae.export.litert(model, tmp_path / "series.tflite", x=x[:4], signatures=["encode"])
         decoder = Decoder.from_file(tmp_path / "series.tflite")
         mean = decoder.run("encode", image=x[:4])["mean"]
         np.testing.assert_allclose(mean, model.encode(x[:4]), rtol=1e-4, atol=1e-5)

@@ -267,6 +267,31 @@ class TestModels:
             expected[gaps, column] = np.nanmean(expected[:, column])
         np.testing.assert_allclose(prior.pseudo_inputs, expected, rtol=1e-6)
 
+    def test_a_file_of_a_table_takes_them(self, rng, tmp_path):
+        """Keras's codes of rows with gaps to 1e-4, and in int8 within 0.1, of 1.5."""
+        features = ["number", 3, 3, "number"]
+        encoder = networks.dense_encoder((4,), 4, (8,), missing=True, features=features)
+        likelihood = likelihoods.Observed("normal", missingness="self_masking")
+        model = tfvae.VAE(encoder, networks.dense_decoder(2, (4,), (8,)), likelihood=likelihood)
+        for weight in model.trainable_variables:
+            weight.assign(0.5 * rng.normal(size=weight.shape))
+        x = np.concatenate([rng.normal(size=(60, 2)), rng.integers(0, 3, (60, 2)) / 2], axis=1)
+        x = with_missing(x[:, [0, 2, 3, 1]], rng, share=0.3)
+        path, expected = tmp_path / "a.tflite", model.encode(x).numpy()
+        for quantize, error in (("none", 1e-4), ("int8", 0.1)):
+            tfvae.export.litert(model, path, x, quantize=quantize, calibration=x)
+            decoder = Decoder.from_file(path)
+            assert decoder.takes_missing
+            np.testing.assert_allclose(decoder.encode(x), expected, atol=error)
+            found = tfvae.export.quality(model, decoder, x, num_samples=8)
+            assert abs(found["log_likelihood_change"]) < error
+            lost = np.nanmean((model(x).numpy() - x) ** 2, axis=1).mean()
+            assert found["mse_keras"] == pytest.approx(lost, rel=1e-5)
+        with pytest.raises(InvalidData, match="infinite or not a number"):
+            decoder.encode(np.full_like(x, np.inf))
+        with pytest.raises(InvalidArgument, match=r"no integer stands for.*--io float"):
+            tfvae.export.litert(model, path, quantize="int8", integer_io=True)
+
     @pytest.mark.nightly
     def test_a_decoder_is_exported_as_without_them(self, rng, tmp_path):
         decoder = networks.dense_decoder(2, (4,), hidden=(8,))

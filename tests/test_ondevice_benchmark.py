@@ -1,6 +1,7 @@
 import importlib
 import json
 import math
+import subprocess
 import types
 
 import numpy as np
@@ -267,7 +268,21 @@ def test_litert_that_does_not_end_is_stopped(device_content, tmp_path, monkeypat
     monkeypatch.setattr(module, "_TIMEOUT", 0.5)
     child(tmp_path, monkeypatch, "exec sleep 60")
     with pytest.raises(InvalidFile, match=r"did not finish with the model in 0\.5 s"):
-        benchmark(device_content, ("decode",))
+        benchmark(device_content, ("decode",), **QUICK)
+
+
+def test_more_to_time_may_take_longer(device_content, monkeypatch):
+    waited = []
+
+    def stopped(*_, timeout, **__):
+        waited.append(timeout)
+        raise subprocess.TimeoutExpired("litert", timeout)
+
+    monkeypatch.setattr(module.subprocess, "run", stopped)
+    for seconds in (0.5, 100.0, 1e9):
+        with pytest.raises(InvalidFile, match=r"did not finish.*--seconds.*--no-report"):
+            benchmark(device_content, ("decode", "decode_1"), seconds=seconds)
+    assert waited == [600 + 2 * 0.5 * 8, 600 + 2 * 100.0 * 8, 1e6]
 
 
 def test_the_working_directory_is_not_imported_from(foreign_content, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from PIL import Image
 from tiers import nightly_but
 
 from tfvae import estimators, paths, recipes, runs
+from tfvae._plain.files import read_report, update_report
 from tfvae.config import load_config
 from tfvae.data import Examples, Splits, load
 from tfvae.errors import (
@@ -319,8 +320,12 @@ def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model,
     longer = CONFIG.override({"training.epochs": EPOCHS + 2})
     half_way = 0.5 * CONFIG.training.learning_rate * (1 + math.cos(math.pi * EPOCHS / (EPOCHS + 2)))
     rates = f"was 0 after epoch {EPOCHS} and goes on with {half_way:.5g}: "
+    of_before = {"evaluation", "evaluation of mnist", "diagnosis", "exports"}
+    for section in of_before:
+        update_report(copied.path, section, {"decoder.tflite": {}})
     with pytest.warns(TfvaeWarning, match=re.escape(rates)):
         train(longer, copied.path, resume=True)
+    assert not of_before & read_report(copied.path).keys()
     assert int(copied.load_model().step) == (EPOCHS + 2) * STEPS
     assert [row["epoch"] for row in history(copied)] == [1, 2, 3, 4, 5]
     before, after = model.get_weights(), copied.load_model().get_weights()
@@ -837,18 +842,21 @@ def test_a_file_without_a_run_needs_a_dataset(finished):
     assert data.name == "digits"
 
 
-def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(splits):
-    test, training, conditions = runs.export_examples(CONFIG, 5, 7)
+def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(finished, splits):
+    model = finished.load_model()
+    (test, y), (training, training_y) = runs.export_examples(CONFIG, 5, 7, model)
     np.testing.assert_array_equal(test, splits.test.numpy(0, 5))
     np.testing.assert_array_equal(training, splits.train.numpy(0, 7))
-    assert conditions is None
-    assert runs.export_examples(None, 5, 7) == (None, None, None)
+    assert y is None
+    assert training_y is None
+    assert runs.export_examples(None, 5, 7, model) == [(None, None)] * 2
 
 
-def test_examples_that_cannot_be_had_are_warned_of():
+def test_examples_that_cannot_be_had_are_warned_of(finished):
     config = CONFIG.override({"data.name": "/nothing/here.npy"})
     with pytest.warns(TfvaeWarning, match=r"verified on samples.*here\.npy"):
-        assert runs.export_examples(config, 5, 7) == (None, None, None)
+        found = runs.export_examples(config, 5, 7, finished.load_model())
+    assert found == [(None, None)] * 2
 
 
 def cut(path, target):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import wave
 
 import keras
@@ -106,6 +107,24 @@ def test_a_sound_comes_back_with_its_rate_and_its_length(model, tmp_path):
     values = compressed.summary()
     assert values["seconds"] == 37 / 8000
     assert values["bits_per_second"] == pytest.approx(8 * values["bytes"] / values["seconds"])
+
+
+def test_a_sound_that_no_file_holds_is_refused(model, tmp_path):
+    given = Sound(noise(50), np.int64(8000))
+    compressed = codec.compress_sound(model, given, tmp_path / "a.npz")
+    assert codec.decompress_sound(model, tmp_path / "a.npz").rate == 8000
+    x, codes = codec.windows_for(model, given), compressed.codes
+    for wrong, message in (
+        ((8000.0, 50, 2), "8000.0; expected a whole number"),
+        ((2**32, 50, 2), "fewer than 2^32"),
+        ((8000, 50, 5), "1 to 4 bytes"),
+        ((8000, 50), "bytes of a value"),
+        ((8000, LENGTH, 2), "is not one of"),
+    ):
+        for call, examples in ((codec.compress, x), (codec.compress_codes, codes)):
+            with pytest.raises(InvalidArgument, match=re.escape(message)):
+                call(model, examples, tmp_path / "b.npz", sound=wrong)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_what_is_no_sound_is_refused(model):

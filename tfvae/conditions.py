@@ -155,7 +155,8 @@ class Vectors(Condition):
         return tf.reduce_all(tf.math.is_finite(tf.cast(y, tf.float32)))
 
     def example(self, count):
-        return tf.zeros([count, self.size])
+        rows, columns = (tf.cast(tf.range(1, n + 1), tf.float32) for n in (count, self.size))
+        return tf.sin(rows[:, tf.newaxis] * columns)  # in [−1, 1], none of them 0
 
     def config(self):
         return [self.size]
@@ -219,6 +220,23 @@ class Conditional:
                 "leave the condition out."
             )
         return None
+
+    def condition_of_each(
+        self, y: np.ndarray | tf.Tensor | int | None, count: int
+    ) -> np.ndarray | None:
+        """Return y of each of `count` examples, `[count, ...]`, of conditions or of one for all.
+
+        They have the type of the condition's `spec`. None without a condition.
+
+        Raises:
+            InvalidArgument: a condition that is missing, or that is not wanted.
+            InvalidData: conditions of another type or shape, or out of range.
+        """
+        y = self.check_condition(y, count)
+        if y is None:
+            return None
+        spec = self.condition.spec
+        return np.broadcast_to(tf.cast(y, spec.dtype).numpy(), (count, *spec.shape[1:]))
 
     def encode_condition(
         self, y: np.ndarray | tf.Tensor | int | None, count: int | tf.Tensor

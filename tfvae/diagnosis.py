@@ -15,7 +15,7 @@ from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import track
 from tfvae.models import LatentVariableModel
 from tfvae.optimizers import Adam
-from tfvae.random import Stream, fold_in, make_seed, missing_seed
+from tfvae.random import Stream, fold_in, make_seed
 
 _GROUPS = 20
 _TIMED = 5
@@ -176,7 +176,7 @@ class _Draws:
 
         def gradients(seed, variables, training):
             with tf.GradientTape() as tape:
-                infer = model.inference(x, training, None, y, missing_seed(seed))
+                infer = model.inference(x, training, None, y, seed)
                 context = model.likelihood.filled(x)
                 estimate = estimator.estimate(bound, infer, context, seed, training)
                 loss = -tf.reduce_mean(estimate.surrogate)

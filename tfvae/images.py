@@ -16,7 +16,7 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
     """Arrange `[N, H, W, C]` images in [0, 1] into one `[H', W', C]` uint8 picture.
 
     Args:
-        images: N images with 1 or 3 channels.
+        images: N images with 1 or 3 channels; a missing value, NaN, is grey.
         columns: images in a row; about √N if None.
         gap: pixels between images.
 
@@ -32,7 +32,7 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     cells = np.full((rows * columns, height + gap, width + gap, channels), 0.5, np.float32)
-    cells[:count, :height, :width] = np.clip(images, 0.0, 1.0)
+    cells[:count, :height, :width] = np.nan_to_num(np.clip(images, 0.0, 1.0), nan=0.5)
     cells = cells.reshape(rows, columns, height + gap, width + gap, channels)
     picture = cells.transpose(0, 2, 1, 3, 4).reshape(
         rows * (height + gap), columns * (width + gap), channels

@@ -1,5 +1,6 @@
 """Adam with TensorFlow's fused kernel, a warm-up of the learning rate, and related parts."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -22,29 +23,30 @@ class Adam(keras.optimizers.Adam):
     def apply(self, grads, trainable_variables=None):
         """Apply gradients; see `keras.optimizers.Optimizer.apply`."""
         step = tf.cast(self.iterations + 1, tf.float32)
-        # Once a step: in the graph of each variable they would cost as much as its update.
-        self._beta_powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        # What all variables share: in the graph of each it would cost as much as its update.
+        self._update = functools.partial(
+            tf.raw_ops.ResourceApplyAdam,
+            lr=tf.cast(self.learning_rate, tf.float32),
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            beta1=tf.constant(self.beta_1),
+            beta2=tf.constant(self.beta_2),
+            epsilon=tf.constant(self.epsilon),
+        )
         try:
             super().apply(grads, trainable_variables)
         finally:
-            self._beta_powers = None
+            self._update = None
 
     def update_step(self, gradient, variable, learning_rate):
         """Apply one gradient to one variable."""
         if self.amsgrad or variable.dtype != "float32" or tf.distribute.has_strategy():
             return super().update_step(gradient, variable, learning_rate)
         index = self._get_variable_index(variable)
-        beta1_power, beta2_power = self._beta_powers
-        tf.raw_ops.ResourceApplyAdam(
+        self._update(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=beta1_power,
-            beta2_power=beta2_power,
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
             grad=tf.cast(gradient, tf.float32),
         )
         return None

@@ -5,7 +5,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from tfvae._plain import memory, untrusted
+from tfvae._plain import files, memory, untrusted
 from tfvae.config import Config, DataConfig, load_config, with_absolute_paths
 from tfvae.config.locations import BUNDLED
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
@@ -238,6 +238,26 @@ def check_model(path: str | Path) -> None:
         raise InvalidArgument(f"{path} is a .tflite file; use `tfvae decode` for it.")
     else:
         check_model_file(path)
+
+
+def decoder_of(path: str | Path) -> Path:
+    """Return the path of a `.tflite`: `decoder.tflite` of a run, or that of the file itself.
+
+    Raises:
+        InvalidFile: the one in the run is not of its model: its report does not name it, as after
+            another training.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    file = path / "decoder.tflite"
+    if file.is_file() and file.name not in files.read_report(path).get("exports", {}):
+        raise InvalidFile(
+            f"{file} is not of the model in {path}: report.json does not name it, since the model "
+            f"was trained after this export, or the file is from elsewhere. Export it with `tfvae "
+            "export`, or name the file itself."
+        )
+    return file
 
 
 def check_model_file(path: str | Path) -> None:

@@ -92,11 +92,6 @@ def _start(seed, stream):
         return fold_in(make_seed(seed), stream, 0).numpy()
 
 
-def missing_seed(seed: tf.Tensor) -> tf.Tensor:
-    """Return the seed of the missing values that are drawn beside the latents of `seed`."""
-    return fold_in(seed, int(Stream.IMPUTE), 0)  # of two words that no layer of latents has
-
-
 def seed_of_replica(seed: tf.Tensor) -> tf.Tensor:
     """Return another seed on every replica, for draws without an axis of examples; see `words`."""
     return fold_in(seed, replicas.number()) if replicas.are_several() else seed

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from tfvae import config, paths
 from tfvae._plain import cluster, untrusted
@@ -182,6 +183,23 @@ def written(path, count: int, schema, shape) -> tuple[dict, list[str]]:
     noun = outputs.noun(schema, shape)
     values = {"path": str(path), f"num_{noun}": count}
     return values, [f"{count} {noun} in {path}"]
+
+
+def check_no_use(names: tuple[str, ...], reason: str) -> None:
+    """Refuse options of the command line that would do nothing.
+
+    Args:
+        names: of parameters of the command.
+        reason: what they are for, which completes a sentence after the name of the option.
+
+    Raises:
+        InvalidArgument: one was given.
+    """
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise InvalidArgument(f"{option} {reason}. Leave it out.")
 
 
 def beside(run: Path, name: str) -> Path:

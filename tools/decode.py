@@ -8,6 +8,7 @@ from tfvae import paths
 from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
+    check_no_use,
     condition_of,
     condition_option,
     finish,
@@ -52,6 +53,10 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
         raise InvalidArgument(
             "Give either --sample N, --latents FILE.npy or --codes FILE (.npz or .npy)."
         )
+    if num is None:
+        check_no_use(("seed", "temperature"), "is of --sample, and nothing is drawn here")
+    if codes is not None and model.suffix.lower() != ".tflite":
+        check_no_use(("threads",), "is of a .tflite, and files of codes are decoded by TensorFlow")
     if output is not None and output.suffix.lower() == ".wav":
         return _decode_sound(model, codes, condition, output, as_json)
     from tfvae import outputs
@@ -63,7 +68,7 @@ def decode(model, num, latents, codes, seed, temperature, condition, output, thr
     condition = condition_of(condition)
     if codes is not None and _is_compressed(model, codes):
         _check_no_condition(condition, codes)
-        decoded, source = _decompress(model, codes)
+        decoded, source, condition = _decompress(model, codes)
     else:
         what = num, latents, codes, condition
         decoded, source = _decode_on_device(model, *what, seed, temperature, threads)
@@ -138,7 +143,7 @@ def _decompress(model, codes):
     opened, _ = open_model(model)
     lossy = isinstance(opened, CodeModel)
     decompress = codec.decompress if lossy else codec.decompress_lossless
-    return decompress(opened, codes, progress=True), opened
+    return decompress(opened, codes, progress=True), opened, codec.condition_in(codes)
 
 
 def _decode_on_device(model, num, latents, codes, condition, seed, temperature, threads):
@@ -146,8 +151,7 @@ def _decode_on_device(model, num, latents, codes, condition, seed, temperature, 
     from tfvae.ondevice import Decoder
 
     with quiet_stderr():
-        path = model / "decoder.tflite" if model.is_dir() else model
-        decoder = Decoder.from_file(path, threads)
+        decoder = Decoder.from_file(paths.decoder_of(model), threads)
         if num is not None:
             decoded = decoder.sample(num, seed, temperature, condition)
         elif latents is not None:

@@ -120,19 +120,22 @@ def _encode(run, examples, num, rate, condition, output):
 def _values(model, x, compressed, output):
     from tfvae import codec, outputs
 
+    values = {"path": str(output), **compressed.summary()}
+    if len(model.x_shape) not in (2, 3):  # no measure of what else examples are
+        return values
     decoded = codec.decode(model, compressed.codes, compressed.condition)
     both = (outputs.in_units(part, model) for part in (x, decoded))
-    return {"path": str(output), **compressed.summary(), **codec.quality(*both)}
+    return {**values, **codec.quality(*both)}
 
 
 def _lines(values):
     """Return what to print of a file of codes, or of one without loss."""
     if "elbo_bits" in values:
         return _lines_of_lossless(values)
-    count, what = next(
-        (values[f"num_{w}"], w) for w in ("images", "series") if f"num_{w}" in values
+    sites = {"images": "pixel", "series": "step", "examples": "example"}
+    count, what, site = next(
+        (values[f"num_{w}"], w, site) for w, site in sites.items() if f"num_{w}" in values
     )
-    site = "pixel" if what == "images" else "step"
     rows = {
         "size": f"{values['bytes']:,} bytes, {values[f'bits_per_{site}']:.4f} bits/{site}",
         "prior": f"{values['prior_bits']:,.0f} bits, coded in {8 * values['stream_bytes']:,}",

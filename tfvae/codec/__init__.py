@@ -5,7 +5,7 @@ coder pack them into −log2 p(codes) bits and a few bytes more.
 """
 
 from tfvae.codec.bits_back import Lossless, compress_lossless, decompress_lossless
-from tfvae.codec.file_format import FORMAT, fingerprint
+from tfvae.codec.file_format import FORMAT, condition_in, fingerprint
 from tfvae.codec.interface import (
     Compressed,
     compress,
@@ -25,6 +25,7 @@ __all__ = [
     "compress_codes",
     "compress_lossless",
     "compress_sound",
+    "condition_in",
     "decode",
     "decompress",
     "decompress_codes",

@@ -44,15 +44,16 @@ from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
 from tfvae.codec.bit_stack import Continuous, Discrete, Stack, Table, Undecodable
-from tfvae.codec.interface import check_built, check_path, condition_in_file, one_for_each
+from tfvae.codec.interface import check_built, check_path, condition_in_file
 from tfvae.distributions import BernoulliLatent, CategoricalLatent, tfd
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.models import VAE
+from tfvae.models.precision import HALF, in_float32
 
 _BATCH_SIZE = 64
-_MOST_ENTRIES = 1 << 21  # probabilities of a batch that are in memory at once
+_MOST_MEMORY = 64 << 20  # bytes of the probabilities of a batch
 _EARLIER = 8  # a batch has at most one example for so many examples before it
 
 
@@ -136,10 +137,10 @@ def compress_lossless(
         InvalidFile: the file cannot be written.
     """
     check_path(path)
-    _check(model)
-    if batch_size is not None:
-        whole("batch_size", batch_size)
-    if not 1 < whole("precision", precision) <= file_format.MOST_PRECISION:
+    model = _ready(model)
+    precision = whole("precision", precision)
+    batch_size = None if batch_size is None else whole("batch_size", batch_size)
+    if not 1 < precision <= file_format.MOST_PRECISION:
         raise InvalidArgument(
             f"`precision` is {precision}; expected 2 to {file_format.MOST_PRECISION} bits."
         )
@@ -148,14 +149,14 @@ def compress_lossless(
     x = np.concatenate([part for part, _ in pairs])
     if condition is None and model.condition is not None:  # it came with the batches
         condition = np.concatenate([y for _, y in pairs])
-    y = one_for_each(model, condition, len(x))
+    y = model.condition_of_each(condition, len(x))
     num_levels = _num_levels(model) or max(2, int(x.max()) + 1)
-    entries = math.prod(x.shape[1:]) * num_levels
+    each = file_format.bytes_without_loss(model, num_levels, precision)
     if batch_size is None:
-        batch_size = min(_BATCH_SIZE, max(1, _MOST_ENTRIES // entries))
+        batch_size = min(_BATCH_SIZE, max(1, _MOST_MEMORY // each))
     batch_size = min(batch_size, len(x))
     advice = "Use fewer examples at a time or, of counts, leave out examples with very large ones."
-    memory.check_request(batch_size, 8 * 4 * entries, "examples at a time", advice)
+    memory.check_request(batch_size, each, "examples at a time", advice)
     values = _values(model, num_levels)
     levels = _levels(model, x, values)
     stack = Stack.of_random_bits()
@@ -197,7 +198,7 @@ def decompress_lossless(model: VAE, file: str | Path | bytes, progress: bool = F
             or the networks' arithmetic differs on this machine from that where it was written.
         InvalidArgument: a model that cannot be coded.
     """
-    _check(model)
+    model = _ready(model)
     name, content = file_format.read(file)
     header, stream, y = file_format.unpack(content, name)
     file_format.check_belongs_without_loss(header, model, name)
@@ -362,11 +363,11 @@ def _numbers(distribution, part) -> tuple[tf.Tensor, ...]:
     )
 
 
-def _check(model):
-    """Refuse a model that cannot be coded, as far as its parts show.
+def _ready(model):
+    """Return the model as the codec runs it: in float32, if it computes in half precision.
 
     Raises:
-        InvalidArgument: with what can be.
+        InvalidArgument: it cannot be coded, as far as its parts show; with what can be.
     """
     if not isinstance(model, VAE):
         raise InvalidArgument(
@@ -383,6 +384,8 @@ def _check(model):
         reason = f"{name} is a density of continuous values, which no finite file holds exactly"
     elif likelihood.missing_unit is None:
         reason = f"the values of {name} depend on each other in ways that are not coded"
+    elif any(_is_of_counts(block) for block in getattr(likelihood, "likelihoods", [])):
+        reason = f"{name} has columns of counts, which are coded only where all of x is of one kind"
     elif not _is_of_counts(likelihood) and not _num_levels(model):
         reason = f"{name} has columns of different numbers of levels"
     if reason is not None:
@@ -392,6 +395,7 @@ def _check(model):
             "'discretized_logistic_mixture', 'poisson', 'negative_binomial' or "
             "'zero_inflated_negative_binomial'."
         )
+    return in_float32(model, HALF)
 
 
 def _is_of_counts(likelihood):

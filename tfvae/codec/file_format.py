@@ -17,7 +17,7 @@ import numpy as np
 
 from tfvae._plain import memory, untrusted
 from tfvae._plain.checks import whole
-from tfvae.errors import InvalidFile
+from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.models import GenerativeModel
 
 FORMAT = 1
@@ -67,6 +67,26 @@ class LosslessHeader:
     batch_size: int
     crc32: int
     model: str
+
+
+def checked_sound(sound) -> tuple[int, int, int]:
+    """Return the frames in a second of a sound, its frames in all, and the bytes of a value.
+
+    Raises:
+        InvalidArgument: they are not those of a `.wav`.
+    """
+    if len(sound) != 3:
+        raise InvalidArgument(
+            f"`sound` is {sound!r}; expected its frames in a second, its frames in all, and the "
+            "bytes of a value."
+        )
+    rate, count, width = (whole("sound", value) for value in sound)
+    if rate >= 2**32 or width > 4:
+        raise InvalidArgument(
+            f"`sound` is {sound!r}; expected fewer than 2^32 frames in a second, and 1 to 4 bytes "
+            "of a value, as a .wav has."
+        )
+    return rate, count, width
 
 
 def pack(header, stream, condition) -> bytes:
@@ -123,13 +143,24 @@ def _parts(fields, arrays):
         if not 1 < whole("precision", header.precision) <= MOST_PRECISION:
             raise ValueError("a precision that the coder does not have")
     elif header.sound is not None:
-        rate, _, width = (whole("sound", value) for value in header.sound)
-        if rate >= 2**32 or width > 4:
-            raise ValueError("no sound of a .wav")
+        checked_sound(header.sound)
     stream, labels = arrays["stream"].astype(np.uint32, casting="safe"), arrays.get("labels")
     if stream.ndim != 1 or (labels is not None and labels.shape[:1] != (header.num_images,)):
         raise ValueError("arrays of other shapes")
     return header, stream, labels
+
+
+def condition_in(file: str | Path | bytes) -> np.ndarray | None:
+    """Return the conditions y `[N, ...]` in a file of codes, or in one without loss; else None.
+
+    Args:
+        file: the path of the file, or its bytes.
+
+    Raises:
+        InvalidFile: the file is missing, damaged, truncated or foreign.
+    """
+    name, content = read(file)
+    return unpack(content, name)[2]
 
 
 def check_belongs(header, model, name):
@@ -184,12 +215,13 @@ def check_size(header, model, name):
         InvalidFile: they would not.
     """
     if isinstance(header, LosslessHeader):
-        positions, entries = math.prod(model.x_shape), math.prod(model.x_shape) * header.num_levels
+        positions = math.prod(model.x_shape)
+        each = bytes_without_loss(model, header.num_levels, header.precision)
     else:
         positions = math.prod(model.code_shape)
-        entries = max(positions, model.codebook_size)
+        each = 8 * 4 * max(positions, model.codebook_size)
     images = 4 * header.num_images * (positions + math.prod(model.x_shape))
-    batch = 8 * 4 * header.batch_size * entries
+    batch = header.batch_size * each
     if max(images, batch) > memory.limit():
         raise InvalidFile(
             f"{name} says it holds {header.num_images:,} images in batches of "
@@ -197,6 +229,18 @@ def check_size(header, model, name):
             f"{memory.text(memory.limit())} can be had. It is damaged, or needs a larger machine; "
             f"{memory.VARIABLE} sets the limit."
         )
+
+
+def bytes_without_loss(model, num_levels: int, precision: int) -> int:
+    """Return the memory that bits-back coding takes for each example of a batch.
+
+    It is that of the probabilities of all levels of x, or of those of the 2^(precision/2) buckets
+    of a digit of all latents, whichever is more; see `bit_stack.Buckets`.
+    """
+    of_x = 4 * math.prod(model.x_shape) * num_levels
+    buckets = 2 ** math.ceil(precision / 2) if model.latent_kinds[0] == "continuous" else 1
+    of_z = 8 * math.prod(model.latent_shape) * buckets
+    return 8 * max(of_x, of_z)
 
 
 def wrong_codes(name, whose: str = "prior") -> InvalidFile:

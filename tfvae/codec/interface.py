@@ -15,6 +15,7 @@ from tfvae.codec.range_coder import Reader, Undecodable, Walk, Writer
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.models import CodeModel
+from tfvae.models.precision import HALF, in_float32
 
 _ENDING = ".npz"
 _BATCH_SIZE = 64
@@ -48,7 +49,7 @@ class Compressed:
     def bits_per_pixel(self) -> float:
         """Bits of the whole file for each pixel, a site of an image with all its channels.
 
-        For series, bits for each step.
+        For series, bits for each step; for vectors, bits for each.
         """
         num_sites = len(self.codes) * math.prod(self.image_shape[:-1])
         return 8 * len(self.content) / num_sites
@@ -61,16 +62,17 @@ class Compressed:
     def summary(self) -> dict:
         """Return the sizes as a dictionary of plain numbers, for JSON.
 
-        For series it has `bits_per_step` in place of `bits_per_pixel`, and for a sound also
-        `bits_per_second` and `seconds`.
+        For series it has `bits_per_step` in place of `bits_per_pixel`, for vectors
+        `bits_per_example`, and for a sound also `bits_per_second` and `seconds`.
         """
-        series = len(self.image_shape) == 2
+        nouns = {3: ("images", "pixel"), 2: ("series", "step")}
+        things, site = nouns.get(len(self.image_shape), ("examples", "example"))
         values = {
-            "num_series" if series else "num_images": len(self.codes),
+            f"num_{things}": len(self.codes),
             "bytes": len(self.content),
             "stream_bytes": self.stream_bytes,
             "prior_bits": self.prior_bits,
-            "bits_per_step" if series else "bits_per_pixel": self.bits_per_pixel,
+            f"bits_per_{site}": self.bits_per_pixel,
         }
         if self.sound is not None:
             rate, frames, _ = self.sound
@@ -89,6 +91,9 @@ def compress(
 ) -> Compressed:
     """Encode images or series, and write their codes; `decompress` returns the decoder's images.
 
+    Networks of half precision compute in float32, here and in `decompress`, as they do in a run
+    that is opened.
+
     Args:
         model: a `CodeModel`. Its prior decides the size of the file: fit one first.
         x: an array `[N, *x_shape]`, or a batched `tf.data.Dataset` of such.
@@ -105,11 +110,14 @@ def compress(
 
     Raises:
         InvalidArgument: not a model of codes, a prior whose logits are not numbers, a condition
-            that is missing or not wanted, or a path with another ending.
+            that is missing or not wanted, a path with another ending, or a sound that no .wav
+            holds.
         InvalidData: data that is empty or does not fit the model, or conditions that do not.
         InvalidFile: the file cannot be written.
     """
-    _check(model, path, batch_size)
+    model = _ready(model, path)
+    batch_size = whole("batch_size", batch_size)
+    sound = None if sound is None else file_format.checked_sound(sound)
     parts = batches_beside_condition(model, x, condition, batch_size)
     encoded = [
         (_encode(model, part, y).numpy(), y) for part, y in track(*parts, "encoding", progress)
@@ -134,13 +142,21 @@ def compress_codes(
 
     Raises:
         InvalidArgument: as in `compress`.
-        InvalidData: not codes of this model, or conditions that do not fit.
+        InvalidData: not codes of this model, none, or −1 of a level that is left out; or conditions
+            that do not fit.
         InvalidFile: the file cannot be written.
     """
-    _check(model, path, batch_size)
-    check_built(model)
-    codes = model.check_codes(codes)
-    y = one_for_each(model, condition, len(codes))
+    model = _ready(model, path)
+    batch_size = whole("batch_size", batch_size)
+    codes = _some_codes(model, codes)
+    if codes.min() < 0:
+        raise InvalidData(
+            "Some codes are −1, a level that is left out, to which the prior gives no probability; "
+            "expected all levels, as `model.encode` gives them."
+        )
+    if sound is not None:
+        sound = _checked_sound(model, sound, len(codes))
+    y = model.condition_of_each(condition, len(codes))
     labels = _labels(model, y, len(codes))
     walk = Walk(model.prior, _even(len(codes), batch_size))
     writer = Writer()
@@ -195,8 +211,7 @@ def read(model, file, progress: bool = False):
 
     See `decompress`.
     """
-    _check(model)
-    check_built(model)
+    model = _ready(model)
     name, content = file_format.read(file)
     header, stream, y = file_format.unpack(content, name)
     file_format.check_belongs(header, model, name)
@@ -226,11 +241,12 @@ def decode(
 
     Raises:
         InvalidArgument: a condition that is missing, or that is not wanted.
-        InvalidData: not codes of this model, or conditions that do not fit.
+        InvalidData: not codes of this model, or none; or conditions that do not fit.
     """
-    codes = model.check_codes(codes)
+    model = _ready(model)
+    codes = _some_codes(model, codes)
     if condition is not None:
-        condition = one_for_each(model, condition, len(codes))
+        condition = model.condition_of_each(condition, len(codes))
     rows = [slice(n, n + _BATCH_SIZE) for n in range(0, len(codes), _BATCH_SIZE)]
     parts = [(codes[r], None if condition is None else condition[r]) for r in rows]
     return np.concatenate([model.decode(*part).numpy() for part in parts])
@@ -280,14 +296,6 @@ def _even(count, most) -> int:
     return math.ceil(count / math.ceil(count / most))
 
 
-def one_for_each(model, condition, count) -> np.ndarray | None:
-    """Return conditions `[N, ...]`, None for a model without."""
-    y = model.check_condition(condition, count)
-    return (
-        None if y is None else np.broadcast_to(y.numpy(), (count, *model.condition.spec.shape[1:]))
-    )
-
-
 def _labels(model, condition, count) -> np.ndarray:
     """Return the labels `[N]` that the prior is given, all 0 if it has no classes."""
     given = model.condition_of_prior(condition)
@@ -301,13 +309,13 @@ def condition_in_file(model, condition, count, name):
         InvalidFile: it holds other conditions than the model has.
     """
     try:
-        return one_for_each(model, condition, count)
+        return model.condition_of_each(condition, count)
     except (InvalidArgument, InvalidData) as error:
         raise InvalidFile(f"{name} does not hold the conditions of this model: {error}") from None
 
 
-def _check(model, path=None, batch_size=1):
-    whole("batch_size", batch_size)
+def _ready(model, path=None):
+    """Return the model as the codec runs it: in float32, if it computes in half precision."""
     if not isinstance(model, CodeModel):
         raise InvalidArgument(
             f"The codec got {type(model).__name__}; expected a model of codes, VQVAE or "
@@ -315,6 +323,28 @@ def _check(model, path=None, batch_size=1):
             "tfvae.codec.compress_lossless writes files without loss."
         )
     check_path(path)
+    check_built(model)
+    return in_float32(model, HALF)
+
+
+def _some_codes(model, codes):
+    """Return codes as an int32 array, or refuse them."""
+    if np.shape(codes)[:1] == (0,):
+        raise InvalidData("There are no codes; expected those of at least one example.")
+    return model.check_codes(codes)
+
+
+def _checked_sound(model, sound, num_windows):
+    """Return what a file keeps of a sound, or refuse a sound that is not of so many windows."""
+    rate, count, width = file_format.checked_sound(sound)
+    length = model.x_shape[0]
+    if len(model.x_shape) != 2 or num_windows != math.ceil(count / length):
+        raise InvalidArgument(
+            f"A sound of {count:,} frames is not one of {num_windows:,} examples of shape "
+            f"{tuple(model.x_shape)}; expected series [T, C], frames / T of them, rounded up. Call "
+            "tfvae.codec.compress_sound."
+        )
+    return rate, count, width
 
 
 def check_path(path) -> None:

@@ -24,7 +24,7 @@ from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood
 from tfvae.evaluation.results import Measured, sampling_error
 from tfvae.joint import sampler
 from tfvae.models import CodeModel, LatentVariableModel
-from tfvae.random import Stream, fold_in, make_seed, missing_seed
+from tfvae.random import Stream, fold_in, make_seed
 
 # Numbers in one tensor of decoder outputs: small enough for a CPU's cache, large enough for a GPU.
 _CHUNK_SIZE = 2**21
@@ -276,7 +276,7 @@ def _own_weights(model, x, h, condition):
         h = model.bottom_up(x, **given)
 
     def weigh(size, seed):
-        infer = model.inference(x, h=h, condition=condition, seed=missing_seed(seed))
+        infer = model.inference(x, h=h, condition=condition, seed=seed)
         return Bound(objectives.iwae).terms(infer(sampler(size, seed)))
 
     return weigh

@@ -13,7 +13,7 @@ from tfvae.evaluation.batches import batches_beside_condition, join, sample_size
 from tfvae.joint import sampler
 from tfvae.likelihoods import Observed
 from tfvae.models import LatentVariableModel
-from tfvae.random import Stream, fold_in, gumbel, make_seed, missing_seed, stateless_uniform
+from tfvae.random import Stream, fold_in, gumbel, make_seed, stateless_uniform
 
 # Numbers in one tensor of decoder outputs; importance sampling has twice as many, and less of it.
 _CHUNK_SIZE = 2**20
@@ -189,7 +189,7 @@ def _about(centre, mean, moments):
 @tf.function(reduce_retracing=True, autograph=False)
 def _chunk(model, x, condition, seed, size, draws):
     """Return what `_Total.add` takes of `size` samples for each example of a batch."""
-    infer = model.inference(x, condition=condition, seed=missing_seed(seed))
+    infer = model.inference(x, condition=condition, seed=seed)
     joint = infer(sampler(size, seed))
     log_w = Bound(objectives.iwae).terms(joint).log_weights()  # [K, B]
     are_drawn = len(joint.x.shape) > len(x.shape)

@@ -71,9 +71,9 @@ class CodeSignatures(Signatures):
             "codebook_size": self.model.codebook_size,
         }
 
-    def example_inputs(self, x):
+    def example_inputs(self, x, y):
         model = self.model
-        x = self._images(16, 1) if x is None else held_out(x)
+        x, y = (self._images(16, 1), None) if x is None else held_out(x, y)
         # Not the codes of x, since a model may use few of its codes, and all have to be compared.
         shape = (len(x), *model.code_shape)
         codes = np.random.default_rng(7).integers(0, model.codebook_size, shape, np.int32)
@@ -87,17 +87,18 @@ class CodeSignatures(Signatures):
                 "temperature": np.float32(0.9),
             },
         }
-        return self.with_conditions(inputs)
+        return self.with_conditions(inputs, y)
 
-    def calibration_inputs(self, x):
+    def calibration_inputs(self, x, y):
         model = self.model
         x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
-        y = None if model.condition is None else model.condition.example(len(x))
+        if y is None and model.condition is not None:
+            y = model.condition.example(len(x)).numpy()
         drawn = model.prior.sample(len(x), seed=3, condition=model.condition_of_prior(y))
         # What is decoded comes from an encoder, or from the prior.
         decoded = {"codes": tf.concat([model.encode(tf.constant(x), y), drawn], axis=0).numpy()}
         inputs = {"decode_codes": decoded, "parameters": dict(decoded), "encode": {"image": x}}
-        return self.with_conditions(inputs)
+        return self.with_conditions(inputs, y)
 
     def searches(self):
         """Return the names of the quantizers."""

@@ -1,13 +1,13 @@
 """The contract between the exporters and a kind of model."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InvalidArgument, TfvaeWarning
+from tfvae.errors import InvalidArgument, TfvaeWarning, unknown_name
 
 SINGLE = "_1"  # the end of the name of a signature for a batch of exactly one
 _CALIBRATION_BATCH = 50
@@ -38,24 +38,33 @@ class Signatures:
         singles: whether each signature but `parameters` has a second version for a batch of exactly
             one, with "_1" at the end of its name. Kernels that need fixed sizes run only in these,
             and so does LiteRT in a browser.
+        names: the signatures that are asked for; all if None.
 
     Attributes:
         functions: {signature: function}, each a `tf.function` that takes tensors by name and
             returns a dictionary of tensors. Outputs named "codes" are integers, the others float32.
-        left_out: {signature: reason}, the signatures that a format cannot take or the model does
-            not have. The reason completes a sentence with "since".
+        left_out: {signature: reason}, the signatures that were not asked for, that a format cannot
+            take or that the model does not have. The reason completes a sentence with "since".
+
+    Raises:
+        InvalidArgument: there is no signature of such a name, or none is left.
     """
 
-    def __init__(self, model, singles: bool = False):
+    def __init__(self, model, singles: bool = False, names: Collection[str] | None = None):
         self.model = model
         self.functions = {}
-        for name, (function, specs) in self.define().items():
+        defined = self.define()
+        wanted = list(defined) if names is None else _checked_names(names, list(defined))
+        for name in wanted:
+            function, specs = defined[name]
             specs = [*specs, *([model.condition.spec] if self.depends(name) else [])]
             self.functions[name] = _traced(function, specs)
             if singles and name != "parameters":
                 self.functions[name + SINGLE] = _traced(function, map(_of_one, specs))
-        self.left_out: dict[str, str] = {}
-        self._check_sample()
+        unwanted = [name for name in defined if name not in wanted]
+        self.left_out = dict.fromkeys(unwanted, "it was not asked for")
+        if "sample" in wanted:
+            self._check_sample()
 
     def _check_sample(self):
         """Leave out `sample` if the prior has no draws that a device can repeat."""
@@ -65,6 +74,10 @@ class Signatures:
             words = str(error).split(".")[0] or f"{self.model.prior.name} has no `sample`"
             reason = f"the prior cannot be drawn from by seed and number ({words})"
             self.leave_out("sample", reason)
+            if not self.functions:
+                raise InvalidArgument(
+                    f"The export would hold no signature: there is no `sample`, since {reason}."
+                ) from None
             warnings.warn(
                 f"The export is without `sample`, since {reason}. The prior needs a "
                 "`sample(seed, index, temperature)` of its own, made with tfvae.random.normal or "
@@ -83,13 +96,13 @@ class Signatures:
         use = "decode" if signature in decodes else signature
         return use in self.model.uses_of_condition
 
-    def with_conditions(self, inputs: dict, y=None) -> dict:
+    def with_conditions(self, inputs: dict, y: np.ndarray | None) -> dict:
         """Add conditions to the inputs of the signatures that take them.
 
         Args:
             inputs: {signature: {input: array}}.
             y: conditions of the first examples of the inputs, `[N, ...]`, repeated for further
-                rows. If None, all conditions in turn.
+                rows. If None, labels in turn, or vectors that differ.
         """
         for name, arrays in inputs.items():
             if self.depends(name):
@@ -104,27 +117,37 @@ class Signatures:
         """Return the shapes and sizes that a decoder needs to call the functions, as plain data."""
         raise NotImplementedError
 
-    def example_inputs(self, x: np.ndarray | None) -> dict:
+    def example_inputs(self, x: np.ndarray | None, y: np.ndarray | None) -> dict:
         """Return {signature: {input: array}} to compare with, made from x.
 
         Args:
             x: held-out examples, `[N, *x_shape]`; samples of the model if None.
+            y: their conditions, `[N, ...]`; see `with_conditions`.
         """
         raise NotImplementedError
 
-    def calibration_inputs(self, x: np.ndarray | None) -> dict:
+    def calibration_inputs(self, x: np.ndarray | None, y: np.ndarray | None) -> dict:
         """Return {signature: {input: array}} whose values a quantized file will meet.
 
         Not of `sample`, which is not calibrated.
 
         Args:
             x: training examples, `[N, *x_shape]`; samples of the model if None.
+            y: their conditions, `[N, ...]`; see `with_conditions`.
         """
         raise NotImplementedError
+
+    def decodes(self) -> bool:
+        """Whether there is the signature that makes images of latents or codes."""
+        return not self.functions.keys().isdisjoint({"decode", "decode_codes"})
 
     def searches(self) -> tuple[str, ...]:
         """Return the names of the layers that search a table of codes."""
         return ()
+
+    def takes_missing(self) -> bool:
+        """Whether values of an example may be missing, NaN."""
+        return self.model.likelihood.complete() is not self.model.likelihood
 
     def mixes_parameters(self) -> bool:
         """Whether a pixel has parameters of several kinds, which have no range in common."""
@@ -144,9 +167,9 @@ class Signatures:
         """
         raise NotImplementedError
 
-    def inputs(self, x: np.ndarray | None) -> dict:
+    def inputs(self, x: np.ndarray | None, y: np.ndarray | None = None) -> dict:
         """Return `example_inputs` for every function, those of one example included."""
-        inputs = self.example_inputs(x)
+        inputs = self.example_inputs(x, y)
         for name in self.functions:
             if name.endswith(SINGLE):
                 batch = name.removesuffix(SINGLE)
@@ -158,9 +181,11 @@ class Signatures:
                 }
         return {name: inputs[name] for name in self.functions}
 
-    def calibration(self, x: np.ndarray | None) -> dict[str, list[dict]]:
+    def calibration(
+        self, x: np.ndarray | None, y: np.ndarray | None = None
+    ) -> dict[str, list[dict]]:
         """Return `calibration_inputs` in batches; one by one for the functions of one example."""
-        arrays = self.calibration_inputs(x)
+        arrays = self.calibration_inputs(x, y)
         batches = {}
         for name in self.functions:
             rows = arrays.get(name.removesuffix(SINGLE))
@@ -178,6 +203,19 @@ class Signatures:
         self.functions.pop(signature + SINGLE, None)
         del self.functions[signature]
         self.left_out[signature] = reason
+
+
+def _checked_names(names, known):
+    """Return the names without repetition, in the order in which they are known."""
+    if isinstance(names, str) or not names:
+        raise InvalidArgument(
+            f"`signatures` is {names!r}; expected a list of names among {', '.join(known)}, or "
+            "None for all of them."
+        )
+    for name in names:
+        if name not in known:
+            raise unknown_name("signature", name, known)
+    return [name for name in known if name in names]
 
 
 def _traced(function, specs: Iterable[tf.TensorSpec]):
@@ -202,6 +240,34 @@ def stream_specs() -> list[tf.TensorSpec]:
     ]
 
 
-def held_out(x: np.ndarray) -> np.ndarray:
-    """Return the number of held-out examples that a comparison uses, float32."""
-    return np.asarray(x[:64], np.float32)
+def held_out(x: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the number of held-out examples that a comparison uses, float32, and their y."""
+    return np.asarray(x[:64], np.float32), None if y is None else y[:64]
+
+
+def checked_condition(
+    model,
+    x: np.ndarray | None,
+    condition: np.ndarray | int | None,
+    names: tuple[str, str] = ("x", "condition"),
+) -> np.ndarray | None:
+    """Return y of each example that an export is given, `[N, ...]`; None where none is.
+
+    Args:
+        model: built.
+        x: examples, `[N, *x_shape]`, or None.
+        condition: theirs, or one for all, or None.
+        names: of both arguments, for messages.
+
+    Raises:
+        InvalidArgument: a condition of a model that has none, or without examples.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
+    """
+    if x is not None:
+        model.check_data(x, names[0])
+        return None if condition is None else model.condition_of_each(condition, len(x))
+    if condition is not None:
+        raise InvalidArgument(
+            f"`{names[1]}` is of the examples `{names[0]}`, and there are none. Give both."
+        )
+    return None

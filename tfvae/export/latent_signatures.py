@@ -69,9 +69,10 @@ class LatentSignatures(Signatures):
         condition = self._given(condition, tf.shape(latents)[0])
         return {"parameters": self.model.x_parameters(latents, condition=condition)}
 
-    def posterior_draws(self, x, seed):
+    def posterior_draws(self, x, y, seed):
         """Return one draw of q(z|x) for each example, `[B, *latent_shape]`."""
-        infer = self.model.inference(tf.constant(x), condition=self._given(None, len(x)))
+        given = self._given(y, len(x))
+        infer = self.model.inference(tf.constant(x), condition=given, seed=seed)
         return self.model.join(infer(sampler(1, seed)).z)[0]
 
     def shapes(self):
@@ -81,10 +82,10 @@ class LatentSignatures(Signatures):
             "layer_shapes": [list(shape) for shape in self.model.layer_shapes],
         }
 
-    def example_inputs(self, x):
-        x = self._images(16, 1).numpy() if x is None else held_out(x)
+    def example_inputs(self, x, y):
+        x, y = (self._images(16, 1).numpy(), None) if x is None else held_out(x, y)
         seed = make_seed(7)
-        latents = self.posterior_draws(x, seed).numpy()
+        latents = self.posterior_draws(x, y, seed).numpy()
         inputs = {
             "decode": {"latents": latents},
             "parameters": {"latents": latents},
@@ -95,29 +96,29 @@ class LatentSignatures(Signatures):
                 "temperature": np.float32(0.9),
             },
         }
-        return self.with_conditions(inputs)
+        return self.with_conditions(inputs, y)
 
-    def calibration_inputs(self, x):
+    def calibration_inputs(self, x, y):
         x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
         seed = make_seed(8)
         # What is decoded comes from an encoder, or from the prior.
         latents = tf.concat(
             [
-                self.posterior_draws(x, seed),
-                self._draws(len(x), 8),
+                self.posterior_draws(x, y, seed),
+                self._draws(len(x), 8, y),
             ],
             axis=0,
         ).numpy()
         decoded = {"latents": latents}
         inputs = {"decode": decoded, "parameters": dict(decoded), "encode": {"image": x}}
-        return self.with_conditions(inputs)
+        return self.with_conditions(inputs, y)
 
     def _images(self, count, seed):
         return self.model.decode(self._draws(count, seed), condition=self._given(None, count))
 
-    def _draws(self, count, seed):
+    def _draws(self, count, seed, y=None):
         """Return latents from the prior; where no device can repeat its draws, those of TFP."""
-        seed, y = make_seed(seed), self._given(None, count)
+        seed, y = make_seed(seed), self._given(y, count)
         if "sample" in self.left_out:
             c = self.model.encode_condition(y, count)
             layers, _ = self.model.generate(ancestral(count, seed), **as_argument(c))

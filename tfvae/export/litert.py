@@ -1,6 +1,7 @@
 """Export to LiteRT (`.tflite`), with builtin operators only and a description inside."""
 
 import tempfile
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from tfvae.errors import (
     MissingDependency,
     unknown_name,
 )
-from tfvae.export import signatures
-from tfvae.export.contract import Signatures
+from tfvae.export.contract import Signatures, checked_condition
 from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
+from tfvae.export.signatures import of, write_saved_model
 from tfvae.models import GenerativeModel
 from tfvae.ondevice import Decoder, operators
 from tfvae.ondevice.flatfile import FORMAT_VERSION, embed
@@ -34,9 +35,13 @@ def litert(
     model: GenerativeModel,
     path: str | Path,
     x: np.ndarray | None = None,
+    *,
+    condition: np.ndarray | int | None = None,
+    signatures: Collection[str] | None = None,
     tolerance: float = 1e-4,
     quantize: str = "none",
     calibration: np.ndarray | None = None,
+    calibration_condition: np.ndarray | int | None = None,
     integer_io: bool = False,
 ) -> dict:
     """Write a `.tflite` with the signatures of the model, and verify it.
@@ -51,10 +56,16 @@ def litert(
 
     If LiteRT cannot draw from the prior, the file has no `sample`, and its description says why.
 
+    A device that decodes and nothing else needs `signatures=["decode"]`: the file is then without
+    the weights of the encoder.
+
     Args:
         model: trained, of any precision; what is not quantized is exported in float32.
         path: file to write; what is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
+        condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
+            condition; if None, labels in turn, or vectors that differ.
+        signatures: the names of those that the file is to have; all if None.
         tolerance: see `tfvae.export.parity.check_parity`. A quantized file has none: it is refused
             if its images are below 20 dB of PSNR against those of Keras.
         quantize: "none"; "float16", see `tfvae.export.half`; "dynamic", "int8", "int16x8" or
@@ -62,17 +73,20 @@ def litert(
         calibration: training examples `[N, *x_shape]` whose values set the ranges of "int8" and
             "int16x8"; samples of the model if None. Half of what is decoded for it is drawn from
             q(z|x) of these, the other half from the prior.
+        calibration_condition: y of `calibration`, likewise. "int8" and "int16x8" of a model whose
+            condition is a vector need both, since no others have the ranges of these vectors.
         integer_io: whether "int8" and "int16x8" take and return integers in place of real numbers.
 
     Returns:
         `path`, `bytes`, `quantize`, what `check_parity` returns, `operators`, `left_out`, the
         reason for each signature that is not there, and `decode_latency_ms`, the median of a batch
-        of 1 on one thread of this machine.
+        of 1 on one thread of this machine, where the file decodes.
 
     Raises:
         InvalidArgument: the model is of no kind that can be exported, or is not built; no such
-            quantization; integers in and out of one that has none.
-        InvalidData: calibration examples that the model does not take.
+            signature or quantization; integers in and out of one that has none; a condition that is
+            missing, not wanted, or without its examples.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
         ExportError: the model needs an operator that LiteRT does not have, the quantizer does not
             take it, or the written file does not reproduce the model.
         InvalidFile: there is a folder at `path`.
@@ -81,20 +95,30 @@ def litert(
     check_writable(path)
     read_report(path.parent)
     _check_options(quantize, integer_io)
-    offered = signatures.of(model, on_device=True)
-    if calibration is not None:
-        model.check_data(calibration, "calibration")
+    offered = of(model, on_device=True, names=signatures)
+    if integer_io and offered.takes_missing():
+        raise InvalidArgument(
+            "The model takes missing values, NaN, which no integer stands for. Leave real numbers "
+            "in and out: `integer_io=False`, or --io float."
+        )
+    y = checked_condition(model, x, condition)
+    names = "calibration", "calibration_condition"
+    calibration_y = checked_condition(model, calibration, calibration_condition, names)
+    if quantize in _CALIBRATED:
+        _check_ranges_of_condition(model, calibration_y)
     content = _convert(offered)
     if quantize == "float16":
         content = halved(content)
     elif quantize != "none":
-        content = _quantized(offered, content, quantize, calibration, integer_io)
+        is_calibrated = quantize in _CALIBRATED
+        examples = offered.calibration(calibration, calibration_y) if is_calibrated else {}
+        kind = offered.searches(), offered.mixes_parameters(), offered.takes_missing()
+        content = _quantizer()(content, quantize, examples, *kind, integer_io)
     content = embed(content, {**describe(offered), "quantize": quantize})
     with quiet_stderr():
         decoder = Decoder(content, str(path))
-        parity = check_parity(
-            offered, _runner(decoder, path), x, tolerance if quantize == "none" else None, path
-        )
+        allowed = tolerance if quantize == "none" else None
+        parity = check_parity(offered, _runner(decoder, path), x, allowed, path, y)
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     report = {
@@ -104,8 +128,9 @@ def litert(
         **parity,
         "operators": operators(content),
         "left_out": offered.left_out,
-        "decode_latency_ms": decoder.decode_latency(),
     }
+    if offered.decodes():
+        report["decode_latency_ms"] = decoder.decode_latency()
     update_report(path.parent, "exports", {path.name: report})
     return report
 
@@ -122,6 +147,7 @@ def describe(offered: Signatures) -> dict:
         **offered.shapes(),
         "image_shape": list(model.x_shape),
         **_units(model),
+        **({"takes_missing": True} if offered.takes_missing() else {}),
         "image_range": [0.0, 1.0] if model.likelihood.num_levels else None,
         "likelihood": {"name": likelihood["class_name"], **likelihood["config"]},
         "signatures": list(offered.functions),
@@ -148,6 +174,17 @@ def _check_options(quantize, integer_io):
         _quantizer()
 
 
+def _check_ranges_of_condition(model, y):
+    """Refuse to set ranges without the vectors that a model is conditioned on."""
+    if model.condition is None or model.condition.num_classes or y is not None:
+        return
+    raise InvalidArgument(
+        f"The model has a condition, {model.condition}, whose range has to be that of training "
+        "examples. Give these with `calibration=` and theirs with `calibration_condition=`: on the "
+        "command line, export a run whose data is there."
+    )
+
+
 def _quantizer():
     """Return the function that quantizes the content of a file."""
     try:
@@ -158,13 +195,6 @@ def _quantizer():
             "with its training part: pip install 'tfvae[train]'."
         ) from error
     return quantize
-
-
-def _quantized(offered, content, name, calibration, integer_io):
-    examples = offered.calibration(calibration) if name in _CALIBRATED else {}
-    return _quantizer()(
-        content, name, examples, offered.searches(), offered.mixes_parameters(), integer_io
-    )
 
 
 def _runner(decoder, path):
@@ -215,7 +245,7 @@ def _refused(error):
 
 def _converted(offered):
     with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-        signatures.write_saved_model(offered, folder)
+        write_saved_model(offered, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(offered.functions)
         )

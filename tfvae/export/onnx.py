@@ -12,6 +12,7 @@ from tfvae._plain.files import atomic, check_writable, read_report, update_repor
 from tfvae._plain.quiet import quiet_stderr
 from tfvae.errors import ExportError, MissingDependency, unknown_name
 from tfvae.export import signatures
+from tfvae.export.contract import checked_condition
 from tfvae.export.parity import check_parity
 from tfvae.models import GenerativeModel
 
@@ -23,8 +24,10 @@ def onnx(
     model: GenerativeModel,
     path: str | Path,
     x: np.ndarray | None = None,
-    tolerance: float = 1e-4,
+    *,
+    condition: np.ndarray | int | None = None,
     signature: str | None = None,
+    tolerance: float = 1e-4,
 ) -> dict:
     """Write one signature of the model as an ONNX file, and verify it with ONNX Runtime.
 
@@ -35,14 +38,18 @@ def onnx(
         model: trained, of any precision; it is exported in float32.
         path: file to write; what is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
-        tolerance: see `tfvae.export.parity.check_parity`.
+        condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
+            condition; if None, labels in turn, or vectors that differ.
         signature: "decode" or "decode_codes", "encode" or "parameters".
+        tolerance: see `tfvae.export.parity.check_parity`.
 
     Returns:
         `path`, `bytes`, `signature`, and what `check_parity` returns.
 
     Raises:
-        InvalidArgument: a model that cannot be exported, or a signature that it has not.
+        InvalidArgument: a model that cannot be exported, or a signature that it has not; a
+            condition that is not wanted, or without x.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
         ExportError: the exporter does not know an operator, or the written file does not reproduce
             the model.
         InvalidFile: there is a folder at `path`.
@@ -53,6 +60,7 @@ def onnx(
     read_report(path.parent)
     runtime = _runtime()
     offered = signatures.of(model)
+    y = checked_condition(model, x, condition)
     names = [name for name in offered.functions if name not in _LEFT_OUT]
     signature = names[0] if signature is None else signature
     if signature not in names:
@@ -66,7 +74,7 @@ def onnx(
     def run(_, inputs):
         return dict(zip(outputs, session.run(None, inputs), strict=True))
 
-    parity = check_parity(offered, run, x, tolerance, path)
+    parity = check_parity(offered, run, x, tolerance, path, y)
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     report = {"path": str(path), "bytes": len(content), "signature": signature, **parity}

@@ -14,7 +14,12 @@ _ONE_ROW_IN = 50  # may differ in a value that rounding decides on
 
 
 def check_parity(
-    signatures: Signatures, run: Callable, x: np.ndarray | None, tolerance: float | None, path
+    signatures: Signatures,
+    run: Callable,
+    x: np.ndarray | None,
+    tolerance: float | None,
+    path,
+    y: np.ndarray | None = None,
 ) -> dict:
     """Run every signature of an export on held-out inputs and compare with Keras.
 
@@ -36,6 +41,7 @@ def check_parity(
             quantized export: its loss is measured, and it is refused only if the PSNR of the
             images of `decode` is below 20 dB.
         path: of the export, for the message.
+        y: conditions of x, `[N, ...]`; None for labels in turn, or vectors that differ.
 
     Returns:
         `errors`, the largest absolute error of each signature, `max_abs_error`, the largest of all,
@@ -46,7 +52,7 @@ def check_parity(
         ExportError: an output differs by more, with the figures.
     """
     errors, flips, images, decides = {}, [], None, signatures.model.likelihood.draws_values
-    inputs = signatures.inputs(x)
+    inputs = signatures.inputs(x, y)
     for name, function in signatures.functions.items():
         expected = _in_keras(function, inputs[name])
         actual = run(name, inputs[name])
@@ -73,10 +79,11 @@ def check_parity(
     report = {"max_abs_error": max(errors.values()), "errors": errors}
     if images is not None:
         report |= _image_errors(*images)
-    if tolerance is None and report["psnr"] is not None and report["psnr"] < LOWEST_PSNR:
+    quality = report.get("psnr")
+    if tolerance is None and quality is not None and quality < LOWEST_PSNR:
         raise _not_reproduced(
             path,
-            f"its images have a PSNR of {report['psnr']:.1f} dB against those of Keras; expected "
+            f"its images have a PSNR of {quality:.1f} dB against those of Keras; expected "
             f"at least {LOWEST_PSNR:.0f}",
             "Use a quantization of more bits, or more examples to calibrate with.",
         )

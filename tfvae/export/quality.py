@@ -38,23 +38,24 @@ def quality(
         x: test examples, `[N, *x_shape]`.
         num_samples: K; of a model of codes nothing is sampled.
         seed: any integer.
-        condition: y of the examples, `[N, ...]`, where the model has one: then it is log p(x|y).
+        condition: y of the examples, `[N, ...]`, or one for all, where the model has one: then it
+            is log p(x|y).
 
     Returns:
         `num_examples`; in nats per example `log_likelihood` of the file,
         `log_likelihood_change` from the model's, its `standard_error` over examples (None for one);
-        `mse` of the file's reconstructions, `mse_keras`, `psnr`, `psnr_keras` and `psnr_change` in
-        dB, at a peak of 1 (None where an error is 0); `code_agreement`, the share of codes that are
-        those of Keras, where there are codes.
+        `mse` of the file's reconstructions over the observed values of x, `mse_keras`, `psnr`,
+        `psnr_keras` and `psnr_change` in dB, at a peak of 1 (None where an error is 0);
+        `code_agreement`, the share of codes that are those of Keras, where there are codes.
 
     Raises:
         InvalidArgument: a condition that is missing, or that is not wanted.
-        InvalidData: conditions that do not fit.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
     """
     change = _code_change if isinstance(model, CodeModel) else _latent_change
+    model.check_data(x, "x")
     x = np.asarray(x, np.float32)
-    y = model.check_condition(condition, len(x), one_for_all=False)
-    y = None if y is None else tf.cast(y, model.condition.spec.dtype).numpy()
+    y = model.condition_of_each(condition, len(x))
     before, after, same_codes, errors = [], [], [], []
     for start in range(0, len(x), _BATCH_SIZE):
         batch = x[start : start + _BATCH_SIZE]
@@ -91,8 +92,9 @@ def _ratios(own, keras):
 
 def _latent_change(model, decoder, x, y, num_samples, seed):
     """Return log p(x) of the model and of the file, `[B]` each."""
-    infer = model.inference(x, condition=y)
-    joint = infer(sampler(num_samples, fold_in(seed, int(Stream.EVALUATE))))
+    seed = fold_in(seed, int(Stream.EVALUATE))
+    infer = model.inference(x, condition=y, seed=seed)
+    joint = infer(sampler(num_samples, seed))
     log_weights = joint.log_likelihood + joint.log_p() - joint.log_q()
     z = model.join(joint.z)
     rows = {"latents": tf.reshape(z, [-1, *model.latent_shape]).numpy()}
@@ -100,7 +102,7 @@ def _latent_change(model, decoder, x, y, num_samples, seed):
         rows["condition"] = np.concatenate([y] * num_samples)
     params = _parameters(decoder, **rows)
     params = np.reshape(params, (num_samples, len(x), *params.shape[1:]))
-    own = model.likelihood(tf.constant(params), 2).log_prob(x)
+    own, _ = model.likelihood.weigh(model.likelihood(tf.constant(params), 2), tf.constant(x), seed)
     others = log_weights - joint.log_likelihood + own
     log_p = [tf.reduce_logsumexp(w, axis=0) - math.log(num_samples) for w in (log_weights, others)]
     return log_p[0].numpy(), log_p[1].numpy(), np.ones(0)
@@ -145,7 +147,10 @@ def reconstructions(model, decoder, x, condition=None) -> tuple[np.ndarray, np.n
 
 
 def _squared_errors(model, decoder, x, y):
-    """Return the mean squared error of each reconstruction, of the file and of Keras, `[2, B]`."""
+    """Return the mean squared error of each reconstruction, of the file and of Keras, `[2, B]`.
+
+    It is of the observed values of x.
+    """
     own, keras = reconstructions(model, decoder, x, y)
     axes = tuple(range(1, x.ndim))
-    return np.stack([np.mean((images - x) ** 2, axis=axes) for images in (own, keras)])
+    return np.stack([np.nanmean((images - x) ** 2, axis=axes) for images in (own, keras)])

@@ -63,6 +63,7 @@ def quantize(
     examples: dict[str, list[dict]],
     searches: tuple[str, ...] = (),
     mixed_parameters: bool = False,
+    missing: bool = False,
     integer_io: bool = False,
 ) -> bytes:
     """Return a `.tflite` in integers.
@@ -75,6 +76,7 @@ def quantize(
         searches: names of layers that search a table of codes.
         mixed_parameters: whether the decoder's outputs are of several kinds, such as the means and
             the scales of a mixture: its last layer then gives float32 in every case.
+        missing: whether examples may have missing values, NaN, which no integer stands for.
         integer_io: whether "int8" and "int16x8" take and return integers.
 
     Raises:
@@ -87,6 +89,8 @@ def quantize(
         try:
             if mixed_parameters and name in BITS:
                 _leave_parameters(recipes, content)
+            if missing and name in BITS:
+                _leave_missing(recipes, content)
             ranges = _ranges(content, recipes, examples) if name in BITS else None
             worker = quantizer.Quantizer(bytearray(content), recipes.get_quantization_recipe())
             return _with_shapes_of(content, bytes(worker.quantize(ranges).quantized_model))
@@ -122,16 +126,46 @@ def _leave_parameters(recipes, content):
         reached = set()
         for operator in graph.operators:  # in the order of their computation
             outputs = {n for n in operator.outputs if re.search(_OF_NETWORKS, names[n])}
-            scope = f"^{re.escape(';'.join(names[n] for n in operator.outputs))};?$"
+            scope = _scope(operator, names)
             if outputs and _weights(operator, graph, model, schema) in last:
                 reached |= outputs
                 for kind in _WITH_WEIGHTS:
                     recipes.add_dynamic_config(scope, _KINDS[kind], 8)
             elif outputs and reached & set(operator.inputs):
                 reached |= outputs
-                recipes.add_quantization_config(
-                    scope, _KINDS.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
-                )
+                _leave(recipes, scope)
+
+
+def _leave_missing(recipes, content):
+    """Keep what is computed of missing values in float32, since no integer stands for NaN.
+
+    That is all that x leads to, up to a choice of another value or what is no real number.
+    """
+    model, schema = flatfile.parse(content)
+    kinds, real = schema.BuiltinOperator, schema.TensorType.FLOAT32
+    chooses = {kinds.SELECT, kinds.SELECT_V2}
+    for signature in model.signatureDefs:
+        graph = model.subgraphs[signature.subgraphIndex]
+        names = [flatfile.text(tensor.name) for tensor in graph.tensors]
+        reached = {m.tensorIndex for m in signature.inputs if flatfile.text(m.name) == "image"}
+        for operator in graph.operators:  # in the order of their computation
+            if not reached.intersection(operator.inputs):
+                continue
+            _leave(recipes, _scope(operator, names))
+            if model.operatorCodes[operator.opcodeIndex].builtinCode not in chooses:
+                reached |= {n for n in operator.outputs if graph.tensors[n].type == real}
+
+
+def _leave(recipes, scope):
+    """Keep the operators of a scope as they are."""
+    recipes.add_quantization_config(
+        scope, _KINDS.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+    )
+
+
+def _scope(operator, names):
+    """Return the regular expression by which a recipe finds one operator."""
+    return f"^{re.escape(';'.join(names[n] for n in operator.outputs))};?$"
 
 
 def _granularity(kind):

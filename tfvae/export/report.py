@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae._plain.files import atomic, update_report
+from tfvae._plain.files import atomic, read_report, update_report
 from tfvae.export.quality import quality, reconstructions
 from tfvae.images import is_picture, save_grid
 from tfvae.models import GenerativeModel
@@ -30,13 +30,13 @@ def report(
         model: the model that the file was made from.
         path: of the file.
         x: test examples, `[N, *x_shape]`; the first 200 count.
-        exported: what `tfvae.export.litert` returned, for the page.
-        condition: y of the examples, `[N, ...]`, where the model has one.
+        exported: what `tfvae.export.litert` returned; what `report.json` has of the file if None.
+        condition: y of the examples, `[N, ...]`, or one for all, where the model has one.
 
     Returns:
-        What `exported` has, and `quality` (see `tfvae.export.quality`), `latency_ms`, `arena_bytes`
-        and `failed` (see `tfvae.ondevice.benchmark`), and `signatures` and `weights` (see
-        `tfvae.ondevice.inspect`).
+        What `exported` has, `path`, `bytes` and `quantize`, and `quality` (see
+        `tfvae.export.quality`), `latency_ms`, `arena_bytes` and `failed` (see
+        `tfvae.ondevice.benchmark`), and `signatures` and `weights` (see `tfvae.ondevice.inspect`).
 
     Raises:
         InvalidFile: the file cannot be read or run.
@@ -45,12 +45,18 @@ def report(
     """
     path = Path(path)
     model.check_data(x, "x")
+    y = model.condition_of_each(condition, len(x))
     x = np.asarray(x[:_QUALITY_EXAMPLES], np.float32)
-    y = None if condition is None else np.asarray(condition)[: len(x)]
+    y = None if y is None else y[:_QUALITY_EXAMPLES]
     decoder = Decoder.from_file(path)
     info, timed = inspect(path), benchmark(path)
+    if exported is None:
+        exported = read_report(path.parent).get("exports", {}).get(path.name, {})
     values = {
-        **(exported or {}),
+        **exported,
+        "path": str(path),
+        "bytes": info.bytes,
+        "quantize": decoder.description.get("quantize"),
         "quality": quality(model, decoder, x, condition=y),
         **{k: v for k, v in timed.as_dict().items() if k != "bytes"},
         "signatures": info.as_dict()["signatures"],

@@ -1,5 +1,6 @@
 """Export to TensorFlow's SavedModel."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,20 @@ import tensorflow as tf
 
 from tfvae._plain.files import atomic, check_writable_folder, read_report, update_report
 from tfvae.errors import InvalidFile
-from tfvae.export import signatures
+from tfvae.export.contract import checked_condition
 from tfvae.export.parity import check_parity
+from tfvae.export.signatures import of, write_saved_model
 from tfvae.models import GenerativeModel
 
 
 def saved_model(
-    model: GenerativeModel, path: str | Path, x: np.ndarray | None = None, tolerance: float = 1e-4
+    model: GenerativeModel,
+    path: str | Path,
+    x: np.ndarray | None = None,
+    *,
+    condition: np.ndarray | int | None = None,
+    signatures: Collection[str] | None = None,
+    tolerance: float = 1e-4,
 ) -> dict:
     """Write a SavedModel with the signatures of the model, and verify it.
 
@@ -25,6 +33,9 @@ def saved_model(
         model: trained, of any precision; it is exported in float32.
         path: folder to write; a SavedModel that is there is replaced.
         x: held-out examples `[N, *x_shape]` to verify with; samples of the model if None.
+        condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
+            condition; if None, labels in turn, or vectors that differ.
+        signatures: the names of those that the SavedModel is to have; all if None.
         tolerance: see `tfvae.export.parity.check_parity`.
 
     Returns:
@@ -32,7 +43,9 @@ def saved_model(
         that is not there.
 
     Raises:
-        InvalidArgument: the model is of no kind that can be exported, or is not built.
+        InvalidArgument: the model is of no kind that can be exported, or is not built; no such
+            signature; a condition that is not wanted, or without x.
+        InvalidData: examples that the model does not take, or conditions that do not fit.
         ExportError: the written model does not reproduce the Keras one.
         InvalidFile: there is something else at `path`.
     """
@@ -41,16 +54,17 @@ def saved_model(
         raise InvalidFile(f"{path} is in the way: it is not a SavedModel. Choose another path.")
     check_writable_folder(path.parent, path)
     read_report(path.parent)
-    offered = signatures.of(model)
+    offered = of(model, names=signatures)
+    y = checked_condition(model, x, condition)
     with atomic(path) as temporary:
-        signatures.write_saved_model(offered, temporary)
+        write_saved_model(offered, temporary)
         loaded = tf.saved_model.load(str(temporary))
 
         def run(name, inputs):
             tensors = {key: tf.constant(value) for key, value in inputs.items()}
             return {k: v.numpy() for k, v in loaded.signatures[name](**tensors).items()}
 
-        parity = check_parity(offered, run, x, tolerance, path)
+        parity = check_parity(offered, run, x, tolerance, path, y)
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
     report = {"path": str(path), "bytes": size, **parity, "left_out": offered.left_out}
     update_report(path.parent, "exports", {path.name: report})

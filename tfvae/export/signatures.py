@@ -1,5 +1,7 @@
 """The signatures of a model of any kind, and the SavedModel of them."""
 
+from collections.abc import Collection
+
 import tensorflow as tf
 
 from tfvae.errors import InvalidArgument
@@ -15,21 +17,24 @@ _TRANSPOSED = ("Conv2DTranspose", None)  # class and registered name of Keras's 
 _KINDS = ((LatentVariableModel, LatentSignatures), (CodeModel, CodeSignatures))
 
 
-def of(model, on_device: bool = False) -> Signatures:
+def of(model, on_device: bool = False, names: Collection[str] | None = None) -> Signatures:
     """Return the signatures of a model; in float32, so of a copy if it computes in another type.
 
     Args:
         model: built.
         on_device: whether they are for LiteRT: with singles, and transposed convolutions in the
             form that runs fastest there.
+        names: those that are asked for; all if None.
 
     Raises:
-        InvalidArgument: no model of a kind that can be exported, or one that is not built.
+        InvalidArgument: no model of a kind that can be exported, or one that is not built; no
+            signature of such a name.
     """
     for kind, signatures in _KINDS:
         if isinstance(model, kind):
             _check_built(model)
-            return signatures(device_copy(model) if on_device else in_float32(model), on_device)
+            copy = device_copy(model) if on_device else in_float32(model)
+            return signatures(copy, on_device, names)
     raise InvalidArgument(
         f"The model is {model!r}; expected one of tfvae, such as a VAE or a VQVAE."
     )

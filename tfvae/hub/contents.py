@@ -14,6 +14,7 @@ from tfvae.errors import InvalidFile
 # The members of a `.keras` file, for which `keras.saving.load_model("hf://...")` looks.
 MODEL = ("config.json", "metadata.json", "model.weights.h5")
 NEEDED = (*MODEL, "config.toml")
+OF_ONE_MODEL = ["*.png", "*.tflite"]  # what is made of a model, under names that differ by run
 _OTHERS = re.compile(r"README\.md|report\.json|[A-Za-z0-9][\w.-]*\.(?:png|tflite)")
 
 
@@ -32,7 +33,14 @@ def collect(run: Path, folder: Path) -> tuple[Config, dict]:
     config, report = _without_paths(paths.read_run_config(run)), _plain(files.read_report(run))
     _unpack(run / "model.keras", folder)
     for path in sorted(run.iterdir()):
-        if path.is_file() and path.suffix in (".png", ".tflite") and is_shared(path.name):
+        # Exports that the report does not name are of the model before another training.
+        is_own = path.suffix == ".png" or path.name in report.get("exports", {})
+        if (
+            path.is_file()
+            and path.suffix in (".png", ".tflite")
+            and is_shared(path.name)
+            and is_own
+        ):
             shutil.copy(path, folder)
     (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     files.write_json(folder / "report.json", report)
@@ -85,9 +93,16 @@ def _last_part(path):
 
 
 def _plain(report):
-    """Return a report whose exports say where they lie by name alone."""
+    """Return a report that names data and exports by the last part of their paths alone."""
     exports = {
         name: {**values, "path": _last_part(values["path"])} if "path" in values else values
         for name, values in report.get("exports", {}).items()
     }
+    report = {_of_last_part(section): values for section, values in report.items()}
     return {**report, "exports": exports} if exports else report
+
+
+def _of_last_part(section):
+    """Return the name of a section, such as "evaluation of /home/me/other.npy", without folders."""
+    what, of, data = section.partition(" of ")
+    return what + of + _last_part(data)

@@ -22,7 +22,8 @@ def push(run: str | Path, address: str, private: bool = False, license_id: str =
 
     What is written is the model, as `keras.saving.load_model("hf://user/name")` reads it,
     `config.toml` and `report.json` without paths of this machine, the pictures, and the `.tflite`
-    files that `tfvae export` wrote into the run. What was there under these names is replaced.
+    files that `tfvae export` wrote into the run. What was there under these names is replaced, and
+    pictures and `.tflite` files that the run does not have are removed: they are of another model.
 
     Args:
         run: the directory of a run that has finished.
@@ -65,7 +66,12 @@ def push(run: str | Path, address: str, private: bool = False, license_id: str =
                     f"hf://{name} is there already, and public. Choose another name, or make it "
                     "private on its page."
                 )
-            api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a run")
+            api.upload_folder(
+                repo_id=name,
+                folder_path=folder,
+                commit_message="Upload a run",
+                delete_patterns=contents.OF_ONE_MODEL,
+            )
     return str(url)
 
 

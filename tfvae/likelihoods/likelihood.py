@@ -62,7 +62,8 @@ class Likelihood(Factory):
         Args:
             p_x: what this likelihood made of parameters, with batch shape `[K, B]`.
             x: examples, `[B, *x_shape]`.
-            seed: `[2]` int32 for such draws; None where log p(x|z) itself is asked for.
+            seed: `[2]` int32 of the latents, of which such draws derive their own; None where
+                log p(x|z) itself is asked for.
         """
         return p_x.log_prob(x), x
 

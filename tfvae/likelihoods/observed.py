@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import distributions
+from tfvae import distributions, random
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.likelihoods.likelihood import REGISTRY, Likelihood, get
@@ -175,7 +175,7 @@ class Observed(Likelihood):
                 "tfvae.impute, which make them."
             )
         missing = tf.math.is_nan(x)
-        drawn, _ = distributions.sample_and_log_prob(p_x.complete, [], seed)
+        drawn, _ = distributions.sample_and_log_prob(p_x.complete, [], _seed_of_missing(seed))
         completed = tf.where(missing, drawn, x)
         return p_x.log_prob(x) + self.missingness.log_prob(missing, completed), completed
 
@@ -186,6 +186,12 @@ class Observed(Likelihood):
         parts = {"likelihood": self.likelihood, "missingness": self.missingness}
         own = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
         return own | super().get_config()
+
+
+def _seed_of_missing(seed):
+    """Return the seed of what is drawn beside the latents of `seed`."""
+    # Of two words that no layer of latents has.
+    return random.fold_in(seed, int(random.Stream.IMPUTE), 0)
 
 
 class _Observed(tfd.Distribution):

@@ -15,7 +15,7 @@ from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument
 from tfvae.models.generative_model import GenerativeModel
 from tfvae.models.settings import AttachedSetting, Scheduled, Setting
-from tfvae.random import Stream, make_seed, missing_seed, stream_seed
+from tfvae.random import Stream, make_seed, stream_seed
 from tfvae.schedules import LinearWarmup
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
@@ -193,7 +193,7 @@ class BoundTraining(GenerativeModel):
     def _estimate(self, x, y, bound, seed, training):
         x = tf.cast(x, tf.float32)
         y = y if self.trains_on_condition else None
-        infer = self.inference(x, training, condition=y, seed=missing_seed(seed))
+        infer = self.inference(x, training, condition=y, seed=seed)
         context = self.likelihood.filled(x)
         return self.estimator.estimate(bound, infer, context, seed, training)
 

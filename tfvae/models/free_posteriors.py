@@ -9,7 +9,7 @@ from tfvae.conditions import as_argument
 from tfvae.errors import InvalidArgument
 from tfvae.models.vae import VAE
 from tfvae.optimizers import adam_direction
-from tfvae.random import Stream, fold_in, make_seed, missing_seed, stream_seed
+from tfvae.random import Stream, fold_in, make_seed, stream_seed
 
 
 def fit_jointly(
@@ -90,7 +90,7 @@ def _make_step(model, x, y, rows, visits, learning_rate, inner_steps, seed):
     model.optimizer.build(model.trainable_variables)
 
     def estimate(params, batch, given, seed):
-        infer = model.inference(batch, True, params, given, missing_seed(seed))
+        infer = model.inference(batch, True, params, given, seed)
         bound = model.training_bound()
         context = model.likelihood.filled(batch)
         return model.estimator.estimate(bound, infer, context, seed, True)

@@ -15,7 +15,7 @@ from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.likelihoods import Observed
 from tfvae.models.bound_training import BoundTraining
-from tfvae.random import Stream, draw_seed, fold_in, make_seed, missing_seed
+from tfvae.random import Stream, draw_seed, fold_in, make_seed
 
 _DRAW_OF_X = 1 << 16  # the number of the stream of x, beyond those of the layers
 
@@ -137,7 +137,7 @@ class LatentVariableModel(BoundTraining):
             training: whether the networks run in training mode.
             h: what takes the place of `bottom_up(x)`.
             condition: y, `[B, ...]` or one for all.
-            seed: `[2]` int32, for what a likelihood draws; see `Likelihood.weigh`.
+            seed: `[2]` int32 of the latents, for what a likelihood draws; see `Likelihood.weigh`.
         """
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
@@ -195,7 +195,7 @@ class LatentVariableModel(BoundTraining):
     ) -> tf.Tensor:
         """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
         seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
-        infer = self.inference(x, condition=condition, seed=missing_seed(seed))
+        infer = self.inference(x, condition=condition, seed=seed)
         joint = infer(sampler(num_samples, seed))
         return Bound(objectives.elbo).terms(joint).log_weights()
 

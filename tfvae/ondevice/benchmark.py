@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from tfvae.ondevice import flatfile, inspection
 
 _SECONDS = 0.25  # for one cell of the table
 _FEWEST, _MOST = 5, 1000  # calls timed for it
-_TIMEOUT = 600
+_TIMEOUT = 600  # seconds for all that takes time beside the cells
+_LONGEST = 1e6  # seconds that a process can be waited for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +154,8 @@ def _check(info, name, signatures, batch_sizes, num_threads, seconds):
 
 def _in_a_child(content, options, name):
     # It imports the same modules as this process, none from the working directory.
+    cells = math.prod(len(options[key]) for key in ("signatures", "batch_sizes", "num_threads"))
+    timeout = min(_TIMEOUT + 2 * options["seconds"] * cells, _LONGEST)
     command = [sys.executable, "-P", "-m", __name__, json.dumps(options)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
@@ -160,13 +164,14 @@ def _in_a_child(content, options, name):
             input=content,
             env=environment,
             capture_output=True,
-            timeout=_TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise InvalidFile(
-            f"LiteRT did not finish with {name} in {_TIMEOUT} s. Time fewer signatures, or smaller "
-            "batches."
+            f"LiteRT did not finish with {name} in {timeout:,.1f} s. Time fewer signatures, "
+            "smaller batches, or each for less time (--seconds); `tfvae export --no-report` times "
+            "none."
         ) from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]

@@ -39,6 +39,7 @@ class Decoder:
             gives its columns; None of other data.
         standardization: the `tfvae.standardization.Standardization` of the vectors or series that
             examples stand for, whose `restored` gives their values; None of other data.
+        takes_missing: whether `encode` takes NaN, which stands for a missing value.
         num_tokens: L, where examples are lines of tokens k as levels k / (L − 1); else 0.
         latent_shape: shape of the latents of one image; None in a file with codes.
         code_shape: shape of the codes of one image; None in a file with latents.
@@ -70,6 +71,7 @@ class Decoder:
             raise flatfile.damaged(name)
         if units is not None and self.image_shape[-1:] != units.mean.shape:
             raise flatfile.damaged(name)
+        self.takes_missing = self.description.get("takes_missing", False)
         self.num_tokens = self.description.get("num_tokens", 0)
         self.latent_shape = _shape(self.description.get("latent_shape"))
         self.code_shape = _shape(self.description.get("code_shape"))
@@ -146,14 +148,15 @@ class Decoder:
         `[N, *code_shape]` int32.
 
         Args:
-            x: the images.
+            x: the images; NaN is a missing value, where the file takes them.
             condition: as in `sample`, where the encoder takes one.
 
         Raises:
             InvalidArgument: a condition that is missing or not wanted.
             InvalidData: images of another shape, not numbers, or not finite.
         """
-        x = _checked(x, self.image_shape, "images" if self.schema is None else "rows")
+        what = "images" if self.schema is None else "rows"
+        x = _checked(x, self.image_shape, what, self.takes_missing)
         output = "mean" if self.code_shape is None else "codes"
         conditions = self._conditions("encode", condition, len(x))
         return self._in_batches("encode", output, image=x, **conditions)
@@ -366,7 +369,7 @@ def _shape(sizes):
     return None if sizes is None else tuple(sizes)
 
 
-def _checked(values, shape, what):
+def _checked(values, shape, what, missing=False):
     values = np.asarray(values)
     if values.dtype.kind not in "buif" or values.shape[1:] != shape or len(values) == 0:
         raise InvalidData(
@@ -374,7 +377,7 @@ def _checked(values, shape, what):
             f"expects numbers of shape {('N', *shape)}.".replace("'", "")
         )
     values = values.astype(np.float32)
-    if not np.all(np.isfinite(values)):
+    if not np.all(np.isfinite(values) | (missing & np.isnan(values))):
         raise InvalidData(f"The {what} hold values that are infinite or not a number.")
     return values
 

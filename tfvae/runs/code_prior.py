@@ -122,7 +122,7 @@ def _train_prior(run, config, strategy, resume, progress, splits):
         model.save(temporary)
     # The rest of what the run says may have changed since a fit began that was resumed.
     run.write_config(dataclasses.replace(run.read_config(), data=config.data, code_prior=options))
-    update_report(run.path, "code_prior", values, outdated=("evaluation",))
+    update_report(run.path, "code_prior", values, outdated=("evaluation", "exports"))
     positions = model.prior.num_positions
     loop.check_end(values["uniform"], rows[:best], positions, run.code_prior, options.learning_rate)
     return values

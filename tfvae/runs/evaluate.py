@@ -97,15 +97,15 @@ def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Conf
 
 
 def export_examples(
-    config: Config | None, num_test: int, num_training: int, model: GenerativeModel | None = None
-) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """Return (test images to verify an export with, training images to calibrate it with, y).
+    config: Config | None, num_test: int, num_training: int, model: GenerativeModel
+) -> list[tuple[np.ndarray | None, np.ndarray | None]]:
+    """Return test examples to verify an export with, and training examples to calibrate it with.
 
-    y is the condition of the test images, None if there is none. All are None if the data cannot be
-    loaded.
+    Each are (x, y), where y is None for a model without a condition. All are None if the data
+    cannot be loaded.
     """
     if config is None:
-        return None, None, None
+        return [(None, None)] * 2
     try:
         splits = load_data(config, model)
     except TfvaeError as error:
@@ -114,7 +114,8 @@ def export_examples(
             TfvaeWarning,
             stacklevel=2,
         )
-        return None, None, None
-    y = splits.test.conditions
-    y = None if y is None else y[:num_test]
-    return splits.test.numpy(0, num_test), splits.train.numpy(0, num_training), y
+        return [(None, None)] * 2
+    return [
+        (split.numpy(0, count), split.conditions_of(model, 0, count))
+        for split, count in ((splits.test, num_test), (splits.train, num_training))
+    ]

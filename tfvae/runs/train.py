@@ -124,7 +124,7 @@ def _write(run, model, splits, fitted, patience, start):
         "replicas": replicas,
         "checkpoints": fitted.checkpoints,
     }
-    update_report(run.path, "training", report, outdated=("evaluation", "diagnosis"))
+    update_report(run.path, "training", report, outdated=("evaluation", "diagnosis", "exports"))
     return kept
 
 
