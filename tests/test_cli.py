@@ -17,6 +17,7 @@ from tfvae.config import load_config
 from tfvae.errors import InvalidFile
 from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
+from tfvae.tools.export import _default_output
 from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Runs the command line.
@@ -713,6 +714,20 @@ def test_use_that_cannot_be_is_refused(refused, run, tmp_path, case):
     Image.new("L", (8, 8)).save(tmp_path / "mixed" / "a.png")
     (tmp_path / "mixed" / "notes.txt").write_text("not an image")
     refused(status, *messages, command=command)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("onnx", "none", None), "decoder.onnx"),
+        (("onnx", "none", "encode"), "encoder.onnx"),
+        (("onnx", "none", "parameters"), "parameters.onnx"),
+        (("tflite", "int8", None), "decoder-int8.tflite"),
+        (("saved_model", "none", None), "saved_model"),
+    ],
+)
+def test_exports_of_different_content_have_different_names(tmp_path, options, name):
+    assert _default_output(tmp_path, *options) == tmp_path / name
 
 
 BAD_DECODING = {
