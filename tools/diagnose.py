@@ -75,7 +75,7 @@ def diagnose(
     estimators = _names(estimators, "--estimators")
     objectives = tuple(_names(objectives, "--objectives"))
     load_training_part()
-    from tfvae.diagnosis import diagnose
+    from tfvae.evaluation import diagnose
     from tfvae.runs import load_run, pictures
 
     model, _, splits = load_run(run, assignments)

@@ -2,6 +2,7 @@
 
 from tfvae.evaluation.annealed import AnnealedLogLikelihood, annealed_importance_sampling
 from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood, code_measures
+from tfvae.evaluation.diagnosis import Diagnosis, GradientMeasures, diagnose
 from tfvae.evaluation.exact import ExactLogLikelihood, exact_log_likelihood
 from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
 from tfvae.evaluation.gaps import AmortizationGap, amortization_gap
@@ -21,8 +22,10 @@ __all__ = [
     "AmortizationGap",
     "AnnealedLogLikelihood",
     "CodeLogLikelihood",
+    "Diagnosis",
     "ExactLogLikelihood",
     "FreePosterior",
+    "GradientMeasures",
     "Imputation",
     "LogLikelihood",
     "MutualInformation",
@@ -34,6 +37,7 @@ __all__ = [
     "code_log_likelihood",
     "code_measures",
     "corrupted",
+    "diagnose",
     "exact_log_likelihood",
     "fit_posterior",
     "impute",
