@@ -51,7 +51,6 @@ from tfvae import posteriors as posteriors
 from tfvae import priors as priors
 from tfvae import quantizers as quantizers
 from tfvae import random as random
-from tfvae import replicas as replicas
 from tfvae import recipes as recipes
 from tfvae import runs as runs
 from tfvae import schedules as schedules

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 from tfvae._plain import memory, untrusted
-from tfvae.config import Config, DataConfig, load_config, with_absolute_paths
-from tfvae.config.locations import BUNDLED
+from tfvae.config import Config, DataConfig, load_config
+from tfvae.config.locations import BUNDLED, with_absolute_paths
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 
 _SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there

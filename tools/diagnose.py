@@ -76,7 +76,8 @@ def diagnose(
     objectives = tuple(_names(objectives, "--objectives"))
     load_training_part()
     from tfvae.evaluation import diagnose
-    from tfvae.runs import load_run, pictures
+    from tfvae.runs import pictures
+    from tfvae.runs.evaluate import load_run
 
     model, _, splits = load_run(run, assignments)
     result = diagnose(

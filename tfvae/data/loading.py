@@ -15,7 +15,7 @@ from tfvae.data.examples import Examples
 from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
-from tfvae.data.splits import NAMES, Part, Splits, by_shuffle, join
+from tfvae.data.splits import SPLITS, Part, Splits, by_shuffle, join
 from tfvae.data.standardized import fitted, with_units
 from tfvae.data.standardized import standardized as standardized_examples
 from tfvae.data.tables import open_tables, standardized, tables_in
@@ -128,7 +128,7 @@ def load(
         splits = by_shuffle(name, part, 16.0 if part.kind == "image" else 1.0, seed)
     else:
         splits = join(str(name), parts, seed, fill)
-    for split in NAMES:
+    for split in SPLITS:
         images = getattr(splits, split)
         if len(images) == 0:
             raise InvalidData(
@@ -288,7 +288,7 @@ def _open_arrays(path, layout, fit, condition, kind):
 
 
 def _name_of_conditions(key, condition):
-    return f"{key}_{condition}" if key in NAMES else condition
+    return f"{key}_{condition}" if key in SPLITS else condition
 
 
 def _binarize(splits, binarization, seed):

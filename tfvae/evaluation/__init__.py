@@ -16,7 +16,7 @@ from tfvae.evaluation.information import (
 )
 from tfvae.evaluation.outliers import corrupted, typicality
 from tfvae.evaluation.results import in_units
-from tfvae.evaluation.scores import Scores, check_rate, score, threshold
+from tfvae.evaluation.scores import Scores, score, threshold
 
 __all__ = [
     "AmortizationGap",
@@ -33,7 +33,6 @@ __all__ = [
     "active_units",
     "amortization_gap",
     "annealed_importance_sampling",
-    "check_rate",
     "code_log_likelihood",
     "code_measures",
     "corrupted",

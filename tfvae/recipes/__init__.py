@@ -7,6 +7,8 @@ from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, unknown_name
 from tfvae.paths import dataset_kind, holds_cells, holds_whole_numbers, is_table, kind_of_data
 
+__all__ = ["load", "names", "text"]
+
 # The recipe for the user's own data, by its kind.
 _FOR = {
     "image": "vae-images",
