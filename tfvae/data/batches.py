@@ -102,8 +102,9 @@ def shuffled_batches(
 ) -> Batches:
     """Return the batches of an array or a source, in an order that is a function of (seed, epoch).
 
-    The order is an index shuffle, or a block shuffle of a source that has blocks; see
-    `tfvae.data.order`. What does not fill a batch is left out, other values each time.
+    The order is an index shuffle, in which every value may come at every place. Of a source with
+    `Blocks`, the blocks are shuffled, and the values of a window of many blocks among themselves.
+    What does not fill a batch is left out, other values each time.
 
     Several workers get the parts of the same batches: one after the other they are the batch that
     a single one would get.

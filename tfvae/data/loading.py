@@ -74,8 +74,8 @@ def load(
             pictures `[N, H, W]` where that is clear: they are squares, or of 8 or 16 bits with no
             side more than four times the other. What is not clear, such as series `[N, T, C]`, is
             refused.
-        resize: (height, width) that every image is scaled to, its proportions kept: what overhangs
-            is cut off. See `tfvae.images.fit`.
+        resize: (height, width) that every image is scaled to, its proportions kept: it is scaled
+            until it covers this size, by averages over pixels, and cropped equally on both sides.
         crop: (height, width) of the middle that is cut out of every image before that.
         condition: where the labels or vectors of the images are, for a model with a condition: the
             name of a TFDS feature, "label" of the digits, or an array of an `.npz`, beside

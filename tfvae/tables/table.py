@@ -20,7 +20,7 @@ class Table:
         columns: {name: array}, numbers (NaN where there is none), or texts (None where there is
             none), which may be texts of numbers.
         orders: {name: categories}, where the source says in which order they are.
-        types: {name: type}, where the source says what a column is, see `tfvae.schema.Column`.
+        types: {name: type}, where the source says what a column is, see `tfvae.data.Column`.
 
     Raises:
         InvalidData: no columns, no rows, or columns of different lengths.
