@@ -7,10 +7,11 @@ model of your own runs its networks by `apply` and `apply_given`.
 from tfvae.networks.columns import ColumnFeatures
 from tfvae.networks.convolutional import conv_decoder, conv_encoder
 from tfvae.networks.dense import GatedDense, dense_decoder, dense_encoder
+from tfvae.networks.dense_ladder import dense_ladder
 from tfvae.networks.ends import log_bias, logit_bias
-from tfvae.networks.ladder import dense_ladder, residual_ladder
 from tfvae.networks.missing import ZeroImputation
 from tfvae.networks.residual import residual_decoder, residual_encoder
+from tfvae.networks.residual_ladder import residual_ladder
 from tfvae.networks.transformer import (
     MeanOfSteps,
     ObservedSteps,
