@@ -9,8 +9,9 @@ seen.
 """
 
 from tfvae.data.batches import Batches, shuffled_batches
+from tfvae.data.binarized import BINARIZATIONS
 from tfvae.data.examples import Examples
-from tfvae.data.loading import BINARIZATIONS, load, read_examples
+from tfvae.data.loading import load, read_examples
 from tfvae.data.missing import masked, padded
 from tfvae.data.source import Blocks, Source
 from tfvae.data.splits import SPLITS, Splits
