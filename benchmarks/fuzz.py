@@ -408,8 +408,9 @@ class ConfigFiles(Kind):
 
     def use(self, path):
         from tfvae import config
+        from tfvae.config.names import check_names
 
-        config.check_names(config.load_config(path))
+        check_names(config.load_config(path))
 
 
 class Reports(Kind):
@@ -526,6 +527,7 @@ def configurations(seed, count, note):
     from hypothesis import strategies as st
 
     from tfvae import config
+    from tfvae.config.names import check_names
 
     junk = st.one_of(
         *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
@@ -563,7 +565,7 @@ def configurations(seed, count, note):
         def action():
             made = config.from_dict(values)
             assert config.from_dict(tomllib.loads(made.to_toml())) == made
-            config.check_names(made)
+            check_names(made)
 
         note(values, action)
 

@@ -18,6 +18,7 @@ from tfvae.data import Examples, Splits
 from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError, TfvaeWarning
 from tfvae.models import VQVAE, HierarchicalVQVAE
 from tfvae.runs import RunDirectory
+from tfvae.runs.code_prior import encode_all
 from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
@@ -53,7 +54,7 @@ def run(tmp_path_factory, splits):
     path = tmp_path_factory.mktemp("finished") / "run"
     run = runs.train(CONFIG, path, progress=False, splits=splits)
     run.files_of_training = {file.name for file in path.iterdir()}
-    run.codes_before = runs.encode_all(run.load_model(), splits.train)
+    run.codes_before = encode_all(run.load_model(), splits.train)
     files.update_report(path, "exports", {"decoder.tflite": {}})
     run.fitted = runs.train_prior(path, progress=False, splits=splits)
     return run
@@ -102,7 +103,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(tmp_path, run, sp
 
 
 def test_a_prior_is_fitted_to_the_codes_of_the_training_images(run, model, splits):
-    codes = runs.encode_all(model, splits.train)
+    codes = encode_all(model, splits.train)
     np.testing.assert_array_equal(codes, run.codes_before)
     frequencies = np.stack([(codes == k).mean(axis=0) for k in range(K)], axis=-1)
     entropy = -np.sum(frequencies * np.log(np.maximum(frequencies, 1e-30)))
@@ -113,7 +114,7 @@ def test_a_prior_is_fitted_to_the_codes_of_the_training_images(run, model, split
 
 
 def test_what_is_reported_of_a_prior_is_its_loss_on_the_validation_images(run, model, splits):
-    codes = runs.encode_all(model, splits.validation)
+    codes = encode_all(model, splits.validation)
     report = files.read_report(run.path)
     assert "exports" not in report, "they draw from the prior before"
     values = report["code_prior"]
@@ -259,7 +260,7 @@ def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
     assert values["epoch"] == np.argmin(losses) + 1
     assert values["val_loss"] == min(losses)
     assert values["epoch"] < 11
-    codes = runs.encode_all(copied.load_model(), splits.validation)
+    codes = encode_all(copied.load_model(), splits.validation)
     nats = -np.mean(copied.load_model().prior.log_prob(codes))
     assert nats == pytest.approx(min(losses), rel=1e-5)
 

@@ -4,7 +4,8 @@ import tomllib
 import pytest
 
 from tfvae import recipes
-from tfvae.config import Config, from_dict, load_config, parse_assignment
+from tfvae.config import Config, from_dict, load_config
+from tfvae.config.configuration import parse_assignment
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError
 
 DEFAULTS = Config()

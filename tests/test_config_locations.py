@@ -1,6 +1,7 @@
 """Relative paths in a configuration."""
 
-from tfvae.config import Config, with_absolute_paths
+from tfvae.config import Config
+from tfvae.config.locations import with_absolute_paths
 
 
 def test_what_is_there_becomes_absolute(tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 import pytest
 
 from tfvae import recipes
-from tfvae.config import Config, check_names
+from tfvae.config import Config
+from tfvae.config.names import check_names
 from tfvae.errors import InvalidArgument
 
 OF_CODES = {"model.family": "vqvae", "model.network": "residual"}

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from tfvae.config import Config, check_resumed
-from tfvae.config.resumed import RESUMED_WITH
+from tfvae.config import Config
+from tfvae.config.resumed import RESUMED_WITH, check_resumed
 from tfvae.errors import InvalidArgument
 
 SECTIONS = ("data", "training")

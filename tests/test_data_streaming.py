@@ -18,6 +18,7 @@ from tfvae.data.arrow import ParquetSource
 from tfvae.data.crc32c import crc32c
 from tfvae.data.source import Blocks, Chain, Subset
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.runs.evaluate import load_run
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -401,7 +402,7 @@ def test_a_run_on_a_stream_is_that_in_memory(tmp_path, pixels, labels, kind):
         keras.utils.set_random_seed(0)
         config = tfvae.config.Config().override({**settings, "data.memory_gb": gigabytes})
         run = tfvae.runs.train(config, tmp_path / f"run-{gigabytes}", progress=False)
-        model, config, splits = tfvae.runs.load_run(run.path, {})
+        model, config, splits = load_run(run.path, {})
         assert splits.train.in_memory == (gigabytes == 1)
         values = tfvae.runs.evaluate(model, splits, 10, progress=False)
         weights.append((model.get_weights(), values["log_likelihood"]))

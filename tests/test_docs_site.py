@@ -70,6 +70,59 @@ def test_every_page_is_in_the_table_of_contents():
     assert left_out == ["docs/index.md"], "name the page in a toctree of docs/index.md"
 
 
+LISTED = {f"{module}.{name}" for module, names in NAMES.items() for name in names} | set(NAMES)
+# Whose docstrings still name what has no page.
+UNFINISHED = ("tfvae.export", "tfvae.models", "tfvae.ondevice", "tfvae.quantizers")
+
+
+def docstrings():
+    """Yield each part of the public names and its docstring; of classes their members' too."""
+    for module, names in NAMES.items():
+        home = importlib.import_module(module)
+        yield home, home.__doc__
+        for part in (getattr(home, name) for name in names):
+            if not callable(part) or part.__module__.startswith(UNFINISHED):
+                continue
+            yield part, inspect.getdoc(part)
+            members = vars(part) if inspect.isclass(part) else {}
+            for name, member in members.items():
+                if not name.startswith("_"):
+                    yield part, getattr(member, "__doc__", None)
+
+
+def lost(part, text):
+    """Return the names in a docstring that lead to no page of the reference."""
+    paths = re.findall(r"`(tfvae\.[\w.]+)[`(]", text)
+    # A page has the members of its classes and registries too.
+    found = [
+        p for p in paths if p not in LISTED and p.rpartition(".")[0] not in LISTED - set(NAMES)
+    ]
+    short = {path.rpartition(".")[2] for path in LISTED}
+    for name in re.findall(r"\b(?:[Ss]ee|as in) `(\w+|[A-Z]\w+[.\w]*)[`(]", text):
+        if name.partition(".")[0] not in short and not hasattr(part, name):
+            found.append(name)
+    return found
+
+
+def test_what_a_docstring_refers_to_has_a_page():
+    missing = {}
+    for part, text in docstrings():
+        for name in lost(part, text or ""):
+            missing.setdefault(name, getattr(part, "__qualname__", part.__name__))
+    assert not missing, "write it where it is read, or name what is public"
+
+
+def test_a_name_without_a_page_is_found():
+    text = "`tfvae.data.Column`, `tfvae.objectives.REGISTRY.names()`, `tfvae.VAE.fit`, see `encode`"
+    assert lost(tfvae.VAE, text) == []
+    text = "See `tfvae.likelihoods.scales`, as in `Counts`, `tfvae.data.source.Source`"
+    assert lost(tfvae.VAE, text) == [
+        "tfvae.likelihoods.scales",
+        "tfvae.data.source.Source",
+        "Counts",
+    ]
+
+
 @pytest.mark.parametrize("module", NAMES)
 def test_every_public_name_is_in_the_reference_and_described(module):
     page = reference().pages()[module]

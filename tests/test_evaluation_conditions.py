@@ -139,7 +139,7 @@ def assert_same(found, expected, rtol=2e-4):
 def public():
     """Return all public functions of (model, x), by name."""
     found = {name: getattr(evaluation, name) for name in evaluation.__all__}
-    found |= {"diagnose": tfvae.diagnose, "fit_jointly": tfvae.fit_jointly}
+    found |= {"fit_jointly": tfvae.fit_jointly}
     return {
         name: function
         for name, function in found.items()

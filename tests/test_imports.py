@@ -1,6 +1,7 @@
 import ast
 import configparser
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -9,35 +10,16 @@ import tfvae
 
 ROOT = Path(__file__).parents[1]
 
-# Imports point from a layer to itself or to one before it.
-LAYERS = [
-    ["errors", "synonyms", "replicas"],
-    ["_plain"],
-    ["registry", "random"],
-    ["kinds"],
-    ["cells"],
-    ["tables"],
-    ["schema", "standardization"],
-    ["checkpoints"],
-    ["distribute", "inputs", "averages", "optimizers", "schedules", "conditions"],
-    ["training"],
-    ["flows"],
-    ["distributions"],
-    ["joint", "likelihoods", "posteriors", "objectives"],
-    ["bound"],
-    ["networks", "priors", "quantizers", "code_priors"],
-    ["exact"],
-    ["estimators"],
-    ["models"],
-    [
-        *("config", "paths", "evaluation", "codec", "data", "export"),
-        *("ondevice", "images", "outputs", "sound", "diagnosis"),
-    ],
-    ["callbacks", "sklearn"],
-    ["recipes", "runs", "explore", "hub"],
-    ["tools"],
-]
-LAYER_OF = {part: number for number, layer in enumerate(LAYERS) for part in layer}
+
+def places():
+    """Return the parts in the order of the table of CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("\n## Where things are\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
+    return [name.rstrip("/") for cell in cells for name in re.findall(r"`([^`]*)`", cell)]
+
+
+PLACES = places()
 
 
 def modules():
@@ -79,16 +61,27 @@ def test_every_package_is_installed():
     assert set(setup["options"]["packages"].split()) == on_disk
 
 
+def test_every_part_has_one_place_in_the_table():
+    parts = {name.split(".")[1] for name in MODULES if name != "tfvae"}
+    assert sorted(PLACES) == sorted(parts), "name each part once in the table of CONTRIBUTING.md"
+
+
+def test_a_package_is_named_as_a_folder():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for part in PLACES:
+        is_package = MODULES[f"tfvae.{part}"].name == "__init__.py"
+        assert f"`{part}/`" in text if is_package else f"`{part}`" in text
+
+
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_flow_one_way(name):
+def test_a_module_imports_what_is_named_before_it(name):
     parts = set(imported(name, MODULES[name]))
     if name == "tfvae":
         assert parts <= {"errors"}, "tfvae itself imports the rest only when it is used"
         return
     part = name.split(".")[1]
-    assert part in LAYER_OF, f"{part} has no layer: give it one in LAYERS"
-    upwards = {p for p in parts if LAYER_OF[p] > LAYER_OF[part]}
-    assert not upwards, f"{name} imports {upwards} from a later layer"
+    later = parts - set(PLACES[: PLACES.index(part) + 1])
+    assert not later, f"{name} imports {later}, which the table of CONTRIBUTING.md names after it"
 
 
 def test_the_imports_of_a_module_are_seen():

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tfvae
 from tfvae import likelihoods, networks, posteriors, quantizers
 from tfvae.errors import InvalidArgument, TfvaeWarning
+from tfvae.networks import wiring
 
 # Builders, and how many of their arguments are shapes and sizes; the others are keywords.
 NUM_SIZES = {
@@ -31,7 +32,7 @@ OPTIONS = ["activation", "form", "dropout", "bias", "condition_size", "missing",
 def test_all_builders_are_looked_at_here():
     functions = {name for name in networks.__all__ if inspect.isfunction(getattr(networks, name))}
     ends = ("_encoder", "_decoder", "_ladder")
-    assert {n for n in functions if n.endswith(ends)} - {"connect_decoder"} == set(NUM_SIZES)
+    assert {name for name in functions if name.endswith(ends)} == set(NUM_SIZES)
 
 
 @pytest.mark.parametrize("name", NUM_SIZES)
@@ -153,16 +154,16 @@ class TestConditional:
     def test_leading_axes_are_the_batch(self, leading, shape, rng):
         network = networks.dense_encoder(shape, 4)
         value = rng.normal(size=(*leading, *shape)).astype(np.float32)
-        given = networks.conditional(network, self.factory, shape)(tf.constant(value))
+        given = wiring.conditional(network, self.factory, shape)(tf.constant(value))
         assert given.batch_shape == leading
         expected = network(value.reshape(-1, *shape)).numpy().reshape(*leading, 4)
         np.testing.assert_allclose(given.logits, expected, rtol=1e-5, atol=1e-6)
 
     def test_connect_returns_the_shape_of_what_is_described(self):
         factory = posteriors.get("diagonal_normal")
-        assert networks.connect(networks.dense_encoder((3,), 8), (3,), factory, "encoder") == (4,)
+        assert wiring.connect(networks.dense_encoder((3,), 8), (3,), factory, "encoder") == (4,)
         with pytest.raises(InvalidArgument, match=r"decoder takes inputs of shape \(3,\).*\(2,\)"):
-            networks.connect(networks.dense_encoder((3,), 8), (2,), factory, "decoder")
+            wiring.connect(networks.dense_encoder((3,), 8), (2,), factory, "decoder")
 
 
 @pytest.mark.parametrize("bias", [np.zeros((8, 8, 1)), np.zeros(3)], ids=len)
@@ -299,7 +300,7 @@ class TestEndings:
     def check(factory, network, role, expected):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            networks.connect(network, (3,), factory, role)
+            wiring.connect(network, (3,), factory, role)
         messages = [str(w.message) for w in caught if issubclass(w.category, TfvaeWarning)]
         assert len(messages) == (expected is not None), messages
         if expected:
@@ -338,11 +339,11 @@ def test_the_outputs_of_an_encoder_are_joined_by_the_line_in_the_message():
     encoder = keras.Model(inputs, [mean, log_var, keras.layers.Add()([mean, log_var])])
     factory = posteriors.get("diagonal_normal")
     with pytest.raises(InvalidArgument, match=r"has several outputs.*exp_half") as caught:
-        networks.connect(encoder, (4,), factory, "encoder")
+        wiring.connect(encoder, (4,), factory, "encoder")
     line = re.search(r"makes one: (.*?\))\. ", str(caught.value))[1]
     names = {"encoder": encoder, "keras": keras}
     exec(line, names)
-    assert networks.connect(names["encoder"], (4,), factory, "encoder") == (2,)
+    assert wiring.connect(names["encoder"], (4,), factory, "encoder") == (2,)
 
 
 def test_logit_bias_is_the_logit_of_the_clipped_mean():

@@ -13,6 +13,7 @@ import tfvae
 from tfvae import recipes, runs
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.runs import scores as tables
+from tfvae.runs.evaluate import load_run
 from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Runs the command line.
@@ -115,7 +116,7 @@ def test_a_folder_is_not_taken_for_the_dataset_that_a_run_names(run, tmp_path, m
     with pytest.raises(InvalidData, match=r"the TFDS dataset 'mnist', and .* of that name"):
         score("run")
     with pytest.raises(InvalidData, match="the TFDS dataset 'mnist'"):
-        runs.load_run("run", {})
+        load_run("run", {})
 
 
 def test_what_cannot_be_scored_is_refused(run, tmp_path):

@@ -33,6 +33,7 @@ from tfvae.errors import (
 from tfvae.evaluation import active_units, log_likelihood
 from tfvae.runs import RunDirectory, callbacks, loop, pictures
 from tfvae.runs.build import with_networks
+from tfvae.runs.evaluate import export_examples, load_run
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -829,7 +830,7 @@ def test_evaluation_covers_the_whole_split(model, splits):
 
 
 def test_a_run_is_found_again_with_its_data(finished, model, splits):
-    loaded, config, data = runs.load_run(finished.path, {})
+    loaded, config, data = load_run(finished.path, {})
     assert config == CONFIG
     assert_same_model(loaded, model)
     np.testing.assert_array_equal(data.test.values, splits.test.values)
@@ -837,25 +838,25 @@ def test_a_run_is_found_again_with_its_data(finished, model, splits):
 
 def test_a_file_without_a_run_needs_a_dataset(finished):
     with pytest.raises(InvalidArgument, match="--dataset"):
-        runs.load_run(finished.model_file, {})
-    _, _, data = runs.load_run(finished.model_file, {"data.name": "digits"})
+        load_run(finished.model_file, {})
+    _, _, data = load_run(finished.model_file, {"data.name": "digits"})
     assert data.name == "digits"
 
 
 def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(finished, splits):
     model = finished.load_model()
-    (test, y), (training, training_y) = runs.export_examples(CONFIG, 5, 7, model)
+    (test, y), (training, training_y) = export_examples(CONFIG, 5, 7, model)
     np.testing.assert_array_equal(test, splits.test.numpy(0, 5))
     np.testing.assert_array_equal(training, splits.train.numpy(0, 7))
     assert y is None
     assert training_y is None
-    assert runs.export_examples(None, 5, 7, model) == [(None, None)] * 2
+    assert export_examples(None, 5, 7, model) == [(None, None)] * 2
 
 
 def test_examples_that_cannot_be_had_are_warned_of(finished):
     config = CONFIG.override({"data.name": "/nothing/here.npy"})
     with pytest.warns(TfvaeWarning, match=r"verified on samples.*here\.npy"):
-        found = runs.export_examples(config, 5, 7, finished.load_model())
+        found = export_examples(config, 5, 7, finished.load_model())
     assert found == [(None, None)] * 2
 
 

@@ -8,10 +8,11 @@ import scipy.stats
 from commands import call
 
 import tfvae
-from tfvae import data, evaluation, runs
+from tfvae import data, evaluation
 from tfvae.data import Column, Schema, Standardization
 from tfvae.data.standardized import StandardizedSource
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeError
+from tfvae.runs.evaluate import load_run
 
 pytestmark = pytest.mark.slow  # Runs the command line.
 
@@ -63,7 +64,7 @@ def test_data_is_standardized_by_its_training_examples(series):
 
 
 def test_a_run_gives_series_in_their_units(run, series):
-    model, _, splits = runs.load_run(run, {})
+    model, _, splits = load_run(run, {})
     assert model.standardization == splits.standardization
     assert call("export", run, "--no-report")["max_abs_error"] < 1e-4
     call("sample", run, "-n", 50, "--seed", 3, "-o", run / "keras.npy")
@@ -86,7 +87,7 @@ def _of(x, model):
 
 def test_log_p_is_that_of_the_data_in_its_units(run, series):
     """It differs from that of x by the logarithms of the scales, for each step."""
-    model, _, splits = runs.load_run(run, {})
+    model, _, splits = load_run(run, {})
     measured = call("evaluate", run)
     of_x = tfvae.log_likelihood(model, splits.test, num_samples=10, progress=False).mean
     moved = -12 * np.log(model.standardization.scale).sum()

@@ -10,6 +10,7 @@ from commands import call, rows_of
 
 from tfvae import data, runs, tables
 from tfvae.errors import InvalidData, TfvaeError
+from tfvae.runs.evaluate import load_run
 from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Runs the command line.
@@ -99,7 +100,7 @@ def test_the_device_gives_the_rows_of_keras(run):
 
 
 def test_rows_of_a_model_are_rows_of_the_schema(run, wine):
-    model, _, splits = runs.load_run(run, {})
+    model, _, splits = load_run(run, {})
     assert splits.schema == model.schema
     again = model.schema.encode(model.schema.decode(splits.test.numpy()))
     np.testing.assert_array_equal(again, splits.test.numpy())
@@ -194,7 +195,7 @@ def test_the_column_of_an_empty_cell_is_named_whichever_split_it_is_in(wine, run
         gap = columns | {"visits": tables.as_objects(cells)}
         tables.write_csv(gap, tmp_path / "gap.csv")
         with pytest.raises(InvalidData, match="has empty cells, 1 in the column 'visits'"):
-            runs.load_run(run, {"data.name": str(tmp_path / "gap.csv")})
+            load_run(run, {"data.name": str(tmp_path / "gap.csv")})
 
 
 @pytest.mark.nightly

@@ -21,7 +21,7 @@ from tfvae.evaluation import mutual_information as mutual_information
 from tfvae.evaluation import active_units as active_units
 from tfvae.evaluation import score as score
 from tfvae.evaluation import impute as impute
-from tfvae.diagnosis import diagnose as diagnose
+from tfvae.evaluation import diagnose as diagnose
 from tfvae.models import fit_jointly as fit_jointly
 from tfvae import bound as bound
 from tfvae import callbacks as callbacks
@@ -51,7 +51,6 @@ from tfvae import posteriors as posteriors
 from tfvae import priors as priors
 from tfvae import quantizers as quantizers
 from tfvae import random as random
-from tfvae import replicas as replicas
 from tfvae import recipes as recipes
 from tfvae import runs as runs
 from tfvae import schedules as schedules

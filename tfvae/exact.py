@@ -11,6 +11,16 @@ from tfvae.distributions import all_states, num_states
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods import Normal
 
+__all__ = [
+    "MAX_STATES",
+    "LinearGaussian",
+    "check_num_states",
+    "latent_states",
+    "linear_gaussian",
+    "log_joint",
+    "num_latent_states",
+    "states_by_layer",
+]
 MAX_STATES = 2**16
 
 

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 from tfvae._plain import files, memory, untrusted
-from tfvae.config import Config, DataConfig, load_config, with_absolute_paths
-from tfvae.config.locations import BUNDLED
+from tfvae.config import Config, DataConfig, load_config
+from tfvae.config.locations import BUNDLED, with_absolute_paths
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 
 _SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there
@@ -48,7 +48,12 @@ def shard_kind(name: str) -> str | None:
 
 def is_table_by_name(name: str) -> bool:
     """Whether a file is a table by its name: one in text, or cells of AnnData."""
-    return Path(name).suffix.lower() in (".csv", ".tsv", ".h5ad")
+    return Path(name).suffix.lower() in (".csv", ".tsv") or holds_cells(name)
+
+
+def holds_cells(name: str) -> bool:
+    """Whether a file is one of AnnData by its name."""
+    return Path(name).suffix.lower() == ".h5ad"
 
 
 def dataset_kind(name: str) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from tfvae import config, paths
+from tfvae import paths
 from tfvae._plain import cluster, untrusted
+from tfvae.config.configuration import parse_assignment
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
 json_option = click.option(
@@ -75,7 +76,7 @@ def assignments_of(flags: dict, given: dict, settings: tuple[str, ...]) -> dict:
         InvalidArgument: a text of --set that is no assignment, or that contradicts a flag.
     """
     named = {name: value for name, value in given.items() if value is not None}
-    others = dict(config.parse_assignment(text) for text in settings)
+    others = dict(parse_assignment(text) for text in settings)
     for name, value in named.items():
         other = others.get(flags[name][0], value)
         if other != value:

@@ -75,8 +75,9 @@ def diagnose(
     estimators = _names(estimators, "--estimators")
     objectives = tuple(_names(objectives, "--objectives"))
     load_training_part()
-    from tfvae.diagnosis import diagnose
-    from tfvae.runs import load_run, pictures
+    from tfvae.evaluation import diagnose
+    from tfvae.runs import pictures
+    from tfvae.runs.evaluate import load_run
 
     model, _, splits = load_run(run, assignments)
     result = diagnose(

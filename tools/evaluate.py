@@ -41,7 +41,8 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
         files.read_report(run)
     load_training_part()
     from tfvae import outputs
-    from tfvae.runs import evaluate, load_run
+    from tfvae.runs import evaluate
+    from tfvae.runs.evaluate import load_run
 
     model, config, splits = load_run(run, assignments)
     values = evaluate(

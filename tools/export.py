@@ -87,7 +87,8 @@ def export(
     files.read_report(output.parent)
     load_training_part()
     from tfvae import export as library
-    from tfvae.runs import export_examples, open_model
+    from tfvae.runs import open_model
+    from tfvae.runs.evaluate import export_examples
 
     model, config = open_model(run)
     (x, y), training = export_examples(config, 200, calibration, model)

@@ -48,7 +48,8 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
         )
     files.check_writable(output)
     load_training_part()
-    from tfvae.runs import arrays, load_run, pictures, tables
+    from tfvae.runs import arrays, pictures, tables
+    from tfvae.runs.evaluate import load_run
 
     model, _, splits = load_run(run, assignments)
     x = splits.test.numpy(0, num)

@@ -66,7 +66,9 @@ def score(
         files.check_writable(path)
     load_training_part()
     from tfvae import evaluation
-    from tfvae.runs import load_data, of_data, open_model, scores
+    from tfvae.evaluation.scores import check_rate
+    from tfvae.runs import load_data, open_model, scores
+    from tfvae.runs.evaluate import of_data
 
     model, config = open_model(run)
     needs_splits = examples is None or false_alarm_rate is not None
@@ -79,7 +81,7 @@ def score(
     measure = {"num_samples": num_samples, "seed": seed}
     limit = None
     if false_alarm_rate is not None:
-        evaluation.check_rate(false_alarm_rate, len(splits.validation))
+        check_rate(false_alarm_rate, len(splits.validation))
         ordinary = evaluation.score(model, splits.validation, **measure)
         ordinary = of_data(ordinary, model, splits.validation)
         limit = evaluation.threshold(ordinary.log_likelihood, false_alarm_rate)

@@ -7,6 +7,8 @@ import click
 
 from tfvae import config, paths, recipes
 from tfvae._plain import files
+from tfvae.config.names import check_names
+from tfvae.config.resumed import check_resumed
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     assignments_of,
@@ -90,7 +92,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     files.check_writable_folder(run_dir or Path(_RUNS))
     if run_dir is not None:
         files.read_report(run_dir)
-    config.check_names(resolved)
+    check_names(resolved)
     paths.check_data(resolved.data)
     paths.check_columns(resolved.data)
     if resolved.training.initial_weights and not resume:
@@ -192,5 +194,5 @@ def _resumed(run_dir, other_source, assignments):
         raise InvalidArgument("--resume takes the run's own configuration: give --run-dir alone.")
     before = paths.read_run_config(run_dir)
     resolved = before.override(assignments)
-    config.check_resumed(before, resolved, ("data", "model", "training"), "A run")
+    check_resumed(before, resolved, ("data", "model", "training"), "A run")
     return resolved

@@ -2,8 +2,10 @@
 
 import click
 
-from tfvae import config, paths
+from tfvae import paths
 from tfvae._plain import files
+from tfvae.config.names import check_names
+from tfvae.config.resumed import check_resumed
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
     assignments_of,
@@ -65,14 +67,14 @@ def train_prior(run, settings, resume, as_json, **flags):
             "prior. Expected a run of a VQ-VAE."
         )
     resolved = current.override(assignments) if resume else _with_own_options(current, assignments)
-    config.check_names(resolved)
+    check_names(resolved)
     paths.check_data(resolved.data)
     files.read_report(run)
     fit = run / "code-prior"
     if resume and (fit / "config.toml").is_file():
         before = paths.read_run_config(fit)
         resolved = before.override(assignments)
-        config.check_resumed(before, resolved, ("data", "code_prior"), "A fit")
+        check_resumed(before, resolved, ("data", "code_prior"), "A fit")
     writes = begin_together(resolved.code_prior.distribute, run)
     from tfvae.runs import train_prior
 

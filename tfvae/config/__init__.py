@@ -1,9 +1,6 @@
 """The complete configuration of a run, as dataclasses and as TOML."""
 
-from tfvae.config.configuration import Config, from_dict, load_config, parse_assignment
-from tfvae.config.locations import with_absolute_paths
-from tfvae.config.names import check_names
-from tfvae.config.resumed import check_resumed
+from tfvae.config.configuration import Config, from_dict, load_config
 from tfvae.config.sections import (
     CodePriorConfig,
     DataConfig,
@@ -19,10 +16,6 @@ __all__ = [
     "EvaluationConfig",
     "ModelConfig",
     "TrainingConfig",
-    "check_names",
-    "check_resumed",
     "from_dict",
     "load_config",
-    "parse_assignment",
-    "with_absolute_paths",
 ]

@@ -28,44 +28,60 @@ def check(config) -> None:
     Raises:
         InvalidArgument: with the name of the setting, and what was expected.
     """
-    training = config.training
-    positive = {
-        "model.latent_size": config.model.latent_size,
-        "model.units": config.model.units,
-        "training.num_samples": training.num_samples,
-        "training.epochs": training.epochs,
-        "training.batch_size": training.batch_size,
-        "training.learning_rate": training.learning_rate,
-        "training.epsilon": training.epsilon,
-        "training.steps_per_execution": training.steps_per_execution,
-        "training.checkpoint_minutes": training.checkpoint_minutes,
-        "evaluation.num_samples": config.evaluation.num_samples,
-        "model.embedding_dim": config.model.embedding_dim,
-        "code_prior.epochs": config.code_prior.epochs,
-        "code_prior.batch_size": config.code_prior.batch_size,
-        "code_prior.learning_rate": config.code_prior.learning_rate,
-    }
-    for name in ("hidden", "upper_latent_sizes", "upper_hidden"):
-        sizes = getattr(config.model, name)
-        positive |= {f"model.{name}[{i}]": size for i, size in enumerate(sizes)}
+    _check_data(config.data)
+    _check_model(config.model)
+    _check_training(config.training)
+    _check_evaluation(config.evaluation)
+    _check_code_prior(config.code_prior)
+    check_read(config)
+    _check_options("model.prior", config.model.prior_options, config.model.prior)
+    _check_options(
+        "training.estimator", config.training.estimator_options, config.training.estimator
+    )
+
+
+def _check_data(data):
     for name in ("resize", "crop"):
-        size = getattr(config.data, name)
-        positive |= {f"data.{name}[{i}]": number for i, number in enumerate(size)}
+        size = getattr(data, name)
         if len(size) not in (0, 2):
             raise InvalidArgument(
                 f"data.{name} is {list(size)}; expected a height and a width, like [64, 64]."
             )
-    for key, value in positive.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
-        if isinstance(value, int) and value > _LARGEST:
-            raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
-    for section in ("training", "code_prior"):
-        seed = getattr(config, section).seed
-        if not 0 <= seed < 2**32:
-            raise InvalidArgument(
-                f"{section}.seed is {seed!r}; expected a whole number from 0 to 2^32 − 1."
-            )
+        _check_sizes("data", name, size)
+    if not data.memory_gb >= 0:
+        raise InvalidArgument(
+            f"data.memory_gb is {data.memory_gb!r}; expected a number of at least 0."
+        )
+    _check_choice("data.binarization", data.binarization, ("none", "static", "dynamic"))
+    _check_choice("data.layout", data.layout, ("auto", "NHW", "NHWC", "NCHW"))
+    _check_choice("data.kind", data.kind, ("auto", "image", "vector", "series", "tokens"))
+
+
+def _check_model(model):
+    _check_positive("model", model, ("latent_size", "units", "embedding_dim"))
+    for name in ("hidden", "upper_latent_sizes", "upper_hidden"):
+        _check_sizes("model", name, getattr(model, name))
+    _check_choice("model.family", model.family, tuple(_NETWORKS))
+    _check_choice("model.network", model.network, tuple(_CHOICES))
+    _check_network(model)
+    _check_categories(model)
+
+
+def _check_training(training):
+    _check_positive(
+        "training",
+        training,
+        (
+            "num_samples",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "epsilon",
+            "steps_per_execution",
+            "checkpoint_minutes",
+        ),
+    )
+    _check_seed("training", training.seed)
     for name in ("learning_rate_warmup_steps", "patience"):
         if getattr(training, name) < 0:
             raise InvalidArgument(
@@ -76,52 +92,71 @@ def check(config) -> None:
             f"training.ema_momentum is {training.ema_momentum!r}; expected a number from 0 to "
             "below 1, such as 0.999, or 0 for no average."
         )
-    if not config.data.memory_gb >= 0:
-        raise InvalidArgument(
-            f"data.memory_gb is {config.data.memory_gb!r}; expected a number of at least 0."
-        )
     if training.distribute and training.jit_compile:
         raise InvalidArgument(
             f"training.jit_compile is true with training.distribute = {training.distribute!r}; "
             "XLA compiles no step that sums over devices. Leave one of them out."
         )
-    if config.evaluation.num_examples < 0:
+    _check_choice("training.schedule", training.schedule, ("constant", "cosine", "iwae"))
+    _check_choice("training.distribute", training.distribute, ("", *STRATEGIES))
+    precisions = ("float32", "mixed_bfloat16", "mixed_float16")
+    _check_choice("training.precision", training.precision, precisions)
+
+
+def _check_evaluation(evaluation):
+    _check_positive("evaluation", evaluation, ("num_samples",))
+    if evaluation.num_examples < 0:
         raise InvalidArgument(
-            f"evaluation.num_examples is {config.evaluation.num_examples!r}; expected a number "
+            f"evaluation.num_examples is {evaluation.num_examples!r}; expected a number "
             "of test images, or 0 for all."
         )
-    choices = {
-        "data.binarization": (config.data.binarization, ("none", "static", "dynamic")),
-        "data.layout": (config.data.layout, ("auto", "NHW", "NHWC", "NCHW")),
-        "data.kind": (config.data.kind, ("auto", "image", "vector", "series", "tokens")),
-        "model.family": (config.model.family, ("vae", "ladder", "vqvae", "vqvae2")),
-        "model.network": (config.model.network, tuple(_CHOICES)),
-        "training.schedule": (training.schedule, ("constant", "cosine", "iwae")),
-        "training.distribute": (training.distribute, ("", *STRATEGIES)),
-        "code_prior.distribute": (config.code_prior.distribute, ("", *STRATEGIES)),
-        "training.precision": (
-            training.precision,
-            ("float32", "mixed_bfloat16", "mixed_float16"),
-        ),
-    }
-    for key, (value, valid) in choices.items():
-        if value not in valid:
-            raise unknown_name(key, value, valid)
-    _check_model(config.model)
-    check_read(config)
-    if config.model.prior_options and not config.model.prior:
+
+
+def _check_code_prior(code_prior):
+    _check_positive("code_prior", code_prior, ("epochs", "batch_size", "learning_rate"))
+    _check_seed("code_prior", code_prior.seed)
+    _check_choice("code_prior.distribute", code_prior.distribute, ("", *STRATEGIES))
+
+
+def _check_options(key, options, name):
+    """Refuse options of a part that is not named; `key` is the setting of its name."""
+    if options and not name:
+        part = key.rpartition(".")[2]
         raise InvalidArgument(
-            f"model.prior_options is {config.model.prior_options!r}, but no prior is named that "
-            "would take them; set model.prior."
-        )
-    if training.estimator_options and not training.estimator:
-        raise InvalidArgument(
-            f"training.estimator_options is {training.estimator_options!r}, but no estimator "
-            "is named that would take them; set training.estimator."
+            f"{key}_options is {options!r}, but no {part} is named that would take them; set {key}."
         )
 
 
-def _check_model(model):
+def _check_positive(section, settings, names):
+    for name in names:
+        _check_size(f"{section}.{name}", getattr(settings, name))
+
+
+def _check_sizes(section, name, sizes):
+    for place, size in enumerate(sizes):
+        _check_size(f"{section}.{name}[{place}]", size)
+
+
+def _check_size(key, value):
+    if not (value > 0 and math.isfinite(value)):
+        raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
+    if isinstance(value, int) and value > _LARGEST:
+        raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
+
+
+def _check_seed(section, seed):
+    if not 0 <= seed < 2**32:
+        raise InvalidArgument(
+            f"{section}.seed is {seed!r}; expected a whole number from 0 to 2^32 − 1."
+        )
+
+
+def _check_choice(key, value, valid):
+    if value not in valid:
+        raise unknown_name(key, value, valid)
+
+
+def _check_network(model):
     if model.network == "auto":
         if model.family == "ladder":
             raise InvalidArgument(
@@ -139,6 +174,13 @@ def _check_model(model):
             f"model.network is {model.network!r} with family = {model.family!r}; expected "
             f"{', '.join(expected)}."
         )
+    if model.network == "conv" and not model.hidden:
+        raise InvalidArgument(
+            'model.hidden is []; expected the filters of at least one layer with network = "conv".'
+        )
+
+
+def _check_categories(model):
     categorical = model.posterior == "categorical"
     if categorical and model.num_categories < 2:
         raise InvalidArgument(
@@ -149,8 +191,4 @@ def _check_model(model):
         raise InvalidArgument(
             f"model.num_categories is {model.num_categories!r}, but latents of the posterior "
             f"{model.posterior!r} have no categories; expected 0."
-        )
-    if model.network == "conv" and not model.hidden:
-        raise InvalidArgument(
-            'model.hidden is []; expected the filters of at least one layer with network = "conv".'
         )

@@ -9,12 +9,12 @@ seen.
 """
 
 from tfvae.data.batches import Batches, shuffled_batches
+from tfvae.data.binarized import BINARIZATIONS
 from tfvae.data.examples import Examples
-from tfvae.data.loading import BINARIZATIONS, load, read_examples
+from tfvae.data.loading import load, read_examples
 from tfvae.data.missing import masked, padded
 from tfvae.data.source import Blocks, Source
-from tfvae.data.splits import NAMES as SPLITS
-from tfvae.data.splits import Splits
+from tfvae.data.splits import SPLITS, Splits
 from tfvae.kinds import KINDS, LAYOUTS
 from tfvae.schema import Column, Schema
 from tfvae.standardization import Standardization

@@ -10,7 +10,9 @@ import numpy as np
 
 from tfvae import kinds
 from tfvae._plain import untrusted
+from tfvae.data.conditions import as_conditions
 from tfvae.data.source import Source, in_parts, stamp
+from tfvae.data.splits import SPLITS, Part
 from tfvae.errors import InvalidData
 
 
@@ -147,6 +149,54 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     if foreign:
         raise InvalidData(f"{path} holds {', '.join(foreign)}, which are no arrays.")
     return arrays
+
+
+def open_arrays(
+    path: Path, layout: str, fit: Callable | None, condition: str, kind: str
+) -> dict[str, Part]:
+    """Return the examples in an `.npy` or `.npz` file by name, with their conditions.
+
+    Args:
+        path: of the file.
+        layout: as in `ArraySource`.
+        fit: as in `ArraySource`.
+        condition: the name of the array of conditions, behind that of a split and "_"; "" for none.
+        kind: as in `ArraySource`.
+
+    Raises:
+        InvalidData: it holds no such examples, or no conditions of that name.
+    """
+    if path.suffix == ".npy":
+        if condition:
+            raise InvalidData(
+                f"data.condition is {condition!r}, but {path} holds one array alone. Put examples "
+                "and labels into an .npz file."
+            )
+        values = npy_source(path, layout, fit, kind)
+        return {"x": Part(values, kind=values.kind)}
+    arrays = read_npz(path)
+    beside = {key: _name_of_conditions(key, condition) for key in arrays} if condition else {}
+    found = {key: arrays[name] for key, name in beside.items() if name in arrays and name != key}
+    if condition:
+        arrays = {k: v for k, v in arrays.items() if k not in beside.values()}
+        missing = sorted({beside[key] for key in arrays if key not in found})
+        if missing or not arrays:
+            raise InvalidData(
+                f"{path} has no array {' and no '.join(missing) or 'of examples'}, which "
+                f"data.condition={condition!r} names; it holds {', '.join(sorted(beside))}."
+            )
+    parts = {}
+    for key, array in arrays.items():
+        values = ArraySource(lambda array=array: array, f"{path}[{key}]", layout, fit, kind)
+        y = None
+        if key in found:
+            y = as_conditions(found[key], len(values), f"{path}[{beside[key]}]")
+        parts[key] = Part(values, y, values.kind)
+    return parts
+
+
+def _name_of_conditions(key, condition):
+    return f"{key}_{condition}" if key in SPLITS else condition
 
 
 class _Rows:

@@ -5,6 +5,7 @@ The contract that `tfvae.callbacks.Resume` relies on: the batches of an epoch ar
 keeps it by a function `epoch_from(epoch, first)` that it hands to `Batches`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -102,8 +103,9 @@ def shuffled_batches(
 ) -> Batches:
     """Return the batches of an array or a source, in an order that is a function of (seed, epoch).
 
-    The order is an index shuffle, or a block shuffle of a source that has blocks; see
-    `tfvae.data.order`. What does not fill a batch is left out, other values each time.
+    The order is an index shuffle, in which every value may come at every place. Of a source with
+    `Blocks`, the blocks are shuffled, and the values of a window of many blocks among themselves.
+    What does not fill a batch is left out, other values each time.
 
     Several workers get the parts of the same batches: one after the other they are the batch that
     a single one would get.
@@ -135,50 +137,63 @@ def shuffled_batches(
             f"`worker` is {worker} of {num_workers} with batches of {batch_size}; expected a "
             "number from 0 on, below that of the workers, which is at most the batch size."
         )
-    read, blocks = reader(values), getattr(values, "blocks", None)
-    order = IndexOrder(count, seed)
-    if blocks is not None:
-        order = BlockOrder(blocks.starts, count, blocks.in_window(count), seed)
-    conditions = None if conditions is None else tf.constant(conditions)
-    noise_seed = fold_in(make_seed(seed), int(Stream.BINARIZE))
-    steps, shape = count // batch_size, values.shape[1:]
-    # Several batches at a time: for small ones, calling the function is what costs.
-    batch_bytes = 4 * batch_size * math.prod(shape)
-    at_once = min(_BATCHES_AT_ONCE, max(1, _BYTES_AT_ONCE // batch_bytes))
-
-    def part(worker, num_workers):
-        begin, end = (n * batch_size // num_workers for n in (worker, worker + 1))
-
-        def epoch_from(epoch, first):
-            def some_batches(number):
-                batches = tf.range(number * at_once, tf.minimum((number + 1) * at_once, steps))
-                places = batches[:, tf.newaxis] * batch_size + tf.range(begin, end, dtype=tf.int64)
-                places = tf.reshape(places, [-1])
-                index = tf.ensure_shape(tf.numpy_function(order, [epoch, places], tf.int64), [None])
-                x = read(index)
-
-                def uniforms():
-                    seed = fold_in(noise_seed, epoch, number)
-                    whole = tf.random.stateless_uniform(
-                        [tf.size(batches), batch_size, *shape], seed
-                    )
-                    return tf.reshape(whole[:, begin:end], [-1, *shape])
-
-                if prepare is not None:
-                    x = prepare(x, uniforms)
-                x = tf.reshape(x, [-1, end - begin, *x.shape[1:]])
-                if conditions is None:
-                    return x
-                y = tf.gather(conditions, index)
-                return x, tf.reshape(y, [-1, end - begin, *y.shape[1:]])
-
-            chunks = tf.data.Dataset.range(first // at_once, -(-steps // at_once))
-            parallel = PARALLEL_READS if isinstance(values, Source) else None
-            made = chunks.map(some_batches, num_parallel_calls=parallel)
-            return made.unbatch().skip(first % at_once)
-
-        return epoch_from
-
+    epochs = _Epochs(values, batch_size, seed, prepare, conditions)
     identity = {"examples": count, "batch_size": int(batch_size), "seed": int(seed)}
-    own = part(worker, num_workers)
-    return Batches(own, steps, identity, part if num_workers == 1 else None)
+    own = epochs.part(worker, num_workers)
+    return Batches(own, epochs.steps, identity, epochs.part if num_workers == 1 else None)
+
+
+class _Epochs:
+    """The batches of all epochs of an array or a source, as `shuffled_batches` describes them."""
+
+    def __init__(self, values, batch_size, seed, prepare, conditions):
+        count, blocks = len(values), getattr(values, "blocks", None)
+        self.read, self.prepare, self.batch_size = reader(values), prepare, batch_size
+        self.order = IndexOrder(count, seed)
+        if blocks is not None:
+            self.order = BlockOrder(blocks.starts, count, blocks.in_window(count), seed)
+        self.conditions = None if conditions is None else tf.constant(conditions)
+        self.noise_seed = fold_in(make_seed(seed), int(Stream.BINARIZE))
+        self.steps, self.shape = count // batch_size, values.shape[1:]
+        # Several batches at a time: for small ones, calling the function is what costs.
+        batch_bytes = 4 * batch_size * math.prod(self.shape)
+        self.at_once = min(_BATCHES_AT_ONCE, max(1, _BYTES_AT_ONCE // batch_bytes))
+        self.parallel = PARALLEL_READS if isinstance(values, Source) else None
+
+    def part(self, worker, num_workers):
+        """Return `epoch_from` for the parts of the batches that a worker gets, see `Batches`."""
+        begin, end = (n * self.batch_size // num_workers for n in (worker, worker + 1))
+        return functools.partial(self._from, begin, end)
+
+    def _from(self, begin, end, epoch, first):
+        """Return the examples `begin` to `end` of each batch of an epoch, from batch `first` on."""
+        chunks = tf.data.Dataset.range(first // self.at_once, -(-self.steps // self.at_once))
+        several = functools.partial(self._several, begin, end, epoch)
+        made = chunks.map(several, num_parallel_calls=self.parallel)
+        return made.unbatch().skip(first % self.at_once)
+
+    def _several(self, begin, end, epoch, number):
+        """Return the batches that are made together, number `number` of these, `[b, n, ...]`."""
+        begins = number * self.at_once
+        batches = tf.range(begins, tf.minimum(begins + self.at_once, self.steps))
+        places = batches[:, tf.newaxis] * self.batch_size + tf.range(begin, end, dtype=tf.int64)
+        places = tf.reshape(places, [-1])
+        index = tf.ensure_shape(tf.numpy_function(self.order, [epoch, places], tf.int64), [None])
+        x = self.read(index)
+        if self.prepare is not None:
+
+            def uniforms():
+                whole = self._uniforms(epoch, number, tf.size(batches))
+                return tf.reshape(whole[:, begin:end], [-1, *self.shape])
+
+            x = self.prepare(x, uniforms)
+        x = tf.reshape(x, [-1, end - begin, *x.shape[1:]])
+        if self.conditions is None:
+            return x
+        y = tf.gather(self.conditions, index)
+        return x, tf.reshape(y, [-1, end - begin, *y.shape[1:]])
+
+    def _uniforms(self, epoch, number, count):
+        """Return the uniforms of `count` whole batches that are made together."""
+        seed = fold_in(self.noise_seed, epoch, number)
+        return tf.random.stateless_uniform([count, self.batch_size, *self.shape], seed)

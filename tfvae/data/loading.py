@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tfvae.data import bundled
-from tfvae.data.arrays import ArraySource, npy_source, read_npz
-from tfvae.data.binarized import binarized
-from tfvae.data.conditions import as_conditions
+from tfvae.data.arrays import open_arrays
+from tfvae.data.binarized import BINARIZATIONS, binarized_splits
 from tfvae.data.decoding import fitting
 from tfvae.data.examples import Examples
 from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
-from tfvae.data.splits import NAMES, Part, Splits, by_shuffle, join
+from tfvae.data.splits import SPLITS, Part, Splits, by_shuffle, join
 from tfvae.data.standardized import fitted, with_units
 from tfvae.data.standardized import standardized as standardized_examples
 from tfvae.data.tables import open_tables, standardized, tables_in
@@ -26,8 +25,6 @@ from tfvae.paths import dataset_kind, is_table
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
 from tfvae.tables import is_frame, of_data, read
-
-BINARIZATIONS = ("none", "static", "dynamic")
 
 
 def load(
@@ -74,8 +71,8 @@ def load(
             pictures `[N, H, W]` where that is clear: they are squares, or of 8 or 16 bits with no
             side more than four times the other. What is not clear, such as series `[N, T, C]`, is
             refused.
-        resize: (height, width) that every image is scaled to, its proportions kept: what overhangs
-            is cut off. See `tfvae.images.fit`.
+        resize: (height, width) that every image is scaled to, its proportions kept: it is scaled
+            until it covers this size, by averages over pixels, and cropped equally on both sides.
         crop: (height, width) of the middle that is cut out of every image before that.
         condition: where the labels or vectors of the images are, for a model with a condition: the
             name of a TFDS feature, "label" of the digits, or an array of an `.npz`, beside
@@ -110,6 +107,20 @@ def load(
             raise InvalidArgument(f"{name} is a table, and `kind` is {kind!r}. Leave it out.")
         check_options(layout, "vector", fit is not None)
         return _load_table(name, found, columns, condition, seed, binarization)
+    _check_options(name, binarization, memory_gb, columns, missing)
+    parts, fill = _open(str(name), data_dir, download, layout, fit, condition, kind)
+    parts = _settled(parts, memory_gb, missing)
+    if name == "digits":
+        part = parts["x"]
+        splits = by_shuffle(name, part, 16.0 if part.kind == "image" else 1.0, seed)
+    else:
+        splits = join(str(name), parts, seed, fill)
+    _check_parts(splits)
+    return _transformed(splits, binarization, seed, missing, standardize)
+
+
+def _check_options(name, binarization, memory_gb, columns, missing):
+    """Refuse options that are none, or that do not go with data that is no table."""
     if missing and binarization != "none":
         raise InvalidArgument(
             "Binarization takes no missing values. Draw the pixels beforehand, or use "
@@ -121,24 +132,25 @@ def load(
         )
     if not isinstance(memory_gb, numbers.Real) or not memory_gb >= 0:
         raise InvalidArgument(f"`memory_gb` is {memory_gb!r}; expected a number of at least 0.")
-    parts, fill = _open(str(name), data_dir, download, layout, fit, condition, kind)
-    parts = _settled(parts, memory_gb, missing)
-    if name == "digits":
-        part = parts["x"]
-        splits = by_shuffle(name, part, 16.0 if part.kind == "image" else 1.0, seed)
-    else:
-        splits = join(str(name), parts, seed, fill)
-    for split in NAMES:
-        images = getattr(splits, split)
-        if len(images) == 0:
+
+
+def _check_parts(splits):
+    """Refuse splits that are empty, or whose examples are not of the shape of the training ones."""
+    for split in SPLITS:
+        examples = getattr(splits, split)
+        if len(examples) == 0:
             raise InvalidData(
-                f"The {split} split of {name!r} is empty; expected {plural(splits.kind)}."
+                f"The {split} split of {splits.name!r} is empty; expected {plural(splits.kind)}."
             )
-        if images.shape != splits.shape:
+        if examples.shape != splits.shape:
             raise InvalidData(
-                f"The {split} split of {name!r} has {plural(images.kind)} of shape {images.shape}, "
-                f"the training split of {splits.shape}; expected one shape."
+                f"The {split} split of {splits.name!r} has {plural(examples.kind)} of shape "
+                f"{examples.shape}, the training split of {splits.shape}; expected one shape."
             )
+
+
+def _transformed(splits, binarization, seed, missing, standardize):
+    """Return the splits as they were asked for: standardized, binarized, or as they are."""
     if standardize:
         if binarization != "none":
             raise InvalidArgument(
@@ -148,7 +160,7 @@ def load(
         return standardized_examples(splits, standardize)
     if missing and splits.kind in ("vector", "series"):
         fitted(splits)  # refuses what has no value at all
-    return splits if binarization == "none" else _binarize(splits, binarization, seed)
+    return splits if binarization == "none" else binarized_splits(splits, binarization, seed)
 
 
 def _tables(name):
@@ -206,7 +218,7 @@ def read_examples(
     if path.is_dir():
         parts = {"x": Part(FolderSource(path, list(list_files(path)), fit))}
     else:
-        parts = _open_arrays(path, layout, fit, "", kind)
+        parts = open_arrays(path, layout, fit, "", kind)
         if len(parts) != 1:
             names = ", ".join(sorted(parts)) or "nothing"
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
@@ -234,7 +246,7 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
     if source == "vowels":
         return {"x": bundled.vowels(condition, kind)}, False
     if source == "arrays":
-        return _open_arrays(path, layout, fit, condition, kind), False
+        return open_arrays(path, layout, fit, condition, kind), False
     if source == "folder":
         return open_folder(path, layout, fit, condition, kind)
     if source == "shard":
@@ -254,64 +266,3 @@ def _settled(parts, memory_gb, missing=False):
         if not streamed:
             settled[key] = dataclasses.replace(part, values=in_memory(part.values))
     return settled
-
-
-def _open_arrays(path, layout, fit, condition, kind):
-    """Return the examples in an `.npy` or `.npz` file by name, with their conditions."""
-    if path.suffix == ".npy":
-        if condition:
-            raise InvalidData(
-                f"data.condition is {condition!r}, but {path} holds one array alone. Put examples "
-                "and labels into an .npz file."
-            )
-        values = npy_source(path, layout, fit, kind)
-        return {"x": Part(values, kind=values.kind)}
-    arrays = read_npz(path)
-    beside = {key: _name_of_conditions(key, condition) for key in arrays} if condition else {}
-    found = {key: arrays[name] for key, name in beside.items() if name in arrays and name != key}
-    if condition:
-        arrays = {k: v for k, v in arrays.items() if k not in beside.values()}
-        missing = sorted({beside[key] for key in arrays if key not in found})
-        if missing or not arrays:
-            raise InvalidData(
-                f"{path} has no array {' and no '.join(missing) or 'of examples'}, which "
-                f"data.condition={condition!r} names; it holds {', '.join(sorted(beside))}."
-            )
-    parts = {}
-    for key, array in arrays.items():
-        values = ArraySource(lambda array=array: array, f"{path}[{key}]", layout, fit, kind)
-        y = None
-        if key in found:
-            y = as_conditions(found[key], len(values), f"{path}[{beside[key]}]")
-        parts[key] = Part(values, y, values.kind)
-    return parts
-
-
-def _name_of_conditions(key, condition):
-    return f"{key}_{condition}" if key in NAMES else condition
-
-
-def _binarize(splits, binarization, seed):
-    def draw(images, split):
-        drawn = binarized(images, seed, split)
-        return Examples(drawn, conditions=images.conditions, kind=images.kind)
-
-    if splits.kind not in ("image", "vector"):
-        raise InvalidArgument(
-            f"{splits.name!r} holds {plural(splits.kind)}, and binarization is for intensities in "
-            "[0, 1]. Use binarization 'none'."
-        )
-    _check_unit_range(splits)
-    dynamic = dataclasses.replace(splits.train, resample=True)
-    train = dynamic if binarization == "dynamic" else draw(splits.train, 0)
-    return Splits(splits.name, train, draw(splits.validation, 1), draw(splits.test, 2))
-
-
-def _check_unit_range(splits):
-    for images in (splits.train, splits.validation, splits.test):
-        low, high = images.extent()
-        if not (low >= 0 and high <= images.max_value):
-            raise InvalidData(
-                f"{splits.name!r} has values from {low:g} to {high:g}; binarization expects "
-                "intensities in [0, 1]. Rescale the data, or use binarization 'none'."
-            )

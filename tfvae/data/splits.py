@@ -12,7 +12,7 @@ from tfvae.random import Stream
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
 
-NAMES = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 _MOST_HELD_OUT = 10_000
 
 
@@ -111,11 +111,11 @@ def join(name: str, parts: dict[str, Part], seed: int, fill: bool = False) -> Sp
     Raises:
         InvalidData: other parts, or too few examples.
     """
-    if fill and "train" in parts and set(parts) < set(NAMES):
+    if fill and "train" in parts and set(parts) < set(SPLITS):
         parts = _filled(parts)
-    if set(parts) == set(NAMES):
+    if set(parts) == set(SPLITS):
         # Floats are in [0, 1] already; integer parts share the largest of their ranges.
-        given = [parts[key] for key in NAMES]
+        given = [parts[key] for key in SPLITS]
         largest = max(part.maximum for part in given)
         examples = (_examples(p, 1.0 if p.values.dtype.kind == "f" else largest) for p in given)
         return Splits(name, *examples)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfvae.data.examples import Examples
 from tfvae.data.source import Source, in_parts
-from tfvae.data.splits import NAMES, Splits
+from tfvae.data.splits import SPLITS, Splits
 from tfvae.errors import InvalidArgument
 from tfvae.kinds import plural
 from tfvae.standardization import Standardization
@@ -46,7 +46,7 @@ def standardized(splits: Splits, standardize: bool | Standardization) -> Splits:
         )
     if not isinstance(standardize, Standardization):
         standardize = fitted(splits)
-    parts = (with_units(getattr(splits, name), standardize) for name in NAMES)
+    parts = (with_units(getattr(splits, name), standardize) for name in SPLITS)
     return Splits(splits.name, *parts)
 
 

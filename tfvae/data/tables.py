@@ -7,7 +7,7 @@ import numpy as np
 
 from tfvae import tables
 from tfvae.data.shards import by_split
-from tfvae.data.splits import NAMES, Part, Splits
+from tfvae.data.splits import SPLITS, Part, Splits
 from tfvae.errors import InvalidData
 from tfvae.schema import Schema
 
@@ -43,7 +43,7 @@ def standardized(splits: Splits, schema: Schema, is_fitted: bool) -> Splits:
     if not is_fitted:
         schema = schema.fitted(splits.train.values)
     parts = {}
-    for split in NAMES:
+    for split in SPLITS:
         part = getattr(splits, split)
         x = schema.standardized(part.values)
         parts[split] = dataclasses.replace(part, values=x, schema=schema)

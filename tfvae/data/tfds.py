@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfvae.data.shards import open_shards
-from tfvae.data.splits import NAMES, Part
+from tfvae.data.splits import SPLITS, Part
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.paths import check_data_dir
 
@@ -59,7 +59,7 @@ def open_tfds(
         "dtype": kind.np_dtype,
     }
     parts = {}
-    for split in (name for name in NAMES if name in builder.info.splits):
+    for split in (name for name in SPLITS if name in builder.info.splits):
         files = [Path(file) for file in builder.info.splits[split].filepaths]
         (part,) = open_shards(
             files[0].parent, [f.name for f in files], "auto", fit, condition, **options

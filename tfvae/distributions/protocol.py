@@ -174,7 +174,8 @@ def draw(
 
     - Normals: μ + T·σ·ε with ε ~ N(0, 1).
     - Discrete latents: harden(logits + T·g), with logistic or Gumbel noise g; T = 0 is the mode.
-    - Other independent values that `tfvae.distributions.draws` knows, such as counts.
+    - Independent values of the likelihoods of this package, such as counts, and of distributions
+      with a method `draw_values(seed, index, shape, temperature)`, which gives `[N, *shape]`.
 
     Args:
         distribution: with batch shape `[]`, or `[N]`, a distribution for each draw.

@@ -2,6 +2,7 @@
 
 from tfvae.evaluation.annealed import AnnealedLogLikelihood, annealed_importance_sampling
 from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood, code_measures
+from tfvae.evaluation.diagnosis import Diagnosis, GradientMeasures, diagnose
 from tfvae.evaluation.exact import ExactLogLikelihood, exact_log_likelihood
 from tfvae.evaluation.free_posterior import FreePosterior, fit_posterior
 from tfvae.evaluation.gaps import AmortizationGap, amortization_gap
@@ -15,14 +16,16 @@ from tfvae.evaluation.information import (
 )
 from tfvae.evaluation.outliers import corrupted, typicality
 from tfvae.evaluation.results import in_units
-from tfvae.evaluation.scores import Scores, check_rate, score, threshold
+from tfvae.evaluation.scores import Scores, score, threshold
 
 __all__ = [
     "AmortizationGap",
     "AnnealedLogLikelihood",
     "CodeLogLikelihood",
+    "Diagnosis",
     "ExactLogLikelihood",
     "FreePosterior",
+    "GradientMeasures",
     "Imputation",
     "LogLikelihood",
     "MutualInformation",
@@ -30,10 +33,10 @@ __all__ = [
     "active_units",
     "amortization_gap",
     "annealed_importance_sampling",
-    "check_rate",
     "code_log_likelihood",
     "code_measures",
     "corrupted",
+    "diagnose",
     "exact_log_likelihood",
     "fit_posterior",
     "impute",

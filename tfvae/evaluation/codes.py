@@ -157,8 +157,10 @@ def code_measures(
           only the mean of the data. None if the data is constant;
         - `psnr`, −10 log10(mse of an image) in dB, averaged over images: the peak is 1. None if an
           image is reproduced exactly, since its PSNR is infinite;
-        - `perplexity`, `code_usage`, `code_bits`: those of `fit`, over the whole of x; see
-          `tfvae.models.code_usage.CodeUsage`;
+        - `perplexity` = exp(H), averaged over codebooks, H = −Σ_k p_k log p_k of the frequencies of
+          a codebook's codes; `code_usage`, the fraction of codes that occur; and `code_bits`, what
+          an example would take if each of its codes were coded by itself, Σ_codebooks sites · H /
+          ln 2. They are those of `fit`, over the whole of x;
         - `num_examples`.
 
     Raises:

@@ -60,7 +60,12 @@ class LogLikelihood(Measured):
 
     @property
     def sampling_error(self) -> np.ndarray:
-        """Standard error of each `per_example` over the samples drawn (see `sampling_error`)."""
+        """Standard error of each `per_example` over the samples drawn, by the delta method.
+
+        It is √((1/ESS − 1/K) · K/(K − 1)), the coefficient of variation of the mean weight: an
+        estimate from the weights themselves, too small where they miss the bulk of the posterior.
+        NaN at K = 1.
+        """
         return sampling_error(self.effective_sample_size, self.num_samples)
 
     def summary(self) -> dict:

@@ -62,7 +62,7 @@ class Scores:
     def standard_error(self) -> np.ndarray | None:
         """Standard error of each `log_likelihood` over the samples drawn; None of codes.
 
-        By the delta method, see `tfvae.evaluation.results.sampling_error`.
+        By the delta method, √((1/ESS − 1/K) · K/(K − 1)), see `LogLikelihood.sampling_error`.
         """
         if self.effective_sample_size is None:
             return None

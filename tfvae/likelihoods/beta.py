@@ -17,7 +17,13 @@ class Beta(WithScale, Likelihood):
     m (1 − m) / (1 + φ).
 
     Args:
-        precision: φ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
+        precision: φ.
+
+            - A number: fixed.
+            - "shared": one trained number for all values and examples, from 1.
+            - "by_value": a trained number for each value (column, gene, pixel), from 1.
+            - "learned": the network emits it, softplus(raw + log(e − 1)), behind the logits on
+              the last axis.
     """
 
     def __init__(self, precision: float | str = "learned", **kwargs):

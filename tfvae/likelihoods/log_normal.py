@@ -14,7 +14,13 @@ class LogNormal(WithScale, Likelihood):
     """log x_d ~ N(μ_d, σ²), for positive values over several orders of magnitude.
 
     Args:
-        scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
+        scale: σ.
+
+            - A number: fixed.
+            - "shared": one trained number for all values and examples, from 1.
+            - "by_value": a trained number for each value (column, gene, pixel), from 1.
+            - "learned": the network emits it, softplus(raw + log(e − 1)), behind the locations on
+              the last axis.
     """
 
     def __init__(self, scale: float | str = "shared", **kwargs):

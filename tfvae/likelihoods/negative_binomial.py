@@ -13,13 +13,21 @@ class NegativeBinomial(WithScale, Counts):
     """Counts with mean μ_d and variance μ_d + μ_d²/r, log μ_d the parameter.
 
     p(x) = Γ(x + r) / (Γ(r) x!) · (r / (r + μ))^r (μ / (r + μ))^x, which tends to the Poisson
-    distribution as r grows. For `size_factor` see `Counts`.
+    distribution as r grows.
 
     Args:
-        dispersion: r, the inverse dispersion: a number, "shared", "by_value" (one for each gene,
-            the usual choice for single cells) or "learned", see `tfvae.likelihoods.scales`.
-        size_factor: None, or "total" for means that are shares of each example's total.
-        target_sum: the mean total of samples, with a size factor.
+        dispersion: r, the inverse dispersion.
+
+            - A number: fixed.
+            - "shared": one trained number for all values and examples, from 1.
+            - "by_value": a trained number for each value, such as a gene, from 1; the usual choice
+              for single cells.
+            - "learned": the network emits it, softplus(raw + log(e − 1)), behind the log-means on
+              the last axis.
+        size_factor: None; or "total" for μ_d = s(x) · softmax(parameters)_d, where s(x) is the
+            total Σ_d x_d of the example: z explains its composition and not its size. As s(x) is
+            taken as given, log p compares such models with each other alone.
+        target_sum: s of samples and reconstructions, with a size factor.
     """
 
     unbounded_parameters = "log-means"

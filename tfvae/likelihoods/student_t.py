@@ -13,7 +13,13 @@ class StudentT(WithScale, Likelihood):
 
     Args:
         df: degrees of freedom ν; the tails fall as |x|^(−ν−1).
-        scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
+        scale: σ.
+
+            - A number: fixed.
+            - "shared": one trained number for all values and examples, from 1.
+            - "by_value": a trained number for each value (column, gene, pixel), from 1.
+            - "learned": the network emits it, softplus(raw + log(e − 1)), behind the locations on
+              the last axis.
     """
 
     def __init__(self, df: float = 4.0, scale: float | str = "shared", **kwargs):

@@ -18,7 +18,13 @@ class TruncatedNormal(BoundedNormal):
     Args:
         low: the lower end; None for none.
         high: the upper end; None for none.
-        scale: σ, a number, "shared", "by_value" or "learned", see `tfvae.likelihoods.scales`.
+        scale: σ.
+
+            - A number: fixed.
+            - "shared": one trained number for all values and examples, from 1.
+            - "by_value": a trained number for each value (column, gene, pixel), from 1.
+            - "learned": the network emits it, softplus(raw + log(e − 1)), behind the locations on
+              the last axis.
     """
 
     def distribution(self, params, batch_ndims):

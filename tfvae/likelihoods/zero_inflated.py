@@ -18,12 +18,21 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """A count is 0 with probability π_d, and negative binomial otherwise.
 
     p(0) = π + (1 − π) NB(0), p(x) = (1 − π) NB(x) for x > 0, so the mean is (1 − π) μ. Parameters:
-    log μ, then logit π, on the last axis. See `NegativeBinomial`.
+    log μ, then logit π, on the last axis.
 
     Args:
-        dispersion: r, a number, "shared", "by_value" or "learned".
-        size_factor: None, or "total" for a μ that is a share of each example's total.
-        target_sum: the mean total of samples before the zeros, with a size factor.
+        dispersion: r, the inverse dispersion.
+
+            - A number: fixed.
+            - "shared": one trained number for all values and examples, from 1.
+            - "by_value": a trained number for each value, such as a gene, from 1; the usual choice
+              for single cells.
+            - "learned": the network emits it, softplus(raw + log(e − 1)), behind log μ and logit π
+              on the last axis.
+        size_factor: None; or "total" for μ_d = s(x) · softmax(parameters)_d, where s(x) is the
+            total Σ_d x_d of the example: z explains its composition and not its size. As s(x) is
+            taken as given, log p compares such models with each other alone.
+        target_sum: s of samples and reconstructions before the zeros, with a size factor.
     """
 
     params_per_value = 2

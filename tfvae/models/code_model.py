@@ -8,13 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import code_priors, distribute, likelihoods, networks
+from tfvae import code_priors, distribute, likelihoods
 from tfvae._plain.checks import whole
 from tfvae.conditions import Condition, as_argument
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.models.generative_model import GenerativeModel
+from tfvae.networks import wiring
 from tfvae.quantizers import Quantized, Quantizer
 from tfvae.training import bound
 
@@ -92,7 +93,7 @@ class CodeModel(GenerativeModel):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = networks.example_shape(input_shape, "encoder")
+        self.x_shape = wiring.example_shape(input_shape, "encoder")
         self.latent_shape, self.code_shape, sites = self.connect()
         if not self.code_shape:
             raise InvalidArgument(
@@ -100,9 +101,9 @@ class CodeModel(GenerativeModel):
                 "there is a single code; expected a grid of vectors, [B, ..., D]. For a grid of "
                 f"one vector, end it in keras.layers.Reshape((1, {self.latent_shape[-1]}))."
             )
-        shape = networks.beside_condition(self.decoder, self.latent_shape, self._condition)
+        shape = wiring.beside_condition(self.decoder, self.latent_shape, self._condition)
         role = self._decoder_role
-        networks.connect_decoder(self.decoder, shape, self.likelihood, self.x_shape, role)
+        wiring.connect_decoder(self.decoder, shape, self.likelihood, self.x_shape, role)
         self._usage.start(sites, self.codebook_size)
         if self._has_default_prior:  # of the codebook size that `connect` has decided
             self.prior = code_priors.UniformCodePrior(self.codebook_size)
@@ -274,7 +275,7 @@ class CodeModel(GenerativeModel):
 
     def _x_params(self, vectors, condition, training=False):
         shape = self.latent_shape
-        return networks.apply_given(self.decoder, vectors, shape, condition, training)
+        return wiring.apply_given(self.decoder, vectors, shape, condition, training)
 
     def autoencode(
         self,

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import keras
 
-from tfvae import likelihoods, networks, priors
+from tfvae import likelihoods, priors
 from tfvae import posteriors as families
 from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
 from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.networks import wiring
 from tfvae.posteriors import Posterior
 
 # How the weights of the networks lie in a file; see `from_config`.
@@ -81,23 +82,23 @@ class HierarchicalVAE(LatentVariableModel):
         check_prior(self.prior, top)
         self.likelihood = likelihoods.get(likelihood)
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
-            self.build(networks.shape_beside_condition(encoders[0], self.condition))
+            self.build(wiring.shape_beside_condition(encoders[0], self.condition))
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = networks.example_shape(input_shape, "encoder")
+        self.x_shape = wiring.example_shape(input_shape, "encoder")
         shapes = [self.x_shape]
         for number, (encoder, posterior) in enumerate(
             zip(self.encoders, self.posteriors, strict=True), start=1
         ):
             role = f"encoder of z{number}"
-            inputs = networks.beside_condition(encoder, shapes[-1], self.condition)
-            shapes.append(networks.connect(encoder, inputs, posterior, role))
+            inputs = wiring.beside_condition(encoder, shapes[-1], self.condition)
+            shapes.append(wiring.connect(encoder, inputs, posterior, role))
         self.layer_shapes = tuple(shapes[1:])
-        inputs = networks.beside_condition(self.decoders[0], shapes[1], self.condition)
-        networks.connect_decoder(self.decoders[0], inputs, self.likelihood, self.x_shape)
+        inputs = wiring.beside_condition(self.decoders[0], shapes[1], self.condition)
+        wiring.connect_decoder(self.decoders[0], inputs, self.likelihood, self.x_shape)
         for number in range(1, len(self.decoders)):
             self._connect_upper(number)
         single = len(self.encoders) == 1
@@ -114,8 +115,8 @@ class HierarchicalVAE(LatentVariableModel):
         """Build the network of p(z_number|z_{number+1}), and check that it fits its layers."""
         lower, upper = self.layer_shapes[number - 1 : number + 1]
         family, role = self.posteriors[number - 1], f"decoder of z{number + 1}"
-        inputs = networks.beside_condition(self.decoders[number], upper, self.condition)
-        shape = networks.connect(self.decoders[number], inputs, family, role)
+        inputs = wiring.beside_condition(self.decoders[number], upper, self.condition)
+        shape = wiring.connect(self.decoders[number], inputs, family, role)
         if shape != lower:
             raise InvalidArgument(
                 f"The {role} describes a z{number} of shape {shape}, but the encoder gives one of "
@@ -140,23 +141,23 @@ class HierarchicalVAE(LatentVariableModel):
 
     def parts_given_condition(self):
         """As in `GenerativeModel`; `decode` reads z_1 alone."""
-        decoders = [networks.takes_condition(decoder) for decoder in self.decoders]
+        decoders = [wiring.takes_condition(decoder) for decoder in self.decoders]
         return {
-            "encode": any(map(networks.takes_condition, self.encoders)),
+            "encode": any(map(wiring.takes_condition, self.encoders)),
             "decode": decoders[0],
             "sample": any(decoders) or self.prior.takes_condition,
         }
 
     def bottom_up(self, x, training=False, condition=None):
         """Return the parameters of q(z_1|x), `[B, ...]`."""
-        return networks.apply_given(self.encoders[0], x, self.x_shape, condition, training)
+        return wiring.apply_given(self.encoders[0], x, self.x_shape, condition, training)
 
     def infer(self, h, draw, training=False, condition=None):
         """Draw z_1 from q(z_1|x), of parameters h, then each z_{l+1} from q(z_{l+1}|z_l)."""
         q = [self.posteriors[0](h)]
         drawn = [draw(0, q[0])]
         for number in range(1, len(self.encoders)):
-            conditional = networks.conditional(
+            conditional = wiring.conditional(
                 self.encoders[number],
                 self.posteriors[number],
                 self.layer_shapes[number - 1],
@@ -192,7 +193,7 @@ class HierarchicalVAE(LatentVariableModel):
         if not above:
             given = condition if self.prior.takes_condition else None
             return self.prior.given(self._q_z_given_x(training), training, given)
-        conditional = networks.conditional(
+        conditional = wiring.conditional(
             self.decoders[number + 1],
             self.posteriors[number],
             self.layer_shapes[number + 1],
@@ -207,7 +208,7 @@ class HierarchicalVAE(LatentVariableModel):
 
     def _x_params(self, z, training, condition):
         shape = self.layer_shapes[0]
-        return networks.apply_given(self.decoders[0], z, shape, condition, training)
+        return wiring.apply_given(self.decoders[0], z, shape, condition, training)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tfvae import code_priors, likelihoods, networks, quantizers
+from tfvae import code_priors, likelihoods, quantizers
 from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument
 from tfvae.models.code_model import CodeModel, build_quantizer
+from tfvae.networks import wiring
 from tfvae.quantizers import Quantized, Quantizer
 from tfvae.quantizers.composite import copies
 
@@ -86,7 +87,7 @@ class HierarchicalVQVAE(CodeModel):
             for number, q in enumerate(codebooks, start=1)
         ]
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
-            self.build(networks.shape_beside_condition(encoders[0], self._condition))
+            self.build(wiring.shape_beside_condition(encoders[0], self._condition))
 
     @property
     def decoder(self) -> keras.Model:
@@ -128,13 +129,13 @@ class HierarchicalVQVAE(CodeModel):
 
     def _built(self, network, input_shape, role):
         """Build a network for an input, and return the shape of its output."""
-        shape = networks.beside_condition(network, input_shape, self._condition)
-        return networks.connect_inputs(network, shape, role)
+        shape = wiring.beside_condition(network, input_shape, self._condition)
+        return wiring.connect_inputs(network, shape, role)
 
     def parts_given_condition(self):
         """As in `GenerativeModel`; encoding runs down to the finest grid, as decoding does."""
-        decodes = [networks.takes_condition(decoder) for decoder in self.decoders]
-        encodes = any(map(networks.takes_condition, self.encoders))
+        decodes = [wiring.takes_condition(decoder) for decoder in self.decoders]
+        encodes = any(map(wiring.takes_condition, self.encoders))
         return {
             "encode": encodes or any(decodes[1:]),
             "decode": any(decodes),
@@ -193,14 +194,14 @@ class HierarchicalVQVAE(CodeModel):
         """Return h_1, …, h_L."""
         features = []
         for encoder, shape in zip(self.encoders, self._feature_shapes[:-1], strict=True):
-            x = networks.apply_given(encoder, x, shape, condition, training)
+            x = wiring.apply_given(encoder, x, shape, condition, training)
             features.append(x)
         return features
 
     def _next(self, level, joined, condition, training=False):
         """Return d_l, given the quantizer's vectors and d_{l+1}."""
         shape = self._joined_shapes[level]
-        return networks.apply_given(self.decoders[level], joined, shape, condition, training)
+        return wiring.apply_given(self.decoders[level], joined, shape, condition, training)
 
     def _vectors(self, level, features, above):
         """Return W_l [h_l, d_{l+1}]; `above` is d_{l+1}, None at the top."""

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfvae import likelihoods, networks, posteriors, priors
+from tfvae import likelihoods, posteriors, priors
 from tfvae._plain.checks import choice
 from tfvae.conditions import Condition
 from tfvae.distributions import tfd
@@ -13,6 +13,7 @@ from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
 from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.networks import wiring
 from tfvae.networks.ladder import FORMS
 from tfvae.posteriors import Posterior
 
@@ -91,15 +92,15 @@ class LadderVAE(LatentVariableModel):
         check_prior(self.prior, self.posteriors[-1])
         self.likelihood = likelihoods.get(likelihood)
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
-            self.build(networks.shape_beside_condition(encoder, self.condition))
+            self.build(wiring.shape_beside_condition(encoder, self.condition))
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = networks.example_shape(input_shape, "encoder")
-        inputs = networks.beside_condition(self.encoder, self.x_shape, self.condition)
-        self._h_shapes = networks.output_shapes(self.encoder, inputs, "encoder")
+        self.x_shape = wiring.example_shape(input_shape, "encoder")
+        inputs = wiring.beside_condition(self.encoder, self.x_shape, self.condition)
+        self._h_shapes = wiring.output_shapes(self.encoder, inputs, "encoder")
         count = len(self.inference_networks)
         if len(self._h_shapes) != count:
             raise InvalidArgument(
@@ -113,7 +114,7 @@ class LadderVAE(LatentVariableModel):
             inputs = self._with_condition(self._i(number), inputs)
             role = f"inference network of z{number + 1}"
             family = self.posteriors[number]
-            shapes[number] = networks.connect(self._i(number), inputs, family, role)
+            shapes[number] = wiring.connect(self._i(number), inputs, family, role)
             if number < count - 1:
                 self._check_p(number, states[number], shapes[number])
             inputs = shapes[number]
@@ -123,9 +124,9 @@ class LadderVAE(LatentVariableModel):
             inputs = self._with_condition(network, inputs)
             if number:
                 role = f"top-down network of z{number + 1}"
-                states[number - 1] = networks.connect_inputs(network, inputs, role)
+                states[number - 1] = wiring.connect_inputs(network, inputs, role)
             else:
-                networks.connect_decoder(network, inputs, self.likelihood, self.x_shape)
+                wiring.connect_decoder(network, inputs, self.likelihood, self.x_shape)
         self.layer_shapes, self._d_shapes = tuple(shapes), tuple(states)
         self.prior.connect(self.posteriors[-1], None, self.likelihood.support)
         build_prior(self.prior, self.layer_shapes[-1], self.condition)
@@ -160,12 +161,12 @@ class LadderVAE(LatentVariableModel):
 
     def _with_condition(self, network, inputs):
         """Return the shapes of all inputs of a network, given those of its values."""
-        return networks.beside_condition(network, inputs, self.condition)
+        return wiring.beside_condition(network, inputs, self.condition)
 
     def _check_p(self, number, state, shape):
         role = f"generation network of z{number + 1}"
         network, family = self.generation_networks[number], self.posteriors[number]
-        found = networks.connect(network, self._with_condition(network, state), family, role)
+        found = wiring.connect(network, self._with_condition(network, state), family, role)
         if found != shape:
             raise InvalidArgument(
                 f"The {role} describes latents of shape {found}, but the inference network gives "
@@ -198,10 +199,10 @@ class LadderVAE(LatentVariableModel):
         count = len(self.layer_shapes)
         from_above = [1 + (number < count - 1) for number in range(count)]  # z_l, and d_l if any
         inputs = from_above if self.form == "residual" else [1] * count
-        encodes = networks.takes_condition(self.encoder)
-        infers = any(map(networks.takes_condition, self.inference_networks, inputs))
-        generates = any(map(networks.takes_condition, self.generation_networks))
-        descends = list(map(networks.takes_condition, self.top_down_networks, from_above))
+        encodes = wiring.takes_condition(self.encoder)
+        infers = any(map(wiring.takes_condition, self.inference_networks, inputs))
+        generates = any(map(wiring.takes_condition, self.generation_networks))
+        descends = list(map(wiring.takes_condition, self.top_down_networks, from_above))
         return {
             "encode": encodes or infers or generates or any(descends[1:]),
             "decode": any(descends),
@@ -210,7 +211,7 @@ class LadderVAE(LatentVariableModel):
 
     def bottom_up(self, x, training=False, condition=None):
         """Return the features h_1, …, h_L of x."""
-        features = networks.apply_given(self.encoder, x, self.x_shape, condition, training)
+        features = wiring.apply_given(self.encoder, x, self.x_shape, condition, training)
         return features if isinstance(features, (list, tuple)) else [features]
 
     def infer(self, h, draw, training=False, condition=None):
@@ -241,7 +242,7 @@ class LadderVAE(LatentVariableModel):
             given = condition if self.prior.takes_condition else None
             return self.prior.given(training=training, condition=given)
         network, shape = self.generation_networks[number], self._d_shapes[number]
-        params = networks.apply_given(network, state, shape, condition, training)
+        params = wiring.apply_given(network, state, shape, condition, training)
         return self.posteriors[number](params, len(state.shape) - len(shape))
 
     def _q(self, number, p, h, state, condition, training):
@@ -249,7 +250,7 @@ class LadderVAE(LatentVariableModel):
         values, shapes = h, self._h_shapes[number]
         if state is not None and self.form == "residual":
             values, shapes = [h, state], [shapes, self._d_shapes[number]]
-        params = networks.apply_given(self._i(number), values, shapes, condition, training)
+        params = wiring.apply_given(self._i(number), values, shapes, condition, training)
         batch_ndims = len(params.shape) - len(self.layer_shapes[number])
         if state is None:
             return self.posteriors[number](params, batch_ndims)
@@ -265,7 +266,7 @@ class LadderVAE(LatentVariableModel):
         if state is not None:
             values, shapes = [z, state], [shapes, self._d_shapes[number]]
         network = self.top_down_networks[number]
-        return networks.apply_given(network, values, shapes, condition, training)
+        return wiring.apply_given(network, values, shapes, condition, training)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""

@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import likelihoods, networks, posteriors, priors
+from tfvae import likelihoods, posteriors, priors
 from tfvae.conditions import Condition
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel
+from tfvae.networks import wiring
 
 _SIZE_OF_PARAMETERS = (
     " For D latents the last axis of the encoder's output has posterior.params_size(D) numbers."
@@ -73,17 +74,17 @@ class VAE(LatentVariableModel):
         self.prior = priors.get(priors.default(self.posterior.kind) if prior is None else prior)
         self.likelihood = likelihoods.get(likelihood)
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
-            self.build(networks.shape_beside_condition(encoder, self.condition))
+            self.build(wiring.shape_beside_condition(encoder, self.condition))
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
         if self.built:
             return
-        self.x_shape = networks.example_shape(input_shape, "encoder")
-        inputs = networks.beside_condition(self.encoder, self.x_shape, self.condition)
-        self.latent_shape = networks.connect(self.encoder, inputs, self.posterior, "encoder")
-        inputs = networks.beside_condition(self.decoder, self.latent_shape, self.condition)
-        networks.connect_decoder(
+        self.x_shape = wiring.example_shape(input_shape, "encoder")
+        inputs = wiring.beside_condition(self.encoder, self.x_shape, self.condition)
+        self.latent_shape = wiring.connect(self.encoder, inputs, self.posterior, "encoder")
+        inputs = wiring.beside_condition(self.decoder, self.latent_shape, self.condition)
+        wiring.connect_decoder(
             self.decoder, inputs, self.likelihood, self.x_shape, advice=_SIZE_OF_PARAMETERS
         )
         check_prior(self.prior, self.posterior)
@@ -111,16 +112,16 @@ class VAE(LatentVariableModel):
         return (self.decoder, self.prior, self.likelihood)
 
     def parts_given_condition(self):
-        decodes = networks.takes_condition(self.decoder)
+        decodes = wiring.takes_condition(self.decoder)
         return {
-            "encode": networks.takes_condition(self.encoder),
+            "encode": wiring.takes_condition(self.encoder),
             "decode": decodes,
             "sample": decodes or self.prior.takes_condition,
         }
 
     def bottom_up(self, x, training=False, condition=None):
         """Return the parameters of q(z|x), `[B, ...]`."""
-        return networks.apply_given(self.encoder, x, self.x_shape, condition, training)
+        return wiring.apply_given(self.encoder, x, self.x_shape, condition, training)
 
     def infer(self, h, draw, training=False, condition=None):
         """Draw z from q(z|x), of parameters h."""
@@ -136,7 +137,7 @@ class VAE(LatentVariableModel):
         return (StochasticLayer(p, z),), self._x_params(z, training, condition)
 
     def _x_params(self, z, training, condition):
-        return networks.apply_given(self.decoder, z, self.latent_shape, condition, training)
+        return wiring.apply_given(self.decoder, z, self.latent_shape, condition, training)
 
     def _p_z(self, training=False, condition=None):
         def posterior_of(x):

@@ -5,9 +5,10 @@ import math
 import keras
 import tensorflow as tf
 
-from tfvae import code_priors, likelihoods, networks, quantizers
+from tfvae import code_priors, likelihoods, quantizers
 from tfvae.conditions import Condition
 from tfvae.models.code_model import CodeModel, build_quantizer
+from tfvae.networks import wiring
 from tfvae.quantizers import Quantizer
 
 
@@ -85,7 +86,7 @@ class VQVAE(CodeModel):
         self.encoder = encoder
         self.decoder = decoder
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
-            self.build(networks.shape_beside_condition(encoder, self._condition))
+            self.build(wiring.shape_beside_condition(encoder, self._condition))
 
     @property
     def quantizer(self) -> quantizers.Quantizer:
@@ -93,8 +94,8 @@ class VQVAE(CodeModel):
         return self.codebooks[0]
 
     def connect(self):
-        inputs = networks.beside_condition(self.encoder, self.x_shape, self._condition)
-        shape = networks.connect_inputs(self.encoder, inputs, "encoder")
+        inputs = wiring.beside_condition(self.encoder, self.x_shape, self._condition)
+        shape = wiring.connect_inputs(self.encoder, inputs, "encoder")
         if self._takes_any_size:
             self._resize_quantizer(shape[-1])
         build_quantizer(self.quantizer, shape, "encoder")
@@ -103,7 +104,7 @@ class VQVAE(CodeModel):
         return shape, code_shape, [math.prod(code_shape) // count] * count
 
     def parts_given_condition(self):
-        encodes, decodes = map(networks.takes_condition, (self.encoder, self.decoder))
+        encodes, decodes = map(wiring.takes_condition, (self.encoder, self.decoder))
         return {"encode": encodes, "decode": decodes, "sample": decodes}
 
     def quantized(self, x, training=False, condition=None):
@@ -119,7 +120,7 @@ class VQVAE(CodeModel):
         return self._vectors(x, False, condition)
 
     def _vectors(self, x, training, condition):
-        return networks.apply_given(self.encoder, x, self.x_shape, condition, training)
+        return wiring.apply_given(self.encoder, x, self.x_shape, condition, training)
 
     def _resize_quantizer(self, embedding_dim):
         """Give the quantizer that was asked for by name the size of the encoder's vectors."""

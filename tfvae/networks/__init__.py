@@ -1,16 +1,17 @@
 """Plain Keras encoders and decoders: tensors in, parameters of a distribution out.
 
-Any Keras model can take their place; these are the usual ones, with the sizes of the papers. Models
-use networks by `connect`, `apply` and `conditional`.
+Any Keras model can take their place; these are the usual ones, with the sizes of the papers. A
+model of your own runs its networks by `apply` and `apply_given`.
 """
 
 from tfvae.networks.columns import ColumnFeatures
 from tfvae.networks.convolutional import conv_decoder, conv_encoder
-from tfvae.networks.dense import GATED, GatedDense, dense_decoder, dense_encoder
+from tfvae.networks.dense import GatedDense, dense_decoder, dense_encoder
+from tfvae.networks.dense_ladder import dense_ladder
 from tfvae.networks.ends import log_bias, logit_bias
-from tfvae.networks.ladder import dense_ladder, residual_ladder
 from tfvae.networks.missing import ZeroImputation
 from tfvae.networks.residual import residual_decoder, residual_encoder
+from tfvae.networks.residual_ladder import residual_ladder
 from tfvae.networks.transformer import (
     MeanOfSteps,
     ObservedSteps,
@@ -22,21 +23,10 @@ from tfvae.networks.transformer import (
 from tfvae.networks.wiring import (
     apply,
     apply_given,
-    beside_condition,
-    build,
-    conditional,
-    connect,
-    connect_decoder,
-    connect_inputs,
-    example_shape,
-    output_shape,
-    output_shapes,
-    shape_beside_condition,
     takes_condition,
 )
 
 __all__ = [
-    "GATED",
     "ColumnFeatures",
     "GatedDense",
     "MeanOfSteps",
@@ -46,26 +36,16 @@ __all__ = [
     "ZeroImputation",
     "apply",
     "apply_given",
-    "beside_condition",
-    "build",
-    "conditional",
-    "connect",
-    "connect_decoder",
-    "connect_inputs",
     "conv_decoder",
     "conv_encoder",
     "dense_decoder",
     "dense_encoder",
     "dense_ladder",
-    "example_shape",
     "log_bias",
     "logit_bias",
-    "output_shape",
-    "output_shapes",
     "residual_decoder",
     "residual_encoder",
     "residual_ladder",
-    "shape_beside_condition",
     "takes_condition",
     "transformer_decoder",
     "transformer_encoder",

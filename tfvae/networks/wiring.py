@@ -145,7 +145,7 @@ def apply(
     """Return a network's output for values with any leading axes, `[B]` or `[K, B]`.
 
     Args:
-        network: as in `connect`; of one input, or of several.
+        network: of one input, or of several.
         values: `[..., *shape]`; or a list of these, one for each input, whose leading axes are
             broadcast against each other.
         shapes: of one value, or a list of these.

@@ -10,8 +10,8 @@ REGISTRY = Registry("posterior")
 class Posterior(Factory):
     """A family of q(z|x), a Keras layer that turns an encoder's output into a distribution.
 
-    The distribution samples and gives log-densities; `tfvae.distributions.protocol` lists its other
-    functions.
+    The distribution samples and gives log-densities; a method with the name of a function of
+    `tfvae.distributions`, such as `kl_by_unit` or `representative`, is what that function calls.
 
     Attributes:
         kind: the kind of its values: "continuous", "bernoulli" (0 or 1) or "categorical" (one-hot
@@ -25,10 +25,10 @@ class Posterior(Factory):
 
 
 def get(identifier: str | Posterior | None, **options) -> Posterior:
-    """Return the posterior of a name, or the given one; see `Registry.get`.
+    """Return the posterior of a name, made with these options, or the given one.
 
     Raises:
-        InvalidArgument: also for an object without the attribute `kind`.
+        InvalidArgument: an unknown name or option, or an object without the attribute `kind`.
     """
     posterior = REGISTRY.get(identifier, **options)
     if not hasattr(posterior, "kind"):

@@ -16,8 +16,9 @@ class MixturePrior(Prior):
     """p(z) = Σ_c w_c N(z; μ_c, diag(σ_c²)) with learned weights, locations and scales.
 
     The locations start as normal draws, so that components differ; σ starts at 1 and stays within
-    [1/max_scale, max_scale], so that no component can collapse onto one z. Temperature: see
-    `tfvae.distributions.normal_mixture.NormalMixture.draw`.
+    [1/max_scale, max_scale], so that no component can collapse onto one z. At temperature T a
+    component is drawn with weights in proportion to w_c^(1/T), and then μ_c + T·σ_c·ε: T = 0 gives
+    the mean of the heaviest component.
 
     Source: Dilokthanakul et al. 2016, "Deep unsupervised clustering with Gaussian mixture
     variational autoencoders"; Tomczak and Welling 2018, "VAE with a VampPrior", sec. 4.3 (MoG).

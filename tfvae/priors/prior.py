@@ -72,7 +72,7 @@ class Prior(keras.layers.Layer):
         Args:
             posterior: the family of q(z|x).
             x_shape: shape of one example; None where the layer below z is not x.
-            support: the values that the likelihood takes, a `tfvae.likelihoods.support.Support`.
+            support: the values that the likelihood takes, its `support`.
 
         Raises:
             InvalidArgument: the prior does not go with this posterior.

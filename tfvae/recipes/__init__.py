@@ -5,7 +5,9 @@ from pathlib import Path
 
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.errors import InvalidArgument, unknown_name
-from tfvae.paths import dataset_kind, holds_whole_numbers, is_table, kind_of_data
+from tfvae.paths import dataset_kind, holds_cells, holds_whole_numbers, is_table, kind_of_data
+
+__all__ = ["load", "names", "text"]
 
 # The recipe for the user's own data, by its kind.
 _FOR = {
@@ -53,9 +55,7 @@ def for_data(source: str, data: DataConfig) -> str:
     Raises:
         InvalidData: it is none, or may be of several kinds.
     """
-    from tfvae.cells import ENDING  # `--help` works without NumPy
-
-    if Path(source).suffix.lower() == ENDING:
+    if holds_cells(source):
         return _FOR["cells"]
     if is_table(source):
         return _FOR["table"]

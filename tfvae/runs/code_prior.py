@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfvae import code_priors, conditions, distribute
 from tfvae._plain.files import atomic, clear_strays, update_report
-from tfvae.config import CodePriorConfig, Config, check_resumed
+from tfvae.config import CodePriorConfig, Config
+from tfvae.config.resumed import check_resumed
 from tfvae.data import Examples, Splits, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.images import save_grid

@@ -9,7 +9,8 @@ from tfvae import paths
 from tfvae._plain import memory, untrusted
 from tfvae._plain.files import atomic, cannot_write, check_writable_folder
 from tfvae.checkpoints import Checkpoints, Position
-from tfvae.config import Config, with_absolute_paths
+from tfvae.config import Config
+from tfvae.config.locations import with_absolute_paths
 from tfvae.errors import InvalidFile, TfvaeError
 from tfvae.models import GenerativeModel
 from tfvae.models.precision import HALF, in_float32

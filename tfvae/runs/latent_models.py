@@ -10,6 +10,7 @@ from tfvae.config import ModelConfig
 from tfvae.errors import InvalidArgument
 from tfvae.likelihoods.counts import Counts
 from tfvae.models import VAE, HierarchicalVAE, LadderVAE
+from tfvae.networks.dense import GATED
 from tfvae.runs.model_parts import (
     call_network,
     condition_size,
@@ -140,7 +141,7 @@ def _plain(shape):
 
 
 def _activation(name):
-    if name == networks.GATED:
+    if name == GATED:
         return name
     try:
         return keras.activations.get(name)

@@ -11,8 +11,9 @@ from tfvae import data, distribute, paths
 from tfvae._plain.files import atomic, update_report
 from tfvae.callbacks import EarlyStopping
 from tfvae.checkpoints import Position
-from tfvae.config import Config, check_resumed
+from tfvae.config import Config
 from tfvae.config.locations import is_path
+from tfvae.config.resumed import check_resumed
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel

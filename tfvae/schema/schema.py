@@ -75,7 +75,8 @@ class Schema:
         0 up to 500, with 0 among them, counts. A column of one value is constant.
 
         Args:
-            data: what `tfvae.tables.of_data` takes.
+            data: a pandas or polars frame, a `pyarrow.Table`, a NumPy array with named fields, or
+                `{name: values}`, of numbers and texts.
             columns: what is to be other than inferred, `{name: type}`, or
                 `{name: {"type": ..., "categories": [...]}}`.
             condition: the column that is the condition, "" for none.

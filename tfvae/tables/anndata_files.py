@@ -6,21 +6,16 @@ import numpy as np
 
 from tfvae._plain import memory, untrusted
 from tfvae.errors import InvalidData, MissingDependency, TfvaeError
+from tfvae.tables.table import Table, as_objects
 
-ENDING = ".h5ad"
 _SPARSE = ("csr_matrix", "csc_matrix")
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return what an AnnData file says of its cells.
+def read_anndata(path: Path) -> Table:
+    """Return the table in an AnnData file, whose X is dense, or sparse by rows or columns.
 
-    Args:
-        path: of the file, whose X is dense, or sparse by rows or columns.
-
-    Returns:
-        `{name: values}` of the variables of X, `[N]` float64 each, and of the observations, texts
-        or numbers; and of what type they are where that is not to be inferred: "count" for all
-        variables where X holds whole numbers from 0 on, "ignored" for observations.
+    Its columns are the variables of X, and the observations, texts or numbers. Where X holds whole
+    numbers from 0 on, the type of all variables is "count"; that of observations is "ignored".
 
     Raises:
         InvalidData: it is no such file, is damaged, or takes more memory than a file of its size
@@ -39,14 +34,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise InvalidData(f"There is no file {path}.")
     try:
         with h5py.File(path, "r") as file:
-            var, obs = file["var"], file["obs"]
-            named = {name: obs[name] for name in _observed(obs)}
-            parts = [file["X"], var[var.attrs["_index"]], *named.values()]
-            untrusted.check_datasets(parts, path)
-            texts = _Texts(path)
-            variables = texts.read(var[var.attrs["_index"]])
-            x = _matrix(file["X"], len(variables))
-            others = {name: _column(stored, name, texts) for name, stored in named.items()}
+            contents = _contents(file, path)
     except TfvaeError:
         raise
     except MemoryError:
@@ -56,23 +44,39 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"{path} cannot be read as an AnnData file: {error}. Write it anew with anndata 0.8 or "
             "later (write_h5ad)."
         ) from None
-    for name, values in others.items():
+    return _table(path, *contents)
+
+
+def _contents(file, path):
+    """Return the names of the variables, X `[N, D]`, and `{name: values}` of the observations."""
+    var, obs = file["var"], file["obs"]
+    named = {name: obs[name] for name in _observed(obs)}
+    parts = [file["X"], var[var.attrs["_index"]], *named.values()]
+    untrusted.check_datasets(parts, path)
+    texts = _Texts(path)
+    variables = texts.read(var[var.attrs["_index"]])
+    x = _matrix(file["X"], len(variables))
+    return variables, x, {name: _column(stored, name, texts) for name, stored in named.items()}
+
+
+def _table(path, variables, x, observed):
+    """Return the variables and what was observed as a table; variables go before, by name."""
+    for name, values in observed.items():
         if len(values) != len(x):
             raise InvalidData(
                 f"{path} is damaged: X has {len(x)} rows, and the observation {name!r} has "
                 f"{len(values)}."
             )
-    twice = set(variables) & set(others)
-    others = {name: values for name, values in others.items() if name not in twice}
     columns = dict(zip(variables, x.T, strict=True))
     if len(columns) < len(variables):
         raise InvalidData(
             f"{path} has variables of one name; expected other names. Call var_names_make_unique()."
         )
+    others = {name: values for name, values in observed.items() if name not in columns}
     types = dict.fromkeys(others, "ignored")
     if np.all(x >= 0) and np.array_equal(x, np.round(x)):
         types |= dict.fromkeys(variables, "count")
-    return columns | others, types
+    return Table(str(path), columns | others, types=types)
 
 
 def _matrix(stored, num_variables):
@@ -115,7 +119,7 @@ def _column(stored, name, texts):
     """Return an observation as texts, with None where there is none, or as numbers."""
     if not hasattr(stored, "keys"):
         is_text = stored.dtype.kind in "OS"
-        return _objects(texts.read(stored)) if is_text else _numbers(stored, name)
+        return as_objects(texts.read(stored)) if is_text else _numbers(stored, name)
     if {"values", "mask"} <= set(stored):  # "nullable-integer" and the like
         values = _column(stored["values"], name, texts)
         gone = np.asarray(stored["mask"][()], bool)
@@ -130,7 +134,7 @@ def _column(stored, name, texts):
     codes = _whole(stored["codes"], name)
     if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
         raise ValueError(f"the observation {name!r} has codes that are none of its categories")
-    return _objects([None if code < 0 else str(categories[code]) for code in codes])
+    return as_objects([None if code < 0 else str(categories[code]) for code in codes])
 
 
 def _numbers(stored, name):
@@ -143,12 +147,6 @@ def _whole(stored, name):
     if stored.dtype.kind not in "ui" or len(stored.shape) != 1:
         raise ValueError(f"{name!r} has numbers of type {stored.dtype} for places")
     return stored[()].astype(np.int64)
-
-
-def _objects(cells):
-    array = np.empty(len(cells), object)
-    array[:] = cells
-    return array
 
 
 class _Texts:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from commands import call, rows_of
 
-from tfvae import cells, data, runs, tables
+from tfvae import data, runs, tables
 from tfvae.errors import InvalidData
 
 pytestmark = pytest.mark.slow  # Runs the command line.
@@ -44,11 +44,12 @@ def write(path, x, form):
 
 @pytest.mark.parametrize("form", ["dense", "csr_matrix", "csc_matrix"])
 def test_every_form_of_x_is_read(tmp_path, x, form):
-    columns, types = cells.read(write(tmp_path / "x.h5ad", x, form))
+    table = tables.read_anndata(write(tmp_path / "x.h5ad", x, form))
+    columns = table.columns
     np.testing.assert_array_equal(np.stack([columns[f"gene{n}"] for n in range(GENES)], 1), x)
     assert list(columns["type"][:3]) == ["B", "T", "B"]
     genes = {f"gene{n}": "count" for n in range(GENES)}
-    assert types == genes | {"type": "ignored", "depth": "ignored"}
+    assert table.types == genes | {"type": "ignored", "depth": "ignored"}
 
 
 @pytest.mark.nightly
@@ -89,7 +90,7 @@ def test_entries_of_one_place_add_up(tmp_path, x):
     expected = x.astype(float)
     first, second = np.flatnonzero(x[0])[:2]
     expected[0, first], expected[0, second] = data[0] + data[1], 0
-    columns, _ = cells.read(path)
+    columns = tables.read_anndata(path).columns
     np.testing.assert_array_equal(
         np.stack([columns[f"gene{n}"] for n in range(GENES)], 1), expected
     )
@@ -110,9 +111,9 @@ def test_observations_that_may_be_missing_are_read(tmp_path, x, kind, values, ex
         group.attrs["encoding-type"] = kind
         group["values"], group["mask"] = values, np.arange(COUNT) == 0
         file["obs"].attrs["column-order"] = ["score"]
-    columns, types = cells.read(path)
-    assert columns["score"][:3].tolist() == pytest.approx(expected, nan_ok=True)
-    assert types["score"] == "ignored"
+    table = tables.read_anndata(path)
+    assert table.columns["score"][:3].tolist() == pytest.approx(expected, nan_ok=True)
+    assert table.types["score"] == "ignored"
 
 
 def replace(name, values, **options):
@@ -164,25 +165,25 @@ def test_a_hostile_file_is_refused(tmp_path, x, form, change, message):
     with h5py.File(path, "r+") as file:
         change(file)
     with pytest.raises(InvalidData, match=message):
-        cells.read(path)
+        tables.read_anndata(path)
 
 
 def test_texts_are_sized_as_they_are_read(tmp_path, x, monkeypatch):
     path = write(tmp_path / "x.h5ad", x, "dense")
     with h5py.File(path, "r+") as file:
         replace("obs/type/categories", [letter * 600_000 for letter in "BT"])(file)
-    assert len(cells.read(path)[0]["type"][0]) == 600_000
+    assert len(tables.read_anndata(path).columns["type"][0]) == 600_000
     monkeypatch.setenv("TFVAE_MAX_MEMORY", "1MB")
     with pytest.raises(InvalidData, match=r"would take 1\.2 MB"):
-        cells.read(path)
+        tables.read_anndata(path)
 
 
 def test_what_is_no_anndata_file_is_refused(tmp_path, x):
     (tmp_path / "x.h5ad").write_bytes(b"no")
     with pytest.raises(InvalidData, match="cannot be read as an AnnData file"):
-        cells.read(tmp_path / "x.h5ad")
+        tables.read_anndata(tmp_path / "x.h5ad")
     path = write(tmp_path / "y.h5ad", x, "csr_matrix")
     with h5py.File(path, "r+") as file:
         file["X"].attrs["shape"] = (COUNT, 2)
     with pytest.raises(InvalidData, match="X has 2 columns and 5 names"):
-        cells.read(path)
+        tables.read_anndata(path)

@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae import diagnosis, estimators, objectives, random
+from tfvae import estimators, objectives, random
 from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.evaluation.gradient_draws import GradientDraws
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -29,7 +30,7 @@ def bits():
 def result(bits):
     model, x = bits
     names = ["exact", "rloo", "vimco", "straight_through", "score_function"]
-    return diagnosis.diagnose(model, x, names=names, num_samples=2, num_draws=600, num_warmup=5)
+    return tfvae.diagnose(model, x, names=names, num_samples=2, num_draws=600, num_warmup=5)
 
 
 def rows(result, **wanted):
@@ -74,9 +75,9 @@ def test_the_bias_of_straight_through_stands_out(result):
 def test_variance_and_snr_are_those_of_the_draws(bits, result):
     """Recomputed in NumPy from the gradients of the same seeds."""
     model, x = bits
-    draws = diagnosis._Draws(model.copy(), tf.constant(x), None, objectives.elbo, "rloo", 2, seed=0)
+    draws = GradientDraws(model.copy(), tf.constant(x), None, objectives.elbo, "rloo", 2, seed=0)
     seeds = [tfvae.random.fold_in(draws.seed, int(tfvae.random.Stream.TEST), n) for n in range(600)]
-    gradients = np.stack([draws._draw(seed).numpy() for seed in seeds]).astype("f8")
+    gradients = np.stack([draws.gradient(seed).numpy() for seed in seeds]).astype("f8")
     variance = gradients.var(axis=0, ddof=1).sum()
     (row,) = rows(result, estimator="rloo")
     assert row.variance == pytest.approx(variance, rel=1e-5)
@@ -86,9 +87,9 @@ def test_variance_and_snr_are_those_of_the_draws(bits, result):
 
 def test_continuous_latents_have_a_reference_of_less_variance(linear_gaussian, monkeypatch):
     """The gradients in the encoder's weights, chosen here, are drawn anew from the same seeds."""
-    monkeypatch.setattr(diagnosis._Draws, "milliseconds", lambda self: 0.0)
+    monkeypatch.setattr(GradientDraws, "milliseconds", lambda self: 0.0)
     model, x = linear_gaussian.vae(), linear_gaussian.x
-    result = diagnosis.diagnose(model, x, names=["pathwise"], num_samples=2, num_draws=20)
+    result = tfvae.diagnose(model, x, names=["pathwise"], num_samples=2, num_draws=20)
     assert result.reference == {"elbo": "sticking_the_landing", "iwae": "dreg"}
     estimator, encoder = estimators.get("pathwise"), model.encoder.trainable_variables
     for row in result.rows:
@@ -105,53 +106,6 @@ def test_continuous_latents_have_a_reference_of_less_variance(linear_gaussian, m
         assert row.variance == pytest.approx(variance, rel=1e-4)
 
 
-def test_the_squared_bias_is_estimated_without_bias_and_with_its_error():
-    rng = np.random.default_rng(0)
-    bias = np.array([0.3, 0.0, -0.2])
-    squares, errors = [], []
-    for _ in range(400):
-        groups = bias + rng.normal(0, 0.5, (20, 3))
-        reference = rng.normal(0, 0.4, (20, 3))
-        square, error = diagnosis._squared_bias(groups, reference)
-        squares.append(square)
-        errors.append(error)
-    spread = np.std(squares)
-    assert np.mean(squares) == pytest.approx(bias @ bias, abs=4 * spread / np.sqrt(400))
-    assert np.mean(errors) == pytest.approx(spread, rel=0.3)
-
-
-@pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("scale", [0.03, 1.0, -2.0])
-def test_scale_and_direction_are_measured_apart_and_with_their_errors(scale, exact):
-    """Of E[g] = s (g* + b), where b is across g* = (2, 0, …) and half as long."""
-    rng = np.random.default_rng(0)
-    expected = np.array([2.0, *np.zeros(28), 1.0])
-    reference = np.array([[2.0, *np.zeros(29)]])
-    found = []
-    for _ in range(300):
-        groups = scale * (expected + rng.normal(0, 0.4, (20, 30)))
-        noise = 0 if exact else rng.normal(0, 0.4, (20, 30))
-        found.append(diagnosis._scale_and_bias(groups, reference + noise))
-    scales, scale_errors, biases, bias_errors = np.transpose(found)
-    for values, errors, wanted in ((scales, scale_errors, scale), (biases, bias_errors, 0.5)):
-        assert np.mean(values) == pytest.approx(wanted, abs=4 * np.std(values) / np.sqrt(300))
-        # Rather too large than too small.
-        assert 0.9 < np.mean(errors) / np.std(values) < 1.5
-
-
-def test_the_error_of_a_bias_has_that_of_the_scale_in_it():
-    """Of a gradient that is nearly across: s = 0.25 ± 0.02, b = 4."""
-    rng = np.random.default_rng(0)
-    found = [
-        diagnosis._scale_and_bias(
-            np.array([0.25, 1.0, 0.0]) + rng.normal(0, 0.09, (20, 3)), np.array([[1.0, 0.0, 0.0]])
-        )
-        for _ in range(300)
-    ]
-    _, _, biases, errors = np.transpose(found)
-    assert np.median(errors) == pytest.approx(np.std(biases), rel=0.35)
-
-
 def test_a_normalized_gradient_has_another_scale_and_no_bias(bits):
     """As that of NVIL, which divides an unbiased gradient by a moving deviation."""
     model, x = bits
@@ -164,7 +118,7 @@ def test_a_normalized_gradient_has_another_scale_and_no_bias(bits):
             surrogate = rest + 0.1 * (estimate.surrogate - rest)
             return estimators.Estimate(surrogate, estimate.terms)
 
-    result = diagnosis.diagnose(
+    result = tfvae.diagnose(
         model,
         x,
         names=["rloo", "a tenth of rloo"],
@@ -183,7 +137,7 @@ def test_where_states_are_too_many_the_reference_is_drawn(bits):
     encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(20)])
     decoder = keras.Sequential([keras.Input((20,)), keras.layers.Dense(6)])
     model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
-    result = diagnosis.diagnose(
+    result = tfvae.diagnose(
         model,
         x,
         names=["disarm", "exact", "gumbel_softmax"],
@@ -200,9 +154,7 @@ def test_the_model_is_not_changed(bits):
     model, x = bits
     model.compile("sgd", objective="iwae", estimator="nvil", num_samples=3)
     before = model.get_weights()
-    diagnosis.diagnose(
-        model, x, names=["nvil"], objective_names=("elbo",), num_draws=20, num_warmup=3
-    )
+    tfvae.diagnose(model, x, names=["nvil"], objective_names=("elbo",), num_draws=20, num_warmup=3)
     assert isinstance(model.estimator, estimators.NVIL)
     assert model.objective is objectives.iwae
     for a, b in zip(before, model.get_weights(), strict=True):
@@ -217,7 +169,7 @@ def test_moving_statistics_of_networks_stay_as_they_are(bits):
     decoder = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)])
     model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
     names = ["disarm", "nvil", "exact"]
-    result = diagnosis.diagnose(
+    result = tfvae.diagnose(
         model, x, names=names, objective_names=("elbo",), num_samples=2, num_draws=20
     )
     (row,) = rows(result, estimator="exact")
@@ -227,7 +179,7 @@ def test_moving_statistics_of_networks_stay_as_they_are(bits):
 
 def test_draws_are_rounded_up_to_whole_groups(bits):
     model, x = bits
-    result = diagnosis.diagnose(
+    result = tfvae.diagnose(
         model, x, names=["exact"], objective_names=("elbo",), num_samples=1, num_draws=39
     )
     assert result.num_draws == 40
@@ -253,21 +205,21 @@ def test_the_summary_is_json(result):
 def test_bad_input_is_refused(bits):
     model, x = bits
     with pytest.raises(InvalidArgument, match="at least 20"):
-        diagnosis.diagnose(model, x, num_draws=5)
+        tfvae.diagnose(model, x, num_draws=5)
     with pytest.raises(InvalidArgument, match=r"`num_draws` is 40\.5; expected a whole number"):
-        diagnosis.diagnose(model, x, num_draws=40.5)
+        tfvae.diagnose(model, x, num_draws=40.5)
     with pytest.raises(InvalidArgument, match="`num_warmup` is -1; expected a whole number"):
-        diagnosis.diagnose(model, x, num_warmup=-1)
+        tfvae.diagnose(model, x, num_warmup=-1)
     with pytest.raises(InvalidArgument, match="`names` is empty"):
-        diagnosis.diagnose(model, x, names=[])
+        tfvae.diagnose(model, x, names=[])
     with pytest.raises(InvalidArgument, match="`objective_names` is empty"):
-        diagnosis.diagnose(model, x, objective_names=())
+        tfvae.diagnose(model, x, objective_names=())
     with pytest.raises(InvalidArgument, match=r"Unknown estimator 'vimc'.*'vimco'"):
-        diagnosis.diagnose(model, x, names=["vimc"])
+        tfvae.diagnose(model, x, names=["vimc"])
     with pytest.raises(InvalidArgument, match="None of pathwise fits elbo"):
-        diagnosis.diagnose(model, x, names=["pathwise"], objective_names=("elbo",))
+        tfvae.diagnose(model, x, names=["pathwise"], objective_names=("elbo",))
     with pytest.raises(InvalidData, match="shape"):
-        diagnosis.diagnose(model, x[:, :3])
+        tfvae.diagnose(model, x[:, :3])
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -299,7 +251,7 @@ def test_conditions_have_the_gradients_of_networks_in_which_they_are_fixed(y):
     fixed = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6), RowsByPlace(rows)])
     fixed.set_weights([kernel[:2], bias])
     found, expected = (
-        diagnosis.diagnose(
+        tfvae.diagnose(
             model,
             x,
             condition=condition,

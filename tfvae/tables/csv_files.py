@@ -1,0 +1,115 @@
+"""CSV files, read and written."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tfvae._plain import memory
+from tfvae._plain.files import atomic
+from tfvae.errors import InvalidData
+from tfvae.tables.table import MISSING, Table, as_objects, checked_names, is_number
+
+_DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'(?:^|(?<=[,;\t|])) *"(?:[^"]|"")*"')  # a name that may hold delimiters
+_LONGEST_HEADER = 1 << 20  # in which quotes are looked for
+_BYTES_PER_BYTE = 12  # what a text file takes in memory, as strings
+_ROWS_AT_ONCE = 10_000
+
+
+def read_csv(path: Path) -> Table:
+    """Return the table in a CSV file: UTF-8, with the names of the columns in its first line.
+
+    The delimiter is the comma, the semicolon, the tab or the bar, whichever comes most often in the
+    first line outside of quotes. Cells that are empty or `NA`, `N/A`, `NaN`, `nan`, `null`, `NULL`
+    or `?` are missing.
+
+    Raises:
+        InvalidData: the file cannot be read, has rows of different lengths, or no names.
+        InvalidArgument: it does not fit into memory.
+    """
+    text = _text(path)
+    first = _QUOTED.sub("", text.lstrip("\n")[:_LONGEST_HEADER]).partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=first.count)
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        names = next((row for row in rows if row), [])
+        columns = _columns(path, _header(path, names), rows)
+    except csv.Error as error:
+        raise InvalidData(
+            f"{path} cannot be read as CSV: {error} near line {rows.line_num}. Repair it."
+        ) from None
+    return Table(str(path), columns)
+
+
+def write_csv(columns: dict[str, np.ndarray], path: str | Path) -> None:
+    """Write columns as CSV, in UTF-8, missing values as empty cells.
+
+    Raises:
+        InvalidFile: it cannot be written.
+    """
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*(map(_cell, column) for column in columns.values()), strict=True))
+
+
+def _text(path):
+    try:
+        size = path.stat().st_size
+        memory.check_request(
+            size, _BYTES_PER_BYTE, f"bytes of {path}", "Read a part of it, or use Parquet."
+        )
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidData(f"There is no file {path}.") from None
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidData(
+            f"{path} is not a text file in UTF-8: byte {error.start} is {content[error.start]:#x}. "
+            "Save it as CSV in UTF-8."
+        ) from None
+    if "\0" in text:
+        raise InvalidData(f"{path} holds a zero byte, which no text file has. Save it as CSV.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _header(path, names):
+    """Return the names in the first line, which are no numbers."""
+    names = [name.strip() for name in names]
+    if names and all(is_number(name) for name in names):
+        raise InvalidData(
+            f"{path} has numbers in its first line, {', '.join(names[:4])}; expected the names of "
+            "the columns. Add a first line with them."
+        )
+    return checked_names(str(path), names)
+
+
+def _columns(path, names, rows):
+    cells, known = [[] for _ in names], {}
+    for row, line in enumerate((line for line in rows if line), start=1):
+        if len(line) != len(names):
+            raise InvalidData(
+                f"{path} has {len(line)} cells in row {row} and {len(names)} columns; expected as "
+                "many. Repair it."
+            )
+        for column, cell in zip(cells, line, strict=True):
+            cell = cell.strip()
+            # Repeated texts are held once.
+            column.append(None if cell in MISSING else known.setdefault(cell, cell))
+        if len(known) > _ROWS_AT_ONCE * len(names):
+            known = {}
+    return {name: as_objects(column) for name, column in zip(names, cells, strict=True)}
+
+
+def _cell(value):
+    if value is None or value != value:
+        return ""
+    if isinstance(value, (float, np.floating)):
+        return repr(float(value))
+    return str(value)
