@@ -71,7 +71,7 @@ class Factory(keras.layers.Layer):
         return self.distribution(tf.cast(params, tf.float32), batch_ndims)
 
     def get_config(self) -> dict:
-        """Return the constructor arguments, and whether the weights are frozen; see `frozen`."""
+        """Return the constructor arguments, and `trainable=False` where the weights are frozen."""
         return frozen(self)
 
     @classmethod

@@ -163,7 +163,7 @@ class Signatures:
             inputs: its inputs by name; so are the outputs.
             expected: what Keras gives.
             actual: what the export gives.
-            tolerance: see `tfvae.export.parity.check_parity`.
+            tolerance: see `check_parity`.
         """
         raise NotImplementedError
 

@@ -47,12 +47,11 @@ def litert(
     """Write a `.tflite` with the signatures of the model, and verify it.
 
     A `VAE` or `HierarchicalVAE` gets `decode`, `encode`, `sample` and `parameters`, a `VQVAE` or
-    `HierarchicalVQVAE` `decode_codes` in place of `decode`; see `LatentSignatures` and
-    `CodeSignatures`. They take any batch size; each but `parameters` has a
-    second version, with "_1" at the end of its name, for a batch of one. The file is loaded back
-    into LiteRT and compared with Keras before it appears at `path`; it contains its own
-    description, so `tfvae.ondevice.Decoder` needs no other file. The returned values are also
-    written to `report.json` beside it.
+    `HierarchicalVQVAE` `decode_codes` in place of `decode`. They take any batch size; each but
+    `parameters` has a second version, with "_1" at the end of its name, for a batch of one. The
+    file is loaded back into LiteRT and compared with Keras before it appears at `path`; it contains
+    its own description, so `tfvae.ondevice.Decoder` needs no other file. The returned values are
+    also written to `report.json` beside it.
 
     If LiteRT cannot draw from the prior, the file has no `sample`, and its description says why.
 
@@ -66,10 +65,13 @@ def litert(
         condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
             condition; if None, labels in turn, or vectors that differ.
         signatures: the names of those that the file is to have; all if None.
-        tolerance: see `tfvae.export.parity.check_parity`. A quantized file has none: it is refused
-            if its images are below 20 dB of PSNR against those of Keras.
-        quantize: "none"; "float16", see `tfvae.export.half`; "dynamic", "int8", "int16x8" or
-            "int4", see `tfvae.export.quantization`.
+        tolerance: the largest error of an output against Keras, absolute up to 1 and relative
+            beyond. Codes must be equal but where rounding decides between two that are as good.
+            A quantized file has none: it is refused if its images are below 20 dB of PSNR against
+            those of Keras.
+        quantize: "none"; "float16", weights of half the size; "dynamic", weights of 8 bits, or
+            "int4" of 4 bits (OCTAV), with values between layers in float32; "int8" or "int16x8",
+            weights of 8 bits and values between layers of 8 or 16 bits.
         calibration: training examples `[N, *x_shape]` whose values set the ranges of "int8" and
             "int16x8"; samples of the model if None. Half of what is decoded for it is drawn from
             q(z|x) of these, the other half from the prior.
@@ -78,7 +80,8 @@ def litert(
         integer_io: whether "int8" and "int16x8" take and return integers in place of real numbers.
 
     Returns:
-        `path`, `bytes`, `quantize`, what `check_parity` returns, `operators`, `left_out`, the
+        `path`, `bytes`, `quantize`, the errors against Keras (`errors` by signature,
+        `max_abs_error`, `mean_abs_error`, `psnr`, `code_flips`), `operators`, `left_out`, the
         reason for each signature that is not there, and `decode_latency_ms`, the median of a batch
         of 1 on one thread of this machine, where the file decodes.
 

@@ -41,10 +41,12 @@ def onnx(
         condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
             condition; if None, labels in turn, or vectors that differ.
         signature: "decode" or "decode_codes", "encode" or "parameters".
-        tolerance: see `tfvae.export.parity.check_parity`.
+        tolerance: the largest error of an output against Keras, absolute up to 1 and relative
+            beyond. Codes must be equal but where rounding decides between two that are as good.
 
     Returns:
-        `path`, `bytes`, `signature`, and what `check_parity` returns.
+        `path`, `bytes`, `signature`, and the errors against Keras (`errors` by signature,
+        `max_abs_error`, `mean_abs_error`, `psnr`, `code_flips`).
 
     Raises:
         InvalidArgument: a model that cannot be exported, or a signature that it has not; a

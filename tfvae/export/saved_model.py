@@ -36,11 +36,13 @@ def saved_model(
         condition: y of x, labels `[N]` or vectors `[N, C]` or one for all, of a model with a
             condition; if None, labels in turn, or vectors that differ.
         signatures: the names of those that the SavedModel is to have; all if None.
-        tolerance: see `tfvae.export.parity.check_parity`.
+        tolerance: the largest error of an output against Keras, absolute up to 1 and relative
+            beyond. Codes must be equal but where rounding decides between two that are as good.
 
     Returns:
-        `path`, `bytes`, what `check_parity` returns, and `left_out`, the reason for each signature
-        that is not there.
+        `path`, `bytes`, the errors against Keras (`errors` by signature, `max_abs_error`,
+        `mean_abs_error`, `psnr`, `code_flips`), and `left_out`, the reason for each signature that
+        is not there.
 
     Raises:
         InvalidArgument: the model is of no kind that can be exported, or is not built; no such

@@ -219,8 +219,10 @@ class CodeModel(GenerativeModel):
         """The averages and code usage reported by `fit` and `evaluate`.
 
         `loss` = `reconstruction` + `quantization`, −log p(x|z_q) and the quantizer's own terms, in
-        nats per example; `perplexity`, `code_usage` and `code_bits`, over all batches of the epoch
-        together (see `CodeUsage`).
+        nats per example. With the frequencies p_k of the codes of a codebook over all batches of
+        the epoch together, and H = −Σ_k p_k log p_k: `perplexity`, exp(H), averaged over codebooks;
+        `code_usage`, the fraction of codes that occur; `code_bits`, Σ_codebooks sites · H / ln 2,
+        the bits of an example whose codes are coded one by one.
         """
         return [*super().metrics, self._usage]
 

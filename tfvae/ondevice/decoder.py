@@ -35,9 +35,9 @@ class Decoder:
     Attributes:
         description: the description in the file.
         image_shape: shape of one image, or of what else an example is.
-        schema: the `tfvae.schema.Schema` of the table that examples are rows of, whose `decode`
+        schema: the `tfvae.data.Schema` of the table that examples are rows of, whose `decode`
             gives its columns; None of other data.
-        standardization: the `tfvae.standardization.Standardization` of the vectors or series that
+        standardization: the `tfvae.data.Standardization` of the vectors or series that
             examples stand for, whose `restored` gives their values; None of other data.
         takes_missing: whether `encode` takes NaN, which stands for a missing value.
         num_tokens: L, where examples are lines of tokens k as levels k / (L − 1); else 0.

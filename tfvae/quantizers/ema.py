@@ -32,10 +32,15 @@ class EMAVectorQuantizer(NearestCode):
         commitment_cost: β.
         decay: of the moving averages, from 0 to below 1.
         epsilon: ε of the smoothing, at least 0.
-        initializer: as in `NearestCode`, and so the following.
-        threshold_ema_dead_code: its counts are the N̄_k.
-        similarity: with "cosine", the sums are of vectors of length 1.
-        gradient: "straight_through" or "rotation".
+        initializer: of the table: "uniform", U(−√(3/D), √(3/D)), rows of expected squared length 1;
+            "kmeans", the centres of the data given to `initialize`; or a Keras initializer.
+        threshold_ema_dead_code: in vectors per batch. A code that a moving average of batches uses
+            less often is dead, and starts anew at a random vector of the training batch. 0 for
+            never. A tenth of the average use, N/(10 K) for batches of N vectors, is a good start.
+            The counts are the N̄_k.
+        similarity: "euclidean" or "cosine", of vectors and rows scaled to length 1; the sums then
+            are of those.
+        gradient: "straight_through", or "rotation" (Fifty et al. 2024).
         seed: any integer.
 
     Raises:

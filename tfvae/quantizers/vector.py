@@ -13,10 +13,26 @@ class VectorQuantizer(NearestCode):
         ‖sg[z] − e‖² + β ‖z − sg[e]‖².
 
     The first term moves the table, the second the encoder. The vectors give the table no gradient.
-    See `NearestCode` for the arguments.
 
     Source: van den Oord, Vinyals and Kavukcuoglu 2017, "Neural discrete representation learning",
     eq. 3.
+
+    Args:
+        num_embeddings: K, how many rows.
+        embedding_dim: D, the size of each.
+        commitment_cost: β.
+        initializer: of the table: "uniform", U(−√(3/D), √(3/D)), rows of expected squared length 1;
+            "kmeans", the centres of the data given to `initialize`; or a Keras initializer.
+        threshold_ema_dead_code: in vectors per batch. A code that a moving average of batches uses
+            less often is dead, and starts anew at a random vector of the training batch. 0 for
+            never. A tenth of the average use, N/(10 K) for batches of N vectors, is a good start.
+            The optimizer's moments of its row stay.
+        similarity: "euclidean" or "cosine", of vectors and rows scaled to length 1.
+        gradient: "straight_through", or "rotation" (Fifty et al. 2024).
+        seed: any integer.
+
+    Raises:
+        InvalidArgument: a value that cannot be used.
     """
 
     def loss(self, vectors, values):
