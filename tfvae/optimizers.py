@@ -79,6 +79,20 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["rate"]), config["steps"])
 
 
+def averaging(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer | None:
+    """Return the optimizer that keeps averages of the weights, inside of a loss scale if need be.
+
+    None where there are no averages.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return optimizer if getattr(optimizer, "use_ema", False) else None
+
+
+def learning_rate_of(optimizer: keras.optimizers.Optimizer) -> float:
+    """Return the learning rate of the next step, also where every replica has a copy of it."""
+    return float(tf.convert_to_tensor(optimizer.learning_rate))
+
+
 def adam_direction(
     gradient: tf.Tensor,
     first: tf.Tensor,

@@ -5,7 +5,7 @@ import contextlib
 import keras
 import numpy as np
 
-from tfvae.training import averaging
+from tfvae.optimizers import averaging
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):

@@ -16,7 +16,7 @@ from tfvae.callbacks.callback_states import restore_states, states_of
 from tfvae.callbacks.skipped_batches import SkippedBatches
 from tfvae.checkpoints import Checkpoints, Position
 from tfvae.errors import InvalidArgument, TfvaeWarning
-from tfvae.training import learning_rate_of
+from tfvae.optimizers import learning_rate_of
 
 _SHARE = 0.005  # of the time, that checkpoints at the ends of short epochs may take
 _COSTS = "saved", "seconds_saving", "seconds"  # attributes that go on counting when it is resumed

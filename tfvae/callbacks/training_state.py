@@ -14,7 +14,8 @@ import numpy as np
 from tfvae.checkpoints import Position
 from tfvae.data import Batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
-from tfvae.training import COMPILE_OPTIONS, learning_rate_of
+from tfvae.optimizers import learning_rate_of
+from tfvae.training import COMPILE_OPTIONS
 
 
 def check(model: keras.Model, data: Any) -> None:

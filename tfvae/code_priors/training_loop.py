@@ -51,19 +51,19 @@ class MaximumLikelihood(OwnLoss):
 
     def train_step(self, batch):
         """Make one gradient step; nothing here waits for the host."""
-        codes, condition, sample_weight = self._begin_step(batch, training=True)
+        codes, condition, sample_weight = self.begin_step(batch, training=True)
         with tf.GradientTape() as tape:
             nats = -self.log_prob(codes, condition, training=True)
-            loss = self._total_loss(nats, codes, condition, training=True)
-            scaled_loss = self._scaled_loss(loss, sample_weight)
-        self._minimize(tape, scaled_loss)
+            loss = self.total_loss(nats, codes, condition, training=True)
+            scaled_loss = self.scaled_loss(loss, sample_weight)
+        self.minimize(tape, scaled_loss)
         return self._update_metrics(loss, nats, sample_weight)
 
     def test_step(self, batch):
         """Measure one batch, without dropout."""
-        codes, condition, sample_weight = self._begin_step(batch)
+        codes, condition, sample_weight = self.begin_step(batch)
         nats = -self.log_prob(codes, condition)
-        loss = self._total_loss(nats, codes, condition, training=False)
+        loss = self.total_loss(nats, codes, condition, training=False)
         return self._update_metrics(loss, nats, sample_weight)
 
     def fit(self, x=None, y=None, *args, **kwargs):
@@ -101,5 +101,5 @@ class MaximumLikelihood(OwnLoss):
 
     def _update_metrics(self, loss, nats, sample_weight):
         bits_per_code = nats / (self.num_positions * math.log(2.0))
-        self._update_averages(loss, (bits_per_code,), sample_weight)
+        self.update_averages(loss, (bits_per_code,), sample_weight)
         return self.get_metrics_result()

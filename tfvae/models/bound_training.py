@@ -171,23 +171,23 @@ class BoundTraining(GenerativeModel):
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, y, sample_weight = self._begin_step(data, training=True)
+        x, y, sample_weight = self.begin_step(data, training=True)
         seed = stream_seed(self.seed, Stream.TRAIN, self.step)
         with tf.GradientTape() as tape:
             estimate = self._estimate(x, y, self.training_bound(), seed, training=True)
-            loss = self._total_loss(-estimate.surrogate, x, y, training=True)
-            scaled_loss = self._scaled_loss(loss, sample_weight)
-        self._minimize(tape, scaled_loss)
+            loss = self.total_loss(-estimate.surrogate, x, y, training=True)
+            scaled_loss = self.scaled_loss(loss, sample_weight)
+        self.minimize(tape, scaled_loss)
         if estimate.statistics is not None:
             self.estimator.update(estimate.statistics)
         return self._update_metrics(estimate, loss, sample_weight)
 
     def test_step(self, data):
         """Measure one batch, at the final β, with noise that is the same at every evaluation."""
-        x, y, sample_weight = self._begin_step(data)
+        x, y, sample_weight = self.begin_step(data)
         seed = stream_seed(self.seed, Stream.TEST, self._averages.batches)
         estimate = self._estimate(x, y, self.validation_bound(), seed, training=False)
-        loss = self._total_loss(-estimate.surrogate, x, y, training=False)
+        loss = self.total_loss(-estimate.surrogate, x, y, training=False)
         return self._update_metrics(estimate, loss, sample_weight)
 
     def _estimate(self, x, y, bound, seed, training):
@@ -283,7 +283,7 @@ class BoundTraining(GenerativeModel):
         kl = sum(kls)
         by_layer = kls if len(kls) > 1 else []
         others = (-(reconstruction + kl), reconstruction, kl, *by_layer)
-        self._update_averages(loss, others, sample_weight)
+        self.update_averages(loss, others, sample_weight)
         if estimate.penalty is not None:
             self._penalty.update_state([estimate.penalty], sample_weight)
         return self.get_metrics_result()

@@ -17,7 +17,7 @@ from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
 from tfvae.models.generative_model import GenerativeModel
 from tfvae.networks import wiring
 from tfvae.quantizers import Quantized, Quantizer
-from tfvae.training import bound
+from tfvae.training import arguments
 
 _VECTORS_FOR_START = 65_536
 _BATCH_FOR_START = 100
@@ -412,19 +412,19 @@ class CodeModel(GenerativeModel):
 
     def train_step(self, data):
         """Make one gradient step; nothing here waits for the host."""
-        x, y, sample_weight = self._begin_step(data, training=True)
+        x, y, sample_weight = self.begin_step(data, training=True)
         with tf.GradientTape() as tape:
             terms, codes = self._terms(x, y, training=True)
-            loss = self._total_loss(sum(terms), x, y, training=True)
-            scaled_loss = self._scaled_loss(loss, sample_weight)
-        self._minimize(tape, scaled_loss)
+            loss = self.total_loss(sum(terms), x, y, training=True)
+            scaled_loss = self.scaled_loss(loss, sample_weight)
+        self.minimize(tape, scaled_loss)
         return self._update_metrics(loss, terms, codes, sample_weight)
 
     def test_step(self, data):
         """Measure one batch."""
-        x, y, sample_weight = self._begin_step(data)
+        x, y, sample_weight = self.begin_step(data)
         terms, codes = self._terms(x, y, training=False)
-        loss = self._total_loss(sum(terms), x, y, training=False)
+        loss = self.total_loss(sum(terms), x, y, training=False)
         return self._update_metrics(loss, terms, codes, sample_weight)
 
     def fit(self, x: Any = None, y: Any = None, *args, **kwargs) -> keras.callbacks.History:
@@ -437,7 +437,7 @@ class CodeModel(GenerativeModel):
         Raises:
             InvalidData: as in `VAE.fit`, or too few examples to start the codebook from.
         """
-        options = bound("fit", *args, **kwargs)
+        options = arguments("fit", *args, **kwargs)
         options["callbacks"] = _with_warning(options.get("callbacks"))
         if self._has_fitted_prior():
             warnings.warn(
@@ -458,7 +458,7 @@ class CodeModel(GenerativeModel):
         return (reconstruction, quantization), quantized.codes
 
     def _update_metrics(self, loss, terms, codes, sample_weight):
-        self._update_averages(loss, terms, sample_weight)
+        self.update_averages(loss, terms, sample_weight)
         self._usage.update_state(self.by_codebook(codes))
         return self.get_metrics_result()
 

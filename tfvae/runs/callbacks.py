@@ -11,8 +11,8 @@ from tfvae._plain.files import atomic, clear_strays
 from tfvae.callbacks import Resume
 from tfvae.checkpoints import Position
 from tfvae.errors import NonFiniteLoss
+from tfvae.optimizers import learning_rate_of
 from tfvae.runs.directory import TrainingDirectory
-from tfvae.training import learning_rate_of
 
 
 class StopAtNonFinite(keras.callbacks.Callback):

@@ -1,15 +1,8 @@
 """What every training loop shares: its settings, checks of its data, and the mean of its loss."""
 
 from tfvae.training.batch import unpack
-from tfvae.training.directions import averaging, learning_rate_of
-from tfvae.training.own_loss import COMPILE_OPTIONS, Loss, OwnLoss, bound
+from tfvae.training.data import arguments
+from tfvae.training.own_loss import COMPILE_OPTIONS, OwnLoss
+from tfvae.training.steps import Loss
 
-__all__ = [
-    "COMPILE_OPTIONS",
-    "Loss",
-    "OwnLoss",
-    "averaging",
-    "bound",
-    "learning_rate_of",
-    "unpack",
-]
+__all__ = ["COMPILE_OPTIONS", "Loss", "OwnLoss", "arguments", "unpack"]

@@ -1,11 +1,13 @@
-"""What callbacks have to know of a model: which way is better, whose weights are best, its rate."""
+"""What `fit` does with its callbacks: their directions, their averages and their order."""
 
+import contextlib
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from tfvae import inputs
 from tfvae.errors import InvalidArgument
+from tfvae.optimizers import averaging
 
 
 def give_directions(callbacks: Any, better: dict[str, str | None]) -> None:
@@ -65,15 +67,22 @@ def check_averages(callbacks: Any, optimizer: keras.optimizers.Optimizer) -> Non
             )
 
 
-def averaging(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer | None:
-    """Return the optimizer that keeps averages of the weights, inside of a loss scale if need be.
+def arranged(callbacks: Any, model, x: Any, stack: contextlib.ExitStack) -> Any:
+    """Return the callbacks and those that the data needs, in the order of Keras's calls.
 
-    None where there are no averages.
+    A callback with the method `around_fit`, a context manager, is entered here and comes last,
+    because it saves the state of the others.
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return optimizer if getattr(optimizer, "use_ema", False) else None
-
-
-def learning_rate_of(optimizer: keras.optimizers.Optimizer) -> float:
-    """Return the learning rate of the next step, also where every replica has a copy of it."""
-    return float(tf.convert_to_tensor(optimizer.learning_rate))
+    starts = [inputs.EpochStarts(x)] if hasattr(x, "start_at") else []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.callbacks[:0] = starts
+        return callbacks
+    callbacks = [*starts, *keras.tree.flatten(callbacks or [])]
+    around = [callback for callback in callbacks if hasattr(callback, "around_fit")]
+    if around:
+        if not any(isinstance(each, keras.callbacks.History) for each in callbacks):
+            callbacks.append(keras.callbacks.History())
+        callbacks = [*(each for each in callbacks if each not in around), *around]
+        for callback in around:
+            stack.enter_context(callback.around_fit(model, x, callbacks))
+    return callbacks
