@@ -360,11 +360,11 @@ def test_export_of_a_c_header(tfvae, run):
 def test_export_of_some_signatures(tfvae, run):
     """Without the report, which measures all of them."""
     values = tfvae("export", "run", "--signature", "decode", "--json").json()
-    assert values["path"] == str(Path("run/decoder.tflite"))
+    assert values["path"] == str(Path("run/decode.tflite"))
     assert set(values["errors"]) == {"decode", "decode_1"}
-    assert not (run.path / "decoder.md").exists()
+    assert not (run.path / "decode.md").exists()
     values = tfvae("export", "run", "--signature", "encode", "--json").json()
-    assert values["path"] == str(Path("run/encoder.tflite"))
+    assert values["path"] == str(Path("run/encode.tflite"))
     assert values["left_out"]["decode"] == "it was not asked for"
 
 
@@ -719,11 +719,15 @@ def test_use_that_cannot_be_is_refused(refused, run, tmp_path, case):
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        (("onnx", "none", None), "decoder.onnx"),
-        (("onnx", "none", "encode"), "encoder.onnx"),
-        (("onnx", "none", "parameters"), "parameters.onnx"),
-        (("tflite", "int8", None), "decoder-int8.tflite"),
-        (("saved_model", "none", None), "saved_model"),
+        (("onnx", "none", ()), "decoder.onnx"),
+        (("onnx", "none", ("decode",)), "decoder.onnx"),
+        (("onnx", "none", ("encode",)), "encoder.onnx"),
+        (("onnx", "none", ("parameters",)), "parameters.onnx"),
+        (("tflite", "int8", ()), "decoder-int8.tflite"),
+        (("tflite", "none", ("decode",)), "decode.tflite"),
+        (("tflite", "int8", ("decode", "sample", "decode")), "decode-sample-int8.tflite"),
+        (("saved_model", "none", ()), "saved_model"),
+        (("saved_model", "none", ("encode",)), "encode"),
     ],
 )
 def test_exports_of_different_content_have_different_names(tmp_path, options, name):

@@ -274,6 +274,11 @@ def test_an_encoder_alone_is_exported(simple, tmp_path, rng):
     np.testing.assert_allclose(found, simple.encode(x), atol=1e-5)
 
 
+def test_images_of_draws_are_not_measured_as_decoded_ones(simple, tmp_path):
+    report = export.saved_model(simple, tmp_path / "saved_model", signatures=["sample"])
+    assert "psnr" not in report
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize(
     ("names", "message"),
@@ -425,6 +430,8 @@ def test_a_prior_that_litert_cannot_draw_from_leaves_the_rest(tmp_path):
     encoder = tfvae.networks.dense_encoder(GREY, 2 * LATENTS, (8,))
     model = tfvae.VAE(encoder, tfvae.networks.dense_decoder(LATENTS, GREY, (8,)), prior=prior)
     report = export.litert(model, path)
+    with pytest.raises(ExportError, match="needs Erfinv"):
+        export.litert(model, path, signatures=["sample"])
     reason = "the prior needs Erfinv, which LiteRT does not have as a builtin operator"
     assert report["left_out"] == {"sample": reason}
     assert set(report["errors"]) == {"decode", "decode_1", "encode", "encode_1", "parameters"}

@@ -3,13 +3,14 @@
 import importlib
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tiers import nightly_but
 
 import tfvae
-from tfvae import export
+from tfvae import export, likelihoods
 from tfvae.errors import ExportError, InvalidArgument, InvalidData, MissingDependency
 from tfvae.export import signatures
 from tfvae.export.parity import psnr
@@ -305,6 +306,19 @@ def test_a_model_that_integers_ruin_is_refused(images, tmp_path):
     with pytest.raises(ExportError, match=r"PSNR of .* dB .*at least 20.*more bits"):
         export.litert(model, tmp_path / "a.tflite", images, quantize="dynamic")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", nightly_but([["decode"], ["encode"]], ["decode"]))
+def test_a_file_of_one_signature_is_quantized(tmp_path, images, names):
+    """Parameters of several kinds are found behind the images, where there are images."""
+    keras.utils.set_random_seed(0)
+    encoder = tfvae.networks.dense_encoder(SHAPE, 2 * 4, (32,))
+    decoder = tfvae.networks.dense_decoder(4, (*SHAPE[:-1], 2), (32,))
+    model = random_weights(tfvae.VAE(encoder, decoder, likelihood=likelihoods.Normal("learned")))
+    path, options = tmp_path / "a.tflite", {"quantize": "int8", "calibration": images}
+    report = export.litert(model, path, images, signatures=names, **options)
+    assert set(report["errors"]) == {*names, f"{names[0]}_1"}
+    assert report.get("psnr", 99) > 25
 
 
 def test_what_the_quantizer_does_not_take_is_said(vae, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import tfvae
 
 OPTIONS = {
     "defaults": {},
-    "betas and epsilon": {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
+    "betas and epsilon": {"beta_1": 0.5, "beta_2": np.float64(0.9), "epsilon": 1},
     "weight decay": {"weight_decay": 0.1},
     "clipping": {"clipnorm": 0.1},
     "moving average": {"use_ema": True, "ema_overwrite_frequency": 7},
@@ -55,6 +55,23 @@ def test_adam_makes_the_updates_of_keras_in_a_graph(options):
         for adam in (tfvae.optimizers.Adam, keras.optimizers.Adam)
     )
     assert_equal_updates(ours, theirs)
+
+
+def test_a_subclass_may_choose_the_rate_of_a_variable():
+    def of_layers(adam):
+        class LayerWise(adam):
+            def update_step(self, gradient, variable, learning_rate):
+                scale = 0.1 if variable.name.startswith("vector") else 1.0
+                return super().update_step(gradient, variable, scale * learning_rate)
+
+        return LayerWise(1e-2)
+
+    ours, theirs = (
+        minimize(of_layers(adam), "graph")
+        for adam in (tfvae.optimizers.Adam, keras.optimizers.Adam)
+    )
+    assert_equal_updates(ours, theirs)
+    assert np.any(ours[1] != minimize(tfvae.optimizers.Adam(1e-2), "graph")[1])
 
 
 @pytest.mark.parametrize("compiled", [None, "xla"], ids=["eager", "xla"])

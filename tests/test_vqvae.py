@@ -305,6 +305,7 @@ class TestTraining:
         model, twin = make(quantizer=quantizer), make(quantizer=quantizer)
         model.compile(optimizer(0.01), run_eagerly=True)
         by_hand = optimizer(0.01)
+        twin.start_from_data(images, None)
         for _ in range(2):
             model.train_on_batch(images)
             with tf.GradientTape() as tape:

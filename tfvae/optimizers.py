@@ -23,15 +23,15 @@ class Adam(keras.optimizers.Adam):
     def apply(self, grads, trainable_variables=None):
         """Apply gradients; see `keras.optimizers.Optimizer.apply`."""
         step = tf.cast(self.iterations + 1, tf.float32)
+        beta1, beta2 = (tf.constant(beta, tf.float32) for beta in (self.beta_1, self.beta_2))
         # What all variables share: in the graph of each it would cost as much as its update.
         self._update = functools.partial(
             tf.raw_ops.ResourceApplyAdam,
-            lr=tf.cast(self.learning_rate, tf.float32),
-            beta1_power=tf.pow(self.beta_1, step),
-            beta2_power=tf.pow(self.beta_2, step),
-            beta1=tf.constant(self.beta_1),
-            beta2=tf.constant(self.beta_2),
-            epsilon=tf.constant(self.epsilon),
+            beta1_power=tf.pow(beta1, step),
+            beta2_power=tf.pow(beta2, step),
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=tf.constant(self.epsilon, tf.float32),
         )
         try:
             super().apply(grads, trainable_variables)
@@ -47,6 +47,7 @@ class Adam(keras.optimizers.Adam):
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
+            lr=tf.cast(learning_rate, tf.float32),
             grad=tf.cast(gradient, tf.float32),
         )
         return None

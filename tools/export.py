@@ -135,11 +135,15 @@ def _check(format_name, quantize, signatures, io, report):
 
 
 def _default_output(run, format_name, quantize, signatures):
+    """Return where an export is written: that of some signatures beside that of all of them."""
     folder = run if run.is_dir() else run.parent
+    chosen = "-".join(dict.fromkeys(signatures))
     if format_name == "saved_model":
-        return folder / "saved_model"
-    stems = {("encode",): "encoder", ("parameters",): "parameters"}
-    stem = stems.get(signatures, "decoder")
+        return folder / (chosen or "saved_model")
+    if format_name == "onnx":  # of one signature, whichever it is
+        stem = {"encode": "encoder", "parameters": "parameters"}.get(chosen, "decoder")
+    else:
+        stem = chosen or "decoder"
     return folder / f"{stem}{'' if quantize == 'none' else f'-{quantize}'}{_ENDINGS[format_name]}"
 
 

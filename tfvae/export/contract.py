@@ -146,8 +146,9 @@ class Signatures:
         return ()
 
     def takes_missing(self) -> bool:
-        """Whether values of an example may be missing, NaN."""
-        return self.model.likelihood.complete() is not self.model.likelihood
+        """Whether values of the examples that `encode` takes may be missing, NaN."""
+        likelihood = self.model.likelihood
+        return "encode" in self.functions and likelihood.complete() is not likelihood
 
     def mixes_parameters(self) -> bool:
         """Whether a pixel has parameters of several kinds, which have no range in common."""

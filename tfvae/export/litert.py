@@ -67,8 +67,8 @@ def litert(
         signatures: the names of those that the file is to have; all if None.
         tolerance: the largest error of an output against Keras, absolute up to 1 and relative
             beyond. Codes must be equal but where rounding decides between two that are as good.
-            A quantized file has none: it is refused if its images are below 20 dB of PSNR against
-            those of Keras.
+            A quantized file has none: it is refused if the images that it decodes are below 20 dB
+            of PSNR against those of Keras; without what decodes it is not refused.
         quantize: "none"; "float16", weights of half the size; "dynamic", weights of 8 bits, or
             "int4" of 4 bits (OCTAV), with values between layers in float32; "int8" or "int16x8",
             weights of 8 bits and values between layers of 8 or 16 bits.
@@ -236,6 +236,8 @@ def _convert(offered: Signatures) -> bytes:
         if "sample" not in offered.functions or not error.is_of_prior:
             raise _refused(error) from None
         offered.leave_out("sample", f"the prior {error}")
+        if not offered.functions:
+            raise _refused(error) from None
     try:
         return _converted(offered)
     except _NotConverted as error:

@@ -74,7 +74,7 @@ def check_parity(
             ),
             default=0.0,
         )
-        if images is None and "image" in expected:  # of the first one, which decodes
+        if name in ("decode", "decode_codes"):
             images = actual["image"], expected["image"]
     report = {"max_abs_error": max(errors.values()), "errors": errors}
     if images is not None:

@@ -182,12 +182,17 @@ def _add_static(recipes, bits, integer_io):
 
 
 def _last_weights(model, schema):
-    """Return the weights, as `_weights` does, that the output of `parameters` comes from directly.
+    """Return the weights, as `_weights` does, that parameters of p(x|z) come from directly.
 
-    These belong to several operators if the last layer became several, as a transposed convolution
-    may.
+    They are found behind the output of a signature that is made of these parameters; a file that
+    only encodes or draws has none. These weights belong to several operators if the last layer
+    became several, as a transposed convolution may.
     """
-    (signature,) = (s for s in model.signatureDefs if s.signatureKey == b"parameters")
+    made_of_them = (b"parameters", b"decode", b"decode_codes")
+    signatures = [s for s in model.signatureDefs if s.signatureKey in made_of_them]
+    if not signatures:
+        return set()
+    signature = min(signatures, key=lambda s: made_of_them.index(s.signatureKey))
     graph = model.subgraphs[signature.subgraphIndex]
     makers = {output: operator for operator in graph.operators for output in operator.outputs}
     found, pending = set(), [signature.outputs[0].tensorIndex]
