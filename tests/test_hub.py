@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -235,14 +236,50 @@ def test_keras_and_a_pulled_run_have_the_model(hub, run, tmp_path, device_model)
 
 
 def test_what_is_of_another_model_does_not_stay_beside_it(hub, run):
+    report = files.read_report(run)
+    exports = report["exports"]
+    more = {"decoder-int8.tflite": {}, "encoder.onnx": {}, "figures/mine.tflite": {}}
+    more["decoder-int8.tflite"] = exports["decoder.tflite"]
+    files.write_json(run / "report.json", {**report, "exports": exports | more})
+    for name in ("decoder-int8.tflite", "decoder-int8.png"):
+        (run / name).write_bytes(b"of before")
     tfvae.hub.push(run, NAME)
-    hub.write(NAME, "decoder-int8.tflite", b"of before")
-    hub.write(NAME, "notes.md", b"mine")
-    (run / "samples.png").unlink()
+    of_owner = {
+        "notes.md",
+        "paper.png",
+        "encoder.onnx",
+        "foreign.tflite",
+        "figures/paper.png",
+        "figures/mine.tflite",
+        "figures/samples.png",
+        "figures/decoder-int8.tflite",
+    }
+    for name in of_owner:
+        hub.write(NAME, name, b"mine")
+    assert {"decoder-int8.tflite", "decoder-int8.png", "samples.png"} < set(hub.repositories[NAME])
+    files.write_json(run / "report.json", report)
+    for name in ("decoder-int8.tflite", "decoder-int8.png", "samples.png"):
+        (run / name).unlink()
     (run / "decoder-int4.tflite").write_bytes(b"exported before the last training")
     tfvae.hub.push(run, NAME)
-    others = {"README.md", "report.json", "decoder.tflite", "notes.md"}
+    others = {"README.md", "report.json", "decoder.tflite", *of_owner}
     assert set(hub.repositories[NAME]) == {*contents.NEEDED, *others}
+
+
+def test_a_report_on_the_hub_that_is_of_another_program_is_replaced(hub, run):
+    hub.write(NAME, "report.json", b"[]")
+    hub.write(NAME, "foreign.tflite", b"mine")
+    tfvae.hub.push(run, NAME)
+    assert "exports" in json.loads(hub.repositories[NAME]["report.json"])
+    assert "foreign.tflite" in hub.repositories[NAME]
+
+
+def test_the_pictures_of_a_run_are_those_that_commands_write():
+    root = Path(tfvae.__file__).parents[1]
+    sources = [*root.glob("tfvae/runs/*.py"), *root.glob("tools/*.py")]
+    written = r'(?:run|run\.path) / "([\w-]+\.png)"'
+    found = {name for path in sources for name in re.findall(written, path.read_text("utf-8"))}
+    assert found == contents.PICTURES
 
 
 def test_a_configuration_from_elsewhere_names_no_data_of_this_machine(hub, run, tmp_path):
