@@ -21,6 +21,7 @@ from tfvae._plain import files
 from tfvae.config import Config, from_dict
 from tfvae.errors import HubError, InvalidArgument, InvalidFile, MissingDependency
 from tfvae.hub import contents
+from tfvae.hub.card import model_card
 from tfvae.runs import RunDirectory
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -304,6 +305,34 @@ def test_paths_of_any_system_are_left_out(path):
         "evaluation of pictures": {"kl": 1.0},
         "evaluation of mnist": {},
     }
+
+
+def test_data_of_one_name_in_several_folders_has_a_section_each():
+    names = ["/a/test.npy", "/b/test.npy", "test.npy (2)", "/c/test.npy", "/a/other.npy"]
+    report = {f"evaluation of {name}": {"kl": kl} for kl, name in enumerate(names)}
+    plain = contents._plain(report)
+    assert plain == {
+        "evaluation of test.npy": {"kl": 0},
+        "evaluation of test.npy (2)": {"kl": 1},
+        "evaluation of test.npy (2) (2)": {"kl": 2},
+        "evaluation of test.npy (3)": {"kl": 3},
+        "evaluation of other.npy": {"kl": 4},
+    }
+    assert contents._plain(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("left_out", "draws"),
+    [({}, True), ({"encode": "it was not asked for"}, True), ({"sample": "no `draw`"}, False)],
+)
+def test_a_card_draws_with_a_decoder_that_can(left_out, draws, tmp_path):
+    (tmp_path / "decoder.tflite").write_bytes(b"decoder")
+    values = {"bytes": 1, "quantize": "none", "left_out": left_out}
+    report = {"exports": {"decoder.tflite": values}}
+    card = model_card("someone/decoder", Config(), report, tmp_path, "mit")
+    assert ("tfvae decode decoder/decoder.tflite --sample 64" in card) == draws
+    assert ("needs no TensorFlow" in card) == draws
+    assert "[`decoder.tflite`](decoder.tflite)" in card
 
 
 @pytest.mark.parametrize(

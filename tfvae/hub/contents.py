@@ -125,11 +125,21 @@ def _plain(report):
         name: {**values, "path": _last_part(values["path"])} if "path" in values else values
         for name, values in report.get("exports", {}).items()
     }
-    report = {_of_last_part(section): values for section, values in report.items()}
-    return {**report, "exports": exports} if exports else report
+    plain = {}
+    for section, values in report.items():
+        plain[_of_last_part(section, plain)] = values
+    return {**plain, "exports": exports} if exports else plain
 
 
-def _of_last_part(section):
-    """Return the name of a section, such as "evaluation of /home/me/other.npy", without folders."""
+def _of_last_part(section, taken):
+    """Return the name of a section, such as "evaluation of /home/me/other.npy", without folders.
+
+    Where it is taken, as by data of the same name in another folder, a number is added.
+    """
     what, of, data = section.partition(" of ")
-    return what + of + _last_part(data)
+    name = plain = what + of + _last_part(data)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{plain} ({number})"
+    return name
