@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tfvae import ondevice, recipes, runs
-from tfvae.config import load_config
+from tfvae._plain import files
+from tfvae.config import Config, load_config
 from tfvae.errors import InvalidFile
 from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
@@ -382,6 +384,12 @@ def test_decode_of_latents(tfvae, tflite, pristine, tmp_path):
     tfvae("decode", tflite, "--latents", "z.npy", "-o", "a.npy")
     expected = pristine.load_model().decode(z)
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-5)
+
+
+def test_decode_takes_a_folder_that_has_a_decoder_and_no_model(tfvae, tflite, tmp_path):
+    (tmp_path / "device").mkdir()
+    shutil.copy(tflite, tmp_path / "device")
+    assert tfvae("decode", "device", "--sample", 4).out == "4 images in samples.png\n"
 
 
 def test_decode_writes_samples_png_by_default(tfvae, tflite, tmp_path):
@@ -767,8 +775,9 @@ def test_decoding_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
     good = tflite.read_bytes()
     (tmp_path / "good.tflite").write_bytes(good)
     (tmp_path / "cut.tflite").write_bytes(good[: len(good) // 2])
-    (tmp_path / "stale").mkdir()
-    (tmp_path / "stale" / "decoder.tflite").write_bytes(good)
+    stale = RunDirectory.create(tmp_path / "stale", Config())
+    (stale.path / "decoder.tflite").write_bytes(good)
+    files.write_json(stale.path / "report.json", {"training": {"epochs": 3}})
     (tmp_path / "junk.tflite").write_bytes(b"junk")
     np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
     np.save(tmp_path / "text.npy", np.array([["a", "b"]]))

@@ -299,8 +299,10 @@ def test_what_the_run_says_of_the_rest_is_not_put_back_by_a_fit(copied, splits):
 
 @pytest.mark.nightly
 def test_a_run_that_was_not_trained_on_keeps_its_prior(copied, model, splits):
+    files.update_report(copied.path, "exports", {"decoder.tflite": {}})
     runs.train(CONFIG, copied.path, True, progress=False, splits=splits)
     assert_same_weights(copied.load_model().prior, model.prior)
+    assert files.read_report(copied.path)["exports"] == {"decoder.tflite": {}}
     assert copied.code_prior.position() == (3, 0)
 
 

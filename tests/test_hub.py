@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tfvae._plain import files
 from tfvae.config import Config, from_dict
 from tfvae.errors import HubError, InvalidArgument, InvalidFile, MissingDependency
 from tfvae.hub import contents
+from tfvae.hub.card import model_card
 from tfvae.runs import RunDirectory
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -235,14 +237,50 @@ def test_keras_and_a_pulled_run_have_the_model(hub, run, tmp_path, device_model)
 
 
 def test_what_is_of_another_model_does_not_stay_beside_it(hub, run):
+    report = files.read_report(run)
+    exports = report["exports"]
+    more = {"decoder-int8.tflite": {}, "encoder.onnx": {}, "figures/mine.tflite": {}}
+    more["decoder-int8.tflite"] = exports["decoder.tflite"]
+    files.write_json(run / "report.json", {**report, "exports": exports | more})
+    for name in ("decoder-int8.tflite", "decoder-int8.png"):
+        (run / name).write_bytes(b"of before")
     tfvae.hub.push(run, NAME)
-    hub.write(NAME, "decoder-int8.tflite", b"of before")
-    hub.write(NAME, "notes.md", b"mine")
-    (run / "samples.png").unlink()
+    of_owner = {
+        "notes.md",
+        "paper.png",
+        "encoder.onnx",
+        "foreign.tflite",
+        "figures/paper.png",
+        "figures/mine.tflite",
+        "figures/samples.png",
+        "figures/decoder-int8.tflite",
+    }
+    for name in of_owner:
+        hub.write(NAME, name, b"mine")
+    assert {"decoder-int8.tflite", "decoder-int8.png", "samples.png"} < set(hub.repositories[NAME])
+    files.write_json(run / "report.json", report)
+    for name in ("decoder-int8.tflite", "decoder-int8.png", "samples.png"):
+        (run / name).unlink()
     (run / "decoder-int4.tflite").write_bytes(b"exported before the last training")
     tfvae.hub.push(run, NAME)
-    others = {"README.md", "report.json", "decoder.tflite", "notes.md"}
+    others = {"README.md", "report.json", "decoder.tflite", *of_owner}
     assert set(hub.repositories[NAME]) == {*contents.NEEDED, *others}
+
+
+def test_a_report_on_the_hub_that_is_of_another_program_is_replaced(hub, run):
+    hub.write(NAME, "report.json", b"[]")
+    hub.write(NAME, "foreign.tflite", b"mine")
+    tfvae.hub.push(run, NAME)
+    assert "exports" in json.loads(hub.repositories[NAME]["report.json"])
+    assert "foreign.tflite" in hub.repositories[NAME]
+
+
+def test_the_pictures_of_a_run_are_those_that_commands_write():
+    root = Path(tfvae.__file__).parents[1]
+    sources = [*root.glob("tfvae/runs/*.py"), *root.glob("tools/*.py")]
+    written = r'(?:run|run\.path) / "([\w-]+\.png)"'
+    found = {name for path in sources for name in re.findall(written, path.read_text("utf-8"))}
+    assert found == contents.PICTURES
 
 
 def test_a_configuration_from_elsewhere_names_no_data_of_this_machine(hub, run, tmp_path):
@@ -267,6 +305,34 @@ def test_paths_of_any_system_are_left_out(path):
         "evaluation of pictures": {"kl": 1.0},
         "evaluation of mnist": {},
     }
+
+
+def test_data_of_one_name_in_several_folders_has_a_section_each():
+    names = ["/a/test.npy", "/b/test.npy", "test.npy (2)", "/c/test.npy", "/a/other.npy"]
+    report = {f"evaluation of {name}": {"kl": kl} for kl, name in enumerate(names)}
+    plain = contents._plain(report)
+    assert plain == {
+        "evaluation of test.npy": {"kl": 0},
+        "evaluation of test.npy (2)": {"kl": 1},
+        "evaluation of test.npy (2) (2)": {"kl": 2},
+        "evaluation of test.npy (3)": {"kl": 3},
+        "evaluation of other.npy": {"kl": 4},
+    }
+    assert contents._plain(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("left_out", "draws"),
+    [({}, True), ({"encode": "it was not asked for"}, True), ({"sample": "no `draw`"}, False)],
+)
+def test_a_card_draws_with_a_decoder_that_can(left_out, draws, tmp_path):
+    (tmp_path / "decoder.tflite").write_bytes(b"decoder")
+    values = {"bytes": 1, "quantize": "none", "left_out": left_out}
+    report = {"exports": {"decoder.tflite": values}}
+    card = model_card("someone/decoder", Config(), report, tmp_path, "mit")
+    assert ("tfvae decode decoder/decoder.tflite --sample 64" in card) == draws
+    assert ("needs no TensorFlow" in card) == draws
+    assert "[`decoder.tflite`](decoder.tflite)" in card
 
 
 @pytest.mark.parametrize(

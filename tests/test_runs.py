@@ -333,6 +333,16 @@ def test_a_finished_run_resumed_with_more_epochs_goes_on_learning(copied, model,
     assert not np.array_equal(before[-1], after[-1])
 
 
+def test_a_finished_run_resumed_without_a_step_keeps_what_is_said_of_its_model(
+    copied, splits, no_pictures
+):
+    of_model = {"evaluation", "evaluation of mnist", "diagnosis", "exports"}
+    for section in of_model:
+        update_report(copied.path, section, {"decoder.tflite": {}})
+    train(CONFIG, copied.path, resume=True, splits=splits)
+    assert of_model < read_report(copied.path).keys()
+
+
 def test_a_run_is_not_resumed_with_other_settings(copied, splits):
     other = CONFIG.override({"training.learning_rate": 0.07, "training.epochs": EPOCHS + 1})
     with pytest.raises(InvalidArgument, match=r"cannot change training.learning_rate \(from "):

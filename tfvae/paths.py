@@ -248,6 +248,8 @@ def check_model(path: str | Path) -> None:
 def decoder_of(path: str | Path) -> Path:
     """Return the path of a `.tflite`: `decoder.tflite` of a run, or that of the file itself.
 
+    A folder that is no run, and has a `decoder.tflite` alone as on a device, has that one.
+
     Raises:
         InvalidFile: the one in the run is not of its model: its report does not name it, as after
             another training.
@@ -256,7 +258,8 @@ def decoder_of(path: str | Path) -> Path:
     if not path.is_dir():
         return path
     file = path / "decoder.tflite"
-    if file.is_file() and file.name not in files.read_report(path).get("exports", {}):
+    is_run = any((path / name).is_file() for name in ("config.toml", "model.keras"))
+    if is_run and file.is_file() and file.name not in files.read_report(path).get("exports", {}):
         raise InvalidFile(
             f"{file} is not of the model in {path}: report.json does not name it, since the model "
             f"was trained after this export, or the file is from elsewhere. Export it with `tfvae "

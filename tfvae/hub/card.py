@@ -42,7 +42,7 @@ def model_card(name: str, config: Config, report: dict, folder: Path, license_id
         f"# {name.split('/')[1]}\n\n{config.description}\n",
         _training(config, report),
         _measured(report.get("evaluation", {})),
-        _use(name, there),
+        _use(name, there, report.get("exports", {})),
         _exports(report.get("exports", {}), there),
         *(f"![{text}]({file})\n\n{text}.\n" for file, text in _PICTURES.items() if file in there),
         f"Written by tfvae {tfvae.__version__}.\n",
@@ -96,21 +96,19 @@ def _measured(values):
     return "## Measured\n\n" + _table(("", ""), rows) + "\n" + note
 
 
-def _use(name, there):
+def _use(name, there, exports):
     python = (
         "```python\nimport keras\nimport tfvae\n\n"
         f'model = keras.saving.load_model("hf://{name}")\nx = model.sample(16)\n```\n'
     )
     folder = name.split("/")[1]
     shell = f"```\ntfvae pull hf://{name} {folder}\ntfvae sample {folder}\n"
-    if "decoder.tflite" in there:
+    decoder = exports.get("decoder.tflite", {})
+    draws = "decoder.tflite" in there and "sample" not in decoder.get("left_out", {})
+    if draws:
         shell += f"tfvae decode {folder}/decoder.tflite --sample 64 --output samples.png\n"
-    needed = (
-        "`tfvae[hub]`; the last command needs no TensorFlow"
-        if "decoder" in shell
-        else "`tfvae[hub]`"
-    )
-    return f"## Use\n\n{python}\n{shell}```\n\nThis needs {needed}.\n"
+    last = "; the last command needs no TensorFlow" if draws else ""
+    return f"## Use\n\n{python}\n{shell}```\n\nThis needs `tfvae[hub]`{last}.\n"
 
 
 def _exports(exports, there):

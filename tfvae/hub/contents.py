@@ -14,13 +14,40 @@ from tfvae.errors import InvalidFile
 # The members of a `.keras` file, for which `keras.saving.load_model("hf://...")` looks.
 MODEL = ("config.json", "metadata.json", "model.weights.h5")
 NEEDED = (*MODEL, "config.toml")
-OF_ONE_MODEL = ["*.png", "*.tflite"]  # what is made of a model, under names that differ by run
+# The pictures that commands write into a run. One beside an export has the name of that.
+PICTURES = frozenset(
+    f"{name}.png"
+    for name in (
+        "columns",
+        "correlations",
+        "curves",
+        "decoded",
+        "diagnosis",
+        "latent",
+        "prior-curves",
+        "reconstructions",
+        "samples",
+        "samples-uniform",
+        "usage",
+    )
+)
 _OTHERS = re.compile(r"README\.md|report\.json|[A-Za-z0-9][\w.-]*\.(?:png|tflite)")
 
 
 def is_shared(name: str) -> bool:
     """Whether a file of this name is written to the Hub, and read from there."""
     return name in NEEDED or _OTHERS.fullmatch(name) is not None
+
+
+def made_of_model(report: dict) -> set[str]:
+    """Return the names of pictures and `.tflite` files that tfvae makes of the model of a report.
+
+    Args:
+        report: of a run, whose section "exports" names the exports.
+    """
+    names = report.get("exports", {})
+    exports = {name for name in names if name.endswith(".tflite") and is_shared(name)}
+    return PICTURES | exports | {f"{name.removesuffix('.tflite')}.png" for name in exports}
 
 
 def collect(run: Path, folder: Path) -> tuple[Config, dict]:
@@ -98,11 +125,21 @@ def _plain(report):
         name: {**values, "path": _last_part(values["path"])} if "path" in values else values
         for name, values in report.get("exports", {}).items()
     }
-    report = {_of_last_part(section): values for section, values in report.items()}
-    return {**report, "exports": exports} if exports else report
+    plain = {}
+    for section, values in report.items():
+        plain[_of_last_part(section, plain)] = values
+    return {**plain, "exports": exports} if exports else plain
 
 
-def _of_last_part(section):
-    """Return the name of a section, such as "evaluation of /home/me/other.npy", without folders."""
+def _of_last_part(section, taken):
+    """Return the name of a section, such as "evaluation of /home/me/other.npy", without folders.
+
+    Where it is taken, as by data of the same name in another folder, a number is added.
+    """
     what, of, data = section.partition(" of ")
-    return what + of + _last_part(data)
+    name = plain = what + of + _last_part(data)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{plain} ({number})"
+    return name

@@ -22,8 +22,9 @@ def push(run: str | Path, address: str, private: bool = False, license_id: str =
 
     What is written is the model, as `keras.saving.load_model("hf://user/name")` reads it,
     `config.toml` and `report.json` without paths of this machine, the pictures, and the `.tflite`
-    files that `tfvae export` wrote into the run. What was there under these names is replaced, and
-    pictures and `.tflite` files that the run does not have are removed: they are of another model.
+    files that `tfvae export` wrote into the run. What was there under these names is replaced.
+    Pictures of a run and exports that the report there names are removed if the run does not have
+    them: they are of another model. All other files of the repository stay.
 
     Args:
         run: the directory of a run that has finished.
@@ -61,7 +62,8 @@ def push(run: str | Path, address: str, private: bool = False, license_id: str =
         with _translated(hub, name):
             api = hub.HfApi(library_name="tfvae")
             url = api.create_repo(name, private=private, exist_ok=True)
-            if private and not api.model_info(name).private:
+            info = api.model_info(name, files_metadata=True)
+            if private and not info.private:
                 raise InvalidArgument(
                     f"hf://{name} is there already, and public. Choose another name, or make it "
                     "private on its page."
@@ -70,7 +72,7 @@ def push(run: str | Path, address: str, private: bool = False, license_id: str =
                 repo_id=name,
                 folder_path=folder,
                 commit_message="Upload a run",
-                delete_patterns=contents.OF_ONE_MODEL,
+                delete_patterns=_outdated(hub, name, info, folder),
             )
     return str(url)
 
@@ -110,6 +112,19 @@ def pull(address: str, folder: str | Path, revision: str | None = None) -> Path:
             _download(hub, name, file, info.sha, sizes[file], written)
         contents.make_run(written)
     return folder
+
+
+def _outdated(hub, name, info, folder):
+    """Return what was made of the model on the Hub, and is not in a folder that replaces it."""
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings}
+    report = {}
+    if "report.json" in sizes:
+        with tempfile.TemporaryDirectory() as temporary:
+            _download(hub, name, "report.json", info.sha, sizes["report.json"], Path(temporary))
+            with contextlib.suppress(InvalidFile):  # that of another program names no exports
+                report = files.read_report(temporary)
+    made = contents.made_of_model(report) & sizes.keys()
+    return [file for file in sorted(made) if not (folder / file).exists()]
 
 
 def _check(name, sizes):

@@ -99,15 +99,20 @@ def train(
         )
         if not chief:
             return run
-        _settle_prior(run, model)
-        kept = _write(run, model, splits, fitted, config.training.patience, start)
+        unchanged = _unchanged(run, model)
+        _settle_prior(run, model, unchanged)
+        outdated = () if unchanged is not None else ("evaluation", "diagnosis", "exports")
+        kept = _write(run, model, splits, fitted, config.training.patience, start, outdated)
     rate = config.training.learning_rate
     loop.check_end(fitted.start_loss, kept, splits.num_values, run, rate)
     return run
 
 
-def _write(run, model, splits, fitted, patience, start):
-    """Write a trained model, its pictures and its report; return the rows up to the epoch kept."""
+def _write(run, model, splits, fitted, patience, start, outdated):
+    """Write a trained model, its pictures and its report; return the rows up to the epoch kept.
+
+    The sections of the report whose names begin with one of `outdated` are of the model before.
+    """
     replicas = model.distribute_strategy.num_replicas_in_sync
     with atomic(run.model_file) as temporary:
         model.save(temporary)
@@ -125,7 +130,7 @@ def _write(run, model, splits, fitted, patience, start):
         "replicas": replicas,
         "checkpoints": fitted.checkpoints,
     }
-    update_report(run.path, "training", report, outdated=("evaluation", "diagnosis", "exports"))
+    update_report(run.path, "training", report, outdated)
     return kept
 
 
@@ -164,16 +169,23 @@ def check_epochs(what: str, path, position: Position, epochs: int) -> None:
     )
 
 
-def _settle_prior(run, model):
-    """Keep the prior over codes of a finished run, unless the run was trained further."""
-    if not isinstance(model, CodeModel) or not run.model_file.is_file():
-        return
+def _unchanged(run, model):
+    """Return the model of the finished run, or None if there is none, or steps were made since."""
+    if not run.model_file.is_file():
+        return None
     try:
         finished = run.load_model()
     except InvalidFile:
-        finished = None
-    if finished is not None and finished.steps_made == model.steps_made:
-        model.prior = finished.prior
+        return None
+    return finished if finished.steps_made == model.steps_made else None
+
+
+def _settle_prior(run, model, unchanged):
+    """Keep the prior over codes of a finished run, unless the run was trained further."""
+    if not isinstance(model, CodeModel) or not run.model_file.is_file():
+        return
+    if unchanged is not None:
+        model.prior = unchanged.prior
     else:
         run.forget_code_prior()  # it was fitted to other codes
 
