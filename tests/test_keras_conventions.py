@@ -828,6 +828,24 @@ class HiddenScale(tfvae.posteriors.Posterior):
         return tfp.distributions.Independent(normal, len(params.shape) - batch_ndims)
 
 
+@keras.saving.register_keras_serializable()
+class PlainLikelihood(tfvae.likelihoods.Bernoulli):
+    def __init__(self):
+        super().__init__()
+
+
+@keras.saving.register_keras_serializable()
+class PlainColumns(tfvae.likelihoods.Columns):
+    def __init__(self, blocks=(("normal", 2, {"scale": "shared"}),)):
+        super().__init__(blocks)
+
+
+@keras.saving.register_keras_serializable()
+class PlainMissingness(tfvae.likelihoods.Missingness):
+    def __init__(self):
+        super().__init__()
+
+
 class TestWeightsOfParts:
     @pytest.mark.parametrize(
         ("options", "part", "name"),
@@ -883,6 +901,35 @@ class TestWeightsOfParts:
         frozen = getattr(model, part).weights
         for weight, expected in zip(getattr(again, part).weights, frozen, strict=True):
             np.testing.assert_array_equal(weight, expected)
+
+    @pytest.mark.parametrize("part", [PlainLikelihood, PlainColumns, PlainMissingness])
+    def test_a_frozen_part_need_not_take_trainable(self, part):
+        made = part()
+        made.trainable = False
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
+        assert type(again) is part
+        assert not again.trainable
+        inner = again._flatten_layers(include_self=False)
+        assert not any(layer.trainable for layer in inner)
+
+    def test_layers_that_the_user_unfroze_in_a_frozen_network_are_trained(self):
+        encoder = keras.Sequential(
+            [keras.Input((SIZE,)), keras.layers.Dense(3), keras.layers.Dense(4)]
+        )
+        encoder.trainable = False
+        encoder.layers[-1].trainable = True
+        model = make_vae(encoder=encoder, compiled={"run_eagerly": True})
+        before = [weight.numpy() for weight in encoder.weights]
+        model.train_on_batch(X)
+        moved = [np.any(a != b) for a, b in zip(before, encoder.weights, strict=True)]
+        assert moved == [False, False, True, True]
+
+    def test_what_a_frozen_prior_makes_while_it_is_built_is_frozen(self):
+        prior = tfvae.priors.get("flow", num_layers=1, hidden=(3,), trainable=False)
+        model = make_vae(prior=prior)
+        assert prior.weights
+        known = {id(weight) for weight in model.trainable_variables}
+        assert not any(id(weight) in known for weight in prior.weights)
 
     @pytest.mark.parametrize(
         "make",

@@ -46,14 +46,6 @@ class OwnLoss(WorkerLogs, Steps):
     }
     better = {"loss": "min", "regularization": "min", "additional_loss": "min"}
 
-    def _post_build(self):
-        """Freeze what a frozen part has made while it was built: Keras leaves it trainable."""
-        super()._post_build()
-        for layer in self._flatten_layers():  # from the outer to the inner
-            if not layer.trainable:
-                for inner in layer._layers:
-                    inner.trainable = False
-
     def assigned_settings(self) -> list[tf.Variable]:
         """Return the variables of settings that a callback may assign while the model trains."""
         return []
