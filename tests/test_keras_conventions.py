@@ -291,7 +291,7 @@ class TestFit:
         model.compile("sgd", run_eagerly=True)
         model.optimizer.learning_rate = 0.0
         model.fit(X, validation_split=0.5, verbose=0)
-        np.testing.assert_array_equal(model.prior.pseudo_inputs, np.resize(X[:6], (20, SIZE)))
+        np.testing.assert_array_equal(model.prior.pseudo_inputs[:6], X[:6])
 
     def test_pseudo_inputs_that_the_user_sets_stay(self, tmp_path):
         model = make_vae(prior=tfvae.priors.VampPrior(3))
@@ -311,6 +311,21 @@ class TestFit:
         model.train_on_batch(X)
         model.fit(X, verbose=0)
         np.testing.assert_array_equal(model.prior.pseudo_inputs, X[4:7])
+
+    @pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+    def test_no_two_pseudo_inputs_start_alike_where_there_are_few_examples(self, method):
+        model = make_vae(prior=tfvae.priors.VampPrior(8))
+        model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+        made_with = model.prior.pseudo_inputs.numpy()
+        few = np.eye(SIZE, dtype="float32")[:3]
+        getattr(model, method)(few)
+        np.testing.assert_array_equal(model.prior.pseudo_inputs[:3], few)
+        np.testing.assert_array_equal(model.prior.pseudo_inputs[3:], made_with[3:])
+        assert len(np.unique(model.prior.pseudo_inputs, axis=0)) == 8
+        assert model.prior.started
+
+    def test_a_prior_that_is_not_built_has_not_started(self):
+        assert not tfvae.priors.VampPrior(3).started
 
     def test_pseudo_inputs_cannot_start_at_a_generator(self):
         batches = (X for _ in range(2))
