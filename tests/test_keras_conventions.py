@@ -35,7 +35,7 @@ def make_vae(cls=tfvae.VAE, compiled=None, encoder=None, **options):
     return model
 
 
-def make_vqvae(cls=tfvae.VQVAE, **options):
+def make_vqvae(cls=tfvae.VQVAE, quantizer="vq", **options):
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(
         [keras.Input((SIZE,)), keras.layers.Dense(4), keras.layers.Reshape((2, 2))]
@@ -43,7 +43,7 @@ def make_vqvae(cls=tfvae.VQVAE, **options):
     decoder = keras.Sequential(
         [keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.Dense(SIZE)]
     )
-    quantizer = tfvae.quantizers.get("vq", num_embeddings=4, embedding_dim=2)
+    quantizer = tfvae.quantizers.get(quantizer, num_embeddings=4, embedding_dim=2)
     model = cls(encoder, quantizer, decoder, likelihood="bernoulli", **options)
     model.compile("sgd")
     return model
@@ -157,6 +157,28 @@ class TestRanges:
             np.testing.assert_allclose(predicted, model(X), rtol=1e-5)
             with pytest.raises(InvalidData, match="examples of shape"):
                 model.fit(told(X[:, :5]), verbose=0)
+
+    @pytest.mark.parametrize("shape", [(None, None), None], ids=["sizes", "rank"])
+    def test_weights_of_unknown_sizes_are_one_for_each_example(self, shape):
+        weights = np.arange(len(X), dtype="float32")[:, np.newaxis]  # [N, 1], as Keras has them
+        y = np.zeros(len(X), "float32")
+
+        def told():
+            at = range(0, len(X), BATCH)
+            parts = lambda: (tuple(a[i : i + BATCH] for a in (X, y, weights)) for i in at)  # noqa: E731
+            spec = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec(None, tf.float32))
+            spec = (*spec, tf.TensorSpec(shape, tf.float32))
+            return tf.data.Dataset.from_generator(parts, output_signature=spec)
+
+        model, expected = make_vae(), make_vae()
+        model.fit(told(), verbose=0)
+        expected.fit(X, sample_weight=weights[:, 0], batch_size=BATCH, shuffle=False, verbose=0)
+        for weight, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-6)
+
+    def test_several_weights_for_an_example_are_refused(self, model):
+        with pytest.raises(InvalidData, match=r"`sample_weight` has the shape \(None, 2\)"):
+            model.fit(dataset((X, np.zeros(12), np.ones((12, 2)))), verbose=0)
 
     def test_no_counter_runs_ahead_where_data_of_unknown_length_ends(self):
         spec = (tf.TensorSpec((None, SIZE), tf.float32),)
@@ -284,6 +306,22 @@ class TestFit:
         model = make()
         model.trainable = False
         with pytest.raises(InvalidArgument, match=r"nothing to learn.*all of them are frozen"):
+            getattr(model, method)(X)
+
+    @pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+    def test_a_codebook_of_moving_averages_is_trained_between_frozen_networks(self, method):
+        model = make_vqvae(quantizer="ema")
+        model.encoder.trainable = model.decoder.trainable = False
+        before = [weight.numpy() for weight in (*model.encoder.weights, *model.decoder.weights)]
+        table = model.quantizer.table.numpy()
+        getattr(model, method)(X)
+        assert model.steps_made == 1
+        assert np.any(model.quantizer.table.numpy() != table)
+        after = (*model.encoder.weights, *model.decoder.weights)
+        for weight, expected in zip(after, before, strict=True):
+            np.testing.assert_array_equal(weight, expected)
+        model.quantizer.trainable = False
+        with pytest.raises(InvalidArgument, match="nothing to learn"):
             getattr(model, method)(X)
 
     def test_pseudo_inputs_start_at_what_validation_split_leaves(self):

@@ -62,12 +62,14 @@ class OwnLoss(WorkerLogs, Steps):
         """
 
     def check_trainable(self) -> None:
-        """Refuse to train a model without variables that a step could change.
+        """Refuse to train a model without weights that a step could train.
 
         Raises:
             InvalidArgument: it has none, or all of them are frozen.
         """
-        if not self.trainable_variables and all(layer.built for layer in self._flatten_layers()):
+        if self.trainable_variables or self.trains_without_gradients:
+            return
+        if all(layer.built for layer in self._flatten_layers()):
             raise InvalidArgument(
                 f"{type(self).__name__} has nothing to learn: it has no weights, or all of them "
                 "are frozen. Use it as it is, or set `trainable = True` on a part."
