@@ -54,7 +54,7 @@ class Quantizer(keras.layers.Layer):
     Attributes:
         codes_per_vector: `()` for one code a vector, `(Q,)` for Q.
         needs_data: whether the codebook waits for `initialize`.
-        tracks_usage: whether `update` moves averages over the batches, by which the codebook learns.
+        tracks_usage: whether `update` moves averages over batches, by which the codebook learns.
         gradient: name in `gradients.GRADIENTS` of the function that passes the gradient through;
             None where the vectors have a gradient of their own kind.
 
