@@ -35,7 +35,7 @@ def make_vae(cls=tfvae.VAE, compiled=None, encoder=None, **options):
     return model
 
 
-def make_vqvae(cls=tfvae.VQVAE, **options):
+def make_vqvae(cls=tfvae.VQVAE, quantizer="vq", **options):
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(
         [keras.Input((SIZE,)), keras.layers.Dense(4), keras.layers.Reshape((2, 2))]
@@ -43,7 +43,7 @@ def make_vqvae(cls=tfvae.VQVAE, **options):
     decoder = keras.Sequential(
         [keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.Dense(SIZE)]
     )
-    quantizer = tfvae.quantizers.get("vq", num_embeddings=4, embedding_dim=2)
+    quantizer = tfvae.quantizers.get(quantizer, num_embeddings=4, embedding_dim=2)
     model = cls(encoder, quantizer, decoder, likelihood="bernoulli", **options)
     model.compile("sgd")
     return model
@@ -157,6 +157,28 @@ class TestRanges:
             np.testing.assert_allclose(predicted, model(X), rtol=1e-5)
             with pytest.raises(InvalidData, match="examples of shape"):
                 model.fit(told(X[:, :5]), verbose=0)
+
+    @pytest.mark.parametrize("shape", [(None, None), None], ids=["sizes", "rank"])
+    def test_weights_of_unknown_sizes_are_one_for_each_example(self, shape):
+        weights = np.arange(len(X), dtype="float32")[:, np.newaxis]  # [N, 1], as Keras has them
+        y = np.zeros(len(X), "float32")
+
+        def told():
+            at = range(0, len(X), BATCH)
+            parts = lambda: (tuple(a[i : i + BATCH] for a in (X, y, weights)) for i in at)  # noqa: E731
+            spec = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec(None, tf.float32))
+            spec = (*spec, tf.TensorSpec(shape, tf.float32))
+            return tf.data.Dataset.from_generator(parts, output_signature=spec)
+
+        model, expected = make_vae(), make_vae()
+        model.fit(told(), verbose=0)
+        expected.fit(X, sample_weight=weights[:, 0], batch_size=BATCH, shuffle=False, verbose=0)
+        for weight, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-6)
+
+    def test_several_weights_for_an_example_are_refused(self, model):
+        with pytest.raises(InvalidData, match=r"`sample_weight` has the shape \(None, 2\)"):
+            model.fit(dataset((X, np.zeros(12), np.ones((12, 2)))), verbose=0)
 
     def test_no_counter_runs_ahead_where_data_of_unknown_length_ends(self):
         spec = (tf.TensorSpec((None, SIZE), tf.float32),)
@@ -286,12 +308,28 @@ class TestFit:
         with pytest.raises(InvalidArgument, match=r"nothing to learn.*all of them are frozen"):
             getattr(model, method)(X)
 
+    @pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+    def test_a_codebook_of_moving_averages_is_trained_between_frozen_networks(self, method):
+        model = make_vqvae(quantizer="ema")
+        model.encoder.trainable = model.decoder.trainable = False
+        before = [weight.numpy() for weight in (*model.encoder.weights, *model.decoder.weights)]
+        table = model.quantizer.table.numpy()
+        getattr(model, method)(X)
+        assert model.steps_made == 1
+        assert np.any(model.quantizer.table.numpy() != table)
+        after = (*model.encoder.weights, *model.decoder.weights)
+        for weight, expected in zip(after, before, strict=True):
+            np.testing.assert_array_equal(weight, expected)
+        model.quantizer.trainable = False
+        with pytest.raises(InvalidArgument, match="nothing to learn"):
+            getattr(model, method)(X)
+
     def test_pseudo_inputs_start_at_what_validation_split_leaves(self):
         model = make_vae(prior=tfvae.priors.VampPrior(20))
         model.compile("sgd", run_eagerly=True)
         model.optimizer.learning_rate = 0.0
         model.fit(X, validation_split=0.5, verbose=0)
-        np.testing.assert_array_equal(model.prior.pseudo_inputs, np.resize(X[:6], (20, SIZE)))
+        np.testing.assert_array_equal(model.prior.pseudo_inputs[:6], X[:6])
 
     def test_pseudo_inputs_that_the_user_sets_stay(self, tmp_path):
         model = make_vae(prior=tfvae.priors.VampPrior(3))
@@ -311,6 +349,21 @@ class TestFit:
         model.train_on_batch(X)
         model.fit(X, verbose=0)
         np.testing.assert_array_equal(model.prior.pseudo_inputs, X[4:7])
+
+    @pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+    def test_no_two_pseudo_inputs_start_alike_where_there_are_few_examples(self, method):
+        model = make_vae(prior=tfvae.priors.VampPrior(8))
+        model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+        made_with = model.prior.pseudo_inputs.numpy()
+        few = np.eye(SIZE, dtype="float32")[:3]
+        getattr(model, method)(few)
+        np.testing.assert_array_equal(model.prior.pseudo_inputs[:3], few)
+        np.testing.assert_array_equal(model.prior.pseudo_inputs[3:], made_with[3:])
+        assert len(np.unique(model.prior.pseudo_inputs, axis=0)) == 8
+        assert model.prior.started
+
+    def test_a_prior_that_is_not_built_has_not_started(self):
+        assert not tfvae.priors.VampPrior(3).started
 
     def test_pseudo_inputs_cannot_start_at_a_generator(self):
         batches = (X for _ in range(2))
@@ -828,6 +881,24 @@ class HiddenScale(tfvae.posteriors.Posterior):
         return tfp.distributions.Independent(normal, len(params.shape) - batch_ndims)
 
 
+@keras.saving.register_keras_serializable()
+class PlainLikelihood(tfvae.likelihoods.Bernoulli):
+    def __init__(self):
+        super().__init__()
+
+
+@keras.saving.register_keras_serializable()
+class PlainColumns(tfvae.likelihoods.Columns):
+    def __init__(self, blocks=(("normal", 2, {"scale": "shared"}),)):
+        super().__init__(blocks)
+
+
+@keras.saving.register_keras_serializable()
+class PlainMissingness(tfvae.likelihoods.Missingness):
+    def __init__(self):
+        super().__init__()
+
+
 class TestWeightsOfParts:
     @pytest.mark.parametrize(
         ("options", "part", "name"),
@@ -883,6 +954,35 @@ class TestWeightsOfParts:
         frozen = getattr(model, part).weights
         for weight, expected in zip(getattr(again, part).weights, frozen, strict=True):
             np.testing.assert_array_equal(weight, expected)
+
+    @pytest.mark.parametrize("part", [PlainLikelihood, PlainColumns, PlainMissingness])
+    def test_a_frozen_part_need_not_take_trainable(self, part):
+        made = part()
+        made.trainable = False
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
+        assert type(again) is part
+        assert not again.trainable
+        inner = again._flatten_layers(include_self=False)
+        assert not any(layer.trainable for layer in inner)
+
+    def test_layers_that_the_user_unfroze_in_a_frozen_network_are_trained(self):
+        encoder = keras.Sequential(
+            [keras.Input((SIZE,)), keras.layers.Dense(3), keras.layers.Dense(4)]
+        )
+        encoder.trainable = False
+        encoder.layers[-1].trainable = True
+        model = make_vae(encoder=encoder, compiled={"run_eagerly": True})
+        before = [weight.numpy() for weight in encoder.weights]
+        model.train_on_batch(X)
+        moved = [np.any(a != b) for a, b in zip(before, encoder.weights, strict=True)]
+        assert moved == [False, False, True, True]
+
+    def test_what_a_frozen_prior_makes_while_it_is_built_is_frozen(self):
+        prior = tfvae.priors.get("flow", num_layers=1, hidden=(3,), trainable=False)
+        model = make_vae(prior=prior)
+        assert prior.weights
+        known = {id(weight) for weight in model.trainable_variables}
+        assert not any(id(weight) in known for weight in prior.weights)
 
     @pytest.mark.parametrize(
         "make",

@@ -77,7 +77,8 @@ class Factory(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict):
         """Return the factory with these constructor arguments."""
-        return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+        arguments = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+        return from_arguments(cls, arguments)
 
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
@@ -90,6 +91,14 @@ def frozen(layer: keras.layers.Layer) -> dict:
     Nothing where they are, so that the representation of a part holds what a user gave it.
     """
     return {} if layer.trainable else {"trainable": False}
+
+
+def from_arguments(cls: type, arguments: dict) -> keras.layers.Layer:
+    """Return the layer of a configuration with `frozen`, which its constructor need not take."""
+    made = cls(**{name: value for name, value in arguments.items() if name != "trainable"})
+    if not arguments.get("trainable", True):
+        made.trainable = False
+    return made
 
 
 def independent(distribution, batch_ndims: int) -> tfd.Independent:

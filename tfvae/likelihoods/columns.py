@@ -147,12 +147,6 @@ class Columns(Likelihood):
         blocks = [[keras.saving.serialize_keras_object(p), size] for p, size in pairs]
         return {"blocks": blocks, **super().get_config()}
 
-    @classmethod
-    def from_config(cls, config):
-        blocks = config["blocks"]
-        blocks = [(keras.saving.deserialize_keras_object(p), size) for p, size in blocks]
-        return cls(**{**config, "blocks": blocks})
-
 
 def _block(block):
     """Return (likelihood, number of columns) of what a user gave for a block."""

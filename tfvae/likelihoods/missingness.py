@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfvae._plain.checks import choice
-from tfvae.distributions.factory import frozen
+from tfvae.distributions.factory import from_arguments, frozen
 from tfvae.registry import Registry
 
 MISSINGNESS = Registry("missingness")
@@ -55,7 +55,7 @@ class Missingness(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict):
         """Return the model with these constructor arguments."""
-        return cls(**config)
+        return from_arguments(cls, config)
 
 
 @MISSINGNESS.register("self_masking")

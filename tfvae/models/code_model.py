@@ -215,6 +215,12 @@ class CodeModel(GenerativeModel):
         return _without(self.trainable_variables, self.weights)
 
     @property
+    def trains_without_gradients(self):
+        """Whether a codebook moves by averages, or starts dead codes anew."""
+        layers = [each for each in self._flatten_layers() if isinstance(each, Quantizer)]
+        return any(quantizer.trainable and quantizer.tracks_usage for quantizer in layers)
+
+    @property
     def metrics(self):
         """The averages and code usage reported by `fit` and `evaluate`.
 

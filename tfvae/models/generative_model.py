@@ -12,13 +12,18 @@ import tensorflow as tf
 
 from tfvae import conditions
 from tfvae._plain import memory
+from tfvae.distributions.factory import Factory
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
+from tfvae.flows.flow import Flow
 from tfvae.likelihoods.categorical import Categorical
 from tfvae.likelihoods.likelihood import MISSING
+from tfvae.priors.prior import Prior
+from tfvae.quantizers.quantizer import Quantizer
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
 from tfvae.training import OwnLoss
 
+_PARTS = (Factory, Flow, Prior, Quantizer)  # what a model has besides the user's networks
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
 
 
@@ -137,6 +142,17 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
             )
 
     takes_condition_instead = "a prior that takes it"
+
+    def _post_build(self):
+        """Freeze what a frozen part has made while it was built: Keras leaves it trainable.
+
+        Networks stay as they are: a user may have unfrozen the last layers of a frozen one.
+        """
+        super()._post_build()
+        for layer in self._flatten_layers():
+            if isinstance(layer, _PARTS) and not layer.trainable:
+                for inner in layer._flatten_layers(include_self=False):
+                    inner.trainable = False
 
     @property
     def step(self) -> keras.Variable:

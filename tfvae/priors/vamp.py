@@ -22,8 +22,10 @@ class VampPrior(Prior):
     """p(z) = (1/C) Σ_c q(z|u_c), with pseudo-inputs u_c that are trained with the model.
 
     The prior that maximizes the bound is the mixture of the posteriors of all N training examples;
-    here C learned examples take their place. `fit` starts the pseudo-inputs at training examples; a
-    draw encodes the one it picks.
+    here C learned examples take their place. `fit` starts the pseudo-inputs at training examples,
+    `train_on_batch` at those of its first batch. Where these are fewer than C, the others start at
+    random, near the middle of the range: two that are alike would stay alike. A draw encodes the
+    one it picks.
 
     Source: Tomczak and Welling 2018, "VAE with a VampPrior", eq. 10.
 
@@ -91,13 +93,17 @@ class VampPrior(Prior):
 
     @property
     def started(self):
-        """Whether the pseudo-inputs have left the values that they are made with."""
+        """Whether the pseudo-inputs have left the values that they are made with in `build`."""
+        if not self.built:
+            return False
         made_with = self._initializer(self.pseudo_inputs.shape, "float32")
         return not np.allclose(self.pseudo_inputs, made_with, atol=1e-4)
 
     def start(self, x):
-        """Start the pseudo-inputs at examples, repeated if there are fewer than pseudo-inputs."""
-        self.pseudo_inputs.assign(np.resize(x, (self.num_components, *self.x_shape)))
+        """Start the first pseudo-inputs at examples, all of them if there are as many."""
+        inputs = np.asarray(self.pseudo_inputs).copy()
+        inputs[: len(x)] = x[: self.num_components]
+        self.pseudo_inputs.assign(inputs)
 
     def given(self, posterior_of=None, training=False, condition=None):
         return AggregatedPosterior(tf.convert_to_tensor(self.pseudo_inputs), posterior_of)

@@ -89,7 +89,8 @@ class Codebook(Quantizer):
         nothing.
 
         Args:
-            vectors: `[..., D]`, at least K different ones; 50 K give good centres.
+            vectors: `[..., D]`, at least K different ones; 50 K give good centres. `fit` takes them
+                from its data, `train_on_batch` from its first batch alone.
 
         Raises:
             InvalidData: fewer than K different vectors, of the wrong size, or not finite.

@@ -54,6 +54,7 @@ class Quantizer(keras.layers.Layer):
     Attributes:
         codes_per_vector: `()` for one code a vector, `(Q,)` for Q.
         needs_data: whether the codebook waits for `initialize`.
+        tracks_usage: whether `update` moves averages over batches, by which the codebook learns.
         gradient: name in `gradients.GRADIENTS` of the function that passes the gradient through;
             None where the vectors have a gradient of their own kind.
 
@@ -64,6 +65,7 @@ class Quantizer(keras.layers.Layer):
 
     codes_per_vector = ()
     needs_data = False
+    tracks_usage = False
     gradient = None
     step = None
 

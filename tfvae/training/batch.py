@@ -25,14 +25,17 @@ def _flat_weights(sample_weight, x):
     Raises:
         InvalidData: more than one weight for an example.
     """
-    if sample_weight is not None and len(sample_weight.shape) > 1:
-        if any(size != 1 for size in sample_weight.shape[1:]):
-            raise InvalidData(
-                f"`sample_weight` has the shape {tuple(sample_weight.shape)}; expected [B], one "
-                "weight for each example."
-            )
-        sample_weight = tf.reshape(sample_weight, tf.shape(x)[:1])
-    return sample_weight
+    if sample_weight is None:
+        return None
+    shape = tf.TensorShape(sample_weight.shape)
+    if shape.rank == 1:
+        return sample_weight
+    if shape.rank is not None and any(size not in (1, None) for size in shape[1:]):
+        raise InvalidData(
+            f"`sample_weight` has the shape {tuple(shape)}; expected [B], one weight for each "
+            "example."
+        )
+    return tf.reshape(sample_weight, [tf.shape(x)[0]])
 
 
 def share_of_mean(values: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

@@ -46,14 +46,6 @@ class OwnLoss(WorkerLogs, Steps):
     }
     better = {"loss": "min", "regularization": "min", "additional_loss": "min"}
 
-    def _post_build(self):
-        """Freeze what a frozen part has made while it was built: Keras leaves it trainable."""
-        super()._post_build()
-        for layer in self._flatten_layers():  # from the outer to the inner
-            if not layer.trainable:
-                for inner in layer._layers:
-                    inner.trainable = False
-
     def assigned_settings(self) -> list[tf.Variable]:
         """Return the variables of settings that a callback may assign while the model trains."""
         return []
@@ -70,12 +62,14 @@ class OwnLoss(WorkerLogs, Steps):
         """
 
     def check_trainable(self) -> None:
-        """Refuse to train a model without variables that a step could change.
+        """Refuse to train a model without weights that a step could train.
 
         Raises:
             InvalidArgument: it has none, or all of them are frozen.
         """
-        if not self.trainable_variables and all(layer.built for layer in self._flatten_layers()):
+        if self.trainable_variables or self.trains_without_gradients:
+            return
+        if all(layer.built for layer in self._flatten_layers()):
             raise InvalidArgument(
                 f"{type(self).__name__} has nothing to learn: it has no weights, or all of them "
                 "are frozen. Use it as it is, or set `trainable = True` on a part."

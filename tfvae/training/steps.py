@@ -109,6 +109,11 @@ class Steps(keras.Model):
         return None
 
     @property
+    def trains_without_gradients(self) -> bool:
+        """Whether a step trains weights of its own beside those that the gradient trains."""
+        return False
+
+    @property
     def has_additional_loss(self) -> bool:
         """Whether the class adds a term to the loss, by `additional_loss`."""
         return type(self).additional_loss is not Steps.additional_loss
@@ -229,7 +234,8 @@ class Steps(keras.Model):
         # Where the data ends, a graph has run ahead into one more step, as far as it could come
         # without a batch; the optimizer counts steps too.
         with tf.control_dependencies([scaled_loss]):
-            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            if variables:
+                self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             self._counter.assign_add(1)
 
     def _refuse_hidden_variables(self, tape):
