@@ -310,7 +310,10 @@ def test_a_model_that_integers_ruin_is_refused(images, tmp_path):
 
 @pytest.mark.parametrize("names", nightly_but([["decode"], ["encode"]], ["decode"]))
 def test_a_file_of_one_signature_is_quantized(tmp_path, images, names):
-    """Parameters of several kinds are found behind the images, where there are images."""
+    """Parameters of several kinds are found behind the images, where there are images.
+
+    What decodes takes no scales, which the network gives all the same.
+    """
     keras.utils.set_random_seed(0)
     encoder = tfvae.networks.dense_encoder(SHAPE, 2 * 4, (32,))
     decoder = tfvae.networks.dense_decoder(4, (*SHAPE[:-1], 2), (32,))

@@ -27,7 +27,7 @@ import warnings
 import numpy as np
 from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from litert_quantizer.algorithm_manager import AlgorithmName
-from litert_quantizer.utils import qsv_utils
+from litert_quantizer.utils import qsv_utils, tfl_interpreter_utils
 
 from tfvae._plain.quiet import quiet_stderr
 from tfvae.errors import ExportError
@@ -232,6 +232,11 @@ def _ranges(content, recipes, examples):
     """Return the least and the greatest of all values over examples, in the quantizer's format."""
     watcher = calibrator.Calibrator(
         bytearray(content), num_threads=2, qsv_update_func=qsv_utils.min_max_update
+    )
+    # LiteRT's default delegate computes no output that nothing takes, and the quantizer looks at
+    # every one: where images are decoded, the scales of a likelihood are such an output.
+    watcher._tfl_interpreter = tfl_interpreter_utils.create_tfl_interpreter(
+        content, use_xnnpack=False, num_threads=2
     )
     watcher.calibrate(examples, recipes)
     ranges = watcher.get_model_qsvs() | _ranges_of_tables(content)
