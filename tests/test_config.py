@@ -34,6 +34,7 @@ def test_the_recipes_are_those_that_are_documented():
         "vae-table",
         "vae-tokens",
         "vae-vectors",
+        "vamp-2layer-mnist",
         "vamp-mnist",
         "vqvae-cifar10",
         "vqvae-digits",

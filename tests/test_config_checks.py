@@ -22,7 +22,6 @@ DEFAULTS = Config()
         ("training.learning_rate", 0.0),
         ("training.learning_rate", float("nan")),
         ("training.learning_rate", float("inf")),
-        ("training.epsilon", 0.0),
         ("training.steps_per_execution", 0),
         ("evaluation.num_samples", 0),
         ("evaluation.num_examples", -1),

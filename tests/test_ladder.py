@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 from tiers import nightly_but
 
 import tfvae
-from tfvae import networks, objectives
+from tfvae import networks, objectives, priors
 from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.joint import replay, sampler
@@ -31,10 +32,10 @@ def dense(form="residual", sizes=(3, 2), likelihood="bernoulli", spread=0.4, **o
     return model
 
 
-def grids(form="residual"):
+def grids(form="residual", **options):
     keras.utils.set_random_seed(1)
     parts = networks.residual_ladder(X_SHAPE, 1, (2, 3, 2), (2, 1, 2), filters=6, form=form)
-    return tfvae.LadderVAE(*parts, form=form)
+    return tfvae.LadderVAE(*parts, form=form, **options)
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +247,49 @@ def test_an_export_draws_what_keras_draws(x, tmp_path):
     tfvae.export.litert(model, tmp_path / "ladder.tflite", x=x, signatures=["sample"])
     decoder = tfvae.ondevice.Decoder.from_file(tmp_path / "ladder.tflite")
     np.testing.assert_allclose(decoder.sample(4, seed=3), model.sample(4, seed=3), atol=1e-5)
+
+
+class TestVampPrior:
+    """At the top q(z_L|x) sees x alone, so the mixture of it over pseudo-inputs is a prior."""
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_it_is_the_mixture_of_the_top_posteriors_of_its_pseudo_inputs(self, x, form):
+        model = dense(form, prior=priors.VampPrior(num_components=4))
+        top = model.inference(x)(sampler(5, make_seed(1))).layers[-1]
+        h = model.encoder(model.prior.pseudo_inputs)[-1]
+        loc, raw = np.split(model.inference_networks[-1](h).numpy(), 2, axis=-1)  # [4, 2] each
+        scale = np.log1p(np.exp(raw + np.log(np.expm1(1.0))))
+        of_each = scipy.stats.norm(loc, scale).logpdf(top.z.numpy()[..., np.newaxis, :]).sum(-1)
+        expected = scipy.special.logsumexp(of_each, axis=-1) - np.log(4)
+        np.testing.assert_allclose(top.log_p(), expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("make", [dense, grids])
+    def test_it_starts_at_examples_trains_and_comes_back_from_a_file(self, x, make, tmp_path):
+        made = make(prior=priors.VampPrior(num_components=4))
+        model = tfvae.LadderVAE.from_config(made.get_config())  # its pseudo-inputs begin anew
+        model.compile(keras.optimizers.SGD(1e-9))
+        model.fit(x, batch_size=3, shuffle=False, verbose=0)
+        np.testing.assert_allclose(model.prior.pseudo_inputs, x[:4], atol=1e-4)
+        model.compile("adam")
+        before = [weight.numpy() for weight in model.trainable_variables]
+        model.fit(x, batch_size=3, epochs=2, verbose=0)
+        for weight, old in zip(model.trainable_variables, before, strict=True):
+            assert np.any(weight.numpy() != old), weight.path
+        model.save(tmp_path / "ladder.keras")
+        again = keras.saving.load_model(tmp_path / "ladder.keras")
+        np.testing.assert_array_equal(again.sample(3, seed=1), model.sample(3, seed=1))
+        np.testing.assert_array_equal(again.log_weights(x, 2), model.log_weights(x, 2))
+
+    def test_an_export_draws_from_it(self, x, tmp_path):
+        model = dense(prior=priors.VampPrior(num_components=4))
+        tfvae.export.litert(model, tmp_path / "ladder.tflite", x=x, signatures=["sample"])
+        decoder = tfvae.ondevice.Decoder.from_file(tmp_path / "ladder.tflite")
+        np.testing.assert_allclose(decoder.sample(4, seed=3), model.sample(4, seed=3), atol=1e-5)
+
+    def test_it_is_refused_where_the_way_up_takes_the_condition(self):
+        parts = networks.dense_ladder((4,), (4,), (3, 2), hidden=8, condition_size=2)
+        with pytest.raises(InvalidArgument, match="VampPrior is made of"):
+            tfvae.LadderVAE(*parts, prior="vamp", condition=2)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,6 @@ def _check_training(training):
             "epochs",
             "batch_size",
             "learning_rate",
-            "epsilon",
             "steps_per_execution",
             "checkpoint_minutes",
         ),

@@ -81,9 +81,9 @@ class ModelConfig:
 class TrainingConfig:
     """What `compile` and `fit` are called with.
 
-    An empty `estimator` is the usual one of the objective; the two `..._options` are constructor
+    An empty `estimator` is the usual one of the objective; the three `..._options` are constructor
     arguments. `optimizer` is "adam", tfvae's Adam with a fused kernel, or the name of any Keras
-    optimizer; `epsilon` is that of Adam and its kin. `schedule` is
+    optimizer. `schedule` is
 
     - "constant";
     - "cosine", which ends at zero;
@@ -116,8 +116,8 @@ class TrainingConfig:
     epochs: int = 50
     batch_size: int = 100
     optimizer: str = "adam"
+    optimizer_options: dict = dataclasses.field(default_factory=dict)
     learning_rate: float = 1e-3
-    epsilon: float = 1e-7
     schedule: str = "constant"
     learning_rate_warmup_steps: int = 0
     ema_momentum: float = 0.0

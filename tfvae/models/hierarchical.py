@@ -10,7 +10,7 @@ from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
-from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.models.vae import build_prior, check_condition, check_prior, given_prior
 from tfvae.networks import wiring
 from tfvae.posteriors import Posterior
 
@@ -191,8 +191,13 @@ class HierarchicalVAE(LatentVariableModel):
     def _p_z(self, number, above, training, condition):
         """Return p(z_l|z_{l+1}) of layer `number`, given the values of the layers above it."""
         if not above:
-            given = condition if self.prior.takes_condition else None
-            return self.prior.given(self._q_z_given_x(training), training, given)
+            return given_prior(
+                self.prior,
+                lambda x: self.posteriors[0](self.bottom_up(x, training)),
+                self.encoders,
+                training,
+                condition,
+            )
         conditional = wiring.conditional(
             self.decoders[number + 1],
             self.posteriors[number],
@@ -201,10 +206,6 @@ class HierarchicalVAE(LatentVariableModel):
             condition,
         )
         return conditional(above[0])
-
-    def _q_z_given_x(self, training):
-        """Return the function x → q(z_1|x), for the prior of a single layer."""
-        return lambda x: self.posteriors[0](self.bottom_up(x, training))
 
     def _x_params(self, z, training, condition):
         shape = self.layer_shapes[0]

@@ -12,7 +12,7 @@ from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
-from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.models.vae import build_prior, check_condition, check_prior, given_prior
 from tfvae.networks import wiring
 from tfvae.networks.ladder import FORMS
 from tfvae.posteriors import Posterior
@@ -50,7 +50,8 @@ class LadderVAE(LatentVariableModel):
         generation: L − 1 Keras models, d_l → parameters of p(z_l|d_l), z_1's first.
         top_down: L Keras models: z_L → d_{L−1}, and [z_l, d_l] → d_{l−1}; the first, of z_1, gives
             the likelihood's parameters.
-        prior: p(z_L), by name or as a `tfvae.priors.Prior`.
+        prior: p(z_L), by name or as a `tfvae.priors.Prior`; a `VampPrior` is the mixture of
+            q(z_L|u).
         likelihood: as in `VAE`.
         form: "residual" or "precision".
         seed: with the step, decides all noise.
@@ -128,7 +129,7 @@ class LadderVAE(LatentVariableModel):
             else:
                 wiring.connect_decoder(network, inputs, self.likelihood, self.x_shape)
         self.layer_shapes, self._d_shapes = tuple(shapes), tuple(states)
-        self.prior.connect(self.posteriors[-1], None, self.likelihood.support)
+        self.prior.connect(self.posteriors[-1], self.x_shape, self.likelihood.support)
         build_prior(self.prior, self.layer_shapes[-1], self.condition)
         check_condition(self)
         self.check_missing()
@@ -239,8 +240,8 @@ class LadderVAE(LatentVariableModel):
     def _p(self, number, state, condition, training):
         """Return p(z_l|d_l); at the top, the prior."""
         if state is None:
-            given = condition if self.prior.takes_condition else None
-            return self.prior.given(training=training, condition=given)
+            top = [self.encoder, self.inference_networks[-1]]
+            return given_prior(self.prior, self._q_top(training), top, training, condition)
         network, shape = self.generation_networks[number], self._d_shapes[number]
         params = wiring.apply_given(network, state, shape, condition, training)
         return self.posteriors[number](params, len(state.shape) - len(shape))
@@ -259,6 +260,16 @@ class LadderVAE(LatentVariableModel):
         batch_ndims = len(state.shape) - len(self._d_shapes[number])
         loc, scale = combine(loc, softplus_scale(raw), p.distribution)
         return independent(NormalLatent(loc, scale, batch_ndims), batch_ndims)
+
+    def _q_top(self, training):
+        """Return the function x → q(z_L|x), for a prior that is made of it."""
+        top = len(self.layer_shapes) - 1
+
+        def q_z_given_x(x):
+            h = self.bottom_up(x, training)[top]
+            return self._q(top, None, h, None, condition=None, training=training)
+
+        return q_z_given_x
 
     def _next_state(self, number, z, state, condition, training):
         """Return d_{l−1} = f_l(z_l, d_l); of z_1, the parameters of p(x|z)."""

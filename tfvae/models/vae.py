@@ -140,18 +140,13 @@ class VAE(LatentVariableModel):
         return wiring.apply_given(self.decoder, z, self.latent_shape, condition, training)
 
     def _p_z(self, training=False, condition=None):
-        def posterior_of(x):
-            if training and _adds_losses(self.encoder):
-                raise InvalidArgument(
-                    f"The prior {type(self.prior).__name__} calls the encoder a second time, on "
-                    "its pseudo-inputs, and Keras then forgets the losses that the encoder added "
-                    "for x (`add_loss`, `activity_regularizer`). Use prior='mixture' or "
-                    "prior='flow', an encoder without these, or `additional_loss` of the model."
-                )
-            return self.posterior(self.bottom_up(x, training))
-
-        given = condition if self.prior.takes_condition else None
-        return self.prior.given(posterior_of, training, given)
+        return given_prior(
+            self.prior,
+            lambda x: self.posterior(self.bottom_up(x, training)),
+            [self.encoder],
+            training,
+            condition,
+        )
 
     def q_z_given_x(
         self,
@@ -175,6 +170,33 @@ class VAE(LatentVariableModel):
         for name in ("encoder", "decoder", "prior", "posterior", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return config
+
+
+def given_prior(prior, posterior_of, networks, training, condition):
+    """Return p(z_L), or p(z_L|y), in a pass of a model.
+
+    Args:
+        prior: p(z_L).
+        posterior_of: the function x → q(z_L|x), for a prior that is made of it.
+        networks: those that `posterior_of` calls.
+        training: whether they run in training mode.
+        condition: c(y), `[B, C]`, or None.
+
+    Raises:
+        InvalidArgument: a prior made of networks that add losses of their own, in training.
+    """
+
+    def posterior_again(x):
+        if training and any(map(_adds_losses, networks)):
+            raise InvalidArgument(
+                f"The prior {type(prior).__name__} calls the encoder a second time, on "
+                "its pseudo-inputs, and Keras then forgets the losses that the encoder added "
+                "for x (`add_loss`, `activity_regularizer`). Use prior='mixture' or "
+                "prior='flow', an encoder without these, or `additional_loss` of the model."
+            )
+        return posterior_of(x)
+
+    return prior.given(posterior_again, training, condition if prior.takes_condition else None)
 
 
 def _adds_losses(network):

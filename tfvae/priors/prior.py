@@ -71,7 +71,7 @@ class Prior(keras.layers.Layer):
 
         Args:
             posterior: the family of q(z|x).
-            x_shape: shape of one example; None where the layer below z is not x.
+            x_shape: shape of one example; None where z depends on x through other latents alone.
             support: the values that the likelihood takes, its `support`.
 
         Raises:

@@ -25,7 +25,7 @@ class VampPrior(Prior):
     here C learned examples take their place. `fit` starts the pseudo-inputs at training examples,
     `train_on_batch` at those of its first batch. Where these are fewer than C, the others start at
     random, near the middle of the range: two that are alike would stay alike. A draw encodes the
-    one it picks.
+    one it picks. In a ladder q(z|u) is that of the top layer.
 
     Source: Tomczak and Welling 2018, "VAE with a VampPrior", eq. 10.
 
@@ -46,7 +46,8 @@ class VampPrior(Prior):
         """Take in the shape of an example, and the values that it may have.
 
         Raises:
-            InvalidArgument: a posterior other than independent normals over vectors.
+            InvalidArgument: a posterior other than independent normals, or one of which x is not
+                the input.
         """
         if not isinstance(posterior, DiagonalNormal):
             raise InvalidArgument(
@@ -56,8 +57,9 @@ class VampPrior(Prior):
             )
         if x_shape is None:
             raise InvalidArgument(
-                "The prior 'vamp' needs q(z|x) of one stochastic layer, and this model has several."
-                " Use prior='mixture' or prior='flow' for its top layer."
+                "The prior 'vamp' is a mixture of q(z_L|u) of the top layer, which has no density "
+                "where q(z_L|z_{L-1}) sees x through the layers below alone. Use a LadderVAE "
+                "(`model.family = \"ladder\"`), or prior='mixture' or prior='flow'."
             )
         self.x_shape = tuple(x_shape)
         self.limits = (support.low, support.high) if self.bounds == AUTO else self.bounds

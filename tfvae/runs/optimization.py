@@ -40,23 +40,30 @@ def optimizer(config: TrainingConfig, splits):
     options = {"learning_rate": _learning_rate(config, splits)}
     if config.ema_momentum:
         options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
-    if config.optimizer == "adam":
-        return Adam(epsilon=config.epsilon, **options)
+    for name in options.keys() & config.optimizer_options.keys():
+        raise InvalidArgument(
+            f"training.optimizer_options has {name!r}; set training.learning_rate and "
+            "training.ema_momentum in place of it."
+        )
+    make = Adam if config.optimizer == "adam" else _of_keras(config.optimizer)
     try:
-        made = keras.optimizers.get({"class_name": config.optimizer, "config": options})
+        return make(**options, **config.optimizer_options)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"training.optimizer_options is {config.optimizer_options}, which the optimizer "
+            f"{config.optimizer!r} does not take: {error}"
+        ) from None
+
+
+def _of_keras(name):
+    """Return the class of a Keras optimizer."""
+    try:
+        return type(keras.optimizers.get(name))
     except (ValueError, TypeError):
         raise InvalidArgument(
-            f"Unknown optimizer {config.optimizer!r}; expected 'adam' or the name of a Keras "
-            "optimizer, such as 'sgd', 'rmsprop', 'adamw' or 'lion'."
+            f"Unknown optimizer {name!r}; expected 'adam' or the name of a Keras "
+            "optimizer, such as 'sgd', 'rmsprop', 'adamw' or 'muon'."
         ) from None
-    if config.epsilon != TrainingConfig.epsilon:
-        if not hasattr(made, "epsilon"):
-            raise InvalidArgument(
-                f"training.epsilon is {config.epsilon!r}, but the optimizer {config.optimizer!r} "
-                f"has none; expected {TrainingConfig.epsilon!r}, the default."
-            )
-        made.epsilon = config.epsilon
-    return made
 
 
 def _learning_rate(config: TrainingConfig, splits):
