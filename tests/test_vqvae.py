@@ -791,7 +791,7 @@ class TestKMeans:
 
     def test_examples_come_from_all_over_an_array(self, images, monkeypatch):
         """Sorted data: the first examples alone would give centres for one kind."""
-        monkeypatch.setattr("tfvae.models.code_model._VECTORS_FOR_START", 16)
+        monkeypatch.setattr("tfvae.models.codebook_start._VECTORS", 16)
         model = make(quantizer=VectorQuantizer(2, D, initializer="kmeans"))
         x = np.repeat(np.stack([np.zeros((4, 4, 1)), np.ones((4, 4, 1))]), [7, 3], axis=0)
         x = x.astype(np.float32)
