@@ -10,7 +10,7 @@ from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
 from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
-from tfvae.models.vae import build_prior, check_condition, check_prior
+from tfvae.models.vae import check_prior
 from tfvae.networks import wiring
 from tfvae.posteriors import Posterior
 
@@ -103,13 +103,7 @@ class HierarchicalVAE(LatentVariableModel):
             self._connect_upper(number)
         single = len(self.encoders) == 1
         below = self.x_shape if single else None
-        self.prior.connect(self.posteriors[-1], below, self.likelihood.support)
-        build_prior(self.prior, self.layer_shapes[-1], self.condition)
-        check_condition(self)
-        self.check_missing()
-        self.built = True
-        if self.estimator is not None:
-            self._ready()
+        self.finish_build(below)
 
     def _connect_upper(self, number):
         """Build the network of p(z_number|z_{number+1}), and check that it fits its layers."""

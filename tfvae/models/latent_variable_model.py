@@ -399,6 +399,36 @@ class LatentVariableModel(BoundTraining):
             "Use at most {most} (--num-samples), or a smaller --batch-size.",
         )
 
+    def finish_build(self, x_shape: tuple[int, ...] | None) -> None:
+        """Build the prior, and check that all parts fit, once the networks are built.
+
+        Args:
+            x_shape: of the examples, for a prior that is made of the q of the top layer; None where
+                the model cannot give it one.
+
+        Raises:
+            InvalidArgument: a condition that no part takes, or that a prior made of the encoder
+                would need; units of another number of values than x; or an encoder that returns NaN
+                for missing values.
+        """
+        top, prior, condition = self.posterior_of_layer[-1], self.prior, self.condition
+        prior.connect(top, x_shape, self.likelihood.support)
+        if not prior.built:
+            takes = condition is not None and prior.takes_condition
+            prior.build(self.layer_shapes[-1], *([condition.size] if takes else []))
+        self.check_condition_is_used()
+        self.check_units_fit()
+        if "encode" in self.uses_of_condition and prior.num_examples_to_start:
+            raise InvalidArgument(
+                f"The prior {type(prior).__name__} is made of q(z|x), but the encoder has a second "
+                "input, the condition. Use prior='conditional_normal' or prior='flow', or an "
+                "encoder without `condition_size=`."
+            )
+        self.check_missing()
+        self.built = True
+        if self.estimator is not None:
+            self._ready()
+
     def check_missing(self) -> None:
         """Refuse an encoder that returns NaN for missing values, if the likelihood takes them.
 
