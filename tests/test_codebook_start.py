@@ -108,5 +108,5 @@ def test_too_little_data_is_refused(images):
 def test_data_that_can_be_read_only_once_is_refused(images):
     model = make(quantizer="vq k-means")
     model.compile(run_eagerly=True)
-    with pytest.raises(InvalidArgument, match="got generator; expected an array"):
+    with pytest.raises(InvalidArgument, match="got a generator; expected an array"):
         model.fit((images for _ in range(3)), verbose=0)

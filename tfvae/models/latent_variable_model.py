@@ -72,16 +72,12 @@ class LatentVariableModel(BoundTraining):
         count = self.prior.num_examples_to_start
         if self.prior.started or not count:
             return
-        if isinstance(x, tf.data.Dataset):
-            first = x if not isinstance(x.element_spec, tuple) else x.map(lambda x, *_: x)
-            x = np.stack(list(first.unbatch().take(count).as_numpy_iterator()))
-        elif not inputs.is_array(x):
-            raise InvalidArgument(
-                f"{type(self.prior).__name__} starts at training examples, and `fit` got a "
-                f"{type(x).__name__}; expected an array or a tf.data.Dataset. Give `fit` one of "
-                "these, or call model.prior.start(examples) first."
-            )
-        first = np.asarray(x[:count], np.float32)
+        who, parts = type(self.prior).__name__, []
+        for part, _ in inputs.batches_to_start(x, None, who, "model.prior.start(examples)"):
+            parts.append(np.asarray(part, np.float32))
+            if sum(map(len, parts)) >= count:
+                break
+        first = np.concatenate(parts)[:count]
         if np.isnan(first).any():  # missing values start at the mean of the others
             observed = ~np.isnan(first)
             total, number = np.sum(first, 0, where=observed), observed.sum(0)
