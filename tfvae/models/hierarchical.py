@@ -9,7 +9,8 @@ from tfvae import posteriors as families
 from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
-from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
+from tfvae.models.joined_latents import joined_shape
+from tfvae.models.latent_variable_model import LatentVariableModel
 from tfvae.models.vae import check_prior
 from tfvae.networks import wiring
 from tfvae.posteriors import Posterior

@@ -11,7 +11,8 @@ from tfvae.distributions.factory import independent, softplus_scale
 from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
-from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
+from tfvae.models.joined_latents import joined_shape
+from tfvae.models.latent_variable_model import LatentVariableModel
 from tfvae.models.vae import check_prior
 from tfvae.networks import wiring
 from tfvae.networks.ladder import FORMS

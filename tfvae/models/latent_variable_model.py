@@ -7,14 +7,16 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, distributions, inputs, objectives
+from tfvae import conditions, distributions, objectives
 from tfvae._plain import memory
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.likelihoods import Observed
+from tfvae.models import joined_latents
 from tfvae.models.bound_training import BoundTraining
+from tfvae.models.prior_start import start_at_examples
 from tfvae.random import Stream, draw_seed, fold_in, make_seed
 
 _DRAW_OF_X = 1 << 16  # the number of the stream of x, beyond those of the layers
@@ -69,22 +71,8 @@ class LatentVariableModel(BoundTraining):
 
     def start_from_data(self, x, y):
         """Give training examples to a prior that starts at some."""
-        count = self.prior.num_examples_to_start
-        if self.prior.started or not count:
-            return
-        who, parts = type(self.prior).__name__, []
-        for part, _ in inputs.batches_to_start(x, None, who, "model.prior.start(examples)"):
-            parts.append(np.asarray(part, np.float32))
-            if sum(map(len, parts)) >= count:
-                break
-        first = np.concatenate(parts)[:count]
-        if np.isnan(first).any():  # missing values start at the mean of the others
-            observed = ~np.isnan(first)
-            total, number = np.sum(first, 0, where=observed), observed.sum(0)
-            usual = self.likelihood.placeholder(first.shape[-1])
-            means = np.where(number, total / np.maximum(number, 1), usual)
-            first = np.where(observed, first, means)
-        self.prior.start(first)
+        if not self.prior.started and self.prior.num_examples_to_start:
+            start_at_examples(self.prior, self.likelihood, x)
 
     # What a subclass implements: the passes.
 
@@ -220,31 +208,11 @@ class LatentVariableModel(BoundTraining):
 
     def split(self, z: tf.Tensor) -> list[tf.Tensor]:
         """Return the values of the layers of a latent, `[..., *latent_shape]`."""
-        shapes = self.layer_shapes
-        if len(shapes) == 1:
-            return [z]
-        parts = tf.split(z, [math.prod(shape) for shape in shapes], -1)
-        leading = tf.shape(z)[:-1]
-        return [
-            part if len(shape) == 1 else tf.reshape(part, tf.concat([leading, shape], 0))
-            for part, shape in zip(parts, shapes, strict=True)
-        ]
+        return joined_latents.split(z, self.layer_shapes)
 
     def join(self, values: list) -> tf.Tensor:
         """Return the latent whose layers have these values: the inverse of `split`."""
-        shapes = self.layer_shapes
-        values = [tf.convert_to_tensor(value) for value in values]
-        if len(shapes) == 1:
-            return values[0]
-        flat = [
-            value
-            if len(shape) == 1
-            else tf.reshape(
-                value, tf.concat([tf.shape(value)[: -len(shape)], [math.prod(shape)]], 0)
-            )
-            for value, shape in zip(values, shapes, strict=True)
-        ]
-        return tf.concat(flat, -1)
+        return joined_latents.join(values, self.layer_shapes)
 
     def call(self, x, training=False, condition=None):
         """Return reconstructions, the mean of p(x|z) at what `encode` gives."""
@@ -442,10 +410,3 @@ class LatentVariableModel(BoundTraining):
                 "returns NaN. Build it with missing=True, or begin your own with "
                 "tfvae.networks.ZeroImputation()."
             )
-
-
-def joined_shape(layer_shapes) -> tuple[int, ...]:
-    """Return the shape of all layers, flattened and joined; of one layer, its own."""
-    if len(layer_shapes) == 1:
-        return layer_shapes[0]
-    return (sum(map(math.prod, layer_shapes)),)
