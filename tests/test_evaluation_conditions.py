@@ -304,7 +304,7 @@ def test_closed_forms_are_found_once_for_a_condition_as_far_as_there_is_memory(
 ):
     model = model_of("normal", *dense_networks("normal", 3), condition=3)
     count, linear_gaussian = [], tfvae.exact.linear_gaussian
-    monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", kept * 4 * 2)
+    monkeypatch.setattr(evaluation.enumeration, "CHUNK_SIZE", kept * 4 * 2)
     monkeypatch.setattr(
         tfvae.exact, "linear_gaussian", lambda *args: count.append(1) or linear_gaussian(*args)
     )

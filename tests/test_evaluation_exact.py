@@ -64,7 +64,7 @@ def binary_x(count, seed=0):
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize(("batch_size", "chunk"), [(100, 2**23), (4, 2**23), (3, 30), (1, 1)])
 def test_discrete_latents_are_enumerated(kind, batch_size, chunk, monkeypatch):
-    monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", chunk)
+    monkeypatch.setattr(evaluation.enumeration, "CHUNK_SIZE", chunk)
     model, x = discrete_vae(kind), binary_x(11)
     measured = tfvae.exact_log_likelihood(model, x, batch_size=batch_size)
     _, log_joint = numpy_log_joint(model, x)
@@ -141,7 +141,7 @@ def test_a_shared_scale_counts_as_it_is_now(linear_gaussian):
 
 def test_memory_does_not_grow_with_the_number_of_states(monkeypatch):
     """2^8 states, at most 6 × 10 × 4 numbers in one tensor of decoder outputs."""
-    monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 240)
+    monkeypatch.setattr(evaluation.enumeration, "CHUNK_SIZE", 240)
     model, x = discrete_vae("bernoulli", (8,), "normal"), binary_x(10)
     assert states_at_a_time(model, x, monkeypatch) == 6
 
@@ -149,7 +149,7 @@ def test_memory_does_not_grow_with_the_number_of_states(monkeypatch):
 @pytest.mark.parametrize(("classes", "numbers_of_a_state"), [(0, 50), (2, 10 * 50)])
 def test_memory_does_not_grow_with_hidden_layers(classes, numbers_of_a_state, monkeypatch):
     """A layer of 50 has a row for each state, and given conditions for each of 10 examples too."""
-    monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 12 * numbers_of_a_state)
+    monkeypatch.setattr(evaluation.enumeration, "CHUNK_SIZE", 12 * numbers_of_a_state)
     model = tfvae.VAE(
         tfvae.networks.dense_encoder((X_SIZE,), 8, hidden=()),
         tfvae.networks.dense_decoder(8, (X_SIZE,), hidden=(50,), condition_size=classes),

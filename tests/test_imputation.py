@@ -62,7 +62,7 @@ class TestLinearGaussian:
         expected = [tfvae.exact_log_likelihood(model, x) for x in (incomplete, complete)]
         shapes, cholesky = [], tf.linalg.cholesky
         monkeypatch.setattr(tf.linalg, "cholesky", lambda a: shapes.append(a.shape) or cholesky(a))
-        monkeypatch.setattr(evaluation.exact, "_CHUNK_SIZE", 4 * size * latents)
+        monkeypatch.setattr(evaluation.enumeration, "CHUNK_SIZE", 4 * size * latents)
         for x, before, count in zip((incomplete, complete), expected, (4, 1), strict=True):
             measured = tfvae.exact_log_likelihood(model, x)
             assert shapes == [(count, latents, latents)] * 3

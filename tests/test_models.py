@@ -19,7 +19,9 @@ ORDER = ["prior", "posterior", "posteriors", "likelihood", "form", "seed", "cond
 
 def constructors():
     """Return all models that are no bases, by name."""
-    bases = ("GenerativeModel", "BoundTraining", "LatentVariableModel", "CodeModel")
+    latents = ("BoundTraining", "LatentVariableModel")
+    codes = ("ReplaceablePrior", "CodeTraining", "CodeModel")
+    bases = ("GenerativeModel", *latents, *codes)
     found = {name: getattr(tfvae.models, name) for name in tfvae.models.__all__}
     return {
         name: part

@@ -150,7 +150,8 @@ def test_threads_that_share_a_decoder_take_turns_and_get_their_own_images(conten
 
         return run
 
-    decoder._runners = {name: slowly(runner) for name, runner in decoder._runners.items()}
+    for signature in decoder._signatures.values():
+        signature.runner = slowly(signature.runner)
     batches = [rng.normal(size=(size, 2)).astype(np.float32) for size in (1, 2, 7, 1, 30, 3)]
     expected = [np.asarray(model.decode(z)) for z in batches]
 

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import types
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from tfvae.errors import InvalidArgument, InvalidData
 _ONE_ARRAY = (
     "expected one array of examples, or batches of it: (x,), (x, y) or (x, y, sample_weight)"
 )
+_BATCH_TO_START = 100  # examples of an array
 
 
 class EpochStarts(keras.callbacks.Callback):
@@ -100,6 +102,33 @@ def is_array(x) -> bool:
     """Whether data is an array or a tensor of any library, not batches of one."""
     tensor = isinstance(x, (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor))
     return tensor or (hasattr(x, "shape") and hasattr(x, "__array__"))
+
+
+def batches_to_start(x, y, who: str, instead: str, step: int = 1) -> Iterator[tuple]:
+    """Yield batches of examples, and the conditions beside them or None, to start weights at.
+
+    Args:
+        x: an array, or a batched `tf.data.Dataset` of such, or of pairs (x, y).
+        y: conditions of an array, or None.
+        who: what starts at examples, for the message.
+        instead: the call that starts it without `fit`, for the message.
+        step: of an array, every `step`-th example.
+
+    Raises:
+        InvalidArgument: x is something else, whose examples may not come a second time.
+    """
+    if isinstance(x, tf.data.Dataset):
+        for batch in x:
+            yield keras.utils.unpack_x_y_sample_weight(batch)[:2]
+        return
+    if not is_array(x):
+        raise InvalidArgument(
+            f"{who} starts at training examples, and `fit` got a {type(x).__name__}; expected an "
+            f"array or a tf.data.Dataset. Give `fit` one of these, or call {instead} first."
+        )
+    for start in range(0, len(x), step * _BATCH_TO_START):
+        rows = slice(start, start + step * _BATCH_TO_START, step)
+        yield np.asarray(x[rows]), None if y is None else np.asarray(y[rows])
 
 
 def _not_one_array(x, name):

@@ -4,7 +4,6 @@ A `CodeModel` with a prior is a lossy codec: the encoder chooses the codes, the 
 coder pack them into −log2 p(codes) bits and a few bytes more.
 """
 
-from tfvae.codec.bits_back import Lossless, compress_lossless, decompress_lossless
 from tfvae.codec.file_format import FORMAT, condition_in, fingerprint
 from tfvae.codec.interface import (
     Compressed,
@@ -15,6 +14,7 @@ from tfvae.codec.interface import (
     decompress_codes,
     quality,
 )
+from tfvae.codec.lossless import Lossless, compress_lossless, decompress_lossless
 from tfvae.codec.sounds import compress_sound, decompress_sound, windows_for
 
 __all__ = [

@@ -9,6 +9,7 @@ from tfvae.codec.file_format import wrong_codes
 from tfvae.codec.interface import Compressed, compress, decode, read
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.models import CodeModel
+from tfvae.outputs import in_units
 from tfvae.sound import Sound, joined, windows
 
 
@@ -74,9 +75,7 @@ def decompress_sound(model: CodeModel, file: str | Path | bytes, progress: bool 
             "from a .wav. Decode it to an .npy file."
         )
     rate, count, width = form
-    series = decode(model, codes, y)
-    if model.standardization is not None:
-        series = model.standardization.restored(series)
+    series = in_units(decode(model, codes, y), model)
     if len(series) != -(-count // model.x_shape[0]):
         raise wrong_codes(name)
     return Sound(joined(series, count), rate, width)

@@ -20,7 +20,7 @@ from tfvae.evaluation.batches import (
     sample_size,
     track,
 )
-from tfvae.evaluation.exact import log_joint_table
+from tfvae.evaluation.enumeration import log_joint_table
 from tfvae.evaluation.importance import log_weight_sums
 from tfvae.evaluation.results import error_or_none, standard_error
 from tfvae.models import VAE

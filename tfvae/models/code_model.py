@@ -1,29 +1,19 @@
-"""The base of vector-quantized models: training, usage of the codes, the prior over them."""
+"""The base of vector-quantized models: codes from x, and x from codes."""
 
-import math
-import warnings
-from typing import Any
-
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import code_priors, distribute, likelihoods
+from tfvae import code_priors, likelihoods
 from tfvae._plain.checks import whole
 from tfvae.conditions import Condition, as_argument
 from tfvae.distributions import tfd
-from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
-from tfvae.models.code_usage import CodeUsage, WarnOfCollapse
-from tfvae.models.generative_model import GenerativeModel
+from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.models.code_training import CodeTraining
 from tfvae.networks import wiring
 from tfvae.quantizers import Quantized, Quantizer
-from tfvae.training import arguments
-
-_VECTORS_FOR_START = 65_536
-_BATCH_FOR_START = 100
 
 
-class CodeModel(GenerativeModel):
+class CodeModel(CodeTraining):
     """p(x) = Σ_codes p(x|codes) p(codes), with a deterministic encoder x → codes.
 
     With a condition it is p(x|y) = Σ_codes p(x|codes, y) p(codes|y): a network with one more input
@@ -55,15 +45,6 @@ class CodeModel(GenerativeModel):
     """
 
     _decoder_role = "decoder"
-    better = GenerativeModel.better | {
-        "reconstruction": "min",
-        "quantization": "min",
-        "perplexity": "max",
-        "code_usage": "max",
-        "code_bits": None,
-    }
-    instead_of_loss = "Choose the `likelihood` and the quantizer's `commitment_cost` instead."
-    takes_condition_instead = "no condition, and a prior with `num_classes=`"
 
     def __init__(
         self,
@@ -75,8 +56,7 @@ class CodeModel(GenerativeModel):
         condition: int | tuple[int, ...] | Condition | None = None,
         **kwargs,
     ):
-        averages = ("loss", "reconstruction", "quantization")
-        super().__init__(averages, seed=seed, condition=condition, **kwargs)
+        super().__init__(seed=seed, condition=condition, **kwargs)
         self.codebooks = list(codebooks)
         self.likelihood = likelihoods.get(likelihood)
         if isinstance(self.likelihood, likelihoods.Observed):
@@ -85,9 +65,7 @@ class CodeModel(GenerativeModel):
                 "examples. Use tfvae.VAE with the likelihood Observed, or fill them in first, with "
                 "tfvae.impute of such a model."
             )
-        self._usage = CodeUsage()
-        self.prior = code_priors.UniformCodePrior(self.codebook_size) if prior is None else prior
-        self._has_default_prior = prior is None
+        self.start_prior(prior)
 
     def build(self, input_shape):
         """Build what is not built yet, and check that the shapes fit together."""
@@ -105,9 +83,7 @@ class CodeModel(GenerativeModel):
         role = self._decoder_role
         wiring.connect_decoder(self.decoder, shape, self.likelihood, self.x_shape, role)
         self._usage.start(sites, self.codebook_size)
-        if self._has_default_prior:  # of the codebook size that `connect` has decided
-            self.prior = code_priors.UniformCodePrior(self.codebook_size)
-        self._check_prior(self.prior)
+        self.build_prior()
         self.check_condition_is_used()
         self.check_units_fit()
         self.built = True
@@ -148,132 +124,10 @@ class CodeModel(GenerativeModel):
         """Return the input of the quantizer number `index` for x, `[B, ..., D]`."""
         raise NotImplementedError
 
-    def compile(self, optimizer: str | keras.optimizers.Optimizer = "adam", **kwargs) -> None:
-        """Set the optimizer, and Keras's `jit_compile`, `steps_per_execution`, `run_eagerly`.
-
-        By the name "adam" the optimizer is that of `tfvae.optimizers`.
-
-        Raises:
-            InvalidArgument: `loss` or `metrics`: the loss is the model's own.
-        """
-        super().compile(optimizer, **kwargs)
-
-    @property
-    def codebook_size(self) -> int:
-        """How many values a code takes."""
-        return self.codebooks[0].codebook_size
-
     @property
     def code_grids(self) -> tuple[tuple[int, ...], ...]:
         """The grids that the codes of an example are made of, in their order."""
         return (self.code_shape,)
-
-    @property
-    def prior(self) -> code_priors.CodePrior:
-        """The prior p(codes). Set it to one that was fitted to codes of this model."""
-        return self._attached.prior
-
-    @prior.setter
-    def prior(self, prior):
-        if not isinstance(prior, code_priors.CodePrior):
-            raise InvalidArgument(
-                f"`prior` is {prior!r}; expected a tfvae.code_priors.CodePrior. Make one by name "
-                f'with code_priors.get("transformer", codebook_size={self.codebook_size}).'
-            )
-        if self.built:
-            self._check_prior(prior)
-        self._attached.hold(prior=prior)
-        self._has_default_prior = False
-
-    def __setattr__(self, name, value):
-        """Set an attribute; Keras would track a prior here before the setter sees it."""
-        if name == "prior":
-            type(self).prior.fset(self, value)
-        else:
-            super().__setattr__(name, value)
-
-    # The prior has a `fit` of its own; the training of this model does not change it.
-
-    @property
-    def trainable_variables(self):
-        """What `fit` trains: networks and codebooks, not the prior."""
-        return _without(self.prior.variables, super().trainable_variables)
-
-    @property
-    def trainable_weights(self):
-        """As `trainable_variables`."""
-        return _without(self.prior.variables, super().trainable_weights)
-
-    @property
-    def non_trainable_variables(self):
-        """The weights that `fit` does not train by gradients, those of the prior included."""
-        return _without(self.trainable_variables, self.variables)
-
-    @property
-    def non_trainable_weights(self):
-        """As `non_trainable_variables`, without seeds."""
-        return _without(self.trainable_variables, self.weights)
-
-    @property
-    def trains_without_gradients(self):
-        """Whether a codebook moves by averages, or starts dead codes anew."""
-        layers = [each for each in self._flatten_layers() if isinstance(each, Quantizer)]
-        return any(quantizer.trainable and quantizer.tracks_usage for quantizer in layers)
-
-    @property
-    def metrics(self):
-        """The averages and code usage reported by `fit` and `evaluate`.
-
-        `loss` = `reconstruction` + `quantization`, −log p(x|z_q) and the quantizer's own terms, in
-        nats per example. With the frequencies p_k of the codes of a codebook over all batches of
-        the epoch together, and H = −Σ_k p_k log p_k: `perplexity`, exp(H), averaged over codebooks;
-        `code_usage`, the fraction of codes that occur; `code_bits`, Σ_codebooks sites · H / ln 2,
-        the bits of an example whose codes are coded one by one.
-        """
-        return [*super().metrics, self._usage]
-
-    @property
-    def epoch_metrics(self):
-        return [*super().epoch_metrics, self._usage]
-
-    @property
-    def code_counts(self) -> tf.Tensor:
-        """How often each code came up since the epoch began, `[codebooks, codebook_size]`."""
-        return self._usage.counts.value
-
-    # The condition of the networks, set by the constructor; otherwise that of the prior.
-
-    @property
-    def condition(self):
-        """What y is, a `tfvae.conditions.Condition`; None if neither networks nor prior take it."""
-        return self._condition or self.prior.condition
-
-    @property
-    def uses_of_condition(self):
-        """Which of "encode", "decode" and "sample" depend on y."""
-        return super().uses_of_condition | ({"sample"} if self.prior.condition else set())
-
-    @property
-    def trains_on_condition(self):
-        """Whether `fit`, `evaluate` and `predict` need y beside x: where a network takes it."""
-        return self._condition is not None
-
-    def condition_of_prior(
-        self, y: np.ndarray | tf.Tensor | int | None
-    ) -> np.ndarray | tf.Tensor | int | None:
-        """Return y for the prior; None if the prior has no classes."""
-        return None if self.prior.condition is None else y
-
-    def encode_condition(self, y, count):
-        """Return c(y), `[count, C]`, for the networks; None where they take none.
-
-        Raises:
-            InvalidArgument: a condition that is missing, or that is not wanted.
-            InvalidData: conditions of another type or shape, or out of range.
-        """
-        if self._condition is None and (y is None or self.condition is not None):
-            return None
-        return super().encode_condition(y, count)
 
     def p_x_given_vectors(
         self, vectors: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None
@@ -415,156 +269,3 @@ class CodeModel(GenerativeModel):
                 "model with another codebook, or are not codes."
             )
         return codes.astype(np.int32)
-
-    def train_step(self, data):
-        """Make one gradient step; nothing here waits for the host."""
-        x, y, sample_weight = self.begin_step(data, training=True)
-        with tf.GradientTape() as tape:
-            terms, codes = self._terms(x, y, training=True)
-            loss = self.total_loss(sum(terms), x, y, training=True)
-            scaled_loss = self.scaled_loss(loss, sample_weight)
-        self.minimize(tape, scaled_loss)
-        return self._update_metrics(loss, terms, codes, sample_weight)
-
-    def test_step(self, data):
-        """Measure one batch."""
-        x, y, sample_weight = self.begin_step(data)
-        terms, codes = self._terms(x, y, training=False)
-        loss = self.total_loss(sum(terms), x, y, training=False)
-        return self._update_metrics(loss, terms, codes, sample_weight)
-
-    def fit(self, x: Any = None, y: Any = None, *args, **kwargs) -> keras.callbacks.History:
-        """Train; see `keras.Model.fit`. y is the condition, where a network takes it.
-
-        A codebook that starts from the data ("kmeans") does so here, once, from the encoder's
-        output for up to 65,536 vectors: of examples all over an array, of the first batches of a
-        dataset. A codebook of which hardly any code is used is warned about (`WarnOfCollapse`).
-
-        Raises:
-            InvalidData: as in `VAE.fit`, or too few examples to start the codebook from.
-        """
-        options = arguments("fit", *args, **kwargs)
-        options["callbacks"] = _with_warning(options.get("callbacks"))
-        if self._has_fitted_prior():
-            warnings.warn(
-                "The prior was fitted on the codes that this model gives now. Training changes "
-                "them, and the prior stays as it is: fit it anew on `model.encode(x)` afterwards.",
-                TfvaeWarning,
-                stacklevel=2,
-            )
-        return super().fit(x, y, **options)
-
-    def _terms(self, x, y, training):
-        """Return the two terms of the loss, `[B]` each in nats, and the codes."""
-        x = tf.cast(x, tf.float32)
-        quantized, p_x = self.autoencode(x, training, y if self.trains_on_condition else None)
-        reconstruction = -p_x.log_prob(x)
-        sites = list(range(1, len(quantized.loss.shape)))
-        quantization = tf.reduce_sum(quantized.loss, axis=sites)
-        return (reconstruction, quantization), quantized.codes
-
-    def _update_metrics(self, loss, terms, codes, sample_weight):
-        self.update_averages(loss, terms, sample_weight)
-        self._usage.update_state(self.by_codebook(codes))
-        return self.get_metrics_result()
-
-    def _check_prior(self, prior):
-        if not prior.built and prior.codebook_size == self.codebook_size:
-            prior.build((None, *self.code_shape))
-        shape = tuple(prior.code_shape) if prior.built else "any shape"
-        if (shape, prior.codebook_size) != (tuple(self.code_shape), self.codebook_size):
-            raise InvalidArgument(
-                f"The prior is over codes of {shape} from a codebook of {prior.codebook_size}, but "
-                f"this model has codes of {tuple(self.code_shape)} from a codebook of "
-                f"{self.codebook_size}. Fit a prior on `model.encode(x)` of this model."
-            )
-        given = self._condition
-        if given and prior.condition and given.num_classes != prior.num_classes:
-            classes = f"with num_classes={given.num_classes}"
-            raise InvalidArgument(
-                f"The prior has {prior.num_classes} classes, but the condition of this model is "
-                f"{given}. Use a prior {classes if given.num_classes else 'without classes'}."
-            )
-
-    def _has_fitted_prior(self):
-        uniform = isinstance(self.prior, code_priors.UniformCodePrior)
-        return not uniform and int(self.prior.training_step) > 0
-
-    def start_from_data(self, x, y):
-        """Initialize the codebooks that start from data."""
-        y = y if self.trains_on_condition else None
-        # From the last to the first: the input of a finer codebook depends on the coarser ones.
-        for index, quantizer in reversed(list(enumerate(self.codebooks))):
-            if not quantizer.needs_data:
-                continue
-            vectors, count = [], 0
-            most = math.ceil(_VECTORS_FOR_START / self._usage.sites[index])
-            for batch, given in _batches(x, y, most):
-                given = given if self.trains_on_condition else None
-                c = self.encode_condition(given, tf.shape(batch)[0])
-                batch = tf.cast(batch, tf.float32)
-                part = self.vectors_to_start(index, batch, **as_argument(c))
-                vectors.append(tf.reshape(tf.cast(part, tf.float32), [-1, part.shape[-1]]).numpy())
-                count += len(vectors[-1])
-                if count >= _VECTORS_FOR_START:
-                    break
-            quantizer.initialize(np.concatenate(vectors)[:_VECTORS_FOR_START])
-            # The sums of k-means are rounded differently on different machines.
-            floats = [v for v in quantizer.variables if v.dtype.startswith("float")]
-            distribute.take_from_chief(self.distribute_strategy, floats)
-
-
-def build_quantizer(quantizer: Quantizer, vectors_shape, role: str) -> None:
-    """Build a quantizer for vectors of a shape.
-
-    Raises:
-        InvalidArgument: they are not of its `embedding_dim`.
-    """
-    if vectors_shape[-1] != quantizer.embedding_dim:
-        raise InvalidArgument(
-            f"The {role} gives vectors of {vectors_shape[-1]} numbers, the last axis of "
-            f"{vectors_shape}, but the quantizer takes {quantizer.embedding_dim}. End the {role} "
-            f"in {quantizer.embedding_dim} channels, or change the quantizer."
-        )
-    if not quantizer.built:
-        quantizer.build((None, *vectors_shape))
-
-
-def _without(removed, variables):
-    removed = {id(variable) for variable in removed}
-    return [variable for variable in variables if id(variable) not in removed]
-
-
-def _with_warning(callbacks):
-    """Return callbacks, however they are given, with a warning of collapse among them."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return callbacks
-    if callbacks is None:
-        callbacks = []
-    elif not isinstance(callbacks, (list, tuple)):
-        callbacks = [callbacks]
-    if any(isinstance(callback, WarnOfCollapse) for callback in callbacks):
-        return list(callbacks)
-    # First, so that no other callback resets the counts before it sees them.
-    return [WarnOfCollapse(), *callbacks]
-
-
-def _batches(x, y, count):
-    """Yield batches, and the conditions beside them if there are any.
-
-    The batches hold up to `count` examples, spread over a whole array, or all those of a dataset.
-    """
-    if isinstance(x, tf.data.Dataset):
-        for batch in x:
-            yield keras.utils.unpack_x_y_sample_weight(batch)[:2]
-        return
-    if not isinstance(x, (np.ndarray, tf.Tensor)):
-        raise InvalidArgument(
-            f"A codebook that starts from the data got {type(x).__name__}; expected an array or a "
-            "tf.data.Dataset. Give `fit` one of these, or call the quantizer's `initialize` first."
-        )
-    step = math.ceil(len(x) / count)
-    chosen, beside = np.asarray(x)[::step], None if y is None else np.asarray(y)[::step]
-    for start in range(0, len(chosen), _BATCH_FOR_START):
-        rows = slice(start, start + _BATCH_FOR_START)
-        yield chosen[rows], None if beside is None else beside[rows]

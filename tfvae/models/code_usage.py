@@ -150,3 +150,17 @@ class WarnOfCollapse(keras.callbacks.Callback):
     def _take_counts(self):
         if self._counts is None:
             self._counts = np.asarray(self.model.code_counts)
+
+
+def with_warning_of_collapse(callbacks):
+    """Return callbacks, however they are given, with a warning of collapse among them."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    if any(isinstance(callback, WarnOfCollapse) for callback in callbacks):
+        return list(callbacks)
+    # First, so that no other callback resets the counts before it sees them.
+    return [WarnOfCollapse(), *callbacks]

@@ -9,8 +9,9 @@ from tfvae import posteriors as families
 from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.joint import StochasticLayer
-from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
-from tfvae.models.vae import build_prior, check_condition, check_prior, given_prior
+from tfvae.models.joined_latents import joined_shape
+from tfvae.models.latent_variable_model import LatentVariableModel
+from tfvae.models.vae import check_prior, given_prior
 from tfvae.networks import wiring
 from tfvae.posteriors import Posterior
 
@@ -103,13 +104,7 @@ class HierarchicalVAE(LatentVariableModel):
             self._connect_upper(number)
         single = len(self.encoders) == 1
         below = self.x_shape if single else None
-        self.prior.connect(self.posteriors[-1], below, self.likelihood.support)
-        build_prior(self.prior, self.layer_shapes[-1], self.condition)
-        check_condition(self)
-        self.check_missing()
-        self.built = True
-        if self.estimator is not None:
-            self._ready()
+        self.finish_build(below)
 
     def _connect_upper(self, number):
         """Build the network of p(z_number|z_{number+1}), and check that it fits its layers."""

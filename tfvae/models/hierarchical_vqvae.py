@@ -9,9 +9,10 @@ import tensorflow as tf
 from tfvae import code_priors, likelihoods, quantizers
 from tfvae.conditions import Condition
 from tfvae.errors import InvalidArgument
-from tfvae.models.code_model import CodeModel, build_quantizer
+from tfvae.models.code_model import CodeModel
 from tfvae.networks import wiring
 from tfvae.quantizers import Quantized, Quantizer
+from tfvae.quantizers.building import build_quantizer
 from tfvae.quantizers.composite import copies
 
 

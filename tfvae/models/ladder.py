@@ -11,8 +11,9 @@ from tfvae.distributions.factory import independent, softplus_scale
 from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
-from tfvae.models.latent_variable_model import LatentVariableModel, joined_shape
-from tfvae.models.vae import build_prior, check_condition, check_prior, given_prior
+from tfvae.models.joined_latents import joined_shape
+from tfvae.models.latent_variable_model import LatentVariableModel
+from tfvae.models.vae import check_prior, given_prior
 from tfvae.networks import wiring
 from tfvae.networks.ladder import FORMS
 from tfvae.posteriors import Posterior
@@ -129,13 +130,7 @@ class LadderVAE(LatentVariableModel):
             else:
                 wiring.connect_decoder(network, inputs, self.likelihood, self.x_shape)
         self.layer_shapes, self._d_shapes = tuple(shapes), tuple(states)
-        self.prior.connect(self.posteriors[-1], self.x_shape, self.likelihood.support)
-        build_prior(self.prior, self.layer_shapes[-1], self.condition)
-        check_condition(self)
-        self.check_missing()
-        self.built = True
-        if self.estimator is not None:
-            self._ready()
+        self.finish_build(self.x_shape)
 
     def _i(self, number):
         return self.inference_networks[number]

@@ -7,14 +7,16 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, distributions, inputs, objectives
+from tfvae import conditions, distributions, objectives
 from tfvae._plain import memory
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.likelihoods import Observed
+from tfvae.models import joined_latents
 from tfvae.models.bound_training import BoundTraining
+from tfvae.models.prior_start import start_at_examples
 from tfvae.random import Stream, draw_seed, fold_in, make_seed
 
 _DRAW_OF_X = 1 << 16  # the number of the stream of x, beyond those of the layers
@@ -69,26 +71,8 @@ class LatentVariableModel(BoundTraining):
 
     def start_from_data(self, x, y):
         """Give training examples to a prior that starts at some."""
-        count = self.prior.num_examples_to_start
-        if self.prior.started or not count:
-            return
-        if isinstance(x, tf.data.Dataset):
-            first = x if not isinstance(x.element_spec, tuple) else x.map(lambda x, *_: x)
-            x = np.stack(list(first.unbatch().take(count).as_numpy_iterator()))
-        elif not inputs.is_array(x):
-            raise InvalidArgument(
-                f"{type(self.prior).__name__} starts at training examples, and `fit` got a "
-                f"{type(x).__name__}; expected an array or a tf.data.Dataset. Give `fit` one of "
-                "these, or call model.prior.start(examples) first."
-            )
-        first = np.asarray(x[:count], np.float32)
-        if np.isnan(first).any():  # missing values start at the mean of the others
-            observed = ~np.isnan(first)
-            total, number = np.sum(first, 0, where=observed), observed.sum(0)
-            usual = self.likelihood.placeholder(first.shape[-1])
-            means = np.where(number, total / np.maximum(number, 1), usual)
-            first = np.where(observed, first, means)
-        self.prior.start(first)
+        if not self.prior.started and self.prior.num_examples_to_start:
+            start_at_examples(self.prior, self.likelihood, x)
 
     # What a subclass implements: the passes.
 
@@ -224,31 +208,11 @@ class LatentVariableModel(BoundTraining):
 
     def split(self, z: tf.Tensor) -> list[tf.Tensor]:
         """Return the values of the layers of a latent, `[..., *latent_shape]`."""
-        shapes = self.layer_shapes
-        if len(shapes) == 1:
-            return [z]
-        parts = tf.split(z, [math.prod(shape) for shape in shapes], -1)
-        leading = tf.shape(z)[:-1]
-        return [
-            part if len(shape) == 1 else tf.reshape(part, tf.concat([leading, shape], 0))
-            for part, shape in zip(parts, shapes, strict=True)
-        ]
+        return joined_latents.split(z, self.layer_shapes)
 
     def join(self, values: list) -> tf.Tensor:
         """Return the latent whose layers have these values: the inverse of `split`."""
-        shapes = self.layer_shapes
-        values = [tf.convert_to_tensor(value) for value in values]
-        if len(shapes) == 1:
-            return values[0]
-        flat = [
-            value
-            if len(shape) == 1
-            else tf.reshape(
-                value, tf.concat([tf.shape(value)[: -len(shape)], [math.prod(shape)]], 0)
-            )
-            for value, shape in zip(values, shapes, strict=True)
-        ]
-        return tf.concat(flat, -1)
+        return joined_latents.join(values, self.layer_shapes)
 
     def call(self, x, training=False, condition=None):
         """Return reconstructions, the mean of p(x|z) at what `encode` gives."""
@@ -399,6 +363,36 @@ class LatentVariableModel(BoundTraining):
             "Use at most {most} (--num-samples), or a smaller --batch-size.",
         )
 
+    def finish_build(self, x_shape: tuple[int, ...] | None) -> None:
+        """Build the prior, and check that all parts fit, once the networks are built.
+
+        Args:
+            x_shape: of the examples, for a prior that is made of the q of the top layer; None where
+                the model cannot give it one.
+
+        Raises:
+            InvalidArgument: a condition that no part takes, or that a prior made of the encoder
+                would need; units of another number of values than x; or an encoder that returns NaN
+                for missing values.
+        """
+        top, prior, condition = self.posterior_of_layer[-1], self.prior, self.condition
+        prior.connect(top, x_shape, self.likelihood.support)
+        if not prior.built:
+            takes = condition is not None and prior.takes_condition
+            prior.build(self.layer_shapes[-1], *([condition.size] if takes else []))
+        self.check_condition_is_used()
+        self.check_units_fit()
+        if "encode" in self.uses_of_condition and prior.num_examples_to_start:
+            raise InvalidArgument(
+                f"The prior {type(prior).__name__} is made of q(z|x), but the encoder has a second "
+                "input, the condition. Use prior='conditional_normal' or prior='flow', or an "
+                "encoder without `condition_size=`."
+            )
+        self.check_missing()
+        self.built = True
+        if self.estimator is not None:
+            self._ready()
+
     def check_missing(self) -> None:
         """Refuse an encoder that returns NaN for missing values, if the likelihood takes them.
 
@@ -416,10 +410,3 @@ class LatentVariableModel(BoundTraining):
                 "returns NaN. Build it with missing=True, or begin your own with "
                 "tfvae.networks.ZeroImputation()."
             )
-
-
-def joined_shape(layer_shapes) -> tuple[int, ...]:
-    """Return the shape of all layers, flattened and joined; of one layer, its own."""
-    if len(layer_shapes) == 1:
-        return layer_shapes[0]
-    return (sum(map(math.prod, layer_shapes)),)

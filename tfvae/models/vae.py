@@ -88,13 +88,7 @@ class VAE(LatentVariableModel):
             self.decoder, inputs, self.likelihood, self.x_shape, advice=_SIZE_OF_PARAMETERS
         )
         check_prior(self.prior, self.posterior)
-        self.prior.connect(self.posterior, self.x_shape, self.likelihood.support)
-        build_prior(self.prior, self.latent_shape, self.condition)
-        check_condition(self)
-        self.check_missing()
-        self.built = True
-        if self.estimator is not None:
-            self._ready()
+        self.finish_build(self.x_shape)
 
     @property
     def posterior_of_layer(self) -> tuple[posteriors.Posterior, ...]:
@@ -216,28 +210,4 @@ def check_prior(prior, posterior) -> None:
             f"The {type(posterior).__name__} posterior has {posterior.kind} latents, but the prior "
             f"{type(prior).__name__} is over {prior.kind} ones. "
             f"Use prior={priors.default(posterior.kind)!r}."
-        )
-
-
-def build_prior(prior, latent_shape, condition) -> None:
-    """Build a prior that is not built yet, for the vectors of a condition if it takes them."""
-    if prior.built:
-        return
-    takes = condition is not None and prior.takes_condition
-    prior.build(latent_shape, *([condition.size] if takes else []))
-
-
-def check_condition(model) -> None:
-    """Refuse a condition that no part takes, or that a prior made of the encoder would need.
-
-    Raises:
-        InvalidArgument: with what takes one.
-    """
-    model.check_condition_is_used()
-    model.check_units_fit()
-    if "encode" in model.uses_of_condition and model.prior.num_examples_to_start:
-        raise InvalidArgument(
-            f"The prior {type(model.prior).__name__} is made of q(z|x), but the encoder has a "
-            "second input, the condition. Use prior='conditional_normal' or prior='flow', or an "
-            "encoder without `condition_size=`."
         )

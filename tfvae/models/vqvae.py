@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from tfvae import code_priors, likelihoods, quantizers
 from tfvae.conditions import Condition
-from tfvae.models.code_model import CodeModel, build_quantizer
+from tfvae.models.code_model import CodeModel
 from tfvae.networks import wiring
 from tfvae.quantizers import Quantizer
+from tfvae.quantizers.building import build_quantizer
 
 
 @keras.saving.register_keras_serializable("tfvae")

@@ -9,9 +9,11 @@ import numpy as np
 
 from tfvae._plain import memory
 from tfvae._plain.checks import integer, whole
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.ondevice import flatfile
 from tfvae.ondevice.benchmark import timed
+from tfvae.ondevice.checks import checked, checked_codes, checked_labels, checked_vectors
+from tfvae.ondevice.signature import Signature
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
 
@@ -84,9 +86,9 @@ class Decoder:
                 model_content=content, num_threads=num_threads
             )
             signatures = self._interpreter.get_signature_list()
-            self._runners = {s: self._interpreter.get_signature_runner(s) for s in signatures}
-            self._integers = {s: _integers(runner) for s, runner in self._runners.items()}
-            self._inputs = {s: _types(runner) for s, runner in self._runners.items()}
+            self._signatures = {
+                s: Signature(self._interpreter.get_signature_runner(s)) for s in signatures
+            }
         except (ValueError, RuntimeError) as error:
             raise InvalidFile(f"{name} is damaged: LiteRT says {error}. Export it again.") from None
 
@@ -115,7 +117,7 @@ class Decoder:
                 f"{self._name} decodes codes of shape {self.code_shape}, not latents. Use "
                 "`decode_codes`."
             )
-        z = _checked(z, self.latent_shape, "latents")
+        z = checked(z, self.latent_shape, "latents")
         conditions = self._conditions("decode", condition, len(z))
         return self._in_batches("decode", "image", latents=z, **conditions)
 
@@ -137,7 +139,7 @@ class Decoder:
                 f"{self._name} decodes latents of shape {self.latent_shape}, not codes. Use "
                 "`decode`."
             )
-        codes = _checked_codes(codes, self.code_shape, self.codebook_size)
+        codes = checked_codes(codes, self.code_shape, self.codebook_size)
         conditions = self._conditions("decode_codes", condition, len(codes))
         return self._in_batches("decode_codes", "image", codes=codes, **conditions)
 
@@ -156,7 +158,7 @@ class Decoder:
             InvalidData: images of another shape, not numbers, or not finite.
         """
         what = "images" if self.schema is None else "rows"
-        x = _checked(x, self.image_shape, what, self.takes_missing)
+        x = checked(x, self.image_shape, what, self.takes_missing)
         output = "mean" if self.code_shape is None else "codes"
         conditions = self._conditions("encode", condition, len(x))
         return self._in_batches("encode", output, image=x, **conditions)
@@ -211,36 +213,30 @@ class Decoder:
             InvalidArgument: the file has no such signature, or it takes other inputs.
             InvalidFile: the interpreter cannot run it.
         """
-        if signature not in self._runners:
+        if signature not in self._signatures:
             reason = self.description.get("left_out", {}).get(signature)
             because = "" if reason is None else f" It was exported without, since {reason}."
             raise InvalidArgument(
                 f"There is no signature {signature!r} in {self._name}; it has "
-                f"{', '.join(sorted(self._runners))}.{because}"
+                f"{', '.join(sorted(self._signatures))}.{because}"
             )
-        inward, outward = self._integers[signature]
-        takes = self._inputs[signature]
-        if set(inputs) != set(takes):
+        called = self._signatures[signature]
+        if set(inputs) != set(called.inputs):
             raise InvalidArgument(
-                f"{signature!r} in {self._name} takes {', '.join(sorted(takes)) or 'nothing'}, and "
-                f"got {', '.join(sorted(inputs)) or 'nothing'}. Give each by its name."
+                f"{signature!r} in {self._name} takes "
+                f"{', '.join(sorted(called.inputs)) or 'nothing'}, and got "
+                f"{', '.join(sorted(inputs)) or 'nothing'}. Give each by its name."
             )
-        for name, value in inputs.items():
-            value = np.asarray(value)
-            _check_input(name, value, *takes[name])
-            if name in inward:
-                inputs[name] = _to_integer(value, inward[name])
-            else:
-                inputs[name] = _as_type(name, value, takes[name][0])
+        inputs = called.from_real(inputs)
         try:
             with self._lock:
-                outputs = self._runners[signature](**inputs)
+                outputs = called.runner(**inputs)
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InvalidFile(
                 f"{self._name} is damaged, or does not take these inputs: LiteRT says {reason}"
             ) from None
-        return {name: _to_real(value, outward.get(name)) for name, value in outputs.items()}
+        return called.to_real(outputs)
 
     def decode_latency(self, batch_size: int = 1) -> float:
         """Return the median time of decoding a batch on this machine, in milliseconds."""
@@ -257,7 +253,7 @@ class Decoder:
 
     def takes_condition(self, signature: str) -> bool:
         """Whether a signature has the input `condition`."""
-        return "condition" in self._inputs.get(signature, ())
+        return signature in self._signatures and "condition" in self._signatures[signature].inputs
 
     def given(self, signature: str, condition: np.ndarray | int | None) -> dict:
         """Return the argument `condition` for a signature, if the signature takes one."""
@@ -276,7 +272,7 @@ class Decoder:
         """Run a signature on a batch; a single row takes the faster graph for one, if there is."""
         single = f"{signature}_1"
         is_one = len(next(iter(batch.values()))) == 1
-        name = single if is_one and single in self._runners else signature
+        name = single if is_one and single in self._signatures else signature
         return self.run(name, **batch, **(same or {}))
 
     def _conditions(self, signature, condition, count):
@@ -297,65 +293,8 @@ class Decoder:
                 "image."
             )
         if self.condition_size:
-            return {"condition": _checked_vectors(condition, self.condition_size, count)}
-        return {"condition": _checked_labels(condition, self.num_classes, count)}
-
-
-def _integers(runner):
-    """Return (type, scale, zero point) of the inputs and of the outputs that stand for reals."""
-    return tuple(
-        {
-            name: (detail["dtype"], *detail["quantization"])
-            for name, detail in details.items()
-            if detail["quantization"][0]
-        }
-        for details in (runner.get_input_details(), runner.get_output_details())
-    )
-
-
-def _types(runner):
-    """Return (type of the values, shape) of the inputs; −1 stands for any size."""
-    return {
-        name: (np.dtype(detail["dtype"]), tuple(map(int, detail["shape_signature"])))
-        for name, detail in runner.get_input_details().items()
-    }
-
-
-def _check_input(name, values, dtype, shape):
-    fits = len(values.shape) == len(shape) and all(
-        wanted in (-1, given) for wanted, given in zip(shape, values.shape, strict=True)
-    )
-    if not fits or values.dtype.kind not in "buif":
-        sizes = ", ".join("any" if size < 0 else str(size) for size in shape)
-        raise InvalidArgument(
-            f"{name!r} is an array of {values.dtype} of shape {values.shape}; expected {dtype} "
-            f"[{sizes}]."
-        )
-
-
-def _as_type(name, values, dtype):
-    """Return an input in the type that a signature takes; whole numbers stay the same."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = values.astype(dtype)
-    if dtype.kind in "ui" and not np.array_equal(converted, values):
-        raise InvalidArgument(
-            f"{name!r} has values from {values.min()} to {values.max()}; expected whole numbers "
-            f"that {dtype} holds."
-        )
-    return converted
-
-
-def _to_integer(values, how):
-    dtype, scale, zero_point = how
-    limits = np.iinfo(dtype)
-    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
-
-
-def _to_real(values, how):
-    if how is None:
-        return values
-    _, scale, zero_point = how
-    return np.float32(scale) * (values.astype(np.float32) - zero_point)
+            return {"condition": checked_vectors(condition, self.condition_size, count)}
+        return {"condition": checked_labels(condition, self.num_classes, count)}
 
 
 def _of_description(kind, key, description, name):
@@ -367,60 +306,3 @@ def _of_description(kind, key, description, name):
 
 def _shape(sizes):
     return None if sizes is None else tuple(sizes)
-
-
-def _checked(values, shape, what, missing=False):
-    values = np.asarray(values)
-    if values.dtype.kind not in "buif" or values.shape[1:] != shape or len(values) == 0:
-        raise InvalidData(
-            f"The {what} are an array of {values.dtype} of shape {values.shape}; this decoder "
-            f"expects numbers of shape {('N', *shape)}.".replace("'", "")
-        )
-    values = values.astype(np.float32)
-    if not np.all(np.isfinite(values) | (missing & np.isnan(values))):
-        raise InvalidData(f"The {what} hold values that are infinite or not a number.")
-    return values
-
-
-def _checked_codes(codes, shape, codebook_size):
-    codes = np.asarray(codes)
-    if codes.dtype.kind not in "ui" or codes.shape[1:] != shape or len(codes) == 0:
-        raise InvalidData(
-            f"The codes are an array of {codes.dtype} of shape {codes.shape}; this decoder "
-            f"expects integers of shape {('N', *shape)}.".replace("'", "")
-        )
-    _check_range(codes, codebook_size, "codes")
-    return codes.astype(np.int32)
-
-
-def _checked_labels(labels, num_classes, count):
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "ui" or labels.shape not in ((), (count,)):
-        raise InvalidData(
-            f"The labels are an array of {labels.dtype} of shape {labels.shape}; expected one "
-            f"integer, or {count}, one for each image."
-        )
-    _check_range(labels, num_classes, "labels")
-    return np.broadcast_to(labels, (count,)).astype(np.int32)
-
-
-def _checked_vectors(vectors, size, count):
-    vectors = np.asarray(vectors)
-    if vectors.dtype.kind not in "buif" or vectors.shape not in ((size,), (count, size)):
-        raise InvalidData(
-            f"The conditions are an array of {vectors.dtype} of shape {vectors.shape}; expected "
-            f"{size} numbers, or an array of shape {(count, size)}, a row for each image."
-        )
-    vectors = np.broadcast_to(vectors, (count, size)).astype(np.float32)
-    if not np.all(np.isfinite(vectors)):
-        raise InvalidData("The conditions hold values that are infinite or not a number.")
-    return vectors
-
-
-def _check_range(values, size, what):
-    # LiteRT reads no table outside its bounds, but its message would not name the range.
-    if values.min() < 0 or values.max() >= size:
-        raise InvalidData(
-            f"The {what} are from {values.min()} to {values.max()}; expected 0 to {size - 1}. They "
-            "belong to another model."
-        )

@@ -1,0 +1,57 @@
+"""A stack of bits: what is popped can be pushed again, and popped symbols are draws."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tfvae.codec.bit_stack import Buckets, Stack, Table
+
+
+def test_what_is_popped_and_pushed_again_leaves_it_as_it_was(rng):
+    words = rng.integers(1, 1 << 32, 500, dtype=np.uint32)
+    stack = Stack(words)
+    codes = [
+        Table(5 * rng.normal(size=(40, 7))),
+        Table(rng.normal(size=(10, 1))),
+        Buckets(rng.normal(size=30), np.exp(3 * rng.normal(size=30)), 11),
+        Buckets(20 * rng.normal(size=30), np.full(30, 1e-3), 12),
+    ]
+    popped = [code.pop(stack) for code in codes]
+    assert len(stack.finish()[0]) < 495
+    for code, symbols in list(zip(codes, popped, strict=True))[::-1]:
+        code.push(stack, symbols)
+    np.testing.assert_array_equal(stack.finish()[0], words)
+    assert stack.ideal_bits == pytest.approx(0.0, abs=1e-6)
+
+
+def test_popped_symbols_are_draws():
+    """10^5 symbols: frequencies within 5 standard errors."""
+    stack, p = Stack.of_random_bits(), np.array([0.6, 0.3, 0.1])
+    stack.reserve(100_000)
+    symbols = Table(np.tile(np.log(p), [100_000, 1])).pop(stack)
+    share = np.bincount(symbols, minlength=3) / 1e5
+    assert np.all(np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 1e5))
+
+
+def test_the_masses_of_buckets_are_those_of_the_normal():
+    """At precision 6, to 1e-6 of the mass."""
+    loc, scale = np.array([0.0, 1.3, -2.0]), np.array([1.0, 0.2, 3.0])
+    buckets = Buckets(loc, scale, 6)
+    among = buckets._among()
+    edges = stats.norm.ppf(np.arange(65) / 64)
+    for j in (0, 5, 31, 40, 63):
+        high, low = np.divmod(np.full(3, j), 8)
+        mass = among[np.arange(3), high] * buckets._within(high)[np.arange(3), low]
+        ends = (stats.norm.cdf(edges[k], loc, scale) for k in (j + 1, j))
+        expected = next(ends) - next(ends)
+        np.testing.assert_allclose(mass, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_only_the_random_words_that_were_popped_stay():
+    stack = Stack.of_random_bits()
+    stack.reserve(1000)
+    code = Table(np.zeros([10, 16]))
+    code.push(stack, code.pop(stack))
+    stream, initial_bits = stack.finish()
+    assert 40 <= initial_bits <= 40 + 3 * 32
+    assert 32 * len(stream) == initial_bits
