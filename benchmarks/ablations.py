@@ -40,6 +40,9 @@ BASE = {"training.kl_warmup_steps": 0, "training.precision": "float32"}
 # Of one sample, beside the recipe of a belief network.
 ESTIMATORS = ("nvil", "rebar", "relax", "moving_average", "gumbel_softmax", "straight_through")
 
+# In place of another optimizer.
+ADAM = {"training.optimizer": "adam", "training.optimizer_options": {}}
+
 # In place of a setting: the value that the output bias of the decoder starts at.
 BIAS = "bias"
 # Of each entry, the variants by name and the settings that they change; the first is the recipe.
@@ -59,6 +62,25 @@ VARIANTS = {
         },
         "an output bias of zero": {BIAS: 0.0},
         "a warm-up of the KL divergence over 5,000 steps": {"training.kl_warmup_steps": 5000},
+    },
+    "static-k1-muon": {
+        "Muon, batches of 500, a learning rate of 1e-2": {},
+        "Muon, batches of 500, a learning rate of 5e-3": {"training.learning_rate": 5e-3},
+        "Muon, batches of 200, a learning rate of 6e-3": {
+            "training.batch_size": 200,
+            "training.learning_rate": 6e-3,
+        },
+        "Muon for all matrices": {
+            "training.optimizer_options": {"weight_decay": 0.0, "adam_weight_decay": 0.0}
+        },
+        "Adam, batches of 500, a learning rate of 4e-3": ADAM | {"training.learning_rate": 4e-3},
+        "Adam, batches of 100, a learning rate of 2e-3": ADAM
+        | {
+            "training.batch_size": 100,
+            "training.learning_rate": 2e-3,
+            "training.learning_rate_warmup_steps": 500,
+            "training.ema_momentum": 0.999,
+        },
     },
     "static-k50": {
         "the recipe": {},
