@@ -15,7 +15,7 @@ from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
 from tfvae.data.splits import SPLITS, Part, Splits, by_shuffle, join
-from tfvae.data.standardized import fitted, with_units
+from tfvae.data.standardized import check_resolution, fitted, with_units
 from tfvae.data.standardized import standardized as standardized_examples
 from tfvae.data.tables import open_tables, standardized, tables_in
 from tfvae.data.tfds import open_tfds
@@ -24,7 +24,7 @@ from tfvae.kinds import check_options, plural
 from tfvae.paths import dataset_kind, is_table
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
-from tfvae.tables import is_frame, of_data, read
+from tfvae.tables import Table, is_frame, of_data, read
 
 
 def load(
@@ -160,6 +160,7 @@ def _transformed(splits, binarization, seed, missing, standardize):
         return standardized_examples(splits, standardize)
     if missing and splits.kind in ("vector", "series"):
         fitted(splits)  # refuses what has no value at all
+    check_resolution(splits)
     return splits if binarization == "none" else binarized_splits(splits, binarization, seed)
 
 
@@ -211,9 +212,9 @@ def read_examples(
     """
     fit = fitting(resize, crop)
     check_options(layout, kind, fit is not None)
-    found = _tables(path)
-    if found is not None:
-        return _read_table(found, columns)
+    table = read_table(path)
+    if table is not None:
+        return _rows(table, columns)
     path = Path(path)
     if path.is_dir():
         parts = {"x": Part(FolderSource(path, list(list_files(path)), fit))}
@@ -227,10 +228,23 @@ def read_examples(
     return examples if standardization is None else with_units(examples, standardization)
 
 
-def _read_table(found, columns):
+def read_table(path: str | Path) -> Table | None:
+    """Return the table of a file, or of a folder of tables as one; None where it is no table.
+
+    Raises:
+        InvalidData: it cannot be read, or is split into several.
+    """
+    found = _tables(path)
+    if found is None:
+        return None
     if len(found) != 1:
         raise InvalidData(f"Found {', '.join(sorted(found))}; expected one table.")
-    parts, schema = open_tables(found, columns, "")
+    (table,) = found.values()
+    return table
+
+
+def _rows(table, columns):
+    parts, schema = open_tables({"x": table}, columns, "")
     (part,) = parts.values()
     if not isinstance(columns, Schema):
         schema = schema.fitted(part.values)

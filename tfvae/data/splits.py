@@ -109,16 +109,15 @@ def join(name: str, parts: dict[str, Part], seed: int, fill: bool = False) -> Sp
             most 10,000, for "validation", and the last tenth for "test".
 
     Raises:
-        InvalidData: other parts, or too few examples.
+        InvalidData: other parts, too few examples, or pixels of several types.
     """
     if fill and "train" in parts and set(parts) < set(SPLITS):
         parts = _filled(parts)
     if set(parts) == set(SPLITS):
-        # Floats are in [0, 1] already; integer parts share the largest of their ranges.
+        _check_pixels(name, parts)
         given = [parts[key] for key in SPLITS]
         largest = max(part.maximum for part in given)
-        examples = (_examples(p, 1.0 if p.values.dtype.kind == "f" else largest) for p in given)
-        return Splits(name, *examples)
+        return Splits(name, *(_examples(part, largest) for part in given))
     if len(parts) == 1:
         (part,) = parts.values()
         return by_shuffle(name, part, part.maximum, seed)
@@ -126,6 +125,19 @@ def join(name: str, parts: dict[str, Part], seed: int, fill: bool = False) -> Sp
         f"{name} holds {', '.join(sorted(parts)) or 'nothing'}; expected 'train', 'validation' "
         "and 'test', or one set of examples that is then split."
     )
+
+
+def _check_pixels(name, parts):
+    """Refuse pictures whose pixels have several types, each of which says what white is."""
+    train = parts["train"]
+    for key in SPLITS:
+        part = parts[key]
+        if part.kind == "image" and part.values.dtype != train.values.dtype:
+            raise InvalidData(
+                f"The {key} split of {name} has pixels of the type {part.values.dtype}, the "
+                f"training split of {train.values.dtype}; expected one type, which says what value "
+                "is white. Convert the pictures of one of them."
+            )
 
 
 def by_shuffle(name: str, part: Part, max_value: float, seed: int) -> Splits:

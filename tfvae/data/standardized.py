@@ -7,7 +7,7 @@ import numpy as np
 from tfvae.data.examples import Examples
 from tfvae.data.source import Source, in_parts
 from tfvae.data.splits import SPLITS, Splits
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.kinds import plural
 from tfvae.standardization import Standardization
 
@@ -53,6 +53,36 @@ def standardized(splits: Splits, standardize: bool | Standardization) -> Splits:
 def fitted(splits: Splits) -> Standardization:
     """Return the statistics of training examples; see `Standardization.fitted`."""
     return Standardization.fitted(in_parts(splits.train.values), splits.name)
+
+
+def check_resolution(splits: Splits) -> None:
+    """Refuse training examples whose differences are lost in float32, in which models compute.
+
+    The values of a column or channel have to spread over 64 steps of float32 at their size.
+
+    Raises:
+        InvalidData: they do not.
+    """
+    values = splits.train.values
+    if values.dtype != np.float64:
+        return
+    ends = [
+        [f.reduce(part.reshape(-1, part.shape[-1])) for f in (np.fmin, np.fmax)]
+        for part in in_parts(values)
+    ]
+    low, high = (f.reduce(end) for f, end in zip((np.fmin, np.fmax), zip(*ends), strict=True))
+    largest = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = np.spacing(largest.astype(np.float32))
+    coarse = np.flatnonzero((low < high) & ~(64 * step <= high - low))
+    if len(coarse):
+        column = coarse[0]
+        raise InvalidData(
+            f"Column {column} of the last axis of {splits.name} goes from {low[column]!r} to "
+            f"{high[column]!r}, which float32 does not tell apart; models compute in float32. "
+            "Standardize the values: standardize=True in Python, --set data.standardize=true on "
+            "the command line."
+        )
 
 
 def with_units(examples: Examples, standardization: Standardization) -> Examples:

@@ -117,7 +117,7 @@ def decoded(column: Column, measured: np.ndarray) -> np.ndarray:
         return _whole(np.maximum(np.round(measured), 0.0))
     values = np.exp(measured) if column.type == "positive" else measured
     if column.decimals is None:
-        return values.astype(np.float32).astype(np.float64)
+        return values
     rounded = np.round(values, column.decimals) + 0.0  # no negative zeros
     return _whole(rounded) if column.decimals == 0 else rounded
 
