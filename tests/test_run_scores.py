@@ -90,7 +90,10 @@ def test_a_threshold_is_that_of_the_validation_data(run, measured):
 def test_a_folder_gives_its_names_and_vectors_their_columns(tmp_path):
     (tmp_path / "b.png").write_bytes(b"")
     (tmp_path / "a.png").write_bytes(b"")
-    assert tables.names_of(tmp_path, 2) == ["a.png", "b.png"]
+    pictures = tfvae.data.Examples(np.zeros((2, 3, 3, 1), np.uint8))
+    assert tables.names_of(tmp_path, pictures) == ["a.png", "b.png"]
+    rows = tfvae.data.Examples(np.zeros((3, 4), np.float32), kind="vector")  # of tables there
+    assert tables.names_of(tmp_path, rows) == tables.names_of(None, rows) == [0, 1, 2]
     values = np.zeros(2, np.float32)
     scores = tfvae.evaluation.Scores(values, values, values, np.ones((2, 2)))
     tables.write_table(tmp_path / "scores.csv", scores, ["a.png", "b.png"])

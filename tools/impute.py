@@ -56,7 +56,8 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
     load_training_part()
     import numpy as np
 
-    from tfvae import data, evaluation
+    from tfvae import evaluation
+    from tfvae.data.loading import read_table
     from tfvae.runs import open_model, scores
 
     model, config = open_model(run)
@@ -67,7 +68,7 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
     y = given.conditions if condition is None else condition
     as_it_is = None  # what was standardized does not come back to the last digit
     if model.schema is not None:
-        as_it_is = data.read_table(examples)
+        as_it_is = read_table(examples)
     elif model.standardization is not None:
         as_it_is = scores.read_as_run(examples, config, missing=True).values[:]
     for path, values in zip((output, *of_draws), (found.values, *found.draws), strict=True):

@@ -185,6 +185,12 @@ def _load_table(name, found, columns, condition, seed, binarization):
     if binarization != "none":
         raise InvalidArgument("Binarization is for pictures, not for tables. Leave it 'none'.")
     parts, schema = open_tables(found, columns, condition)
+    for table in found.values():
+        if schema.condition is not None and schema.condition.name not in table.columns:
+            raise InvalidData(
+                f"{table.name} lacks the column {schema.condition.name!r}, which is the condition. "
+                "Add it."
+            )
     name = "the table" if is_frame(name) else str(name)
     return standardized(join(name, parts, seed, fill=True), schema, isinstance(columns, Schema))
 

@@ -59,10 +59,9 @@ class Splits:
             return None
         if parts[0].ndim == 2:
             return parts[0].shape[1:]
-        columns = () if self.schema is None else self.schema.columns
-        for column in columns:
-            if column.type == "condition":  # rows of some of its categories may be in no split
-                return len(column.categories)
+        column = None if self.schema is None else self.schema.condition
+        if column is not None:  # rows of some of its categories may be in no split
+            return len(column.categories)
         return 1 + max(int(part.max()) for part in parts)
 
     @property

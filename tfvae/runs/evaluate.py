@@ -41,14 +41,13 @@ def evaluate(
     """
     test = splits.test
     some = test.first(num_examples or len(test))
-    y = test.conditions_of(model, 0, len(some))
     if isinstance(model, CodeModel):
-        values = code_measures(model, some, condition=y, progress=progress)
+        values = code_measures(model, some, progress=progress)
         if not model.likelihood.is_density:
-            values |= log_likelihood(model, some, progress=progress, condition=y).summary()
+            values |= log_likelihood(model, some, progress=progress).summary()
     else:
         found = log_likelihood(
-            model, some, num_samples=num_samples, seed=seed, progress=progress, condition=y
+            model, some, num_samples=num_samples, seed=seed, progress=progress
         )
         values = of_data(found, model, some).summary()
         values["active_units"] = active_units(model, test, progress=progress)

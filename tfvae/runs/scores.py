@@ -51,11 +51,16 @@ def read_as_run(
     return dataclasses.replace(examples, values=drawn, max_value=1.0)
 
 
-def names_of(path: Path | None, count: int) -> list:
-    """Return the names of the first examples of a file: file names of a folder, else numbers."""
-    if path is not None and path.is_dir():
-        return list(list_files(path))[:count]
-    return list(range(count))
+def names_of(path: Path | None, examples: data.Examples) -> list:
+    """Return the names of the first examples of a file: those of pictures in a folder, else numbers.
+
+    Args:
+        path: of the file or the folder, None for a split of a run.
+        examples: from the first on.
+    """
+    if path is not None and path.is_dir() and examples.kind == "image":
+        return list(list_files(path))[: len(examples)]
+    return list(range(len(examples)))
 
 
 def write_table(
