@@ -289,19 +289,37 @@ class TestArrayFiles:
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
     def test_all_splits_are_scaled_by_their_type(self, tmp_path, dtype):
         white = 1 if dtype == np.float64 else np.iinfo(dtype).max
-        parts = {s: np.full((5, 2, 2), v, dtype) for s, v in zip(SPLITS, (white, 1, 0), strict=True)}
+        parts = {
+            s: np.full((5, 2, 2), v, dtype) for s, v in zip(SPLITS, (white, 1, 0), strict=True)
+        }
         np.savez(tmp_path / "x.npz", **parts)
         splits = data.load(str(tmp_path / "x.npz"))
         of_splits = [getattr(splits, split).numpy().max() for split in SPLITS]
         np.testing.assert_allclose(of_splits, [1, 1 / white, 0], rtol=1e-6)
 
-    @pytest.mark.parametrize(
-        ("train", "test"), [("u1", "u2"), ("u1", "i8"), ("f4", "u1")], ids=str
-    )
+    @pytest.mark.parametrize("memory_gb", [0, 1])
+    def test_dark_pictures_are_told_from_binary_ones(self, tmp_path, memory_gb):
+        path = tmp_path / "x.npy"
+        x = np.zeros((2001, 2, 2), np.uint8)
+        x[1] = 1  # not one of a thousand that are evenly spaced
+        np.save(path, x)
+        for full_range, white in ((False, 1), (True, 255)):
+            splits = data.load(path, memory_gb=memory_gb, full_range=full_range)
+            assert splits.full_range is full_range
+            assert {getattr(splits, split).max_value for split in SPLITS} == {white}
+            examples = data.read_examples(path, memory_gb=memory_gb, full_range=full_range)
+            assert examples.max_value == white
+        x[1] = 2
+        np.save(path, x)
+        splits = data.load(path, memory_gb=memory_gb, binarization="static")
+        assert splits.full_range
+        assert data.read_examples(path, memory_gb=memory_gb).max_value == 255
+
+    @pytest.mark.parametrize(("train", "test"), [("u1", "u2"), ("u1", "i8"), ("f4", "u1")], ids=str)
     def test_splits_of_different_types_are_refused(self, tmp_path, train, test):
         parts = {s: np.ones((5, 2, 2), train) for s in SPLITS} | {"test": np.ones((5, 2, 2), test)}
         np.savez(tmp_path / "x.npz", **parts)
-        with pytest.raises(InvalidData, match="The test split of .* expected one type"):
+        with pytest.raises(InvalidData, match=r"The test split of .* expected one type"):
             data.load(str(tmp_path / "x.npz"))
 
     @pytest.mark.parametrize(
@@ -492,7 +510,9 @@ class TestFolders:
         for number in range(3):
             levels = np.full((4, 3), 65535, np.uint16)
             Image.fromarray(levels).save(tmp_path / f"test/{number:03}.png")
-        with pytest.raises(InvalidData, match="test split of .* type uint16, .* of uint8; expected"):
+        with pytest.raises(
+            InvalidData, match=r"test split of .* type uint16, .* of uint8; expected"
+        ):
             data.load(str(tmp_path))
 
     def test_a_file_that_is_no_image_is_refused(self, tmp_path, write_images):

@@ -103,6 +103,13 @@ def test_a_folder_gives_its_names_and_vectors_their_columns(tmp_path):
     assert row == "a.png,0,-0,0,0,1,1"
 
 
+def test_a_dark_file_is_read_by_the_range_of_the_run(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 4, 4), np.uint8))
+    for full_range, white in ((False, 1), (True, 255)):
+        config = tfvae.config.Config().override({"data.full_range": full_range})
+        assert tables.read_as_run(tmp_path / "x.npy", config).max_value == white
+
+
 def test_without_a_file_it_scores_the_test_split(run):
     printed = score(run, "-n", 3)
     assert printed["num_examples"] == len(rows_of(run / "scores.csv")) == 3

@@ -101,7 +101,7 @@ def test_numbers_far_from_0_come_back_as_exactly_as_x_is():
 def test_a_column_without_a_value_in_the_training_rows_is_refused():
     schema = Schema.inferred({"a": [1.5, 2, 3], "b": [1.5, 2.5, 4]})
     measured = schema.measured({"a": [1.5, 2, 3], "b": [None, 1.0, None]})
-    with pytest.raises(InvalidData, match="'b' has no value in any of the training rows; .*=ign"):
+    with pytest.raises(InvalidData, match=r"'b' has no value in any of the training rows; .*=ign"):
         schema.fitted(measured[[0, 2]])
 
 

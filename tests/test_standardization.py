@@ -75,7 +75,7 @@ def test_values_far_from_0_keep_their_differences(tmp_path, memory_gb):
     assert back.dtype == np.float64
     back = back[np.argsort(back[:, 0])]
     np.testing.assert_allclose(back, x, rtol=0, atol=1e-4)
-    with pytest.raises(InvalidData, match="Column 0 of .* float32 does not tell apart; .*=true"):
+    with pytest.raises(InvalidData, match=r"Column 0 of .* float32 does not tell apart; .*=true"):
         data.load(tmp_path / "x.npy", memory_gb=memory_gb)
     np.save(tmp_path / "x.npy", x - x.mean(0) + [0, 5e3])
     assert data.load(tmp_path / "x.npy", memory_gb=memory_gb).train.numpy().dtype == np.float32

@@ -77,7 +77,7 @@ class Standardization:
     def restored(self, x: np.ndarray) -> np.ndarray:
         """Return the values that x `[..., C]` stands for, float64: the inverse of `standardized`.
 
-        They are exact to the scale times 2^-24 for each unit of x, which is what float32 holds of x.
+        They are exact to the scale times 2^-24 for each unit of x: so much float32 holds of x.
 
         Raises:
             InvalidData: x has another last axis.

@@ -19,8 +19,8 @@ from tfvae.errors import InvalidData
 class ArraySource(Source):
     """The examples in an array of any layout, which may be one of a file.
 
-    8 and 16 bits stay as they are, tokens become int32, pixels of other types float32, and values of
-    vectors and series float32 or float64, which hold them.
+    8 and 16 bits stay as they are, tokens become int32, pixels of other types float32, and other
+    values of vectors and series float32 or float64, which hold them.
 
     Args:
         open_array: a function that returns the array, `[N, ...]`; it may open its file anew.

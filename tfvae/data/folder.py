@@ -119,13 +119,15 @@ class FolderSource(Source):
             raise self._no_image(path) from None
 
     def _no_image(self, path):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return InvalidData(f"{path} cannot be read as an image. Remove or repair it.")
         endings = Counter(self.path(n).suffix or self.path(n).name for n in range(len(self)))
         found = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
         more = f" and {len(endings) - 5} more endings" if len(endings) > 5 else ""
         return InvalidData(
             f"{path} cannot be read as an image, and {self.folder} holds {found}{more}; expected "
             f"images alone ({', '.join(IMAGE_SUFFIXES)}, …) in a folder of images, tables alone "
-            "(.csv, .parquet, …) in one of tables. Move, remove or repair it."
+            "(.csv, .parquet, …) in one of tables. Move the other files out of it."
         )
 
 

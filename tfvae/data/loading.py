@@ -10,7 +10,7 @@ from tfvae.data import bundled
 from tfvae.data.arrays import open_arrays
 from tfvae.data.binarized import BINARIZATIONS, binarized_splits
 from tfvae.data.decoding import fitting
-from tfvae.data.examples import Examples
+from tfvae.data.examples import Examples, stored_maximum
 from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
@@ -42,6 +42,7 @@ def load(
     columns: Mapping | Schema | None = None,
     missing: bool = False,
     standardize: bool | Standardization = False,
+    full_range: bool = False,
 ) -> Splits:
     """Load a dataset.
 
@@ -92,6 +93,9 @@ def load(
             each column or channel over the training examples; or the `Standardization` to use. The
             splits have it as `standardization`, which a model takes. Tables are standardized by
             their schema in any case.
+        full_range: whether the largest value of their type stands for 1 in pixels that are
+            integers, even where all are 0 or 1, such as black pictures of 8 bits. Those are taken
+            for binary ones otherwise.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
@@ -114,7 +118,7 @@ def load(
         part = parts["x"]
         splits = by_shuffle(name, part, 16.0 if part.kind == "image" else 1.0, seed)
     else:
-        splits = join(str(name), parts, seed, fill)
+        splits = join(str(name), parts, seed, fill, full_range)
     _check_parts(splits)
     return _transformed(splits, binarization, seed, missing, standardize)
 
@@ -205,6 +209,7 @@ def read_examples(
     columns: Mapping | Schema | None = None,
     missing: bool = False,
     standardization: Standardization | None = None,
+    full_range: bool = False,
 ) -> Examples:
     """Read all images of a folder, a table, or an `.npy` or `.npz` file of one array, unsplit.
 
@@ -230,7 +235,8 @@ def read_examples(
             names = ", ".join(sorted(parts)) or "nothing"
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
     (part,) = _settled(parts, memory_gb, missing).values()
-    examples = Examples(part.values, part.maximum, kind=part.kind)
+    maximum = stored_maximum(part.values, part.kind, full_range)
+    examples = Examples(part.values, maximum, kind=part.kind)
     return examples if standardization is None else with_units(examples, standardization)
 
 

@@ -46,8 +46,8 @@ def standardized(splits: Splits, standardize: bool | Standardization) -> Splits:
         )
     if not isinstance(standardize, Standardization):
         standardize = fitted(splits)
-    parts = (with_units(getattr(splits, name), standardize) for name in SPLITS)
-    return Splits(splits.name, *parts)
+    parts = {name: with_units(getattr(splits, name), standardize) for name in SPLITS}
+    return dataclasses.replace(splits, **parts)
 
 
 def fitted(splits: Splits) -> Standardization:
@@ -66,11 +66,10 @@ def check_resolution(splits: Splits) -> None:
     values = splits.train.values
     if values.dtype != np.float64:
         return
-    ends = [
-        [f.reduce(part.reshape(-1, part.shape[-1])) for f in (np.fmin, np.fmax)]
-        for part in in_parts(values)
-    ]
-    low, high = (f.reduce(end) for f, end in zip((np.fmin, np.fmax), zip(*ends), strict=True))
+    low = high = np.nan
+    for part in in_parts(values):
+        rows = part.reshape(-1, part.shape[-1])
+        low, high = np.fmin(low, np.fmin.reduce(rows)), np.fmax(high, np.fmax.reduce(rows))
     largest = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.spacing(largest.astype(np.float32))

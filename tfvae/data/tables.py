@@ -47,7 +47,7 @@ def standardized(splits: Splits, schema: Schema, is_fitted: bool) -> Splits:
         part = getattr(splits, split)
         x = schema.standardized(part.values)
         parts[split] = dataclasses.replace(part, values=x, schema=schema)
-    return Splits(splits.name, **parts)
+    return dataclasses.replace(splits, **parts)
 
 
 def tables_in(folder: Path, paths: list[str]) -> dict[str, tables.Table]:
@@ -90,7 +90,7 @@ def _column(name, key, parts):
             f"The column {key!r} of {name} holds texts in one file and numbers in another; "
             "expected one type."
         )
-    nothing = None if dtype == object else np.nan
+    nothing = None if dtype.kind == "O" else np.nan
     return np.concatenate(
         [p if p.dtype == dtype else np.full(len(p), nothing, dtype) for p in parts]
     )

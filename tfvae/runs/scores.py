@@ -37,7 +37,7 @@ def read_as_run(
     own = DataConfig() if config is None else config.data
     options = own.layout, own.resize, own.crop, own.memory_gb, own.kind
     schema, units = (None, None) if model is None else (model.schema, model.standardization)
-    examples = data.read_examples(path, *options, schema, missing, units)
+    examples = data.read_examples(path, *options, schema, missing, units, full_range=own.full_range)
     examples = of_vocabulary(examples, model, path)
     if schema is not None and examples.schema is None:
         raise InvalidData(
@@ -52,7 +52,7 @@ def read_as_run(
 
 
 def names_of(path: Path | None, examples: data.Examples) -> list:
-    """Return the names of the first examples of a file: those of pictures in a folder, else numbers.
+    """Return the names of the first examples of a file: of pictures in a folder, else numbers.
 
     Args:
         path: of the file or the folder, None for a split of a run.
