@@ -307,8 +307,7 @@ class TestArrayFiles:
             splits = data.load(path, memory_gb=memory_gb, full_range=full_range)
             assert splits.full_range is full_range
             assert {getattr(splits, split).max_value for split in SPLITS} == {white}
-            examples = data.read_examples(path, memory_gb=memory_gb, full_range=full_range)
-            assert examples.max_value == white
+        assert data.read_examples(path, memory_gb=memory_gb).max_value == 1
         x[1] = 2
         np.save(path, x)
         splits = data.load(path, memory_gb=memory_gb, binarization="static")
@@ -583,6 +582,25 @@ class TestFolders:
     def test_the_whole_file_system_is_refused(self):
         with pytest.raises(InvalidData, match=r"^/ is the whole file system; expected the folder"):
             data.load("/")
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ({"kind": "series"}, "`kind` is 'series', and .* holds pictures"),
+            ({"layout": "NHW"}, "axes of an array file, and .* is none"),
+            ({"data_dir": "prepared"}, "`data_dir` is where TFDS .* is no TFDS dataset"),
+        ],
+        ids=str,
+    )
+    def test_options_of_other_data_are_refused(self, tmp_path, write_images, option, message):
+        write_images(".", 10)
+        with pytest.raises(InvalidArgument, match=message):
+            data.load(str(tmp_path), **option)
+        with pytest.raises(InvalidArgument, match="`kind` is|axes of|no TFDS dataset"):
+            data.load("digits", **option)
+        if "kind" in option:
+            with pytest.raises(InvalidArgument, match=message):
+                data.read_examples(tmp_path, **option)
 
     def test_a_part_of_the_splits_is_refused(self, tmp_path, write_images):
         write_images("train", 10)

@@ -403,7 +403,7 @@ def test_a_run_on_a_stream_is_that_in_memory(tmp_path, pixels, labels, kind):
         config = tfvae.config.Config().override({**settings, "data.memory_gb": gigabytes})
         run = tfvae.runs.train(config, tmp_path / f"run-{gigabytes}", progress=False)
         model, config, splits = load_run(run.path, {})
-        assert config.data.full_range, "so that a dark picture is not taken for a binary one"
+        assert not config.data.full_range, "its files are binarized"
         assert splits.train.in_memory == (gigabytes == 1)
         values = tfvae.runs.evaluate(model, splits, 10, progress=False)
         weights.append((model.get_weights(), values["log_likelihood"]))

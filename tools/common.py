@@ -73,14 +73,20 @@ def assignments_of(flags: dict, given: dict, settings: tuple[str, ...]) -> dict:
         settings: the texts of --set.
 
     Raises:
-        InvalidArgument: a text of --set that is no assignment, or that contradicts a flag.
+        InvalidArgument: a text of --set that is no assignment, or that contradicts a flag or another
+            one.
     """
     named = {name: value for name, value in given.items() if value is not None}
-    others = dict(parse_assignment(text) for text in settings)
+    others = {}
+    for key, value in map(parse_assignment, settings):
+        if others.setdefault(key, value) != value:
+            raise InvalidArgument(
+                f"Got --set {key}={others[key]} and --set {key}={value}. Give one."
+            )
     for name, value in named.items():
         other = others.get(flags[name][0], value)
         if other != value:
-            flag = f"--{name.replace('_', '-')} {value}"
+            flag = f"--{name.replace('_', '-')}" + (f" {value}" if value is not True else "")
             raise InvalidArgument(f"Got {flag} and --set {flags[name][0]}={other}. Give one.")
     return {flags[name][0]: value for name, value in named.items()} | others
 

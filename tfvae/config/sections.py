@@ -14,7 +14,7 @@ class DataConfig:
     says that NaN in an array file is a missing value, as an empty cell of a table is.
     `standardize` gives the values of vectors and series the mean 0 and the scale 1. `full_range`
     scales integer pixels by the largest value of their type even where all are 0 or 1; a training
-    sets it where some are not.
+    without binarization sets it where some are not, for files that its model is given.
     """
 
     name: str = "digits"

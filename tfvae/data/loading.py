@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from tfvae.data.standardized import check_resolution, fitted, with_units
 from tfvae.data.standardized import standardized as standardized_examples
 from tfvae.data.tables import open_tables, standardized, tables_in
 from tfvae.data.tfds import open_tfds
-from tfvae.errors import InvalidArgument, InvalidData, unknown_name
-from tfvae.kinds import check_options, plural
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning, unknown_name
+from tfvae.kinds import check_options, check_stored_pictures, plural
 from tfvae.paths import dataset_kind, is_table
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
@@ -105,6 +106,11 @@ def load(
         raise unknown_name("binarization", binarization, BINARIZATIONS)
     fit = fitting(resize, crop)
     check_options(layout, kind, fit is not None)
+    if data_dir and (is_frame(name) or dataset_kind(str(name)) != "tfds"):
+        raise InvalidArgument(
+            "`data_dir` is where TFDS finds prepared data, and "
+            f"{'a frame' if is_frame(name) else name} is no TFDS dataset. Leave it out."
+        )
     found = _tables(name)
     if found is not None:
         if kind not in ("auto", "vector"):
@@ -220,6 +226,9 @@ def read_examples(
     Raises:
         InvalidArgument: an option that does not exist.
         InvalidData: there is no such path, or it holds something else.
+
+    Warns:
+        TfvaeWarning: all pixels are 0 or 1, and `full_range` says that they are dark.
     """
     fit = fitting(resize, crop)
     check_options(layout, kind, fit is not None)
@@ -228,6 +237,7 @@ def read_examples(
         return _rows(table, columns)
     path = Path(path)
     if path.is_dir():
+        check_stored_pictures(str(path), "auto", kind)  # the layout is that of the run's own files
         parts = {"x": Part(FolderSource(path, list(list_files(path)), fit))}
     else:
         parts = open_arrays(path, layout, fit, "", kind)
@@ -236,6 +246,13 @@ def read_examples(
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
     (part,) = _settled(parts, memory_gb, missing).values()
     maximum = stored_maximum(part.values, part.kind, full_range)
+    if maximum > 1 == Examples(part.values).extent()[1]:
+        warnings.warn(
+            f"All pixels of {path} are 0 or 1, of {maximum:g} that stand for white, since the "
+            "training data had others. If they are binary, make them floats.",
+            TfvaeWarning,
+            stacklevel=2,
+        )
     examples = Examples(part.values, maximum, kind=part.kind)
     return examples if standardization is None else with_units(examples, standardization)
 
@@ -267,6 +284,8 @@ def _rows(table, columns):
 def _open(name, data_dir, download, layout, fit, condition, kind):
     """Return the parts of a dataset, and whether "train" gives up examples for missing ones."""
     source, path = dataset_kind(name), Path(name)
+    if source in ("digits", "vowels"):
+        check_stored_pictures(name, layout, "auto")  # they say themselves which kinds they have
     if source == "digits":
         return {"x": bundled.digits(fit, condition, kind)}, False
     if source == "vowels":
@@ -277,6 +296,7 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
         return open_folder(path, layout, fit, condition, kind)
     if source == "shard":
         return open_shards(path.parent, [path.name], layout, fit, condition, kind), True
+    check_stored_pictures(name, layout, kind)
     return open_tfds(name, data_dir, download, fit, condition), True
 
 

@@ -67,7 +67,8 @@ def train(
     splits = splits or load_data(config)
     config = with_networks(config, splits.shape)
     # What was seen of the data, for files that the model is given later.
-    seen = {"data.full_range": config.data.full_range or splits.full_range}
+    grey = splits.full_range and config.data.binarization == "none"
+    seen = {"data.full_range": config.data.full_range or grey}
     if splits.kind != "image":
         seen["data.kind"] = splits.kind
     config = config.override(seen)
@@ -215,13 +216,15 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
     columns, standardize = options.columns, options.standardize
     if model is not None:
         columns, standardize = model.schema or columns, model.standardization or False
+    # A configuration may have these from other data, in whose place this was named.
+    is_tfds = paths.dataset_kind(options.name) == "tfds"
     splits = data.load(
         options.name,
-        options.data_dir or None,
+        (options.data_dir or None) if is_tfds else None,
         options.binarization,
         config.training.seed,
         options.download,
-        options.layout,
+        options.layout if paths.holds_arrays(options.name) else "auto",
         options.resize,
         options.crop,
         options.condition,
