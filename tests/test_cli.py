@@ -550,11 +550,6 @@ BAD_TRAINING = {
         ["--download and --set data.download=False", "Give one"],
         [*TRAIN, "--download", "--set", "data.download=false"],
     ),
-    "two values": (
-        2,
-        ["--set model.latent_size=2 and --set model.latent_size=3", "Give one"],
-        [*TRAIN, "--set", "model.latent_size=2", "--set", "model.latent_size=3"],
-    ),
     "no data folder": (1, ["nowhere"], [*TRAIN, "--dataset", "mnist", "--data-dir", "nowhere"]),
     "unknown likelihood": (
         2,

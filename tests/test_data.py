@@ -596,7 +596,7 @@ class TestFolders:
         write_images(".", 10)
         with pytest.raises(InvalidArgument, match=message):
             data.load(str(tmp_path), **option)
-        with pytest.raises(InvalidArgument, match="`kind` is|axes of|no TFDS dataset"):
+        with pytest.raises(InvalidArgument, match=r"`kind` is|axes of|no TFDS dataset"):
             data.load("digits", **option)
         if "kind" in option:
             with pytest.raises(InvalidArgument, match=message):
