@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from tfvae.data import contents_of, load
+from tfvae.data import contents_of, load, shuffled_batches
 from tfvae.data.contents import alike
 from tfvae.schema import Column, Schema
 
@@ -38,6 +38,11 @@ def test_what_another_machine_decodes_or_codes_otherwise_is_the_same_data():
     x = X * np.float32(1 + 1e-6)
     x[3] = 1 - x[3]  # one of 31
     assert alike(contents_of(X), contents_of(x))
+
+
+def test_the_parts_of_a_worker_are_of_the_same_data():
+    batches = shuffled_batches(X, 4)
+    assert batches.of_worker(1, 2).contents == batches.contents == contents_of(X)
 
 
 def test_a_stream_is_what_it_is_in_memory(tmp_path):
