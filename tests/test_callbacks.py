@@ -14,6 +14,7 @@ from tfvae.callbacks import Resume, callback_states, training_state
 from tfvae.checkpoints import Position
 from tfvae.data import Examples, shuffled_batches
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
+from tfvae.standardization import Standardization
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -254,6 +255,70 @@ def test_callbacks_are_called_once_for_every_batch(tmp_path):
     fit("vae", Resume(tmp_path), counts, noting)
     assert counts.begun == counts.ended == EPOCHS * BATCHES
     assert seen == [*range(3, BATCHES), *(EPOCHS - 2) * [*range(BATCHES)]]
+
+
+def test_the_file_of_a_csv_logger_goes_on(tmp_path):
+    log, whole = tmp_path / "log.csv", tmp_path / "whole.csv"
+    fit("vae", keras.callbacks.CSVLogger(whole))
+    logger = keras.callbacks.CSVLogger(log)
+    with pytest.raises(Killed):
+        fit("vae", Dies(2 * (BATCHES + 2) + 3), Resume(tmp_path / "kept", ALWAYS), logger)
+    assert len(log.read_text().splitlines()) == 1 + 2
+    with log.open("a") as file:  # of an epoch whose checkpoint was not written
+        file.write(log.read_text().splitlines()[-1].replace("1", "2", 1) + "\n")
+    for _ in range(2):  # the second time it has ended
+        logger = keras.callbacks.CSVLogger(log)
+        fit("vae", Resume(tmp_path / "kept"), logger)
+        assert log.read_text() == whole.read_text()
+        assert not logger.append
+    fit("vae", Resume(tmp_path / "kept"), keras.callbacks.CSVLogger(log, append=True))
+    assert log.read_text() == whole.read_text()
+
+
+def test_callbacks_that_count_batches_go_on(tmp_path):
+    def hooks(folder):
+        name = str(tmp_path / folder / "{epoch}-{batch}.weights.h5")
+        (tmp_path / folder).mkdir(exist_ok=True)
+        board = keras.callbacks.TensorBoard(tmp_path / "board", write_graph=False, update_freq=2)
+        saves = keras.callbacks.ModelCheckpoint(name, save_freq=5, save_weights_only=True)
+        return board, saves
+
+    board, saves = hooks("whole")
+    fit("vae", board, saves)
+    with pytest.raises(Killed):
+        fit("vae", Dies(BATCHES + 2 + 3), Resume(tmp_path / "kept", ALWAYS), *hooks("parts"))
+    resumed, saves = hooks("parts")
+    fit("vae", Resume(tmp_path / "kept"), resumed, saves)
+    whole, parts = (sorted(p.name for p in (tmp_path / n).iterdir()) for n in ("whole", "parts"))
+    assert parts == whole
+    assert resumed._global_train_batch == board._global_train_batch == EPOCHS * BATCHES
+    assert resumed._global_test_batch == board._global_test_batch
+
+
+class TestOtherData:
+    @pytest.fixture
+    def kept(self, tmp_path):
+        """The folder of a training on data with labels and columns."""
+        self.refit(tmp_path)
+        return tmp_path
+
+    def refit(self, folder, x=X, epochs=1, **options):
+        model, _ = begin_anew("vae")
+        batches = Examples(x, **options).batches(4, seed=2)
+        model.fit(batches, epochs=epochs, callbacks=[Resume(folder)], verbose=0)
+
+    @pytest.mark.parametrize("other", [X[::-1], np.sqrt(X), 0.9 * X], ids=["order", "root", "x"])
+    def test_values(self, kept, other):
+        with pytest.raises(InvalidArgument, match=r"on other data than this, .* as many examples"):
+            self.refit(kept, other, 2)
+
+    def test_units(self, kept):
+        units = Standardization([0.0], [1.0])
+        with pytest.raises(InvalidArgument, match="on other data than this"):
+            self.refit(kept, epochs=2, standardization=Standardization([5.0], [1.0]))
+        self.refit(kept / "units", standardization=units)
+        with pytest.raises(InvalidArgument, match="on other data than this"):
+            self.refit(kept / "units", epochs=2, standardization=Standardization([0.1], [1.0]))
 
 
 def test_the_steps_of_a_call_may_be_others_when_it_goes_on(whole, tmp_path):

@@ -535,6 +535,21 @@ BAD_TRAINING = {
         ["'mnist' is not prepared", "--data-dir", "--download"],
         [*TRAIN, "--dataset", "mnist", "--data-dir", "."],
     ),
+    "a folder of prepared data for other data": (
+        2,
+        ["--data-dir", "digits is no TFDS dataset"],
+        [*TRAIN, "--dataset", "digits", "--data-dir", "."],
+    ),
+    "a layout of what is no array": (
+        2,
+        ["data.layout", "digits is none"],
+        [*TRAIN, "--dataset", "digits", "--set", "data.layout=NHW"],
+    ),
+    "a download that is forbidden": (
+        2,
+        ["--download and --set data.download=False", "Give one"],
+        [*TRAIN, "--download", "--set", "data.download=false"],
+    ),
     "no data folder": (1, ["nowhere"], [*TRAIN, "--dataset", "mnist", "--data-dir", "nowhere"]),
     "unknown likelihood": (
         2,
@@ -604,6 +619,12 @@ BAD_USE = {
     "no run": (1, ["no run or model nowhere"], ["evaluate", "nowhere"]),
     "a folder that is no run": (1, ["config.toml"], ["sample", "."]),
     "a file without its data": (2, ["--dataset"], ["evaluate", "run/model.keras"]),
+    "a prior of a file": (2, ["the folder of a run"], ["train-prior", "run/model.keras"]),
+    "a folder of prepared data for a run of other data": (
+        2,
+        ["--data-dir", "digits is no TFDS dataset"],
+        ["evaluate", "run", "--data-dir", "."],
+    ),
     "a .tflite": (2, ["tfvae decode"], ["sample", "junk.tflite"]),
     "truncated model": (1, ["cut.keras", "truncated"], ["evaluate", "cut.keras"]),
     "truncated model, export": (1, ["cut.keras", "truncated"], ["export", "cut.keras"]),

@@ -286,12 +286,40 @@ class TestArrayFiles:
         np.testing.assert_allclose(by_bytes[0, 0, :, 0], [0, 0.2, 1], rtol=1e-6)
         np.testing.assert_array_equal(by_floats[0, 0, :, 0], [0, 51, 255])
 
-    def test_each_split_is_scaled_by_its_own_type(self, tmp_path):
-        white = np.ones((5, 2, 2))
-        parts = {"train": np.uint8(255 * white), "validation": white, "test": np.float32(white)}
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
+    def test_all_splits_are_scaled_by_their_type(self, tmp_path, dtype):
+        white = 1 if dtype == np.float64 else np.iinfo(dtype).max
+        parts = {
+            s: np.full((5, 2, 2), v, dtype) for s, v in zip(SPLITS, (white, 1, 0), strict=True)
+        }
         np.savez(tmp_path / "x.npz", **parts)
         splits = data.load(str(tmp_path / "x.npz"))
-        assert [getattr(splits, split).numpy().max() for split in SPLITS] == [1, 1, 1]
+        of_splits = [getattr(splits, split).numpy().max() for split in SPLITS]
+        np.testing.assert_allclose(of_splits, [1, 1 / white, 0], rtol=1e-6)
+
+    @pytest.mark.parametrize("memory_gb", [0, 1])
+    def test_dark_pictures_are_told_from_binary_ones(self, tmp_path, memory_gb):
+        path = tmp_path / "x.npy"
+        x = np.zeros((2001, 2, 2), np.uint8)
+        x[1] = 1  # not one of a thousand that are evenly spaced
+        np.save(path, x)
+        for full_range, white in ((False, 1), (True, 255)):
+            splits = data.load(path, memory_gb=memory_gb, full_range=full_range)
+            assert splits.full_range is full_range
+            assert {getattr(splits, split).max_value for split in SPLITS} == {white}
+        assert data.read_examples(path, memory_gb=memory_gb).max_value == 1
+        x[1] = 2
+        np.save(path, x)
+        splits = data.load(path, memory_gb=memory_gb, binarization="static")
+        assert splits.full_range
+        assert data.read_examples(path, memory_gb=memory_gb).max_value == 255
+
+    @pytest.mark.parametrize(("train", "test"), [("u1", "u2"), ("u1", "i8"), ("f4", "u1")], ids=str)
+    def test_splits_of_different_types_are_refused(self, tmp_path, train, test):
+        parts = {s: np.ones((5, 2, 2), train) for s in SPLITS} | {"test": np.ones((5, 2, 2), test)}
+        np.savez(tmp_path / "x.npz", **parts)
+        with pytest.raises(InvalidData, match=r"The test split of .* expected one type"):
+            data.load(str(tmp_path / "x.npz"))
 
     @pytest.mark.parametrize(
         ("arrays", "message"),
@@ -457,10 +485,40 @@ class TestFolders:
         x = data.load(str(tmp_path)).train.numpy()[0, ..., 0]
         np.testing.assert_allclose(x, levels / 65535, atol=1 / 255)
 
+    def test_16_bits_of_a_format_that_pillow_widens_keep_their_intensities(self, tmp_path):
+        levels = np.array([[0, 256, 13107], [32768, 65279, 65535]], np.uint16)
+        for number in range(10):
+            head = b"P5 3 2 65535\n"
+            (tmp_path / f"{number}.pgm").write_bytes(head + levels.astype(">u2").tobytes())
+        train = data.load(str(tmp_path), memory_gb=0).train
+        assert (train.values.dtype, train.max_value) == (np.uint16, 65535)
+        np.testing.assert_array_equal(train.values[0][..., 0], levels)
+
+    @pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "'F'"), (np.int32, "'I'")])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_pixels_without_a_white_are_refused(self, tmp_path, write_images, dtype, mode, first):
+        write_images(".", 10)
+        name = "0.tif" if first else "x.tif"
+        Image.fromarray(np.ones((4, 3), dtype)).save(tmp_path / name)
+        with pytest.raises(InvalidData, match=rf"{name} has pixels that are .*{mode} of Pillow"):
+            data.load(str(tmp_path), memory_gb=0)
+
+    def test_splits_of_different_bits_are_refused(self, tmp_path, write_images):
+        for split in SPLITS:
+            write_images(split, 3)
+        for number in range(3):
+            levels = np.full((4, 3), 65535, np.uint16)
+            Image.fromarray(levels).save(tmp_path / f"test/{number:03}.png")
+        with pytest.raises(
+            InvalidData, match=r"test split of .* type uint16, .* of uint8; expected"
+        ):
+            data.load(str(tmp_path))
+
     def test_a_file_that_is_no_image_is_refused(self, tmp_path, write_images):
         write_images(".", 10)
         (tmp_path / "notes.txt").write_text("not an image")
-        with pytest.raises(InvalidData, match=r"notes.txt cannot be read as an image.*\.png"):
+        message = r"notes.txt cannot be read as an image, .* holds 10 .png, 1 .txt; expected"
+        with pytest.raises(InvalidData, match=message):
             data.load(str(tmp_path))
 
     def test_a_truncated_image_is_refused(self, tmp_path, write_images):
@@ -524,6 +582,25 @@ class TestFolders:
     def test_the_whole_file_system_is_refused(self):
         with pytest.raises(InvalidData, match=r"^/ is the whole file system; expected the folder"):
             data.load("/")
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ({"kind": "series"}, "`kind` is 'series', and .* holds pictures"),
+            ({"layout": "NHW"}, "axes of an array file, and .* is none"),
+            ({"data_dir": "prepared"}, "`data_dir` is where TFDS .* is no TFDS dataset"),
+        ],
+        ids=str,
+    )
+    def test_options_of_other_data_are_refused(self, tmp_path, write_images, option, message):
+        write_images(".", 10)
+        with pytest.raises(InvalidArgument, match=message):
+            data.load(str(tmp_path), **option)
+        with pytest.raises(InvalidArgument, match=r"`kind` is|axes of|no TFDS dataset"):
+            data.load("digits", **option)
+        if "kind" in option:
+            with pytest.raises(InvalidArgument, match=message):
+                data.read_examples(tmp_path, **option)
 
     def test_a_part_of_the_splits_is_refused(self, tmp_path, write_images):
         write_images("train", 10)

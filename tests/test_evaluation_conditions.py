@@ -241,6 +241,9 @@ def test_conditions_that_are_missing_or_not_wanted_or_do_not_fit_are_refused(nam
     pairs = tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(3)
     with pytest.raises(InvalidArgument, match="expected one of the two"):
         measure(name, conditional, pairs, condition=LABELS, progress=False)
+    split = tfvae.data.Examples(x, conditions=LABELS.astype(np.int32))
+    with pytest.raises(InvalidArgument, match="have conditions of their own"):
+        measure(name, conditional, split, condition=LABELS, progress=False)
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

@@ -1193,6 +1193,21 @@ def test_layers_have_controls_of_their_kind(open_page):
     assert [c["name"] for c in controls] == ["z1, 1", "z1, 2", "z2, 1", "z2, 2"]
 
 
+def test_an_icon_that_failed_holds_up_no_other_and_is_made_again(open_page):
+    page = open_page("plane")
+    script = (
+        "const {Icons} = await import('/codes.js'); let calls = 0;"
+        "const decode = async () => { calls += 1; if (calls === 1) throw new Error('refused once');"
+        " return new Float32Array([0, 0, 1, 1]); };"
+        "const model = {imageShape: [2, 2, 1], zeros: () => new Int32Array(1), decode};"
+        "const layer = {height: 1, width: 1, at: () => 0}; const icons = new Icons(model, () => 0);"
+        "const told = icons.get(layer, 0).catch((error) => error.message);"
+        "const other = icons.get(layer, 1); await told; const again = icons.get(layer, 0);"
+        "return [await told, (await other).width, (await again).width, calls];"
+    )
+    assert page.run(script) == ["refused once", 2, 2, 3]
+
+
 def test_every_code_has_its_place_in_a_grid(open_page):
     page = open_page("plane")
     places = (

@@ -47,6 +47,48 @@ def test_a_table_with_empty_cells_is_filled_in(tmp_path, rng):
         assert 100 < float(rows[0]["height"]) < 240
 
 
+def test_what_was_observed_is_written_as_it_was(tmp_path, rng):
+    z = rng.normal(size=60)
+    columns = {
+        "time": 1.7e9 + np.round(1e7 * z),
+        "price": tables.as_objects([f"{np.exp(value):.12f}" for value in z]),
+        "kind": tables.as_objects(["x", "y", "y"] * 20),
+    }
+    tables.write_csv(columns, tmp_path / "x.csv")
+    run = tmp_path / "run"
+    empty = {"price": tables.as_objects([None, *columns["price"][1:]])}
+    tables.write_csv(columns | empty, tmp_path / "gaps.csv")
+    settings = ("--set=data.condition=kind", "--set=data.columns.price=positive")
+    call("train", tmp_path / "gaps.csv", "--run-dir", run, *settings, *TINY)
+    options = ("--num-samples", 5, "-o", tmp_path / "full.csv")
+    call("impute", run, tmp_path / "gaps.csv", *options)
+    full = tables.read_csv(tmp_path / "full.csv").columns
+    assert float(full["price"][0]) > 0
+    assert list(full["price"][1:]) == list(columns["price"][1:])
+    assert [float(cell) for cell in full["time"]] == list(columns["time"])
+    assert list(full["kind"]) == list(columns["kind"])
+    with pytest.raises(InvalidArgument, match="have conditions of their own"):
+        call("impute", run, tmp_path / "gaps.csv", "--condition", 1, *options)
+    unlabelled = {name: cells for name, cells in (columns | empty).items() if name != "kind"}
+    tables.write_csv(unlabelled, tmp_path / "unlabelled.csv")
+    with pytest.raises(InvalidArgument, match=r"has a condition, .*--condition"):
+        call("impute", run, tmp_path / "unlabelled.csv", *options)
+    call("impute", run, tmp_path / "unlabelled.csv", "--condition", 1, *options)
+    assert set(tables.read_csv(tmp_path / "full.csv").columns["kind"]) == {"y"}
+
+
+def test_standardized_values_that_were_observed_are_written_as_they_were(tmp_path, rng):
+    x = 1.7e9 + rng.normal(size=(60, 3))
+    x[::3, 1] = np.nan
+    path, run = tmp_path / "x.npy", tmp_path / "run"
+    np.save(path, x)
+    call("train", path, "--run-dir", run, *TINY, "--set=data.missing=true")
+    call("impute", run, path, "--output", tmp_path / "filled.npy", "--num-samples", 5)
+    filled = np.load(tmp_path / "filled.npy")
+    np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
+    assert np.abs(filled - 1.7e9).max() < 100
+
+
 def test_an_array_with_nan_is_filled_in(tmp_path, rng):
     x = rng.normal(size=(60, 3)).astype(np.float32)
     x[::3, 1] = np.nan

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from commands import rows_of
 
 import tfvae
-from tfvae import recipes, runs
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae import paths, recipes, runs
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.runs import scores as tables
 from tfvae.runs.evaluate import load_run
 from tfvae.tools.main import cli
@@ -90,7 +90,10 @@ def test_a_threshold_is_that_of_the_validation_data(run, measured):
 def test_a_folder_gives_its_names_and_vectors_their_columns(tmp_path):
     (tmp_path / "b.png").write_bytes(b"")
     (tmp_path / "a.png").write_bytes(b"")
-    assert tables.names_of(tmp_path, 2) == ["a.png", "b.png"]
+    pictures = tfvae.data.Examples(np.zeros((2, 3, 3, 1), np.uint8))
+    assert tables.names_of(tmp_path, pictures) == ["a.png", "b.png"]
+    rows = tfvae.data.Examples(np.zeros((3, 4), np.float32), kind="vector")  # of tables there
+    assert tables.names_of(tmp_path, rows) == tables.names_of(None, rows) == [0, 1, 2]
     values = np.zeros(2, np.float32)
     scores = tfvae.evaluation.Scores(values, values, values, np.ones((2, 2)))
     tables.write_table(tmp_path / "scores.csv", scores, ["a.png", "b.png"])
@@ -98,6 +101,40 @@ def test_a_folder_gives_its_names_and_vectors_their_columns(tmp_path):
     first, row, _ = (tmp_path / "scores.csv").read_text().splitlines()
     assert first == names
     assert row == "a.png,0,-0,0,0,1,1"
+
+
+def test_a_dark_file_is_read_by_the_range_of_the_run(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 4, 4), np.uint8))
+    config = tfvae.config.Config()
+    assert tables.read_as_run(tmp_path / "x.npy", config).max_value == 1
+    config = config.override({"data.full_range": True})
+    with pytest.warns(TfvaeWarning, match=r"All pixels of .* are 0 or 1, of 255 that stand for"):
+        assert tables.read_as_run(tmp_path / "x.npy", config).max_value == 255
+    np.save(tmp_path / "x.npy", np.zeros((3, 4, 4), np.uint8))
+    assert tables.read_as_run(tmp_path / "x.npy", config).max_value == 255
+
+
+@pytest.mark.parametrize("binarization", ["none", "static"])
+def test_a_run_keeps_that_its_pictures_are_not_binary(tmp_path, rng, binarization):
+    np.save(tmp_path / "x.npy", rng.integers(0, 256, (40, 4, 4), np.uint8))
+    settings = {
+        "data.name": str(tmp_path / "x.npy"),
+        "data.binarization": binarization,
+        "model.hidden": (4,),
+        "model.latent_size": 1,
+        "training.epochs": 1,
+        "training.batch_size": 10,
+    }
+    run = runs.train(tfvae.config.Config().override(settings), tmp_path / "run", progress=False)
+    assert run.read_config().data.full_range == (binarization == "none")
+
+
+def test_data_that_is_named_anew_is_looked_at_anew(tmp_path):
+    config = tfvae.config.Config().override({"data.full_range": True})
+    run = runs.RunDirectory.create(tmp_path / "run", config)
+    run.model_file.touch()
+    assert paths.config_of(run.path, {}).data.full_range
+    assert not paths.config_of(run.path, {"data.name": "digits"}).data.full_range
 
 
 def test_without_a_file_it_scores_the_test_split(run):

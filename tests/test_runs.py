@@ -855,8 +855,16 @@ def test_a_run_is_found_again_with_its_data(finished, model, splits):
 def test_a_file_without_a_run_needs_a_dataset(finished):
     with pytest.raises(InvalidArgument, match="--dataset"):
         load_run(finished.model_file, {})
-    _, _, data = load_run(finished.model_file, {"data.name": "digits"})
-    assert data.name == "digits"
+
+
+def test_a_file_without_a_run_splits_data_by_the_seed_of_its_model(finished, tmp_path):
+    model = finished.load_model()
+    model.seed = 7
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(TfvaeWarning, match=r"digits is read .* split anew by the seed .*, 7\."):
+        _, _, splits = load_run(tmp_path / "m.keras", {"data.name": "digits"})
+    expected = load("digits", seed=7).test
+    np.testing.assert_array_equal(splits.test.values, expected.values)
 
 
 def test_exports_are_verified_on_the_test_split_and_calibrated_on_training_images(finished, splits):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tfvae import data
+from tfvae import data, tables
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.schema import Column, Schema
 
@@ -89,6 +89,34 @@ def test_the_round_trip_is_exact(frame, schema):
     assert decoded["proline"].dtype == np.int64
 
 
+def test_numbers_far_from_0_come_back_as_exactly_as_x_is():
+    values = 1e8 + np.arange(200.0) / 7  # of more digits than are inferred
+    schema = Schema.inferred({"v": values})
+    schema = schema.fitted(schema.measured({"v": values}))
+    back = schema.decode(schema.encode({"v": values}))["v"]
+    np.testing.assert_allclose(back, values, rtol=0, atol=schema["v"].scale * 2.0**-23)
+    assert len(set(back)) == 200
+
+
+def test_a_column_without_a_value_in_the_training_rows_is_refused():
+    schema = Schema.inferred({"a": [1.5, 2, 3], "b": [1.5, 2.5, 4]})
+    measured = schema.measured({"a": [1.5, 2, 3], "b": [None, 1.0, None]})
+    with pytest.raises(InvalidData, match=r"'b' has no value in any of the training rows; .*=ign"):
+        schema.fitted(measured[[0, 2]])
+
+
+def test_rows_without_the_condition_are_read_and_have_none(tmp_path):
+    rows = {"a": np.arange(20.0) + 0.5, "y": ["u", "v"] * 10}
+    splits = data.load(rows, condition="y")
+    schema = splits.schema
+    tables.write_csv({"a": rows["a"]}, tmp_path / "x.csv")
+    examples = data.read_examples(tmp_path / "x.csv", columns=schema)
+    assert examples.conditions is None
+    np.testing.assert_array_equal(examples.numpy(), schema.encode(rows))
+    with pytest.raises(InvalidData, match="lacks the column 'y', which is the condition"):
+        data.load(tmp_path / "x.csv", columns=schema)
+
+
 def test_missing_values_are_nan_and_come_back(frame, schema):
     gone = {name: list(values) for name, values in frame.items()}
     for row, name in enumerate(schema.columns):
@@ -167,6 +195,7 @@ def test_columns_of_one_likelihood_that_stand_together_are_a_block(schema):
         ({"visits": [1, 1e9] * 20}, "Row 2 of the column 'visits' .* at most 2\\^24"),
         ({"quality": [3, 9] * 20}, "Row 2 of the column 'quality' .* 9; expected one of 3, 4"),
         ({"size": ["small", "tiny"] * 20}, "Row 2 of the column 'size' .* 'tiny'; expected one of"),
+        ({"size": [1, np.inf] * 20}, "Row 2 of the column 'size' .* inf; expected finite"),
         ({"size": [1] * 40}, "Row 1 of the column 'size' .* 1; expected one of 'small'"),
         ({"year": [2020, 2021] * 20}, "Row 2 of the column 'year' .* 2021; expected 2020"),
     ],

@@ -13,6 +13,7 @@ from tfvae.schema import Schema
         ([None, None], {}, "'a' of the table is empty"),
         ([f"{n}x" for n in range(9)], {}, "9 different texts in 9 rows, such as '0x'.*=ignored"),
         ([1, np.inf], {}, "Row 2 of the column 'a' .* holds inf"),
+        ([1, np.inf], {"a": {"categories": ["1", "2"]}}, "Row 2 of the column 'a' .* holds inf"),
         (["1", "2", "x"], {"a": "numeric"}, "Row 3 of the column 'a' .* 'x'; expected numbers"),
         ([1, 2], {"a": "constant"}, "called constant and holds 1 and 2"),
         (["x", "x"], {"a": "categorical"}, "has 1 category"),
@@ -37,3 +38,21 @@ def test_a_column_that_is_not_clear_is_refused(values, columns, message):
 def test_a_description_that_is_none_is_refused(columns, message):
     with pytest.raises(InvalidArgument, match=message):
         Schema.inferred({"a": [1.5, 2, 3], "b": [1, 2, 2.5]}, columns)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0, 1, 2, 3], "ignored"),
+        (["7", "3", "12", "5"], "ignored"),
+        ([3, 1, 1, 2], "ordinal"),
+        ([0.5, 1, 2, 3], "numeric"),
+        ([0, 1, None, 3], "ordinal"),
+        (["x", "y", "x", "y"], "categorical"),
+    ],
+    ids=str,
+)
+def test_a_column_without_a_name_is_an_index_if_its_whole_numbers_differ(values, kind):
+    rows = {"": values, "b": np.arange(4) / 3}
+    assert Schema.inferred(rows)[""].type == kind
+    assert Schema.inferred(rows, {"": "categorical"})[""].type == "categorical"

@@ -127,6 +127,15 @@ def test_columns_that_are_no_real_numbers_are_left_as_they_are(rng, eager):
     assert set(np.unique(likeliest)) <= {0.0, 1.0}
 
 
+@pytest.mark.parametrize("size", [2.0**1000, 2.0**-1000], ids=["huge", "tiny"])
+def test_columns_of_any_size_are_standardized(rng, eager, size):
+    table = rng.normal(3.0, 2.0, (20, 2))
+    usual, fitted = (VAETransformer(**TINY).fit(x) for x in (table, size * table))
+    np.testing.assert_array_equal(fitted.mean_, size * usual.mean_)
+    np.testing.assert_array_equal(fitted.scale_, size * usual.scale_)
+    assert np.isfinite(fitted.score_samples(size * table)).all()
+
+
 def test_a_constant_column_is_not_divided_by_zero(rng, eager):
     table = np.column_stack([rng.normal(size=20), np.full(20, 0.1)])
     fitted = VAETransformer(**TINY).fit(table)

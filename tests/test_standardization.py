@@ -63,6 +63,30 @@ def test_data_is_standardized_by_its_training_examples(series):
     np.testing.assert_allclose(restored, np.load(series), rtol=1e-5)
 
 
+@pytest.mark.parametrize("memory_gb", [0, 1])
+def test_values_far_from_0_keep_their_differences(tmp_path, memory_gb):
+    x = 1.7e9 + np.arange(1000.0).reshape(500, 2)
+    np.save(tmp_path / "x.npy", x)
+    splits = data.load(tmp_path / "x.npy", standardize=True, memory_gb=memory_gb)
+    found = splits.standardization
+    parts = [getattr(splits, name).numpy() for name in data.SPLITS]
+    assert {part.dtype for part in parts} == {np.dtype(np.float32)}
+    back = found.restored(np.concatenate(parts))
+    assert back.dtype == np.float64
+    back = back[np.argsort(back[:, 0])]
+    np.testing.assert_allclose(back, x, rtol=0, atol=1e-4)
+    with pytest.raises(InvalidData, match=r"Column 0 of .* float32 does not tell apart; .*=true"):
+        data.load(tmp_path / "x.npy", memory_gb=memory_gb)
+    np.save(tmp_path / "x.npy", x - x.mean(0) + [0, 5e3])
+    assert data.load(tmp_path / "x.npy", memory_gb=memory_gb).train.numpy().dtype == np.float32
+
+
+def test_a_constant_is_told_apart_from_nothing(tmp_path):
+    x = np.stack([np.arange(20.0), np.full(20, 1.7e9 + 0.1)], axis=1)
+    np.save(tmp_path / "x.npy", x)
+    assert data.load(tmp_path / "x.npy").shape == (2,)
+
+
 def test_a_run_gives_series_in_their_units(run, series):
     model, _, splits = load_run(run, {})
     assert model.standardization == splits.standardization

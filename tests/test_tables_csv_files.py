@@ -61,6 +61,9 @@ def test_a_quoted_cell_may_hold_anything(written):
         ("", "no columns"),
         ("a,b\n", "no rows"),
         ("1,2\n3,4\n", r"numbers in its first line, 1, 2; expected the names"),
+        ("0.12,-0.3,a\n1,2,b\n", r"numbers in its first line, 0.12, -0.3; expected the names"),
+        ("-3,a\n1,b\n", "numbers in its first line, -3; expected the names"),
+        ("5,3,a\n1,2,b\n", "numbers in its first line, 5, 3; expected the names"),
         ("a,a\n1,2\n", "two columns 'a'"),
         ("a,\n1,2\n", "no name for column 2"),
         ("a,b\n1,2\n3\n", "1 cells in row 2 and 2 columns"),
@@ -74,6 +77,24 @@ def test_a_quoted_cell_may_hold_anything(written):
 def test_what_is_no_table_is_refused(written, text, message):
     with pytest.raises(InvalidData, match=message):
         tables.read_csv(written(text))
+
+
+@pytest.mark.parametrize("names", [["", "0", "1", "2"], ["land", "1999", "2004"], ["inf", "a"]])
+def test_whole_numbers_that_ascend_are_names(written, names):
+    table = tables.read_csv(written(",".join(names) + "\n" + ",".join("1" * len(names))))
+    assert list(table.columns) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("a\n1\n\n3\n", ["1", None, "3"]),
+        ("a\n\n\n3\n\n\n", [None, None, "3"]),
+        ("\n\na,b\n1,2\n\n3,4\n", ["1", "3"]),
+    ],
+)
+def test_a_blank_line_is_an_empty_cell_of_a_single_column(written, text, cells):
+    assert list(tables.read_csv(written(text)).columns["a"]) == cells
 
 
 def test_a_missing_file_is_refused(tmp_path):

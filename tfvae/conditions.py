@@ -48,7 +48,7 @@ class Condition:
             got = "this call got none" if name is None else f"there is none beside `{name}`"
             raise InvalidArgument(
                 f"The model has a condition, {self}, and {got}. Give each example its own: "
-                "`fit(x, y)`, batches (x, y), or `condition=y`."
+                "`fit(x, y)`, batches (x, y), or `condition=y`, --condition on the command line."
             )
         try:
             y = tf.convert_to_tensor(y)

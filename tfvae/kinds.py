@@ -37,6 +37,22 @@ def check_options(layout: str, kind: str, fitted: bool) -> None:
         )
 
 
+def check_stored_pictures(name: str, layout: str, kind: str) -> None:
+    """Refuse options of arrays for data that is stored as pictures.
+
+    Raises:
+        InvalidArgument: with the option.
+    """
+    if kind not in ("auto", "image"):
+        raise InvalidArgument(
+            f"`kind` is {kind!r}, and {name} holds pictures. Leave it out, or give an array file."
+        )
+    if layout != "auto":
+        raise InvalidArgument(
+            f"`layout` gives the axes of an array file, and {name} is none. Leave it out."
+        )
+
+
 def kind_of(array, name: str, layout: str = "auto", kind: str = "auto") -> str:
     """Return what the examples of an array are, one of `KINDS`.
 

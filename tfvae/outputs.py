@@ -63,7 +63,7 @@ def save(
     path: str | Path,
     source: Any,
     condition: Any = None,
-    observed: np.ndarray | None = None,
+    observed: np.ndarray | tables.Table | None = None,
 ) -> None:
     """Write examples in the units of the data: rows as CSV, or images as one picture.
 
@@ -75,20 +75,34 @@ def save(
         source: the model or the `tfvae.ondevice.Decoder` that they come from, for its `schema` and
             its `standardization`.
         condition: y of the rows, for the column that is the condition.
-        observed: values of an array, `[N, *shape]`, that are written as they are but for NaN.
+        observed: what is written as it is but for what is missing: values of an array,
+            `[N, *shape]`, or the table that has been filled in.
 
     Raises:
         InvalidArgument: the ending is of no format that can be written.
         InvalidData: what is neither rows nor images.
     """
     schema, values = source.schema, in_units(x, source)
-    if observed is not None:
+    if isinstance(observed, np.ndarray):
         values = np.where(np.isnan(observed), values, observed)
     check_ending(path, schema)
     if Path(path).suffix.lower() == ".npy":
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.save(file, values)
     elif schema is not None:
-        tables.write_csv(schema.decode(values, condition), path)
+        columns = schema.decode(values, condition)
+        if observed is not None:
+            columns = {name: _filled(cells, observed, name) for name, cells in columns.items()}
+        tables.write_csv(columns, path)
     else:
         images.save_grid(values, path)
+
+
+def _filled(cells, table, name):
+    """Return the cells of a column of a table, and others where they are missing."""
+    if name not in table.columns:
+        return cells
+    given = table.columns[name]
+    gone = tables.is_missing(given)
+    kept = given if given.dtype == object else [tables.plain(v) for v in np.where(gone, 0, given)]
+    return tables.as_objects([c if n else k for n, c, k in zip(gone, cells, kept, strict=True)])

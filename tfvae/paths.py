@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tfvae._plain import files, memory, untrusted
@@ -136,11 +137,15 @@ def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
     return kind_of(untrusted.array_header(path), str(path), layout)
 
 
+def holds_arrays(name: str) -> bool:
+    """Whether a file, or a folder by its first file, holds arrays, which have axes."""
+    return _first_file(Path(name)).suffix in (".npy", ".npz")
+
+
 def holds_whole_numbers(name: str) -> bool:
     """Whether the first array of a file or folder is one of integers."""
     path = _first_file(Path(name))
-    is_arrays = path.suffix in (".npy", ".npz")
-    return is_arrays and untrusted.array_header(path).dtype.kind in "ui"
+    return holds_arrays(name) and untrusted.array_header(path).dtype.kind in "ui"
 
 
 def _first_file(path):
@@ -164,6 +169,29 @@ def check_data(config: DataConfig) -> None:
     """
     if dataset_kind(config.name) == "tfds" and config.data_dir:
         check_data_dir(config.data_dir)
+
+
+def check_given(config: DataConfig, given: Iterable[str]) -> None:
+    """Refuse settings that were given for data that does not take them.
+
+    A configuration may have them from other data.
+
+    Args:
+        config: with them.
+        given: their names.
+
+    Raises:
+        InvalidArgument: with the first one.
+    """
+    if "data.data_dir" in given and config.data_dir and dataset_kind(config.name) != "tfds":
+        raise InvalidArgument(
+            f"--data-dir is where TFDS finds prepared data, and {config.name} is no TFDS dataset. "
+            "Leave it out."
+        )
+    if "data.layout" in given and config.layout != "auto" and not holds_arrays(config.name):
+        raise InvalidArgument(
+            f"data.layout gives the axes of an array file, and {config.name} is none. Leave it out."
+        )
 
 
 def check_columns(config: DataConfig) -> None:
@@ -284,6 +312,15 @@ def check_model_file(path: str | Path) -> None:
         )
 
 
+def naming_data(assignments: dict) -> dict:
+    """Return settings with which a configuration forgets what a run saw of its own data.
+
+    Args:
+        assignments: settings that are replaced; other data is named where "data.name" is.
+    """
+    return ({"data.full_range": False} if "data.name" in assignments else {}) | assignments
+
+
 def config_of(path: str | Path, assignments: dict) -> Config:
     """Return the configuration of a run, or of a `.keras` file, with settings replaced.
 
@@ -300,7 +337,12 @@ def config_of(path: str | Path, assignments: dict) -> Config:
     """
     check_model(path)
     if Path(path).is_dir():
-        return with_absolute_paths(read_run_config(path).override(assignments), assignments)
+        config = read_run_config(path).override(naming_data(assignments))
+        config = with_absolute_paths(config, assignments)
+        check_given(config.data, assignments)
+        return config
     if "data.name" not in assignments:
         raise InvalidArgument(f"{path} is a model without a run: name its data with --dataset.")
-    return with_absolute_paths(Config().override(assignments))
+    config = with_absolute_paths(Config().override(assignments))
+    check_given(config.data, assignments)
+    return config

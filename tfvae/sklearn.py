@@ -249,8 +249,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 def _statistics(X, likelihood):
     """Return what to subtract from each column and to divide it by, `[D]` float64 each."""
     real = _real_columns(likelihood, X.shape[1])
-    mean = np.where(real, np.nanmean(X, axis=0, dtype=np.float64), 0.0)
-    scale = np.where(real, np.nanstd(X, axis=0, dtype=np.float64), 1.0)
+    # In powers of two of the largest value, which are exact: its square may overflow or vanish.
+    _, power = np.frexp(np.nanmax(np.abs(X), axis=0))
+    small = np.ldexp(X, -power)
+    mean = np.where(real, np.ldexp(np.nanmean(small, axis=0, dtype=np.float64), power), 0.0)
+    scale = np.where(real, np.ldexp(np.nanstd(small, axis=0, dtype=np.float64), power), 1.0)
     # A constant column has a deviation of 0, or of what rounding made of it.
     least = 10 * np.finfo(X.dtype).eps * np.abs(mean)
     return mean, np.where(scale > least, scale, 1.0)

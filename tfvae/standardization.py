@@ -75,7 +75,9 @@ class Standardization:
         return ((np.asarray(values, np.float64) - self.mean) / self.scale).astype(np.float32)
 
     def restored(self, x: np.ndarray) -> np.ndarray:
-        """Return the values that x `[..., C]` stands for, float32: the inverse of `standardized`.
+        """Return the values that x `[..., C]` stands for, float64: the inverse of `standardized`.
+
+        They are exact to the scale times 2^-24 for each unit of x: so much float32 holds of x.
 
         Raises:
             InvalidData: x has another last axis.
@@ -86,7 +88,7 @@ class Standardization:
                 f"x has the shape {x.shape}; what was standardized has {len(self.mean)} values on "
                 "its last axis."
             )
-        return (x * self.scale + self.mean).astype(np.float32)
+        return x * self.scale + self.mean
 
     def log_jacobian(self, x: np.ndarray) -> np.ndarray:
         """Return log |dx/dv| = −log scale of each value, of the shape of x; 0 where it is NaN.

@@ -54,7 +54,8 @@ def setting_options(flags: dict, metavar: str, what: str):
     """
 
     def give(command):
-        of_set = {"multiple": True, "metavar": metavar, "help": f"{what}; may be repeated."}
+        text = f"{what}; may be repeated, and the last one of a setting counts."
+        of_set = {"multiple": True, "metavar": metavar, "help": text}
         command = click.option("--set", "settings", **of_set)(command)
         for name, (_, kind, text) in reversed(flags.items()):
             option = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)
@@ -70,7 +71,7 @@ def assignments_of(flags: dict, given: dict, settings: tuple[str, ...]) -> dict:
     Args:
         flags: as in `setting_options`.
         given: the values of the flags, None for those that were not given.
-        settings: the texts of --set.
+        settings: the texts of --set, of which the last one of a setting counts.
 
     Raises:
         InvalidArgument: a text of --set that is no assignment, or that contradicts a flag.
@@ -80,7 +81,7 @@ def assignments_of(flags: dict, given: dict, settings: tuple[str, ...]) -> dict:
     for name, value in named.items():
         other = others.get(flags[name][0], value)
         if other != value:
-            flag = f"--{name.replace('_', '-')} {value}"
+            flag = f"--{name.replace('_', '-')}" + (f" {value}" if value is not True else "")
             raise InvalidArgument(f"Got {flag} and --set {flags[name][0]}={other}. Give one.")
     return {flags[name][0]: value for name, value in named.items()} | others
 

@@ -104,9 +104,13 @@ def _encode(run, examples, num, rate, condition, output):
         split = load_data(config, model).test
     else:
         split = scores.read_as_run(examples, config, model)
-    x = split.numpy(0, num)
-    if condition is None:
-        condition = split.conditions_of(model, 0, num)
+    x, of_split = split.numpy(0, num), split.conditions_of(model, 0, num)
+    if condition is not None and of_split is not None:
+        raise InvalidArgument(
+            "The examples have conditions of their own, and --condition gives others; expected one "
+            "of the two. Leave it out, or encode a file without conditions."
+        )
+    condition = of_split if condition is None else condition
     if lossless:
         compressed = codec.compress_lossless(model, x, output, condition, progress=True)
         return {"path": str(output), **compressed.summary()}

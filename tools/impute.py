@@ -57,6 +57,7 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
     import numpy as np
 
     from tfvae import evaluation
+    from tfvae.data.loading import read_table
     from tfvae.runs import open_model, scores
 
     model, config = open_model(run)
@@ -65,9 +66,11 @@ def impute(run, examples, num_samples, draws, condition, output, seed, as_json):
         model, given, num_samples=num_samples, draws=draws, seed=seed, condition=condition
     )
     y = given.conditions if condition is None else condition
-    as_it_is = None  # standardized values do not come back to the last digit
-    if model.standardization is not None:
-        as_it_is = scores.read_as_run(examples, config, missing=True).numpy()
+    as_it_is = None  # what was standardized does not come back to the last digit
+    if model.schema is not None:
+        as_it_is = read_table(examples)
+    elif model.standardization is not None:
+        as_it_is = scores.read_as_run(examples, config, missing=True).values[:]
     for path, values in zip((output, *of_draws), (found.values, *found.draws), strict=True):
         outputs.save(values, path, model, y, as_it_is)
     values, lines = written(output, len(given), model.schema, model.x_shape)

@@ -87,7 +87,7 @@ def score(
         limit = evaluation.threshold(ordinary.log_likelihood, false_alarm_rate)
     found = evaluation.score(model, split, condition=condition, **measure)
     found = of_data(found, model, split)
-    names = scores.names_of(examples, len(found))
+    names = scores.names_of(examples, split)
     scores.write_table(output, found, names, limit, model.schema)
     if by_value is not None:
         scores.write_shares(by_value, found)

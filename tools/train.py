@@ -76,8 +76,8 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     step, write one more and end the training, SIGTERM with exit status 0.
     """
     # All that needs no TensorFlow is checked before its import, which takes seconds.
-    downloads = {"data.download": True} if download else {}
-    assignments = downloads | assignments_of(_FLAGS, flags, settings)
+    flags["download"] = download or None
+    assignments = assignments_of({**_FLAGS, "download": ("data.download",)}, flags, settings)
     if resume:
         resolved = _resumed(run_dir, source or recipe or config_file, assignments)
     else:
@@ -86,7 +86,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
             raise InvalidArgument(
                 f"Two sets of data are named: {source} and {assignments['data.name']}. Give one."
             )
-        resolved = base.override(named | assignments)
+        resolved = base.override(paths.naming_data(named | assignments))
         if run_dir is not None:
             paths.check_new_run(run_dir)
     files.check_writable_folder(run_dir or Path(_RUNS))
@@ -94,6 +94,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         files.read_report(run_dir)
     check_names(resolved)
     paths.check_data(resolved.data)
+    paths.check_given(resolved.data, assignments)
     paths.check_columns(resolved.data)
     if resolved.training.initial_weights and not resume:
         paths.check_model(resolved.training.initial_weights)

@@ -60,6 +60,12 @@ def train_prior(run, settings, resume, as_json, **flags):
             f"{', '.join(other)} is no setting of a prior; expected code_prior.KEY=VALUE. Another "
             "prior is fitted to the data that RUN was trained on, with the model that it holds."
         )
+    if run.is_file():
+        raise InvalidArgument(
+            f"{run} is a file; expected the folder of a run of a VQ-VAE, which says what data and "
+            "which settings its prior is fitted with. A model alone has a prior from Python: "
+            "tfvae.code_priors."
+        )
     current = paths.config_of(run, {})
     if current.model.family in ("vae", "ladder"):
         raise InvalidArgument(
@@ -69,6 +75,7 @@ def train_prior(run, settings, resume, as_json, **flags):
     resolved = current.override(assignments) if resume else _with_own_options(current, assignments)
     check_names(resolved)
     paths.check_data(resolved.data)
+    paths.check_given(resolved.data, assignments)
     files.read_report(run)
     fit = run / "code-prior"
     if resume and (fit / "config.toml").is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from tfvae import distribute
-from tfvae.callbacks import signals, training_state
+from tfvae.callbacks import csv_logs, signals, training_state
 from tfvae.callbacks.callback_states import restore_states, states_of
 from tfvae.callbacks.skipped_batches import SkippedBatches
 from tfvae.checkpoints import Checkpoints, Position
@@ -31,12 +31,13 @@ class Resume(keras.callbacks.Callback):
     Run the same program again after a crash, and `fit` continues. It restores weights, optimizer,
     moving averages and counts, the averages of the epoch, the order of the data and all noise, and
     the state of these callbacks: `History` (the result of `fit`), `EarlyStopping`,
-    `ReduceLROnPlateau`, `ModelCheckpoint`, `SwapEMAWeights`, and any that has the methods
-    `get_state()`, which returns dictionaries and lists of numbers, texts and arrays, and
-    `set_state(state)`. The weights at the end are those of an uninterrupted training, bit for bit,
-    if the machine computes the same sums again. Weights that are not finite are not kept: after
-    such a step the checkpoint before stays the last one, with a warning. A training that had ended
-    is not repeated; with more epochs it continues.
+    `ReduceLROnPlateau`, `ModelCheckpoint`, `SwapEMAWeights`, the counts of `TensorBoard`, and any
+    that has the methods `get_state()`, which returns dictionaries and lists of numbers, texts and
+    arrays, and `set_state(state)`. The file of a `CSVLogger` goes on, each epoch once. The weights
+    at the end are those of an uninterrupted training, bit for bit, if the machine computes the same
+    sums again. Weights that are not finite are not kept: after such a step the checkpoint before
+    stays the last one, with a warning. A training that had ended is not repeated; with more epochs
+    it continues.
 
     A checkpoint is written every `minutes`, at the ends of epochs as long as that takes no more
     than half a percent of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training
@@ -114,6 +115,9 @@ class Resume(keras.callbacks.Callback):
                     f"The workers do not find the same checkpoints in {self.checkpoints.path}. It "
                     "has to be a folder on a file system that all of them see."
                 )
+            if self._found is not None:
+                chief = distribute.is_chief(self._strategy)
+                stack.enter_context(csv_logs.continued(self._callbacks, epoch, chief))
             before = model._initial_epoch
             self._signals = stack.enter_context(signals.Signals())
             self._skipped = SkippedBatches(model, self._callbacks)

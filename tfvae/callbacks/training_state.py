@@ -13,6 +13,7 @@ import numpy as np
 
 from tfvae.checkpoints import Position
 from tfvae.data import Batches
+from tfvae.data.contents import alike
 from tfvae.errors import InvalidArgument, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.optimizers import learning_rate_of
 from tfvae.training import COMPILE_OPTIONS
@@ -58,6 +59,7 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
         "layers_add_losses": model.layers_add_losses,
         "ended_early": bool(model.stop_training),
         "data": _identity(data),
+        "contents": data.contents,
     }
 
 
@@ -155,6 +157,11 @@ def restore_model(model: keras.Model, data: Batches, tree: dict, folder: Path) -
         raise InvalidArgument(
             f"The training in {folder} is one on data with {_named(tree['data'])}; this data has "
             f"{_named(_identity(data))}. Give the same data, or choose another folder."
+        )
+    if not alike(tree["contents"], data.contents):
+        raise InvalidArgument(
+            f"The training in {folder} is one on other data than this, which has as many examples, "
+            "and other values, columns or labels. Give the same data, or choose another folder."
         )
     model.layers_add_losses = tree["layers_add_losses"]
     for part, variables in _variables(model).items():

@@ -12,7 +12,9 @@ class DataConfig:
     it is empty. Data of at most `memory_gb` 10⁹ bytes is held in memory. `columns` says what the
     columns of a table are where that is not what is inferred: `{quality = "ordinal"}`. `missing`
     says that NaN in an array file is a missing value, as an empty cell of a table is.
-    `standardize` gives the values of vectors and series the mean 0 and the scale 1.
+    `standardize` gives the values of vectors and series the mean 0 and the scale 1. `full_range`
+    scales integer pixels by the largest value of their type even where all are 0 or 1; a training
+    without binarization sets it where some are not, for files that its model is given.
     """
 
     name: str = "digits"
@@ -28,6 +30,7 @@ class DataConfig:
     crop: tuple[int, ...] = ()
     condition: str = ""
     memory_gb: float = 1.0
+    full_range: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ seen.
 
 from tfvae.data.batches import Batches, shuffled_batches
 from tfvae.data.binarized import BINARIZATIONS
+from tfvae.data.contents import contents_of
 from tfvae.data.examples import Examples
 from tfvae.data.loading import load, read_examples
 from tfvae.data.missing import masked, padded
@@ -32,6 +33,7 @@ __all__ = [
     "Source",
     "Splits",
     "Standardization",
+    "contents_of",
     "load",
     "masked",
     "padded",

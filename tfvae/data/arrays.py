@@ -19,7 +19,8 @@ from tfvae.errors import InvalidData
 class ArraySource(Source):
     """The examples in an array of any layout, which may be one of a file.
 
-    8 and 16 bits stay as they are, tokens become int32, all else float32.
+    8 and 16 bits stay as they are, tokens become int32, pixels of other types float32, and other
+    values of vectors and series float32 or float64, which hold them.
 
     Args:
         open_array: a function that returns the array, `[N, ...]`; it may open its file anew.
@@ -43,8 +44,7 @@ class ArraySource(Source):
         array = open_array()
         self.kind = kinds.kind_of(array, name, layout, kind)
         self.open_array, self.name, self.layout, self.fit = open_array, name, layout, fit
-        other = np.int32 if self.kind == "tokens" else np.float32
-        self.dtype = array.dtype if array.dtype in (np.uint8, np.uint16) else np.dtype(other)
+        self.dtype = _stored_type(array.dtype, self.kind)
         # Grey pictures may lack the axis of their channel, and series that of their values.
         self.without_channel = array.ndim == {"image": 3, "series": 2}.get(self.kind)
         sizes = array.shape[1:]
@@ -119,6 +119,17 @@ class ArraySource(Source):
                 f"Example {start + empty[0]} of {self.name} has no value, but NaN alone; expected "
                 "one value at least. Leave it out."
             )
+
+
+def _stored_type(dtype, kind):
+    if dtype in (np.uint8, np.uint16):
+        return dtype
+    if kind == "tokens":
+        return np.dtype(np.int32)
+    if kind == "image":
+        return np.dtype(np.float32)
+    # Standardized, values may differ that float32 does not tell apart.
+    return min(np.result_type(dtype, np.float32), np.dtype(np.float64), key=lambda d: d.itemsize)
 
 
 def npy_source(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfvae.data.contents import contents_of
 from tfvae.data.order import BlockOrder, IndexOrder
 from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source
@@ -42,6 +43,9 @@ class Batches(tf.data.Dataset):
             ⌊B (w + 1)/W⌋ of the B examples. If None, each worker makes whole batches and keeps
             its part.
         position: the variables of other batches, to begin where they do; for `of_worker`.
+        contents: a function that returns what tells this data from other data of the same
+            identity, `tfvae.data.contents_of(values)` for instance; called once a training is kept
+            or goes on. Nothing does if None.
     """
 
     def __init__(
@@ -51,9 +55,10 @@ class Batches(tf.data.Dataset):
         identity: dict,
         part: Callable | None = None,
         position: tuple[tf.Variable, tf.Variable] | None = None,
+        contents: Callable | None = None,
     ):
         self.num_batches, self.identity = int(num_batches), dict(identity)
-        self._part = part
+        self._part, self._contents = part, contents
         new = (tf.Variable(0, trainable=False, dtype=tf.int64) for _ in "ab")
         self._epoch, self._first = position or new
 
@@ -71,13 +76,19 @@ class Batches(tf.data.Dataset):
         self._epoch.assign(epoch)
         self._first.assign(first)
 
+    @functools.cached_property
+    def contents(self) -> dict:
+        """What tells this data from other data of the same identity; empty if nothing does."""
+        return {} if self._contents is None else self._contents()
+
     def of_worker(self, worker: int, num_workers: int) -> "Batches | None":
         """Return a worker's parts of these batches, which begin where these do; None if unknown."""
         if self._part is None:
             return None
         position = self._epoch, self._first
         parts = self._part(worker, num_workers)
-        return Batches(parts, self.num_batches, self.identity, None, position)
+        contents = functools.partial(getattr, self, "contents")
+        return Batches(parts, self.num_batches, self.identity, None, position, contents)
 
     def cardinality(self):
         """Return the number of batches in an epoch, an int64 tensor."""
@@ -100,6 +111,7 @@ def shuffled_batches(
     conditions: np.ndarray | None = None,
     worker: int = 0,
     num_workers: int = 1,
+    contents: Callable | None = None,
 ) -> Batches:
     """Return the batches of an array or a source, in an order that is a function of (seed, epoch).
 
@@ -121,6 +133,7 @@ def shuffled_batches(
         conditions: `[N, ...]`, what goes beside each value, in pairs; None for values alone.
         worker: whose batches these are, from 0 on.
         num_workers: W. Each worker gets b of B values, ⌊B/W⌋ or one more.
+        contents: see `Batches`; by default that of values and conditions.
 
     Raises:
         InvalidData: there are fewer values than a batch holds.
@@ -140,7 +153,9 @@ def shuffled_batches(
     epochs = _Epochs(values, batch_size, seed, prepare, conditions)
     identity = {"examples": count, "batch_size": int(batch_size), "seed": int(seed)}
     own = epochs.part(worker, num_workers)
-    return Batches(own, epochs.steps, identity, epochs.part if num_workers == 1 else None)
+    contents = contents or functools.partial(contents_of, values, conditions)
+    part = epochs.part if num_workers == 1 else None
+    return Batches(own, epochs.steps, identity, part, contents=contents)
 
 
 class _Epochs:

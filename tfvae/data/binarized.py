@@ -84,10 +84,13 @@ def binarized_splits(splits: Splits, binarization: str, seed: int) -> Splits:
     _check_unit_range(splits)
     dynamic = dataclasses.replace(splits.train, resample=True)
     train = dynamic if binarization == "dynamic" else draw(splits.train, 0)
-    return Splits(splits.name, train, draw(splits.validation, 1), draw(splits.test, 2))
+    others = {"validation": draw(splits.validation, 1), "test": draw(splits.test, 2)}
+    return dataclasses.replace(splits, train=train, **others)
 
 
 def _check_unit_range(splits):
+    if splits.full_range:
+        return
     for images in (splits.train, splits.validation, splits.test):
         low, high = images.extent()
         if not (low >= 0 and high <= images.max_value):

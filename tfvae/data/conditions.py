@@ -4,12 +4,15 @@ import numpy as np
 
 from tfvae.errors import InvalidData
 
+_MOST_CLASSES = 10**6  # a model has weights for each
+
 
 def as_conditions(values, count: int, name: str) -> np.ndarray:
     """Return labels `[N]` as int32 and vectors `[N, C]` as float32.
 
     Raises:
-        InvalidData: another type or shape, negative labels, or vectors that are not finite.
+        InvalidData: another type or shape, labels that are negative or from a million on, or
+            vectors that are not finite.
     """
     values = np.asarray(values)
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind in "ui":
@@ -25,6 +28,11 @@ def as_conditions(values, count: int, name: str) -> np.ndarray:
         raise InvalidData(
             f"{name} holds labels from {values.min()}; expected labels from 0 on. Leave images "
             "without a label out."
+        )
+    if labels and values.max(initial=0) >= _MOST_CLASSES:
+        raise InvalidData(
+            f"{name} holds the label {values.max()}; expected labels below {_MOST_CLASSES:,}. "
+            "Number the classes 0, 1, 2, …: numpy.unique(labels, return_inverse=True)[1]."
         )
     if vectors and not np.all(np.isfinite(values)):
         raise InvalidData(f"{name} holds values that are infinite or not a number.")

@@ -60,9 +60,10 @@ def _pixels(file, name):
     try:
         with untrusted.open_picture(file, name) as image:
             turned_by = orientation(image)
-            if not image.mode.startswith("I;16"):
-                image = image.convert("L" if is_grey(image) else "RGB")
-            pixels = np.asarray(image)
+            channels, dtype = pixel_format(image, name)
+            if dtype == np.uint8:
+                image = image.convert("L" if channels == 1 else "RGB")
+            pixels = np.asarray(image).astype(dtype)
             return upright(pixels if pixels.ndim == 3 else pixels[..., np.newaxis], turned_by)
     except InvalidData:
         raise
@@ -70,9 +71,23 @@ def _pixels(file, name):
         raise InvalidData(f"{name} cannot be read as an image. Remove or repair it.") from None
 
 
-def is_grey(image) -> bool:
-    """Whether a picture that Pillow has opened has one channel beside its transparency."""
-    return image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+def pixel_format(image, name: str) -> tuple[int, np.dtype]:
+    """Return how many channels `decoded` gives of a picture that Pillow has opened, and their type.
+
+    Raises:
+        InvalidData: its values have no range that is known, being floats or of 32 bits.
+    """
+    # Of these formats, Pillow says 32 bits where there are 16.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 1, np.dtype(np.uint16)
+    if image.mode in ("I", "F"):
+        what = "whole numbers of 32 bits" if image.mode == "I" else "floats"
+        raise InvalidData(
+            f"{name} has pixels that are {what} (the mode {image.mode!r} of Pillow), which do not "
+            "say what value is white; expected 8 bits, or 16 bits of grey. Convert the pictures, "
+            "or put them into an .npy file as floats in [0, 1]."
+        )
+    return (1 if image.mode in ("1", "L", "LA") else 3), np.dtype(np.uint8)
 
 
 def upright_size(image) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.data.batches import Batches, shuffled_batches
+from tfvae.data.contents import contents_of
 from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source, in_parts, select, spread
 from tfvae.schema import Schema
@@ -127,21 +128,24 @@ class Examples:
             x = self._to_float(values)
             return tf.cast(uniforms() < x, tf.float32) if self.resample else x
 
+        def contents():
+            return contents_of(self.values, self.conditions, self.schema, self.standardization)
+
         return shuffled_batches(
-            self.values, batch_size, seed, prepare, self.conditions, worker, num_workers
+            *(self.values, batch_size, seed, prepare, self.conditions, worker, num_workers),
+            contents=contents,
         )
 
     def extent(self) -> tuple[float, float]:
         """Return the smallest and the largest stored value.
 
-        All examples are looked at, a part at a time; of integers that are not in memory, at most
-        1000, evenly spaced.
+        All examples are looked at, a part at a time.
         """
-        parts = in_parts(self.values)
-        if not self.in_memory and np.dtype(self.values.dtype).kind in "ui":
-            parts = [self.values[spread(len(self), 1000)]]
         # Of what is not missing, NaN.
-        ends = [[f.reduce(part, axis=None) for f in (np.fmin, np.fmax)] for part in parts]
+        ends = [
+            [f.reduce(part, axis=None) for f in (np.fmin, np.fmax)]
+            for part in in_parts(self.values)
+        ]
         lows, highs = zip(*ends, strict=True)
         return float(min(lows)), float(max(highs))
 
@@ -155,16 +159,20 @@ class Examples:
         return x if self.max_value == 1 else x / np.float32(self.max_value)
 
 
-def stored_maximum(values: np.ndarray | Source, kind: str = "image") -> float:
+def stored_maximum(
+    values: np.ndarray | Source, kind: str = "image", full_range: bool = False
+) -> float:
     """Return the stored value that stands for 1.
 
     Floats are taken as they are, and so are vectors and series. Of integer pixels it is the largest
-    of their type, unless all are 0 or 1, and of tokens the largest that there is.
+    of their type, unless all are 0 or 1 and `full_range` is false, and of tokens the largest that
+    there is.
     """
     dtype = np.dtype(values.dtype)
     if kind in ("vector", "series") or dtype.kind not in "ui" or not len(values):
         return 1.0
-    largest = Examples(values).extent()[1]
-    if kind == "tokens" or largest <= 1:
-        return max(1.0, largest)
-    return float(np.iinfo(dtype).max)
+    if kind == "tokens":
+        return max(1.0, Examples(values).extent()[1])
+    if full_range or any(part.max() > 1 for part in in_parts(values)):  # most often the first
+        return float(np.iinfo(dtype).max)
+    return 1.0

@@ -12,7 +12,7 @@ from tfvae._plain import untrusted
 from tfvae.data.decoding import (
     IMAGE_SUFFIXES,
     decoded,
-    is_grey,
+    pixel_format,
     resize_remedy,
     stacked,
     upright_size,
@@ -40,7 +40,7 @@ class FolderSource(Source):
     def __init__(self, folder: Path, paths: list[str], fit: Callable | None = None):
         if not paths:
             raise InvalidData(
-                f"{folder} holds no images; expected {', '.join(IMAGE_SUFFIXES)} files."
+                f"{folder} holds no images; expected {', '.join(IMAGE_SUFFIXES)}, … files."
             )
         self.name, self.folder, self.fit = str(folder), folder, fit
         # A million strings would take several times as much memory.
@@ -108,19 +108,26 @@ class FolderSource(Source):
             raise self._no_image(path) from None
 
     def _head(self, number):
-        """Return ((H, W), channels and bits) of a file."""
+        """Return ((H, W), (channels, type)) of a file."""
         path = self.path(number)
         try:
             with untrusted.open_picture(path) as image:
-                grey, deep = is_grey(image), image.mode.startswith("I;16")
-                return upright_size(image), (grey, deep)
+                return upright_size(image), pixel_format(image, str(path))
+        except InvalidData:
+            raise
         except (OSError, ValueError, SyntaxError):
             raise self._no_image(path) from None
 
     def _no_image(self, path):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return InvalidData(f"{path} cannot be read as an image. Remove or repair it.")
+        endings = Counter(self.path(n).suffix or self.path(n).name for n in range(len(self)))
+        found = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
+        more = f" and {len(endings) - 5} more endings" if len(endings) > 5 else ""
         return InvalidData(
-            f"{path} cannot be read as an image; expected only images "
-            f"({', '.join(IMAGE_SUFFIXES)}) in {self.folder}. Remove or repair it."
+            f"{path} cannot be read as an image, and {self.folder} holds {found}{more}; expected "
+            f"images alone ({', '.join(IMAGE_SUFFIXES)}, …) in a folder of images, tables alone "
+            "(.csv, .parquet, …) in one of tables. Move the other files out of it."
         )
 
 

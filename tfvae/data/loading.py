@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,21 @@ from tfvae.data import bundled
 from tfvae.data.arrays import open_arrays
 from tfvae.data.binarized import BINARIZATIONS, binarized_splits
 from tfvae.data.decoding import fitting
-from tfvae.data.examples import Examples
+from tfvae.data.examples import Examples, stored_maximum
 from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
 from tfvae.data.splits import SPLITS, Part, Splits, by_shuffle, join
-from tfvae.data.standardized import fitted, with_units
+from tfvae.data.standardized import check_resolution, fitted, with_units
 from tfvae.data.standardized import standardized as standardized_examples
 from tfvae.data.tables import open_tables, standardized, tables_in
 from tfvae.data.tfds import open_tfds
-from tfvae.errors import InvalidArgument, InvalidData, unknown_name
-from tfvae.kinds import check_options, plural
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning, unknown_name
+from tfvae.kinds import check_options, check_stored_pictures, plural
 from tfvae.paths import dataset_kind, is_table
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
-from tfvae.tables import is_frame, of_data, read
+from tfvae.tables import Table, is_frame, of_data, read
 
 
 def load(
@@ -42,6 +43,7 @@ def load(
     columns: Mapping | Schema | None = None,
     missing: bool = False,
     standardize: bool | Standardization = False,
+    full_range: bool = False,
 ) -> Splits:
     """Load a dataset.
 
@@ -92,6 +94,9 @@ def load(
             each column or channel over the training examples; or the `Standardization` to use. The
             splits have it as `standardization`, which a model takes. Tables are standardized by
             their schema in any case.
+        full_range: whether the largest value of their type stands for 1 in pixels that are
+            integers, even where all are 0 or 1, such as black pictures of 8 bits. Those are taken
+            for binary ones otherwise.
 
     Raises:
         InvalidArgument: an unknown name, binarization or layout, or a size that is none.
@@ -101,6 +106,11 @@ def load(
         raise unknown_name("binarization", binarization, BINARIZATIONS)
     fit = fitting(resize, crop)
     check_options(layout, kind, fit is not None)
+    if data_dir and (is_frame(name) or dataset_kind(str(name)) != "tfds"):
+        raise InvalidArgument(
+            "`data_dir` is where TFDS finds prepared data, and "
+            f"{'a frame' if is_frame(name) else name} is no TFDS dataset. Leave it out."
+        )
     found = _tables(name)
     if found is not None:
         if kind not in ("auto", "vector"):
@@ -114,7 +124,7 @@ def load(
         part = parts["x"]
         splits = by_shuffle(name, part, 16.0 if part.kind == "image" else 1.0, seed)
     else:
-        splits = join(str(name), parts, seed, fill)
+        splits = join(str(name), parts, seed, fill, full_range)
     _check_parts(splits)
     return _transformed(splits, binarization, seed, missing, standardize)
 
@@ -160,6 +170,7 @@ def _transformed(splits, binarization, seed, missing, standardize):
         return standardized_examples(splits, standardize)
     if missing and splits.kind in ("vector", "series"):
         fitted(splits)  # refuses what has no value at all
+    check_resolution(splits)
     return splits if binarization == "none" else binarized_splits(splits, binarization, seed)
 
 
@@ -184,6 +195,12 @@ def _load_table(name, found, columns, condition, seed, binarization):
     if binarization != "none":
         raise InvalidArgument("Binarization is for pictures, not for tables. Leave it 'none'.")
     parts, schema = open_tables(found, columns, condition)
+    for table in found.values():
+        if schema.condition is not None and schema.condition.name not in table.columns:
+            raise InvalidData(
+                f"{table.name} lacks the column {schema.condition.name!r}, which is the condition. "
+                "Add it."
+            )
     name = "the table" if is_frame(name) else str(name)
     return standardized(join(name, parts, seed, fill=True), schema, isinstance(columns, Schema))
 
@@ -198,6 +215,7 @@ def read_examples(
     columns: Mapping | Schema | None = None,
     missing: bool = False,
     standardization: Standardization | None = None,
+    full_range: bool = False,
 ) -> Examples:
     """Read all images of a folder, a table, or an `.npy` or `.npz` file of one array, unsplit.
 
@@ -208,14 +226,18 @@ def read_examples(
     Raises:
         InvalidArgument: an option that does not exist.
         InvalidData: there is no such path, or it holds something else.
+
+    Warns:
+        TfvaeWarning: all pixels are 0 or 1, and `full_range` says that they are dark.
     """
     fit = fitting(resize, crop)
     check_options(layout, kind, fit is not None)
-    found = _tables(path)
-    if found is not None:
-        return _read_table(found, columns)
+    table = read_table(path)
+    if table is not None:
+        return _rows(table, columns)
     path = Path(path)
     if path.is_dir():
+        check_stored_pictures(str(path), "auto", kind)  # the layout is that of the run's own files
         parts = {"x": Part(FolderSource(path, list(list_files(path)), fit))}
     else:
         parts = open_arrays(path, layout, fit, "", kind)
@@ -223,14 +245,35 @@ def read_examples(
             names = ", ".join(sorted(parts)) or "nothing"
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
     (part,) = _settled(parts, memory_gb, missing).values()
-    examples = Examples(part.values, part.maximum, kind=part.kind)
+    maximum = stored_maximum(part.values, part.kind, full_range)
+    if maximum > 1 == Examples(part.values).extent()[1]:
+        warnings.warn(
+            f"All pixels of {path} are 0 or 1, of {maximum:g} that stand for white, since the "
+            "training data had others. If they are binary, make them floats.",
+            TfvaeWarning,
+            stacklevel=2,
+        )
+    examples = Examples(part.values, maximum, kind=part.kind)
     return examples if standardization is None else with_units(examples, standardization)
 
 
-def _read_table(found, columns):
+def read_table(path: str | Path) -> Table | None:
+    """Return the table of a file, or of a folder of tables as one; None where it is no table.
+
+    Raises:
+        InvalidData: it cannot be read, or is split into several.
+    """
+    found = _tables(path)
+    if found is None:
+        return None
     if len(found) != 1:
         raise InvalidData(f"Found {', '.join(sorted(found))}; expected one table.")
-    parts, schema = open_tables(found, columns, "")
+    (table,) = found.values()
+    return table
+
+
+def _rows(table, columns):
+    parts, schema = open_tables({"x": table}, columns, "")
     (part,) = parts.values()
     if not isinstance(columns, Schema):
         schema = schema.fitted(part.values)
@@ -241,6 +284,8 @@ def _read_table(found, columns):
 def _open(name, data_dir, download, layout, fit, condition, kind):
     """Return the parts of a dataset, and whether "train" gives up examples for missing ones."""
     source, path = dataset_kind(name), Path(name)
+    if source in ("digits", "vowels"):
+        check_stored_pictures(name, layout, "auto")  # they say themselves which kinds they have
     if source == "digits":
         return {"x": bundled.digits(fit, condition, kind)}, False
     if source == "vowels":
@@ -251,6 +296,7 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
         return open_folder(path, layout, fit, condition, kind)
     if source == "shard":
         return open_shards(path.parent, [path.name], layout, fit, condition, kind), True
+    check_stored_pictures(name, layout, kind)
     return open_tfds(name, data_dir, download, fit, condition), True
 
 

@@ -15,6 +15,7 @@ from tfvae.data.records import RecordSource
 from tfvae.data.source import chained
 from tfvae.data.splits import Part
 from tfvae.errors import InvalidData
+from tfvae.kinds import check_stored_pictures
 from tfvae.paths import shard_kind
 
 _SPLITS = {
@@ -49,6 +50,7 @@ def open_folder(
     kinds = {path: shard_kind(path) for path in paths}
     shards = [path for path in paths if kinds[path]]
     if not shards:
+        check_stored_pictures(str(folder), layout, kind)
         return _open_images(folder, paths, fit, condition), False
     pictures = next((p for p in paths if p.lower().endswith(IMAGE_SUFFIXES)), None)
     found = sorted({kinds[path] for path in shards})
@@ -169,6 +171,7 @@ def _open(path, layout, fit, kind, record):
     file = shard_kind(path.name)
     if file == "npy":
         return npy_source(path, layout, fit, kind)
+    check_stored_pictures(str(path), layout, kind)
     if file == "records":
         return RecordSource(path, fit=fit, **record)
     return (ArrowSource if file == "arrow" else ParquetSource)(path, fit)

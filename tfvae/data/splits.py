@@ -18,12 +18,22 @@ _MOST_HELD_OUT = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """The three splits of a dataset, and its name."""
+    """The three splits of a dataset, and its name.
+
+    Attributes:
+        name: of the dataset.
+        train: to train on.
+        validation: to choose by.
+        test: to measure.
+        full_range: whether the pixels, as they are stored, are integers whose range is that of
+            their type; see `load`.
+    """
 
     name: str
     train: Examples
     validation: Examples
     test: Examples
+    full_range: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,10 +69,9 @@ class Splits:
             return None
         if parts[0].ndim == 2:
             return parts[0].shape[1:]
-        columns = () if self.schema is None else self.schema.columns
-        for column in columns:
-            if column.type == "condition":  # rows of some of its categories may be in no split
-                return len(column.categories)
+        column = None if self.schema is None else self.schema.condition
+        if column is not None:  # rows of some of its categories may be in no split
+            return len(column.categories)
         return 1 + max(int(part.max()) for part in parts)
 
     @property
@@ -82,11 +91,6 @@ class Part:
     conditions: np.ndarray | None = None
     kind: str = "image"
 
-    @property
-    def maximum(self) -> float:
-        """The stored value that stands for 1."""
-        return stored_maximum(self.values, self.kind)
-
     def select(self, index: np.ndarray) -> "Part":
         """Return some of it, by ascending numbers."""
         y = None if self.conditions is None else self.conditions[index]
@@ -98,7 +102,9 @@ class Part:
         return self.select(index[:-count]), self.select(index[-count:])
 
 
-def join(name: str, parts: dict[str, Part], seed: int, fill: bool = False) -> Splits:
+def join(
+    name: str, parts: dict[str, Part], seed: int, fill: bool = False, full_range: bool = False
+) -> Splits:
     """Make `Splits` of parts that are named "train", "validation" and "test", or of one part.
 
     Args:
@@ -107,25 +113,38 @@ def join(name: str, parts: dict[str, Part], seed: int, fill: bool = False) -> Sp
         seed: decides the splits of one part.
         fill: whether "train" gives up examples for what is missing beside it: its last tenth, at
             most 10,000, for "validation", and the last tenth for "test".
+        full_range: whether integer pixels have the range of their type whatever they are.
 
     Raises:
-        InvalidData: other parts, or too few examples.
+        InvalidData: other parts, too few examples, or pixels of several types.
     """
     if fill and "train" in parts and set(parts) < set(SPLITS):
         parts = _filled(parts)
     if set(parts) == set(SPLITS):
-        # Floats are in [0, 1] already; integer parts share the largest of their ranges.
+        _check_pixels(name, parts)
         given = [parts[key] for key in SPLITS]
-        largest = max(part.maximum for part in given)
-        examples = (_examples(p, 1.0 if p.values.dtype.kind == "f" else largest) for p in given)
-        return Splits(name, *examples)
+        largest = max(stored_maximum(part.values, part.kind, full_range) for part in given)
+        return _splits(name, given, largest)
     if len(parts) == 1:
         (part,) = parts.values()
-        return by_shuffle(name, part, part.maximum, seed)
+        return by_shuffle(name, part, stored_maximum(part.values, part.kind, full_range), seed)
     raise InvalidData(
         f"{name} holds {', '.join(sorted(parts)) or 'nothing'}; expected 'train', 'validation' "
         "and 'test', or one set of examples that is then split."
     )
+
+
+def _check_pixels(name, parts):
+    """Refuse pictures whose pixels have several types, each of which says what white is."""
+    train = parts["train"]
+    for key in SPLITS:
+        part = parts[key]
+        if part.kind == "image" and part.values.dtype != train.values.dtype:
+            raise InvalidData(
+                f"The {key} split of {name} has pixels of the type {part.values.dtype}, the "
+                f"training split of {train.values.dtype}; expected one type, which says what value "
+                "is white. Convert the pictures of one of them."
+            )
 
 
 def by_shuffle(name: str, part: Part, max_value: float, seed: int) -> Splits:
@@ -145,7 +164,7 @@ def by_shuffle(name: str, part: Part, max_value: float, seed: int) -> Splits:
     test, validation, train = np.split(order, [held_out, 2 * held_out])
     # Sorted, so that the content of a split is all that the shuffle decides.
     indices = (np.sort(index) for index in (train, validation, test))
-    return Splits(name, *(_examples(part.select(index), max_value) for index in indices))
+    return _splits(name, [part.select(index) for index in indices], max_value)
 
 
 def _filled(parts):
@@ -163,5 +182,8 @@ def _filled(parts):
     return {**found, "train": train}
 
 
-def _examples(part, max_value):
-    return Examples(part.values, max_value, conditions=part.conditions, kind=part.kind)
+def _splits(name, parts, max_value):
+    examples = (Examples(p.values, max_value, conditions=p.conditions, kind=p.kind) for p in parts)
+    dtype = parts[0].values.dtype
+    full = parts[0].kind == "image" and dtype.kind in "ui" and max_value == np.iinfo(dtype).max
+    return Splits(name, *examples, full_range=bool(full))

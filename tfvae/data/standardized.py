@@ -7,7 +7,7 @@ import numpy as np
 from tfvae.data.examples import Examples
 from tfvae.data.source import Source, in_parts
 from tfvae.data.splits import SPLITS, Splits
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.kinds import plural
 from tfvae.standardization import Standardization
 
@@ -46,13 +46,42 @@ def standardized(splits: Splits, standardize: bool | Standardization) -> Splits:
         )
     if not isinstance(standardize, Standardization):
         standardize = fitted(splits)
-    parts = (with_units(getattr(splits, name), standardize) for name in SPLITS)
-    return Splits(splits.name, *parts)
+    parts = {name: with_units(getattr(splits, name), standardize) for name in SPLITS}
+    return dataclasses.replace(splits, **parts)
 
 
 def fitted(splits: Splits) -> Standardization:
     """Return the statistics of training examples; see `Standardization.fitted`."""
     return Standardization.fitted(in_parts(splits.train.values), splits.name)
+
+
+def check_resolution(splits: Splits) -> None:
+    """Refuse training examples whose differences are lost in float32, in which models compute.
+
+    The values of a column or channel have to spread over 64 steps of float32 at their size.
+
+    Raises:
+        InvalidData: they do not.
+    """
+    values = splits.train.values
+    if values.dtype != np.float64:
+        return
+    low = high = np.nan
+    for part in in_parts(values):
+        rows = part.reshape(-1, part.shape[-1])
+        low, high = np.fmin(low, np.fmin.reduce(rows)), np.fmax(high, np.fmax.reduce(rows))
+    largest = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = np.spacing(largest.astype(np.float32))
+    coarse = np.flatnonzero((low < high) & ~(64 * step <= high - low))
+    if len(coarse):
+        column = coarse[0]
+        raise InvalidData(
+            f"Column {column} of the last axis of {splits.name} goes from {low[column]!r} to "
+            f"{high[column]!r}, which float32 does not tell apart; models compute in float32. "
+            "Standardize the values: standardize=True in Python, --set data.standardize=true on "
+            "the command line."
+        )
 
 
 def with_units(examples: Examples, standardization: Standardization) -> Examples:

@@ -47,7 +47,7 @@ def standardized(splits: Splits, schema: Schema, is_fitted: bool) -> Splits:
         part = getattr(splits, split)
         x = schema.standardized(part.values)
         parts[split] = dataclasses.replace(part, values=x, schema=schema)
-    return Splits(splits.name, **parts)
+    return dataclasses.replace(splits, **parts)
 
 
 def tables_in(folder: Path, paths: list[str]) -> dict[str, tables.Table]:
@@ -76,11 +76,21 @@ def _joined(name, parts):
             )
     columns = {}
     for key in first.columns:
-        values = [part.columns[key] for part in parts]
-        if len({v.dtype for v in values}) > 1:
-            raise InvalidData(
-                f"The column {key!r} of {name} holds texts in one file and numbers in another; "
-                "expected one type."
-            )
-        columns[key] = np.concatenate(values)
-    return tables.Table(name, columns, first.orders, first.types)
+        columns[key] = _column(name, key, [part.columns[key] for part in parts])
+    types = {key: kind for part in reversed(parts) for key, kind in part.types.items()}
+    return tables.Table(name, columns, first.orders, types)
+
+
+def _column(name, key, parts):
+    """Return the parts of a column as one; those without a value are of any type."""
+    held = [part for part in parts if not tables.is_missing(part).all()] or parts[:1]
+    dtype = held[0].dtype
+    if any(part.dtype != dtype for part in held):
+        raise InvalidData(
+            f"The column {key!r} of {name} holds texts in one file and numbers in another; "
+            "expected one type."
+        )
+    nothing = None if dtype.kind == "O" else np.nan
+    return np.concatenate(
+        [p if p.dtype == dtype else np.full(len(p), nothing, dtype) for p in parts]
+    )

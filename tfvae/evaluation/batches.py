@@ -67,7 +67,14 @@ def batches_beside_condition(
         InvalidData: no examples, data or conditions that do not fit, or not as many of one as of
             the other.
     """
-    if isinstance(x, Examples) and model.condition is not None and condition is None:
+    if isinstance(x, Examples) and model.condition is not None and x.conditions is not None:
+        if condition is not None:
+            raise InvalidArgument(
+                "The examples have conditions of their own, and `condition`, --condition on the "
+                "command line, gives others; expected one of the two. Leave `condition` out, or "
+                "take the examples without theirs: dataclasses.replace(x, conditions=None), and "
+                "of a table a file without this column."
+            )
         condition = x.conditions
     of_pairs = isinstance(x, tf.data.Dataset) and isinstance(x.element_spec, tuple)
     if model.condition is not None and of_pairs and len(x.element_spec) > 1:

@@ -41,15 +41,12 @@ def evaluate(
     """
     test = splits.test
     some = test.first(num_examples or len(test))
-    y = test.conditions_of(model, 0, len(some))
     if isinstance(model, CodeModel):
-        values = code_measures(model, some, condition=y, progress=progress)
+        values = code_measures(model, some, progress=progress)
         if not model.likelihood.is_density:
-            values |= log_likelihood(model, some, progress=progress, condition=y).summary()
+            values |= log_likelihood(model, some, progress=progress).summary()
     else:
-        found = log_likelihood(
-            model, some, num_samples=num_samples, seed=seed, progress=progress, condition=y
-        )
+        found = log_likelihood(model, some, num_samples=num_samples, seed=seed, progress=progress)
         values = of_data(found, model, some).summary()
         values["active_units"] = active_units(model, test, progress=progress)
     return values
@@ -71,6 +68,9 @@ def of_data(found: Any, model: GenerativeModel, examples: Examples) -> Any:
 def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Config | None, Splits]:
     """Return (model, configuration, data) of a run directory, or of a `.keras` file.
 
+    A file alone does not say how its training read the data: the settings are the defaults, and the
+    seed, which decides how data without splits is split, is that of the model.
+
     Args:
         path: the run, or the file.
         assignments: settings to replace, `{"data.name": ...}`; a file needs at least that one.
@@ -79,9 +79,22 @@ def load_run(path: str | Path, assignments: dict) -> tuple[GenerativeModel, Conf
         InvalidFile: there is no finished run or no model.
         InvalidArgument: a `.keras` file without a dataset.
         InvalidData: data that does not fit the model.
+
+    Warns:
+        TfvaeWarning: a `.keras` file, for which the data is split anew.
     """
     config = config_of(path, assignments)
     model, _ = open_model(path)
+    if not Path(path).is_dir():
+        config = config.override({"training.seed": model.seed % 2**32})
+        warnings.warn(
+            f"{path} is a model without a run, so {config.data.name} is read with default settings "
+            f"and, unless it has splits of its own, split anew by the seed of the model, "
+            f"{config.training.seed}. If it was trained on this data with another seed, test "
+            "examples may be ones that it was trained on. Name its run instead where there is one.",
+            TfvaeWarning,
+            stacklevel=2,
+        )
     splits = load_data(config, model)
     if splits.has_missing and model.likelihood.complete() is model.likelihood:
         parts = (getattr(splits, part).values for part in SPLITS)

@@ -37,7 +37,7 @@ def read_as_run(
     own = DataConfig() if config is None else config.data
     options = own.layout, own.resize, own.crop, own.memory_gb, own.kind
     schema, units = (None, None) if model is None else (model.schema, model.standardization)
-    examples = data.read_examples(path, *options, schema, missing, units)
+    examples = data.read_examples(path, *options, schema, missing, units, full_range=own.full_range)
     examples = of_vocabulary(examples, model, path)
     if schema is not None and examples.schema is None:
         raise InvalidData(
@@ -51,11 +51,16 @@ def read_as_run(
     return dataclasses.replace(examples, values=drawn, max_value=1.0)
 
 
-def names_of(path: Path | None, count: int) -> list:
-    """Return the names of the first examples of a file: file names of a folder, else numbers."""
-    if path is not None and path.is_dir():
-        return list(list_files(path))[:count]
-    return list(range(count))
+def names_of(path: Path | None, examples: data.Examples) -> list:
+    """Return the names of the first examples of a file: of pictures in a folder, else numbers.
+
+    Args:
+        path: of the file or the folder, None for a split of a run.
+        examples: from the first on.
+    """
+    if path is not None and path.is_dir() and examples.kind == "image":
+        return list(list_files(path))[: len(examples)]
+    return list(range(len(examples)))
 
 
 def write_table(

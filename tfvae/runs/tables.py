@@ -57,7 +57,7 @@ def latent(model, splits, path) -> None:
     first column.
     """
     data, y, means = arrays.encoded(model, splits.train)
-    given = next((c for c in model.schema.columns if c.type == "condition"), None)
+    given = model.schema.condition
     if given is not None and y is not None:
         names = [given.categories[label] for label in y]
         figures.latent_map(means, path, given.name, names, given.categories)

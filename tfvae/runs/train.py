@@ -66,8 +66,12 @@ def train(
     chief = distribute.is_chief(strategy)
     splits = splits or load_data(config)
     config = with_networks(config, splits.shape)
-    if splits.kind != "image":  # the kind of a run that does not name one
-        config = config.override({"data.kind": splits.kind})
+    # What was seen of the data, for files that the model is given later.
+    grey = splits.full_range and config.data.binarization == "none"
+    seen = {"data.full_range": config.data.full_range or grey}
+    if splits.kind != "image":
+        seen["data.kind"] = splits.kind
+    config = config.override(seen)
     config.to_toml()  # refuses options that no file can hold, before there is one
     run = RunDirectory(run_dir)
     _check_folder(run, config, resume)
@@ -212,13 +216,15 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
     columns, standardize = options.columns, options.standardize
     if model is not None:
         columns, standardize = model.schema or columns, model.standardization or False
+    # A configuration may have these from other data, in whose place this was named.
+    is_tfds = paths.dataset_kind(options.name) == "tfds"
     splits = data.load(
         options.name,
-        options.data_dir or None,
+        (options.data_dir or None) if is_tfds else None,
         options.binarization,
         config.training.seed,
         options.download,
-        options.layout,
+        options.layout if paths.holds_arrays(options.name) else "auto",
         options.resize,
         options.crop,
         options.condition,
@@ -227,9 +233,10 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
         columns,
         missing=options.missing,
         standardize=standardize,
+        full_range=options.full_range,
     )
-    parts = (of_vocabulary(getattr(splits, part), model, options.name) for part in data.SPLITS)
-    return data.Splits(splits.name, *parts)
+    parts = {p: of_vocabulary(getattr(splits, p), model, options.name) for p in data.SPLITS}
+    return dataclasses.replace(splits, **parts)
 
 
 def of_vocabulary(examples: data.Examples, model: GenerativeModel | None, name) -> data.Examples:

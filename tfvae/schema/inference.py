@@ -7,7 +7,7 @@ import numpy as np
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
 from tfvae.schema.column import STANDARDIZED, TYPES, WITH_CATEGORIES, Column
-from tfvae.schema.measurement import as_texts, check_finite, plain
+from tfvae.schema.measurement import as_texts, check_finite, leave_out
 
 _FEW = 10  # so many whole numbers are levels, not measurements
 _MOST_CATEGORIES = 50
@@ -42,7 +42,7 @@ def inferred(table: tables.Table, name: str, values: np.ndarray, given: Mapping)
     if gone.all():
         raise InvalidData(
             f"The column {name!r} of {table.name} is empty; expected a value in one row at least. "
-            f"{_leave_out(name)}"
+            f"{leave_out(name)}"
         )
     found, text_at = tables.numbers(values)
     categories = categories or table.orders.get(name, ())
@@ -51,19 +51,17 @@ def inferred(table: tables.Table, name: str, values: np.ndarray, given: Mapping)
     check_finite(name, found, table.name)
     levels = np.unique(found[~gone])
     is_whole = bool(np.all(levels == np.round(levels)))
-    if kind is None and not name and _is_index(found):
-        return Column(name, "ignored")
     kind = kind or ("ordinal" if categories else _type_of_numbers(levels, is_whole))
     if kind == "constant":
-        return _constant(table, name, [plain(level) for level in levels])
+        return _constant(table, name, [tables.plain(level) for level in levels])
     if kind in WITH_CATEGORIES:
-        levels = tuple(plain(level) for level in levels)
+        levels = tuple(tables.plain(level) for level in levels)
         return Column(name, kind, _checked_categories(table, name, categories or levels))
     return Column(name, kind, decimals=_decimals(found[~gone]) if kind in STANDARDIZED else None)
 
 
 def _of_texts(table, name, values, gone, kind, categories):
-    values = as_texts(values)
+    values = as_texts(name, values, table.name)
     levels = sorted(set(values[~gone]))
     kind = kind or ("constant" if len(levels) == 1 else None)
     if kind == "constant":
@@ -80,18 +78,11 @@ def _of_texts(table, name, values, gone, kind, categories):
             raise InvalidData(
                 f"The column {name!r} of {table.name} holds {len(levels)} different texts in "
                 f"{len(values)} rows, such as {levels[0]!r}: neither numbers nor few categories. "
-                f"{_leave_out(name)}, or call it categorical."
+                f"{leave_out(name)}, or call it categorical."
             )
     order = table.orders.get(name)
     kind = kind or ("ordinal" if order else "categorical")
     return Column(name, kind, _checked_categories(table, name, categories or tuple(levels)))
-
-
-def _leave_out(name):
-    return (
-        f"Leave it out with --set data.columns.{name}=ignored, columns={{{name!r}: 'ignored'}} in "
-        "Python"
-    )
 
 
 def _constant(table, name, levels):
@@ -125,12 +116,6 @@ def _type_of_numbers(levels, is_whole):
     if len(levels) <= _FEW:
         return "categorical" if list(levels) == [0, 1] else "ordinal"
     return "count" if levels[0] == 0 and levels[-1] <= _LARGEST_INFERRED else "numeric"
-
-
-def _is_index(values):
-    """Whether numbers count the rows, as the column without a name does that pandas writes."""
-    first = values[0]
-    return first in (0, 1) and np.array_equal(values, np.arange(len(values)) + first)
 
 
 def _decimals(values):

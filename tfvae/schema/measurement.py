@@ -18,7 +18,7 @@ def measured(column: Column, values: np.ndarray, source: str) -> np.ndarray:
     """Return the numbers of one column before they are standardized, `[N]` float64."""
     gone = tables.is_missing(values)
     if column.holds_text:
-        texts = as_texts(values)
+        texts = as_texts(column.name, values, source)
         places = {text: place for place, text in enumerate(column.categories)}
         found = np.array([np.nan if t is None else places.get(t, -1) for t in texts], np.float64)
     else:
@@ -68,6 +68,14 @@ def check_finite(name: str, values: np.ndarray, source: str) -> None:
         )
 
 
+def leave_out(name: str) -> str:
+    """Return how a column is left out, a sentence for a message without its point."""
+    return (
+        f"Leave it out with --set data.columns.{name}=ignored, columns={{{name!r}: 'ignored'}} in "
+        "Python"
+    )
+
+
 def check_all(
     column: Column, bad: np.ndarray, values: np.ndarray, source: str, expected: str
 ) -> None:
@@ -78,7 +86,8 @@ def check_all(
 
 
 def _unfit(column, row, value, source, expected):
-    value = value if isinstance(value, str) or value is None or value != value else plain(value)
+    is_number = not isinstance(value, str) and value is not None and value == value
+    value = tables.plain(value) if is_number else value
     return InvalidData(
         f"Row {row + 1} of the column {column.name!r} of {source} holds {value!r}; expected "
         f"{expected}, since the column is {_a_type(column.type)}."
@@ -117,7 +126,7 @@ def decoded(column: Column, measured: np.ndarray) -> np.ndarray:
         return _whole(np.maximum(np.round(measured), 0.0))
     values = np.exp(measured) if column.type == "positive" else measured
     if column.decimals is None:
-        return values.astype(np.float32).astype(np.float64)
+        return values
     rounded = np.round(values, column.decimals) + 0.0  # no negative zeros
     return _whole(rounded) if column.decimals == 0 else rounded
 
@@ -142,13 +151,13 @@ def checked_labels(column: Column, condition: Any, count: int) -> np.ndarray:
     return np.broadcast_to(labels, (count,))
 
 
-def as_texts(values: np.ndarray) -> np.ndarray:
-    """Return a column as texts and None."""
+def as_texts(name: str, values: np.ndarray, source: str) -> np.ndarray:
+    """Return the column of this name as texts and None.
+
+    Raises:
+        InvalidData: it holds infinite numbers.
+    """
     if values.dtype == object:
         return values
-    return tables.as_objects([None if v != v else str(plain(v)) for v in values])
-
-
-def plain(number: float) -> int | float:
-    """Return a number as Python has it, whole where it is."""
-    return int(number) if number == int(number) else float(number)
+    check_finite(name, values, source)
+    return tables.as_objects([None if v != v else str(tables.plain(v)) for v in values])

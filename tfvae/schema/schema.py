@@ -43,6 +43,11 @@ class Schema:
         return tuple(column for column in self.columns if column.in_x)
 
     @property
+    def condition(self) -> Column | None:
+        """The column that is the condition; None where none is."""
+        return next((column for column in self.columns if column.type == "condition"), None)
+
+    @property
     def size(self) -> int:
         """D, how many numbers an example has."""
         return len(self.in_x)
@@ -121,8 +126,8 @@ class Schema:
         Missing values are NaN.
 
         Raises:
-            InvalidData: a column is missing or new, or holds a value that does not fit; with the
-                column and the row, from 1 on.
+            InvalidData: a column is missing, but for the condition, or new, or holds a value that
+                does not fit; with the column and the row, from 1 on.
         """
         table = tables.of_data(data)
         self._check_names(table)
@@ -146,15 +151,14 @@ class Schema:
         """Return the number of the category of each row in the column that is the condition.
 
         Returns:
-            `[N]` int32; None where no column is.
+            `[N]` int32; None where no column is, or the table lacks it.
 
         Raises:
-            InvalidData: it is missing, or holds something else.
+            InvalidData: a cell of it is empty, or holds something else.
         """
-        column = next((c for c in self.columns if c.type == "condition"), None)
-        if column is None:
+        column, table = self.condition, tables.of_data(data)
+        if column is None or column.name not in table.columns:
             return None
-        table = tables.of_data(data)
         values = table.columns[column.name]
         number = measurement.measured(column, values, table.name) * (len(column.categories) - 1)
         measurement.check_all(
@@ -167,7 +171,17 @@ class Schema:
 
         Args:
             measured: of `measured`, `[N, D]`.
+
+        Raises:
+            InvalidData: a column has no value in any of these rows.
         """
+        empty = np.flatnonzero(np.isnan(measured).all(axis=0))
+        if len(empty):
+            name = self.in_x[empty[0]].name
+            raise InvalidData(
+                f"The column {name!r} has no value in any of the training rows; expected one at "
+                f"least. {measurement.leave_out(name)}."
+            )
         found, place = [], 0
         for column in self.columns:
             if column.in_x:
@@ -297,7 +311,8 @@ class Schema:
 
     def _check_names(self, table):
         known = {column.name: column for column in self.columns}
-        missing = [n for n, c in known.items() if n not in table.columns and c.type != "ignored"]
+        needed = [n for n, c in known.items() if c.type not in ("ignored", "condition")]
+        missing = [name for name in needed if name not in table.columns]
         if missing:
             raise InvalidData(
                 f"{table.name} lacks the column {missing[0]!r}"

@@ -6,7 +6,7 @@ from tfvae.tables.anndata_files import read_anndata
 from tfvae.tables.csv_files import read_csv, write_csv
 from tfvae.tables.frames import is_frame, of_arrow, of_data
 from tfvae.tables.parquet_files import is_table_of_values, open_parquet, read_parquet
-from tfvae.tables.table import Table, as_objects, is_missing, numbers
+from tfvae.tables.table import Table, as_objects, is_missing, numbers, plain
 
 __all__ = [
     "Table",
@@ -18,6 +18,7 @@ __all__ = [
     "of_arrow",
     "of_data",
     "open_parquet",
+    "plain",
     "read",
     "read_anndata",
     "read_csv",

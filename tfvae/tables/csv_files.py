@@ -2,6 +2,8 @@
 
 import csv
 import io
+import itertools
+import math
 import re
 from pathlib import Path
 
@@ -80,19 +82,27 @@ def _text(path):
 
 
 def _header(path, names):
-    """Return the names in the first line, which are no numbers."""
+    """Return the names in the first line, which are no values.
+
+    Some may be whole numbers that ascend, such as years, or the numbers that pandas gives columns.
+    """
     names = [name.strip() for name in names]
-    if names and all(is_number(name) for name in names):
+    found = [name for name in names if is_number(name) and math.isfinite(float(name))]
+    values = [name for name in found if not name.isdecimal()]
+    whole = [int(name) for name in found if name.isdecimal()]
+    ascend = all(one < other for one, other in itertools.pairwise(whole))
+    if values or not ascend or (found and len(found) == len(names)):
+        shown = ", ".join((values or found)[:4])
         raise InvalidData(
-            f"{path} has numbers in its first line, {', '.join(names[:4])}; expected the names of "
-            "the columns. Add a first line with them."
+            f"{path} has numbers in its first line, {shown}; expected the names of the columns. "
+            "Add a first line with them, or put letters before names that are numbers."
         )
     return checked_names(str(path), names)
 
 
 def _columns(path, names, rows):
     cells, known = [[] for _ in names], {}
-    for row, line in enumerate((line for line in rows if line), start=1):
+    for row, line in enumerate(_lines(rows, len(names)), start=1):
         if len(line) != len(names):
             raise InvalidData(
                 f"{path} has {len(line)} cells in row {row} and {len(names)} columns; expected as "
@@ -105,6 +115,22 @@ def _columns(path, names, rows):
         if len(known) > _ROWS_AT_ONCE * len(names):
             known = {}
     return {name: as_objects(column) for name, column in zip(names, cells, strict=True)}
+
+
+def _lines(rows, width):
+    """Yield the rows; a blank line is none, but in a single column it is an empty cell.
+
+    Blank lines at the end are none in any case.
+    """
+    blank = 0
+    for row in rows:
+        if not row:
+            blank += 1
+            continue
+        if width == 1:
+            yield from [[""]] * blank
+        blank = 0
+        yield row
 
 
 def _cell(value):

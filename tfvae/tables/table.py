@@ -20,7 +20,9 @@ class Table:
         columns: {name: array}, numbers (NaN where there is none), or texts (None where there is
             none), which may be texts of numbers.
         orders: {name: categories}, where the source says in which order they are.
-        types: {name: type}, where the source says what a column is, see `tfvae.data.Column`.
+        types: {name: type}, where the source says what a column is, see `tfvae.data.Column`. A
+            column without a name is "ignored" where it numbers the rows, as pandas writes it:
+            whole numbers that all differ.
 
     Raises:
         InvalidData: no columns, no rows, or columns of different lengths.
@@ -33,7 +35,9 @@ class Table:
         orders: dict | None = None,
         types: dict | None = None,
     ):
-        self.name, self.columns, self.orders, self.types = name, columns, orders or {}, types or {}
+        index = {"": "ignored"} if "" in columns and _is_index(columns[""]) else {}
+        self.name, self.columns = name, columns
+        self.orders, self.types = orders or {}, index | (types or {})
         lengths = {key: len(values) for key, values in columns.items()}
         if not lengths or not max(lengths.values()):
             what = "no rows" if lengths else "no columns"
@@ -71,6 +75,11 @@ def numbers(values: np.ndarray) -> tuple[np.ndarray, int | None]:
     return found, None
 
 
+def plain(number: float) -> int | float:
+    """Return a finite number as Python has it, whole where it is."""
+    return int(number) if number == int(number) else float(number)
+
+
 def is_missing(values: np.ndarray) -> np.ndarray:
     """Return which cells of a column are missing, `[N]`."""
     if values.dtype != object:
@@ -83,6 +92,13 @@ def as_objects(cells: list) -> np.ndarray:
     array = np.empty(len(cells), object)
     array[:] = cells
     return array
+
+
+def _is_index(values):
+    """Whether a column holds whole numbers that all differ."""
+    found, text_at = numbers(values)
+    whole = text_at is None and bool(np.all(np.isfinite(found) & (found == np.round(found))))
+    return whole and len(np.unique(found)) == len(found)
 
 
 def checked_names(source: str, names: list[str]) -> list[str]:

@@ -278,12 +278,13 @@ export class CodeEditor {
 }
 
 /** What codes look like: a grid of nothing but one code is decoded, and its middle cut out. */
-class Icons {
+export class Icons {
   constructor(model, onNew) {
     this.model = model;
     this.onNew = onNew;
     this.made = new Map();
     this.waiting = [];
+    this.isWorking = false;
   }
 
   /** Return the icon if it has been made; ask for it otherwise. */
@@ -306,25 +307,33 @@ class Icons {
     const codes = this.made.get(layer);
     if (!codes.has(code)) {
       const entry = {};
-      entry.promise = new Promise((resolve) => this.waiting.push({ layer, code, entry, resolve }));
+      entry.promise = new Promise((resolve, reject) => {
+        this.waiting.push({ layer, code, entry, resolve, reject });
+      });
       codes.set(code, entry);
-      if (this.waiting.length === 1) this.#work();
+      if (!this.isWorking) this.#work();
     }
     return codes.get(code);
   }
 
   /** Make what is asked for, giving way to everything else after each frame's worth of work. */
   async #work() {
+    this.isWorking = true;
     while (this.waiting.length) {
       await nextFrame();
       const start = performance.now();
       while (this.waiting.length && performance.now() - start < 8) {
-        const { layer, code, entry, resolve } = this.waiting[0];
-        entry.icon = await this.#make(layer, code);
-        resolve(entry.icon);
-        this.waiting.shift();
+        const { layer, code, entry, resolve, reject } = this.waiting.shift();
+        try {
+          entry.icon = await this.#make(layer, code);
+          resolve(entry.icon);
+        } catch (error) {
+          this.made.get(layer).delete(code); // so that it is made when it is asked for again
+          reject(error);
+        }
       }
     }
+    this.isWorking = false;
   }
 
   async #make(layer, code) {

@@ -1,0 +1,45 @@
+"""The files of Keras's `CSVLogger`, which go on where the training does."""
+
+import contextlib
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import keras
+
+from tfvae._plain.files import atomic
+
+
+@contextlib.contextmanager
+def continued(
+    callbacks: Iterable[keras.callbacks.Callback], epoch: int, writes: bool
+) -> Iterator[None]:
+    """A context in which the files of `CSVLogger`s go on after `epoch` epochs.
+
+    Rows of later epochs, which the training repeats, are removed. Keras would begin the files anew.
+    One with `append=True` may have rows of other trainings, and is left as it is.
+
+    Args:
+        callbacks: of a training that goes on.
+        epoch: how many epochs the training has done.
+        writes: whether this process writes them.
+    """
+    loggers = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and not c.append]
+    for logger in loggers:
+        if writes and Path(logger.filename).is_file():
+            _keep(Path(logger.filename), logger.sep, epoch)
+        logger.append = True
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.append = False
+
+
+def _keep(path, separator, epoch):
+    """Keep the header and the rows of epochs below a number, which is their first column."""
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file, delimiter=separator))
+    done = [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) < epoch]
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows([*rows[:1], *done])
