@@ -767,7 +767,11 @@ BAD_DECODING = {
     "missing file": (1, ["nothing.tflite"], ["nothing.tflite", "--sample", 1]),
     "foreign file": (1, ["junk.tflite", "tfvae export"], ["junk.tflite", "--sample", 1]),
     "truncated file": (1, ["cut.tflite", "damaged"], ["cut.tflite", "--sample", 1]),
-    "a folder without a decoder": (1, ["decoder.tflite"], [".", "--sample", 1]),
+    "a folder without a decoder": (
+        1,
+        ["has no decoder.tflite", "tfvae export", "one of its files: cut.tflite, good.tflite"],
+        [".", "--sample", 1],
+    ),
     "a decoder of before the last training": (
         1,
         ["is not of the model", "tfvae export"],

@@ -279,15 +279,20 @@ def decoder_of(path: str | Path) -> Path:
     A folder that is no run, and has a `decoder.tflite` alone as on a device, has that one.
 
     Raises:
-        InvalidFile: the one in the run is not of its model: its report does not name it, as after
-            another training.
+        InvalidFile: there is none, or the one in the run is not of its model: its report does not
+            name it, as after another training.
     """
     path = Path(path)
     if not path.is_dir():
         return path
     file = path / "decoder.tflite"
+    if not file.is_file():
+        others = sorted(other.name for other in path.glob("*.tflite"))
+        make = "Make it with `tfvae export`"
+        name = f", or name one of its files: {', '.join(others)}" if others else ""
+        raise InvalidFile(f"{path} has no decoder.tflite. {make}{name}.")
     is_run = any((path / name).is_file() for name in ("config.toml", "model.keras"))
-    if is_run and file.is_file() and file.name not in files.read_report(path).get("exports", {}):
+    if is_run and file.name not in files.read_report(path).get("exports", {}):
         raise InvalidFile(
             f"{file} is not of the model in {path}: report.json does not name it, since the model "
             f"was trained after this export, or the file is from elsewhere. Export it with `tfvae "
