@@ -163,7 +163,7 @@ def test_where_all_are_damaged_the_user_is_told_and_can_start_anew(two):
 
 def test_one_of_another_version_is_refused_and_left_alone(two, monkeypatch):
     before = names(two.path)
-    monkeypatch.setattr("tfvae.checkpoints._FORMAT", 2)
+    monkeypatch.setattr("tfvae.checkpoints._FORMAT", 3)
     with pytest.raises(InvalidFile, match="another version of tfvae"):
         two.load()
     assert names(two.path) == before

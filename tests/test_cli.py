@@ -573,6 +573,11 @@ BAD_TRAINING = {
     "unknown prior": (2, ["mean 'standard_normal'"], [*TRAIN, "--set", "model.prior=standard"]),
     "unknown network": (2, ["mean 'conv'"], [*TRAIN, "--set", "model.network=convv"]),
     "unknown setting": (2, ["mean 'training.beta'"], [*TRAIN, "--set", "training.betta=1"]),
+    "a setting that is an option of another": (
+        2,
+        ["mean 'training.optimizer_options', such as {epsilon"],
+        [*TRAIN, "--set", "training.epsilon=1e-4"],
+    ),
     "unknown section": (2, ["mean 'training'"], [*TRAIN, "--set", "trainin.beta=1"]),
     "no assignment": (2, ["section.key=value"], [*TRAIN, "--set", "training.beta"]),
     "wrong type": (2, ["training.kl is 3", "str"], [*TRAIN, "--set", "training.kl=3"]),

@@ -462,6 +462,8 @@ def test_damaged_checkpoints_alone_are_no_run(tmp_path):
         ({"training.optimizer_options": {"epsilom": 1e-4}}, InvalidArgument),
         ({"training.optimizer": "sgd", "training.optimizer_options": {"rho": 1}}, InvalidArgument),
         ({"training.optimizer_options": {"learning_rate": 0.1}}, InvalidArgument),
+        ({"training.optimizer_options": {"use_ema": True}}, InvalidArgument),
+        ({"training.optimizer": "lossscaleoptimizer"}, InvalidArgument),
         ({"training.batch_size": 5000}, InvalidData),
         ({"data.name": "/nothing/here.npz"}, InvalidData),
         ({"model.network_options": {"dropout": np.float32(0.1)}}, InvalidArgument),  # not TOML

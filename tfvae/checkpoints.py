@@ -25,7 +25,7 @@ from tfvae._plain.files import atomic, cannot_write, clear_strays
 from tfvae._plain.locks import lock
 from tfvae.errors import InvalidFile, TfvaeWarning
 
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = 2
 _TREE = "tree.json"
 _LOCK = ".lock"  # stays, for it is no file of one process

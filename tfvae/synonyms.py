@@ -119,6 +119,10 @@ SYNONYMS = {
     },
     "setting": {
         "traininglr": "training.learning_rate",
+        **dict.fromkeys(
+            ("trainingepsilon", "trainingweightdecay", "trainingclipnorm", "trainingmomentum"),
+            "training.optimizer_options, such as {epsilon = 1e-7}",
+        ),
         **dict.fromkeys(("modellatentdim", "modellatents", "modelzdim"), "model.latent_size"),
         "modelbeta": "training.beta",
         **dict.fromkeys(("trainingk", "trainingsamples"), "training.num_samples"),

@@ -9,6 +9,13 @@ from tfvae.config import TrainingConfig
 from tfvae.errors import InvalidArgument
 from tfvae.optimizers import Adam, WarmUp
 
+# Arguments of every optimizer that have settings of their own.
+_SETTINGS = {
+    "learning_rate": "training.learning_rate",
+    "use_ema": "training.ema_momentum",
+    "ema_momentum": "training.ema_momentum",
+}
+
 
 def bound_arguments(training: TrainingConfig) -> dict:
     """Return the arguments of `compile` that a latent-variable model takes."""
@@ -40,10 +47,9 @@ def optimizer(config: TrainingConfig, splits):
     options = {"learning_rate": _learning_rate(config, splits)}
     if config.ema_momentum:
         options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
-    for name in options.keys() & config.optimizer_options.keys():
+    for name in config.optimizer_options.keys() & _SETTINGS.keys():
         raise InvalidArgument(
-            f"training.optimizer_options has {name!r}; set training.learning_rate and "
-            "training.ema_momentum in place of it."
+            f"training.optimizer_options has {name!r}; set {_SETTINGS[name]} in place of it."
         )
     make = Adam if config.optimizer == "adam" else _of_keras(config.optimizer)
     try:
@@ -59,7 +65,7 @@ def _of_keras(name):
     """Return the class of a Keras optimizer."""
     try:
         return type(keras.optimizers.get(name))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):  # KeyError: one that needs another inside of it
         raise InvalidArgument(
             f"Unknown optimizer {name!r}; expected 'adam' or the name of a Keras "
             "optimizer, such as 'sgd', 'rmsprop', 'adamw' or 'muon'."
