@@ -13,6 +13,7 @@ from tfvae.code_priors import data, sampling
 from tfvae.code_priors.dropout import Dropout
 from tfvae.code_priors.training_loop import MaximumLikelihood
 from tfvae.errors import InvalidArgument
+from tfvae.graphs import in_graph
 from tfvae.random import Stream, make_seed, stream_seed
 from tfvae.registry import Registry
 
@@ -61,7 +62,6 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
             )
         self.num_classes = checks.whole("num_classes", num_classes) if num_classes else 0
         self.condition = conditions.get(self.num_classes or None)
-        self._compiled_draw = tf.function(self.draw, reduce_retracing=True, autograph=False)
 
     def build(self, input_shape):
         """Take the shape of the codes, `(None, *code_shape)`; subclasses add their weights here.
@@ -236,7 +236,8 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         condition = self.check_condition(condition, n)
         if condition is not None:
             condition = tf.broadcast_to(tf.cast(condition, tf.int32), [n])
-        return self._compiled_draw(
+        return _draw(
+            self,
             make_seed(seed),
             tf.range(n, dtype=tf.int32),
             tf.constant(temperature, tf.float32),
@@ -298,3 +299,14 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
                 f"{self.name} does not know the shape of its codes yet. Fit it, or build it: "
                 "`prior.build((None, 8, 8))`."
             )
+
+
+def _in_range(codes, codebook_size):
+    """Return which integers, of any type, are codes."""
+    codes = tf.cast(codes, tf.int64)
+    return (codes >= 0) & (codes < codebook_size)
+
+
+@in_graph
+def _draw(prior, *arguments):
+    return prior.draw(*arguments)

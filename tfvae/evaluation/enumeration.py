@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfvae import exact
 from tfvae._plain import memory
 from tfvae.evaluation.batches import sample_size
+from tfvae.graphs import in_graph
 from tfvae.evaluation.importance import log_add_exp
 
 # Numbers in one tensor of (states × examples × decoder outputs), and in the widest layer of the
@@ -30,7 +31,7 @@ def log_joint_sum(model, x, y, states) -> tf.Tensor:
     return _log_joint_sum(model, x, y, states, tf.constant(chunk))
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _log_joint_sum(model, x, y, states, chunk):
     """Go over the states in chunks, so that memory does not grow with their number."""
 
@@ -52,7 +53,7 @@ def log_joint_table(model, x, y, states) -> tf.Tensor:
     return tf.concat([_log_joint(model, x, y, states[n : n + chunk]) for n in starts], 0)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _log_joint(model, x, y, states):
     """Return log p(x, z), `[S, B]`, compiled once for a shape."""
     return exact.log_joint(model, x, states, condition=y)

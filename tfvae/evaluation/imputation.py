@@ -10,6 +10,7 @@ from tfvae._plain.checks import whole
 from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
+from tfvae.graphs import in_graph
 from tfvae.joint import sampler
 from tfvae.likelihoods import Observed
 from tfvae.models import LatentVariableModel
@@ -186,7 +187,7 @@ def _about(centre, mean, moments):
     return zeroth, first + shift * zeroth, second + 2.0 * shift * first + shift**2 * zeroth
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _chunk(model, x, condition, seed, size, draws):
     """Return what `_Total.add` takes of `size` samples for each example of a batch."""
     infer = model.inference(x, condition=condition, seed=seed)

@@ -80,13 +80,13 @@ class HierarchicalVQVAE(CodeModel):
             condition=condition,
             **kwargs,
         )
-        self.encoders = list(encoders)
-        self.decoders = list(decoders)
-        self.projections = [
+        self.encoders = tuple(encoders)
+        self.decoders = tuple(decoders)
+        self.projections = tuple(
             # In float32, as the quantizers: rounded vectors may have other codes.
             keras.layers.Dense(q.embedding_dim, dtype="float32", name=f"to_vectors_{number}")
             for number, q in enumerate(codebooks, start=1)
-        ]
+        )
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
             self.build(wiring.shape_beside_condition(encoders[0], self._condition))
 

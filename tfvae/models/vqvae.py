@@ -127,8 +127,8 @@ class VQVAE(CodeModel):
         """Give the quantizer that was asked for by name the size of the encoder's vectors."""
         config = self.quantizer.get_config()
         if "embedding_dim" in config:
-            cls = type(self.codebooks.pop())
-            self.codebooks.append(cls.from_config({**config, "embedding_dim": embedding_dim}))
+            config["embedding_dim"] = embedding_dim
+            self.codebooks = (type(self.quantizer).from_config(config),)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
