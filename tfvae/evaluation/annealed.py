@@ -257,7 +257,9 @@ def _hmc(model, x, y, z, beta, step_size, num_leapfrog, seed):
     accept = tf.math.log(uniform) < log_ratio
     new_z = tf.where(tf.reshape(accept, _column(accept, z)), new_z, z)
     log_likelihood = tf.where(accept, new_likelihood, log_likelihood)
-    return new_z, log_likelihood, tf.reduce_mean(tf.exp(log_ratio), axis=0)
+    acceptance = tf.reduce_mean(tf.exp(log_ratio), axis=0)
+    # A loop asks for the shape that it began with, which the networks may have forgotten.
+    return new_z, log_likelihood, tf.ensure_shape(acceptance, x.shape[:1])
 
 
 def _log_density(model, x, y, z, beta):
