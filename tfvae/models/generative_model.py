@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfvae import conditions
 from tfvae._plain import memory
-from tfvae.distributions.factory import Factory
+from tfvae.distributions.factory import Factory, frozen
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.flows.flow import Flow
 from tfvae.likelihoods.categorical import Categorical
@@ -199,7 +199,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
 
     def get_config(self):
         """Return the constructor arguments that all models have, serialized."""
-        config = {"name": self.name, "seed": self.seed}
+        config = {"name": self.name, "seed": self.seed, **frozen(self)}
         if self._condition is not None:
             config["condition"] = self._condition.config()
         if self.schema is not None:

@@ -39,7 +39,8 @@ class HierarchicalVQVAE(CodeModel):
     Args:
         encoders: L Keras models, from the finest up; features `[B, h_l, w_l, channels]`.
         quantizers: L quantizers, by name or as objects, of one codebook size, a code a vector; or
-            one name for all, whose seeds are then 0, …, L − 1.
+            one name for all, whose seeds are then 0, …, L − 1. What they draw for one grid is
+            independent of the draws of others whatever their seeds.
         decoders: L Keras models, from the finest up; the first ends in the likelihood's parameters.
         prior: as in `VQVAE`.
         likelihood: as in `VQVAE`.
@@ -108,6 +109,7 @@ class HierarchicalVQVAE(CodeModel):
         for level in reversed(range(len(self.encoders))):
             *sites, channels = features[level + 1]
             projection, quantizer = self.projections[level], self.codebooks[level]
+            quantizer.grid = level
             if not projection.built:
                 projection.build((None, *sites, channels + above))
             vectors = (*sites, quantizer.embedding_dim)
@@ -186,6 +188,19 @@ class HierarchicalVQVAE(CodeModel):
             "decoders": list(self.decoders),
             "likelihood": self.likelihood,
             "prior": self.prior,
+        config = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+        config["trainable_projections"] = [each.trainable for each in self.projections]
+        return super().get_config() | config
+
+    @classmethod
+    def from_config(cls, config):
+        """Return the model described by `get_config`."""
+        config = dict(config)
+        trainable = config.pop("trainable_projections")
+        model = super().from_config(config)
+        for projection, each in zip(model.projections, trainable, strict=True):
+            projection.trainable = each
+        return model
         }
         return super().get_config() | {
             k: keras.saving.serialize_keras_object(v) for k, v in parts.items()
