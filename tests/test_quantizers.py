@@ -668,6 +668,17 @@ class TestResidual:
         (gradient,) = gradients_of(lambda: tf.reduce_sum(quantizer(z, training=True).loss), table)
         np.testing.assert_array_equal(gradient, 0)
 
+    @pytest.mark.parametrize("frozen", [(0,), (1, 2), (0, 1, 2), ()])
+    def test_each_level_is_frozen_by_itself(self, frozen):
+        quantizer = ResidualQuantizer(VectorQuantizer(8, D), 3)
+        quantizer.build((None, D))
+        for level in frozen:
+            quantizer.parts[level].trainable = False
+        again = ResidualQuantizer.from_config(quantizer.get_config())
+        again.build((None, D))
+        assert [part.trainable for part in again.parts] == [n not in frozen for n in range(3)]
+        assert len(again.trainable_variables) == 3 - len(frozen)
+
     def test_levels_have_seeds_and_tables_of_their_own(self):
         quantizer = ResidualQuantizer("vq", 3, seed=5)
         quantizer.build((None, 64))
@@ -697,6 +708,12 @@ class TestResidual:
                 codebook.build((None, 4))
                 np.testing.assert_array_equal(tables[0], codebook.table)
                 np.testing.assert_array_equal(tables, [part.table for part in again.parts])
+        generator = keras.random.SeedGenerator(1)
+        drawn = keras.initializers.RandomUniform(seed=generator)
+        of_generator = ResidualQuantizer(VectorQuantizer(8, 4, initializer=drawn), 3)
+        of_generator.build((None, 4))
+        tables = [part.table.numpy() for part in of_generator.parts]
+        assert len(np.unique(tables, axis=0)) == 3
         constant = ResidualQuantizer(VectorQuantizer(8, 4, initializer="zeros"), 2)
         constant.build((None, 4))
         assert not np.any(constant.parts[1].table)
