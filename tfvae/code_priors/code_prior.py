@@ -135,7 +135,8 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
             training: whether there is dropout: that of the current training step.
 
         Raises:
-            InvalidData: codes that are not integers or have another shape, labels out of range.
+            InvalidData: codes that are not integers or have another shape, and codes or labels that
+                are out of range.
             InvalidArgument: labels are missing or not wanted.
         """
         codes = self._tensor(codes)
@@ -149,12 +150,20 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         condition: np.ndarray | tf.Tensor | int | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        """Return log p(codes) in nats, the sum over the positions, `[B]` float32; see `logits`."""
-        codes = self._tensor(codes)
+        """Return log p(codes) in nats, the sum over the positions, `[B]` float32; see `logits`.
+
+        In a graph, where values are not known, it is −∞ for codes that are out of range.
+        """
+        given, codes = codes, self._tensor(codes)
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(
             codes, self.logits(codes, condition, training)
         )
-        return -tf.reduce_sum(nats, axis=range(1, len(codes.shape)))
+        return self.possible(given, -tf.reduce_sum(nats, axis=range(1, len(codes.shape))))
+
+    def possible(self, codes: np.ndarray | tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
+        """Return log p `[B]`, with −∞ where codes `[B, *code_shape]` are not among 0, …, K − 1."""
+        are_codes = _in_range(tf.convert_to_tensor(codes), self.codebook_size)
+        return tf.where(tf.reduce_all(are_codes, range(1, len(are_codes.shape))), log_p, -math.inf)
 
     def call(self, codes, condition=None, training=False):
         """Return `logits`."""
@@ -242,8 +251,9 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
             tf.range(n, dtype=tf.int32),
             tf.constant(temperature, tf.float32),
             condition,
-            top_k,
-            top_p,
+            # Numbers of NumPy would become tensors.
+            None if top_k is None else int(top_k),
+            None if top_p is None else float(top_p),
             cached,
         )
 
@@ -282,7 +292,10 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         if not self.built:
             self.build(tuple(codes.shape))
         data.check_code_shape(codes.shape[1:], self.code_shape)
-        return tf.ensure_shape(tf.cast(codes, tf.int32), [None, *self.code_shape])
+        if tf.executing_eagerly():
+            data.check_code_range(codes, self.codebook_size)
+        codes = tf.where(_in_range(codes, self.codebook_size), tf.cast(codes, tf.int32), 0)
+        return tf.ensure_shape(codes, [None, *self.code_shape])
 
     def _classes(self, condition, batch_size):
         """Return classes `[B]` int32, all 0 for a prior without classes: then there is one."""
