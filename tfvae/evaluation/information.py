@@ -83,7 +83,6 @@ def posterior_means(
         InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("batch_size", batch_size)
-    encode = tf.function(model.encode, reduce_retracing=True, autograph=False)
     parts = batches_beside_condition(model, x, condition, batch_size)
     means = [_encode(model, *part) for part in track(*parts, "E[z|x]", progress)]
     means = np.concatenate([part.numpy() for part in means])
@@ -260,13 +259,14 @@ def _encode(model, x, y):
 
 @in_graph
 def _draw_batch(model, x, y, seed):
-    joint = model.inference(x, condition=y)(sampler(1, seed))
-    return model.join(joint.z)[0], joint.log_q()[0], joint.log_p()[0]
+    layers = _layers(model, x, y, sampler(1, seed))
+    z = model.join([layer.z for layer in layers])
+    return z[0], sum(layer.log_q for layer in layers)[0], sum(layer.log_p() for layer in layers)[0]
 
 
 @in_graph
 def _rate_batch(model, x, y):
-    layer = model.inference(x, condition=y)(representatives).layers[0]
+    layer = _layers(model, x, y, representatives)[0]
     by_unit = layer.kl_by_unit()
     return None if by_unit is None else tf.reduce_sum(by_unit[0], axis=-1)
 
