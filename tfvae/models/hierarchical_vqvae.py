@@ -187,7 +187,7 @@ class HierarchicalVQVAE(CodeModel):
             "quantizers": list(self.codebooks),
             "decoders": list(self.decoders),
             "likelihood": self.likelihood,
-            "prior": self.prior,
+        }
         config = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
         config["trainable_projections"] = [each.trainable for each in self.projections]
         return super().get_config() | config
@@ -201,10 +201,6 @@ class HierarchicalVQVAE(CodeModel):
         for projection, each in zip(model.projections, trainable, strict=True):
             projection.trainable = each
         return model
-        }
-        return super().get_config() | {
-            k: keras.saving.serialize_keras_object(v) for k, v in parts.items()
-        }
 
     def _features(self, x, training, condition):
         """Return h_1, …, h_L."""
