@@ -166,9 +166,14 @@ def threshold(log_likelihood: np.ndarray, false_alarm_rate: float) -> float:
 
     Raises:
         InvalidArgument: a rate that is no probability.
-        InvalidData: too few examples for the rate.
+        InvalidData: no examples, too few for the rate, or scores that are not a number.
     """
     values = np.sort(np.ravel(log_likelihood))
+    if np.isnan(values).any():
+        raise InvalidData(
+            f"{np.isnan(values).sum()} of {len(values)} scores are NaN, and nothing scores below "
+            "that; expected numbers. Leave these examples out, or look for what is wrong with them."
+        )
     return float(values[check_rate(false_alarm_rate, len(values)) - 1])
 
 
@@ -181,8 +186,8 @@ def check_rate(false_alarm_rate: float, count: int) -> int:
     """
     rate = probability("false_alarm_rate", false_alarm_rate)
     k = math.floor(rate * (count + 1) + 1e-9)
-    if k < 1:
-        least = f"at least {math.ceil(1 / rate - 1e-9) - 1}" if rate else "infinitely many"
+    if k < 1 or count < 1:
+        least = f"at least {max(1, math.ceil(1 / rate - 1e-9) - 1)}" if rate else "infinitely many"
         raise InvalidData(
             f"A threshold for a false-alarm rate of {rate:g} takes {least} examples that the model "
             f"was not trained on; there are {count}. Use a higher rate, or more examples."
