@@ -1,5 +1,7 @@
 """Posteriors over vectors and priors of every kind: on a model whose log p(x) quadrature knows."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -344,3 +346,16 @@ def test_annealed_importance_sampling_needs_no_density_of_q(x):
         model, x[:2], num_chains=8, num_temperatures=60, num_leapfrog=5, progress=False
     )
     assert np.all(np.isfinite(measured.per_example))
+
+
+def test_a_posterior_of_a_flow_has_it_in_its_configuration():
+    flow = tfvae.flows.stack("affine_coupling", 2, hidden=(3,))
+    family = posteriors.FlowPosterior(flow)
+    again = posteriors.FlowPosterior.from_config(json.loads(json.dumps(family.get_config())))
+    assert again.flow is not flow
+    for each in (family, again):
+        each.build((each.params_size(3),))
+    again.set_weights(family.get_weights())
+    params = np.random.default_rng(0).normal(size=(2, 6)).astype("f4")
+    z = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(again(params).log_prob(z), family(params).log_prob(z))
