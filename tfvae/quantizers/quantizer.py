@@ -39,8 +39,8 @@ class Quantizer(keras.layers.Layer):
     gradient trains. `call` handles any leading axes.
 
     Everything is computed in float32 whatever the global precision policy: a distance to a code in
-    half precision would choose other codes. Inputs of lower precision are cast. GPUs may multiply
-    float32 matrices in TensorFloat-32; see `search.nearest`.
+    half precision would choose other codes. Inputs of lower precision are cast. For
+    products in TF32 on a GPU see `search.nearest`.
 
     State that no gradient trains changes in calls with `training=True` only, as in batch
     normalization, by statistics summed over all replicas. So the vectors that such a call returns

@@ -16,9 +16,9 @@ def nearest(vectors: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     `[N, K, D]` tensor is made. Vectors and table are taken relative to the mean of the table, or
     the digits of these terms would cancel where all of them lie far from 0. There is no gradient.
 
-    All of it is in float32, but for GPUs that multiply matrices in TensorFloat-32 unless they are
-    told not to (`tf.config.experimental.enable_tensor_float_32_execution(False)`): there, of two
-    codes at nearly equal distances, the other one may be chosen.
+    On GPUs that support TF32, TensorFlow rounds the factors of float32 products to 11 bits, unless
+    `tf.config.experimental.enable_tensor_float_32_execution(False)` is called: of two codes at
+    nearly equal distances, the other one may then be chosen.
 
     Args:
         vectors: `[N, D]` float32.
