@@ -4,10 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import exact
-from tfvae._plain import memory
-from tfvae.evaluation.batches import sample_size
-from tfvae.graphs import in_graph
+from tfvae.evaluation.batches import output_size, widest
 from tfvae.evaluation.importance import log_add_exp
+from tfvae.graphs import in_graph
 
 # Numbers in one tensor of (states × examples × decoder outputs), and in the widest layer of the
 # networks for these states: 32 MiB, of which the log-density of a likelihood makes a handful.
@@ -20,9 +19,8 @@ def numbers_of_a_state(model, count) -> int:
     That is log p(x|z), or what the widest layer of the networks gives: networks that take a
     condition decode a state for each example, others once.
     """
-    widest = max(max(memory.widths(part), default=0) for part in model.generative_parts)
     rows = 1 if model.condition is None else count
-    return max(count * sample_size(model), rows * widest)
+    return max(count * output_size(model), *(rows * widest(p) for p in model.generative_parts))
 
 
 def log_joint_sum(model, x, y, states) -> tf.Tensor:
