@@ -10,6 +10,7 @@ from tfvae._plain import memory
 from tfvae.data import Examples
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.inputs import own_errors
+from tfvae.models import LatentVariableModel
 
 
 def _batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
@@ -154,7 +155,8 @@ def sample_size(model) -> int:
 
     That is what the decoder emits, or the widest layer of the networks that p(x, z) is made of.
     """
-    parts = getattr(model, "generative_parts", [model.decoder])
+    has_latents = isinstance(model, LatentVariableModel)
+    parts = model.generative_parts if has_latents else [model.decoder]
     return max(output_size(model), *map(widest, parts))
 
 
