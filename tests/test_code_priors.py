@@ -301,6 +301,14 @@ class TestChoices:
 
     LOGITS = np.array([[0.0, 2.0, 1.0, 2.0, -1.0], [0.0, 0.0, 0.0, 0.0, 0.0]], np.float32)
 
+    @pytest.mark.parametrize("options", [{"top_k": 2}, {"top_p": 0.5}, {"temperature": 0.5}])
+    def test_numbers_may_be_of_numpy(self, options):
+        prior = make("categorical")
+        expected = prior.sample(5, **options)
+        for as_type in (np.float64, np.float32) if "top_k" not in options else (np.int64, np.int8):
+            of_numpy = {name: as_type(value) for name, value in options.items()}
+            np.testing.assert_array_equal(prior.sample(5, **of_numpy), expected)
+
     @pytest.mark.parametrize("k", [1, 2, 3, 5])
     def test_top_k(self, k):
         kept = sampling.most_probable(tf.constant(self.LOGITS), k)
@@ -524,6 +532,20 @@ class TestRefusals:
             prior.logits(GOOD.astype(np.float32))
         with pytest.raises(InvalidData, match=r"\(3, 2\)"):
             prior.log_prob(GOOD.reshape(2, 3, 2))
+
+    @pytest.mark.parametrize("name", ["uniform", "categorical", "transformer"])
+    @pytest.mark.parametrize("code", [K, -1, 2**32])
+    def test_what_is_no_code_has_no_probability(self, name, code):
+        prior = make(name)
+        codes = GOOD.astype(np.int64)
+        expected = prior.log_prob(codes).numpy()
+        codes[0, 1, 2] = code
+        with pytest.raises(InvalidData, match=rf"{code}.*; expected 0 to 2|to {code}; expected"):
+            prior.log_prob(codes)
+        with pytest.raises(InvalidData, match="expected 0 to 2"):
+            prior.logits(codes)
+        found = tf.function(prior.log_prob, autograph=False)(tf.constant(codes))
+        np.testing.assert_allclose(found, [-np.inf, *expected[1:]], rtol=1e-5)
 
     @pytest.mark.parametrize(
         ("labels", "error", "message"),

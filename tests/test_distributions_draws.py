@@ -6,7 +6,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfvae import distributions, likelihoods
+from tfvae import distributions, likelihoods, random
 from tfvae.random import make_seed
 
 tfd = tfp.distributions
@@ -152,3 +152,14 @@ def test_the_representative_of_columns_is_a_level_or_a_mean():
     params = tf.constant([[0.3, 1.0, 0.0, 0.9]])
     np.testing.assert_allclose(distributions.representative(table(params)), [[0.3, 0.0]])
     assert 0.3 < table(params).mean()[0, 1] < 0.7, "the mean of categories is none"
+
+
+@pytest.mark.parametrize("df", [1e5, 1e7, 1e12])
+def test_a_student_t_of_many_degrees_of_freedom_is_normal(df):
+    """√(ν (u^(−2/ν) − 1)) is √(−2 log u) up to a share of −log u/(2ν)."""
+    distribution = tfd.StudentT(df, [1.0], [2.0])
+    arguments = make_seed(3), tf.range(COUNT), (1,), 1.0
+    found = distributions.draws.of_values(distribution, *arguments)
+    u, v = np.split(random.uniform(make_seed(3), tf.range(COUNT), 2).numpy().astype("f8"), 2, -1)
+    expected = 1.0 + 2.0 * np.sqrt(-2.0 * np.log(u)) * np.cos(2 * np.pi * v)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)

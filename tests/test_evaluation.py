@@ -351,3 +351,11 @@ def test_data_that_does_not_fit_is_refused(arbitrary, problem, name, as_dataset)
         x = tf.data.Dataset.from_tensor_slices(x).batch(2)
     with pytest.raises(InvalidData, match=message):
         MEASURES[name](arbitrary, x)
+
+
+def test_memory_goes_by_the_widest_tensor_of_a_sample(make_vae):
+    """Images of 16 pixels; hidden layers of 8 do not count, one of 50 does."""
+    assert evaluation.batches.sample_size(make_vae()) == 16
+    encoder = tfvae.networks.dense_encoder((5,), 4, hidden=(99,))
+    decoder = tfvae.networks.dense_decoder(2, (5,), hidden=(50,))
+    assert evaluation.batches.sample_size(tfvae.VAE(encoder, decoder)) == 50

@@ -45,6 +45,15 @@ def test_the_mean_weight_is_p_of_x_without_bias(linear_gaussian, model, assert_m
     assert_mean(np.exp(measured.per_example - expected)[:, np.newaxis], [1.0])
 
 
+def test_one_example_has_its_log_p(linear_gaussian, model):
+    x = linear_gaussian.x[:1]
+    measured = anneal(linear_gaussian.vae(), x, 200, 30)
+    assert measured.acceptance_rate.shape == (1,)
+    assert measured.sampling_error[0] < 0.1
+    error = measured.per_example - linear_gaussian.log_p(x)
+    assert np.all(np.abs(error) <= 4 * measured.sampling_error)
+
+
 def test_more_temperatures_bring_the_chains_together(linear_gaussian, model):
     few, many = (anneal(model, linear_gaussian.x, 16, t) for t in (5, 300))
     assert many.effective_sample_size.mean() > few.effective_sample_size.mean() + 2

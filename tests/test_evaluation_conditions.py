@@ -317,6 +317,19 @@ def test_closed_forms_are_found_once_for_a_condition_as_far_as_there_is_memory(
     assert len(count) == found
 
 
+def test_the_gaps_find_a_closed_form_once_for_a_condition(monkeypatch):
+    model = model_of("normal", *dense_networks("normal", 3), condition=3)
+    count, linear_gaussian = [], tfvae.exact.linear_gaussian
+    monkeypatch.setattr(
+        tfvae.exact, "linear_gaussian", lambda *args: count.append(1) or linear_gaussian(*args)
+    )
+    x = np.random.default_rng(0).normal(size=(6, *SHAPE))
+    given = {"condition": [0, 1, 2, 0, 0, 2], "progress": False}
+    posterior = tfvae.fit_posterior(model, x, num_steps=0, num_fresh_samples=2, **given)
+    assert tfvae.amortization_gap(model, x, posterior=posterior, **given).is_exact
+    assert len(count) == 3
+
+
 @pytest.mark.parametrize("affine", [0.0, 1.0])
 def test_a_decoder_may_be_affine_given_some_conditions_alone(affine):
     """x = W z + b + V (y − y₀) z² + σ ε, of which log p(x|y) is known where y = y₀."""

@@ -209,3 +209,16 @@ def test_what_cannot_be_measured_is_refused(linear_gaussian):
         inform(model, linear_gaussian.x, 0)
     with pytest.raises(InvalidData, match="empty"):
         inform(model, np.zeros((0, 5), "f4"))
+
+
+def test_a_model_of_the_mask_makes_no_difference(rng):
+    """I(x; z) is of q(z|x) alone."""
+    x = np.where(rng.random((6, 3)) < 0.3, np.nan, rng.normal(size=(6, 3))).astype("f4")
+    encoder = tfvae.networks.dense_encoder((3,), 4, hidden=(), missing=True)
+    decoder = tfvae.networks.dense_decoder(2, (3,), hidden=())
+    found = []
+    for missingness in (None, "self_masking"):
+        likelihood = tfvae.likelihoods.Observed("normal", missingness=missingness)
+        found.append(inform(tfvae.VAE(encoder, decoder, likelihood=likelihood), x))
+    np.testing.assert_array_equal(found[0].per_example, found[1].per_example)
+    np.testing.assert_array_equal(found[0].rate, found[1].rate)

@@ -44,6 +44,26 @@ def test_levels_are_not_for_integers(rng):
     assert np.isin(corrupted(x, 0.5), x).all()
 
 
+def test_booleans_have_two_levels(rng):
+    x = np.zeros((2000, 4), bool)
+    changed = corrupted(x, 1.0, levels=2)
+    assert changed.dtype == bool
+    np.testing.assert_allclose(changed.mean(), 0.5, atol=4 * 0.5 / np.sqrt(8000))
+    with pytest.raises(InvalidData, match=r"type bool, which does not hold 3 levels"):
+        corrupted(x, 0.5, levels=3)
+
+
+def test_values_of_other_examples_need_others():
+    with pytest.raises(InvalidData, match=r"There are 1 examples.*at least two"):
+        corrupted(np.zeros((1, 4)), 0.5)
+    assert corrupted(np.zeros((1, 4)), 1.0, levels=2).shape == (1, 4)
+
+
+def test_the_seed_is_any_integer():
+    x = np.arange(40.0).reshape(20, 2)
+    assert not np.array_equal(corrupted(x, 1.0, seed=-1), corrupted(x, 1.0, seed=1))
+
+
 def test_a_rate_that_is_no_probability_is_refused():
     with pytest.raises(InvalidArgument, match=r"`rate` is 1\.5"):
         corrupted(np.zeros((2, 2)), 1.5)

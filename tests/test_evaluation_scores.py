@@ -172,5 +172,9 @@ def test_a_threshold_keeps_its_false_alarm_rate(count, rate, rng):
 def test_a_threshold_needs_examples_enough():
     with pytest.raises(InvalidData, match=r"takes at least 99 examples .* there are 98"):
         threshold(np.zeros(98), 0.01)
+    with pytest.raises(InvalidData, match=r"takes at least 1 examples .* there are 0"):
+        threshold([], 1.0)
+    with pytest.raises(InvalidData, match="1 of 3 scores are NaN"):
+        threshold([1.0, np.nan, 2.0], 0.5)
     with pytest.raises(InvalidArgument, match="from 0 to 1"):
         threshold(np.zeros(98), 1.5)

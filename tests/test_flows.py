@@ -418,3 +418,10 @@ def test_a_linear_map_is_its_matrix(make, rng):
     np.testing.assert_allclose(log_det, np.linalg.slogdet(matrix)[1], rtol=1e-10)
     u = rng.normal(size=(3, 4))
     np.testing.assert_allclose(flow.forward(u)[0], u @ matrix + flow.bias, rtol=1e-10)
+
+
+def test_the_seed_of_a_random_order_is_any_integer():
+    for flow in (flows.Permutation("random", seed=-3), flows.Linear("random", seed=-3)):
+        flow.build((40,))
+        assert sorted(flow.permutation) == list(range(40))
+        assert list(flow.permutation) != list(range(40))

@@ -369,3 +369,42 @@ def test_projections_compute_in_float32_whatever_the_policy(x):
         keras.config.set_dtype_policy("float32")
     np.testing.assert_array_equal(model.copy(config).encode(x), expected)
     assert {layer.compute_dtype for layer in model.projections} == {"float32"}
+
+
+def test_grids_draw_noise_of_their_own_whatever_the_seeds():
+    """Of 512 codes that are all as likely, two grids share 1 in 512."""
+    dims = [64, 64]
+    given = ["gumbel", quantizers.GumbelSoftmaxQuantizer()]
+    model = tfvae.HierarchicalVQVAE(*_around(given, networks(2, dims)), likelihood="bernoulli")
+    assert [quantizer.seed for quantizer in model.codebooks] == [0, 0]
+    drawn = []
+    for quantizer in model.codebooks:
+        quantizer.table.assign(np.zeros((512, 64)))
+        drawn.append(quantizer(np.zeros((2000, 64), np.float32), training=True).codes.numpy())
+    assert np.mean(drawn[0] == drawn[1]) < 0.02
+
+
+@pytest.mark.parametrize("frozen", ["all", "first projection", "upper codebook"])
+def test_what_is_frozen_stays_so(frozen, tmp_path):
+    model = make()
+    part = {
+        "all": model,
+        "first projection": model.projections[0],
+        "upper codebook": model.codebooks[1],
+    }[frozen]
+    part.trainable = False
+    model.save(tmp_path / "a.keras")
+    expected = [v.shape for v in model.trainable_variables]
+    for again in (model.copy(), keras.saving.load_model(tmp_path / "a.keras")):
+        assert again.trainable == model.trainable
+        assert [v.shape for v in again.trainable_variables] == expected
+        assert [p.trainable for p in again.projections] == [p.trainable for p in model.projections]
+
+
+def test_a_copy_of_a_frozen_model_has_nothing_to_learn_either(x):
+    model = make()
+    model.trainable = False
+    again = model.copy()
+    again.compile()
+    with pytest.raises(InvalidArgument, match="all of them are frozen"):
+        again.fit(x, verbose=0)

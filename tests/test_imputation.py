@@ -86,7 +86,7 @@ class TestLinearGaussian:
         )
         assert found.draws.shape == (8, *incomplete.shape)
         values = incomplete.shape[1]
-        assert all(8 * batch * max(values, size) <= limit for batch, size in sizes)
+        assert all(batch * size * values <= limit for batch, size in sizes)
 
     def test_log_p_of_what_is_observed_is_the_closed_form(self, linear_gaussian, incomplete):
         model = model_of(linear_gaussian)
@@ -143,6 +143,22 @@ class TestLinearGaussian:
         spread = parts.draws[:, missing].std(0)
         off = np.abs(parts.draws[:, missing].mean(0) - whole.mean[missing])
         assert np.all(off < 5 * spread / np.sqrt(200))
+
+
+def test_the_estimate_does_not_depend_on_how_many_are_drawn(linear_gaussian, monkeypatch):
+    monkeypatch.setattr("tfvae.evaluation.imputation._CHUNK_SIZE", 5 * 40)
+    x = np.where(np.arange(15).reshape(3, 5) % 4 == 0, np.nan, linear_gaussian.x[:3])
+    runs = [
+        tfvae.impute(
+            model_of(linear_gaussian), x.astype("f4"), num_samples=70, draws=n, progress=False
+        )
+        for n in (0, 2, 9)
+    ]
+    for run in runs[1:]:
+        for name in ("values", "mean", "standard_error", "effective_sample_size"):
+            np.testing.assert_array_equal(getattr(run, name), getattr(runs[0], name))
+    np.testing.assert_array_equal(runs[1].draws, runs[2].draws[:2])
+    assert len(np.unique(runs[2].draws[:, np.isnan(x)])) == 9 * np.isnan(x).sum()
 
 
 def test_categories_get_their_most_probable_level(rng):

@@ -1,5 +1,7 @@
 """Posteriors over vectors and priors of every kind: on a model whose log p(x) quadrature knows."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -218,6 +220,25 @@ def test_the_density_of_a_full_covariance_is_that_of_scipy(rng):
         np.testing.assert_allclose(q.stddev()[n], np.sqrt(np.diag(lower @ lower.T)), rtol=1e-4)
 
 
+def test_a_draw_of_a_full_covariance_has_the_density_of_its_noise(rng):
+    q = posteriors.FullNormal()(tf.constant(rng.normal(size=(4, 9)), tf.float32))
+    for shape in ([5], [], [2, 3]):
+        z, log_q = tfvae.distributions.sample_and_log_prob(q, shape, make_seed(1))
+        assert z.shape == (*shape, 4, 3)
+        np.testing.assert_allclose(log_q, q.log_prob(z), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(z, q.sample([2, 3], seed=make_seed(1)))
+
+
+def test_the_density_of_a_full_covariance_takes_no_copies_of_it(rng):
+    q = posteriors.FullNormal()(tf.constant(rng.normal(size=(4, 9)), tf.float32))
+    z = tf.constant(rng.normal(size=(50, 1, 3)), tf.float32)
+    found = q.log_prob(z)
+    np.testing.assert_allclose(found, q.log_prob(tf.tile(z, [1, 4, 1])), rtol=1e-6)
+    graph = tf.function(q.log_prob).get_concrete_function(z).graph
+    sizes = [v.shape.num_elements() or 0 for op in graph.get_operations() for v in op.outputs]
+    assert max(sizes) == 50 * 4 * 3
+
+
 def test_the_kl_of_a_full_covariance_is_the_mean_log_ratio(x):
     model = build("full_normal")
     joint = model.inference(x)(sampler(20_000, make_seed(0)))
@@ -344,3 +365,16 @@ def test_annealed_importance_sampling_needs_no_density_of_q(x):
         model, x[:2], num_chains=8, num_temperatures=60, num_leapfrog=5, progress=False
     )
     assert np.all(np.isfinite(measured.per_example))
+
+
+def test_a_posterior_of_a_flow_has_it_in_its_configuration():
+    flow = tfvae.flows.stack("affine_coupling", 2, hidden=(3,))
+    family = posteriors.FlowPosterior(flow)
+    again = posteriors.FlowPosterior.from_config(json.loads(json.dumps(family.get_config())))
+    assert again.flow is not flow
+    for each in (family, again):
+        each.build((each.params_size(3),))
+    again.set_weights(family.get_weights())
+    params = np.random.default_rng(0).normal(size=(2, 6)).astype("f4")
+    z = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(again(params).log_prob(z), family(params).log_prob(z))

@@ -668,6 +668,17 @@ class TestResidual:
         (gradient,) = gradients_of(lambda: tf.reduce_sum(quantizer(z, training=True).loss), table)
         np.testing.assert_array_equal(gradient, 0)
 
+    @pytest.mark.parametrize("frozen", [(0,), (1, 2), (0, 1, 2), ()])
+    def test_each_level_is_frozen_by_itself(self, frozen):
+        quantizer = ResidualQuantizer(VectorQuantizer(8, D), 3)
+        quantizer.build((None, D))
+        for level in frozen:
+            quantizer.parts[level].trainable = False
+        again = ResidualQuantizer.from_config(quantizer.get_config())
+        again.build((None, D))
+        assert [part.trainable for part in again.parts] == [n not in frozen for n in range(3)]
+        assert len(again.trainable_variables) == 3 - len(frozen)
+
     def test_levels_have_seeds_and_tables_of_their_own(self):
         quantizer = ResidualQuantizer("vq", 3, seed=5)
         quantizer.build((None, 64))
@@ -697,6 +708,12 @@ class TestResidual:
                 codebook.build((None, 4))
                 np.testing.assert_array_equal(tables[0], codebook.table)
                 np.testing.assert_array_equal(tables, [part.table for part in again.parts])
+        generator = keras.random.SeedGenerator(1)
+        drawn = keras.initializers.RandomUniform(seed=generator)
+        of_generator = ResidualQuantizer(VectorQuantizer(8, 4, initializer=drawn), 3)
+        of_generator.build((None, 4))
+        tables = [part.table.numpy() for part in of_generator.parts]
+        assert len(np.unique(tables, axis=0)) == 3
         constant = ResidualQuantizer(VectorQuantizer(8, 4, initializer="zeros"), 2)
         constant.build((None, 4))
         assert not np.any(constant.parts[1].table)
@@ -983,3 +1000,29 @@ class TestNames:
     def test_refuses_arguments_it_cannot_use(self, name, options, message):
         with pytest.raises(InvalidArgument, match=message):
             quantizers.get(name, **options)
+
+
+@pytest.mark.parametrize("size", [256, 5000])
+@pytest.mark.parametrize("offset", [0, 100, 1000, 10_000])
+def test_the_nearest_code_is_so_wherever_the_codes_lie(offset, size, rng):
+    table = (offset + rng.normal(size=(size, 8))).astype("f4")
+    z = (offset + rng.normal(size=(500, 8))).astype("f4")
+    distances = np.zeros((500, size))
+    for d in range(8):
+        distances += np.subtract.outer(z[:, d].astype("f8"), table[:, d].astype("f8")) ** 2
+    codes = quantizers.search.nearest(tf.constant(z), tf.constant(table)).numpy()
+    found = np.take_along_axis(distances, codes[:, None], 1)[:, 0]
+    np.testing.assert_allclose(found, distances.min(1), rtol=0, atol=1e-4)
+
+
+def test_codes_far_from_0_have_the_probabilities_of_their_distances(rng):
+    table, z = rng.normal(size=(6, D)), rng.normal(size=(50, D))
+    losses = []
+    for offset in (0.0, 4096.0):
+        quantizer = GumbelSoftmaxQuantizer(6, D)
+        quantizer.build((None, D))
+        # Multiples of 1/1024, exact also beside the offset.
+        near = [np.round(1024 * values) / 1024 + offset for values in (table, z)]
+        quantizer.table.assign(near[0])
+        losses.append(quantizer(near[1].astype("f4")).loss)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4, atol=1e-5)

@@ -870,3 +870,18 @@ def test_it_learns_images_made_of_patterns(tiles, quantizer):
     assert metrics["reconstruction"] < 1.0, "of 44 nats for coin flips"
     assert metrics["perplexity"] == pytest.approx(4, abs=0.1)
     assert metrics["code_bits"] == pytest.approx(8, abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["vq", "lfq"])
+def test_a_configuration_from_before_the_data_fits_any_encoder(name, rng):
+    """A quantizer by name has the size of the encoder's vectors, the prior that of its codes."""
+    layers = [keras.layers.Dense(5), keras.layers.Reshape((1, 5))]
+    decoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = tfvae.VQVAE(keras.Sequential(layers), name, decoder)
+    again = tfvae.VQVAE.from_config(model.get_config())
+    again.build((None, 3))
+    assert again.quantizer.embedding_dim == 5
+    assert again.prior.codebook_size == again.codebook_size == (512 if name == "vq" else 32)
+    built = tfvae.VQVAE.from_config(again.get_config())
+    assert built.built
+    assert built.quantizer.embedding_dim == 5

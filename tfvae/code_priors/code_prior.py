@@ -13,6 +13,7 @@ from tfvae.code_priors import data, sampling
 from tfvae.code_priors.dropout import Dropout
 from tfvae.code_priors.training_loop import MaximumLikelihood
 from tfvae.errors import InvalidArgument
+from tfvae.graphs import in_graph
 from tfvae.random import Stream, make_seed, stream_seed
 from tfvae.registry import Registry
 
@@ -61,7 +62,6 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
             )
         self.num_classes = checks.whole("num_classes", num_classes) if num_classes else 0
         self.condition = conditions.get(self.num_classes or None)
-        self._compiled_draw = tf.function(self.draw, reduce_retracing=True, autograph=False)
 
     def build(self, input_shape):
         """Take the shape of the codes, `(None, *code_shape)`; subclasses add their weights here.
@@ -135,7 +135,8 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
             training: whether there is dropout: that of the current training step.
 
         Raises:
-            InvalidData: codes that are not integers or have another shape, labels out of range.
+            InvalidData: codes that are not integers or have another shape, and codes or labels that
+                are out of range.
             InvalidArgument: labels are missing or not wanted.
         """
         codes = self._tensor(codes)
@@ -149,12 +150,20 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         condition: np.ndarray | tf.Tensor | int | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        """Return log p(codes) in nats, the sum over the positions, `[B]` float32; see `logits`."""
-        codes = self._tensor(codes)
+        """Return log p(codes) in nats, the sum over the positions, `[B]` float32; see `logits`.
+
+        In a graph, where values are not known, it is −∞ for codes that are out of range.
+        """
+        given, codes = codes, self._tensor(codes)
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(
             codes, self.logits(codes, condition, training)
         )
-        return -tf.reduce_sum(nats, axis=range(1, len(codes.shape)))
+        return self.possible(given, -tf.reduce_sum(nats, axis=range(1, len(codes.shape))))
+
+    def possible(self, codes: np.ndarray | tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
+        """Return log p `[B]`, with −∞ where codes `[B, *code_shape]` are not among 0, …, K − 1."""
+        are_codes = _in_range(tf.convert_to_tensor(codes), self.codebook_size)
+        return tf.where(tf.reduce_all(are_codes, range(1, len(are_codes.shape))), log_p, -math.inf)
 
     def call(self, codes, condition=None, training=False):
         """Return `logits`."""
@@ -236,13 +245,15 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         condition = self.check_condition(condition, n)
         if condition is not None:
             condition = tf.broadcast_to(tf.cast(condition, tf.int32), [n])
-        return self._compiled_draw(
+        return _draw(
+            self,
             make_seed(seed),
             tf.range(n, dtype=tf.int32),
             tf.constant(temperature, tf.float32),
             condition,
-            top_k,
-            top_p,
+            # Numbers of NumPy would become tensors.
+            None if top_k is None else int(top_k),
+            None if top_p is None else float(top_p),
             cached,
         )
 
@@ -281,7 +292,10 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         if not self.built:
             self.build(tuple(codes.shape))
         data.check_code_shape(codes.shape[1:], self.code_shape)
-        return tf.ensure_shape(tf.cast(codes, tf.int32), [None, *self.code_shape])
+        if tf.executing_eagerly():
+            data.check_code_range(codes, self.codebook_size)
+        codes = tf.where(_in_range(codes, self.codebook_size), tf.cast(codes, tf.int32), 0)
+        return tf.ensure_shape(codes, [None, *self.code_shape])
 
     def _classes(self, condition, batch_size):
         """Return classes `[B]` int32, all 0 for a prior without classes: then there is one."""
@@ -298,3 +312,14 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
                 f"{self.name} does not know the shape of its codes yet. Fit it, or build it: "
                 "`prior.build((None, 8, 8))`."
             )
+
+
+def _in_range(codes, codebook_size):
+    """Return which integers, of any type, are codes."""
+    codes = tf.cast(codes, tf.int64)
+    return (codes >= 0) & (codes < codebook_size)
+
+
+@in_graph
+def _draw(prior, *arguments):
+    return prior.draw(*arguments)

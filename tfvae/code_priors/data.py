@@ -27,6 +27,18 @@ def check_codes(codes, codebook_size: int, code_shape: tuple | None, name: str =
         )
     if code_shape is not None:
         check_code_shape(codes.shape[1:], code_shape, name)
+    check_code_range(codes, codebook_size, name)
+
+
+def check_code_range(codes, codebook_size: int, name: str = "codes") -> None:
+    """Refuse values that are no codes.
+
+    Raises:
+        InvalidData: values out of range.
+    """
+    codes = np.asarray(codes)
+    if not codes.size:
+        return
     if codes.min() < 0 or codes.max() >= codebook_size:
         raise InvalidData(
             f"`{name}` holds values from {codes.min()} to {codes.max()}; expected 0 to "

@@ -28,7 +28,8 @@ class UniformCodePrior(CodePrior):
     def log_prob(self, codes, condition=None, training=False):
         count = tf.shape(self._tensor(codes))[0]
         self._classes(condition, count)
-        return tf.fill([count], -self.num_positions * math.log(self.codebook_size))
+        log_p = tf.fill([count], -self.num_positions * math.log(self.codebook_size))
+        return self.possible(codes, log_p)
 
     def draw(
         self, seed, index, temperature=1.0, condition=None, top_k=None, top_p=None, cached=True

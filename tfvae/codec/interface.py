@@ -14,6 +14,7 @@ from tfvae.codec import file_format
 from tfvae.codec.range_coder import Reader, Undecodable, Walk, Writer
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.evaluation.batches import batches_beside_condition, track
+from tfvae.graphs import in_graph
 from tfvae.models import CodeModel
 from tfvae.models.precision import HALF, in_float32
 
@@ -285,9 +286,9 @@ def quality(x: np.ndarray, images: np.ndarray) -> dict:
     return {name: float(v) if math.isfinite(v) else None for name, v in means.items()}
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _encode(model, x, condition):
-    """Return the codes of a batch; at module level, so as not to trace the graph at every call."""
+    """Return the codes of a batch."""
     return model.encode(x, condition)
 
 

@@ -36,7 +36,10 @@ def student_t(distribution, seed, index, shape, temperature):
     u, v = tf.split(random.uniform(seed, index, 2 * size), 2, axis=-1)
     u, v = (tf.reshape(part, [-1, *shape]) for part in (u, v))
     df = tf.convert_to_tensor(distribution.df)
-    radius = tf.sqrt(df * (tf.exp(-2.0 / df * tf.math.log(u)) - 1.0))
+    exponent = -2.0 / df * tf.math.log(u)
+    # e^a − 1, whose digits cancel where a is small: of a large ν, where t is nearly normal.
+    series = exponent * (1.0 + exponent / 2.0 * (1.0 + exponent / 3.0))
+    radius = tf.sqrt(df * tf.where(exponent < 1e-2, series, tf.exp(exponent) - 1.0))
     t = radius * tf.cos(2.0 * math.pi * v)
     return distribution.loc + temperature * distribution.scale * t
 

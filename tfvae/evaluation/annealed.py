@@ -18,6 +18,7 @@ from tfvae.evaluation.batches import (
     track,
 )
 from tfvae.evaluation.results import Measured, sampling_error
+from tfvae.graphs import in_graph
 from tfvae.joint import ancestral
 from tfvae.models import LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
@@ -164,7 +165,7 @@ def sigmoid_schedule(num_temperatures: int, radius: float = 4.0) -> np.ndarray:
     return (raw - raw[0]) / (raw[-1] - raw[0])
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _tune(model, x, y, seed, betas, num_leapfrog):
     """Return the step sizes of T − 1 transitions, `[T − 1, B]`, from chains of their own."""
     count = tf.size(betas) - 2
@@ -187,7 +188,7 @@ def _tune(model, x, y, seed, betas, num_leapfrog):
     return used.stack()
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _anneal(model, x, y, seed, betas, num_leapfrog, step_sizes, num_chains):
     """Return log p̂(x), the effective sample size and the acceptance rate, each `[B]`."""
     count = tf.size(betas) - 2
@@ -256,7 +257,9 @@ def _hmc(model, x, y, z, beta, step_size, num_leapfrog, seed):
     accept = tf.math.log(uniform) < log_ratio
     new_z = tf.where(tf.reshape(accept, _column(accept, z)), new_z, z)
     log_likelihood = tf.where(accept, new_likelihood, log_likelihood)
-    return new_z, log_likelihood, tf.reduce_mean(tf.exp(log_ratio), axis=0)
+    acceptance = tf.reduce_mean(tf.exp(log_ratio), axis=0)
+    # A loop asks for the shape that it began with, which the networks may have forgotten.
+    return new_z, log_likelihood, tf.ensure_shape(acceptance, x.shape[:1])
 
 
 def _log_density(model, x, y, z, beta):

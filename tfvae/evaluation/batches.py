@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from tfvae._plain import memory
 from tfvae.data import Examples
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.inputs import own_errors
+from tfvae.models import LatentVariableModel
 
 
 def _batches(model, x, batch_size) -> tuple[Iterator[tf.Tensor], int | None]:
@@ -156,7 +158,22 @@ def alike(y: np.ndarray | tf.Tensor | None, count: int) -> list[np.ndarray]:
 
 
 def sample_size(model) -> int:
-    """Return how many numbers the decoder emits for one latent, which is what memory goes by."""
+    """Return how many numbers the largest tensor has for one latent, which memory goes by.
+
+    That is what the decoder emits, or the widest layer of the networks that p(x, z) is made of.
+    """
+    has_latents = isinstance(model, LatentVariableModel)
+    parts = model.generative_parts if has_latents else [model.decoder]
+    return max(output_size(model), *map(widest, parts))
+
+
+def widest(part) -> int:
+    """Return how many numbers the widest layer of a part gives for one example, 0 if unknown."""
+    return max(memory.widths(part), default=0)
+
+
+def output_size(model) -> int:
+    """Return how many numbers the decoder emits for one latent."""
     *sites, channels = model.x_shape
     likelihood = getattr(model, "likelihood", None)
     size = likelihood.params_size(channels) if likelihood is not None else channels

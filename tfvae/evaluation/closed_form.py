@@ -8,6 +8,10 @@ from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import alike
 
 
+class NoClosedForm(InvalidArgument):
+    """log p(x|y) has no closed form, for some y at least."""
+
+
 class Marginals:
     """p(x|y) in closed form, of any condition y; the `most` that were found last are kept."""
 
@@ -26,21 +30,16 @@ class Marginals:
 
 def _marginal(model, y):
     """Return p(x) in closed form, given one condition y if the model has one."""
-    marginal = closed_form(model, y)
+    # A chain of layers has no single prior and decoder, hence no closed form.
+    marginal = exact.linear_gaussian(model, y) if len(model.latent_kinds) == 1 else None
     if marginal is None:
-        raise InvalidArgument(
+        raise NoClosedForm(
             "log p(x) of this model has no closed form: its latents are "
             f"{', '.join(model.latent_kinds)}. Expected discrete latents, or a standard normal "
             "prior with an affine decoder and a Normal likelihood of fixed scale. Use "
             "tfvae.log_likelihood, which estimates it by importance sampling."
         )
     return marginal
-
-
-def closed_form(model, y) -> exact.LinearGaussian | None:
-    """Return p(x) in closed form, given one condition y if the model has one; or None."""
-    # A chain of layers has no single prior and decoder, hence no closed form.
-    return exact.linear_gaussian(model, y) if len(model.latent_kinds) == 1 else None
 
 
 def log_prob_given(marginals, x, y) -> np.ndarray:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
 from tfvae.evaluation.results import Measured
+from tfvae.graphs import in_graph
 from tfvae.models import CodeModel
 from tfvae.models.code_usage import CodeUsage
 
@@ -104,8 +105,7 @@ def code_log_likelihood(
     rows = max(1, _CHUNK_SIZE // max(sample_size(model), per_code))
     parts = batches_beside_condition(model, x, condition, min(_BATCH_SIZE, rows))
     results = [
-        # The prior is an argument: it can be replaced, and a graph keeps the one it was traced for.
-        [part.numpy() for part in _terms(model, model.prior, batch, y)]
+        [part.numpy() for part in _terms(model, batch, y)]
         for batch, y in track(*parts, "log p(x)", progress)
     ]
     uniform_rate = math.prod(model.code_shape) * math.log(model.codebook_size)
@@ -122,15 +122,12 @@ def _check_discrete(likelihood):
         )
 
 
-@tf.function(reduce_retracing=True, autograph=False)
-def _terms(model, prior, x, condition):
-    """Return −log p(x|z_q(x)) and −log p(codes), `[B]` each.
-
-    At module level, so that measuring one model again does not trace the graph again.
-    """
+@in_graph
+def _terms(model, x, condition):
+    """Return −log p(x|z_q(x)) and −log p(codes), `[B]` each."""
     quantized, p_x = model.autoencode(x, condition=condition)
-    given = None if prior.condition is None else condition
-    return -p_x.log_prob(x), -prior.log_prob(quantized.codes, given)
+    given = model.condition_of_prior(condition)
+    return -p_x.log_prob(x), -model.prior.log_prob(quantized.codes, given)
 
 
 def code_measures(
@@ -189,7 +186,7 @@ def code_measures(
     }
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _reconstruct(model, x, condition):
     """Return the mean squared error of each example, `[B]`, and its codes."""
     quantized, p_x = model.autoencode(x, condition=condition)

@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import exact
-from tfvae._plain import memory
-from tfvae.evaluation.batches import sample_size
+from tfvae.evaluation.batches import output_size, widest
 from tfvae.evaluation.importance import log_add_exp
+from tfvae.graphs import in_graph
 
 # Numbers in one tensor of (states × examples × decoder outputs), and in the widest layer of the
 # networks for these states: 32 MiB, of which the log-density of a likelihood makes a handful.
@@ -19,9 +19,8 @@ def numbers_of_a_state(model, count) -> int:
     That is log p(x|z), or what the widest layer of the networks gives: networks that take a
     condition decode a state for each example, others once.
     """
-    widest = max(max(memory.widths(part), default=0) for part in model.generative_parts)
     rows = 1 if model.condition is None else count
-    return max(count * sample_size(model), rows * widest)
+    return max(count * output_size(model), *(rows * widest(p) for p in model.generative_parts))
 
 
 def log_joint_sum(model, x, y, states) -> tf.Tensor:
@@ -30,7 +29,7 @@ def log_joint_sum(model, x, y, states) -> tf.Tensor:
     return _log_joint_sum(model, x, y, states, tf.constant(chunk))
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _log_joint_sum(model, x, y, states, chunk):
     """Go over the states in chunks, so that memory does not grow with their number."""
 
@@ -52,7 +51,7 @@ def log_joint_table(model, x, y, states) -> tf.Tensor:
     return tf.concat([_log_joint(model, x, y, states[n : n + chunk]) for n in starts], 0)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _log_joint(model, x, y, states):
     """Return log p(x, z), `[S, B]`, compiled once for a shape."""
     return exact.log_joint(model, x, states, condition=y)

@@ -11,7 +11,7 @@ from tfvae import exact
 from tfvae._plain.checks import whole
 from tfvae.evaluation import enumeration
 from tfvae.evaluation.batches import batches_beside_condition, count_values, join, track
-from tfvae.evaluation.closed_form import Marginals, closed_form, log_prob_given
+from tfvae.evaluation.closed_form import Marginals, NoClosedForm, log_prob_given
 from tfvae.evaluation.results import Measured
 from tfvae.likelihoods import Observed
 from tfvae.models import LatentVariableModel
@@ -38,7 +38,10 @@ def exact_log_likelihood(
     batch_size: int = 100,
     progress: bool = True,
 ) -> ExactLogLikelihood:
-    """Compute log p(x), or log p(x|y), without sampling, to float32 rounding.
+    """Compute log p(x), or log p(x|y), without sampling, to the rounding of float32.
+
+    On GPUs that support TF32, TensorFlow rounds the factors of float32 products to 11 bits, unless
+    `tf.config.experimental.enable_tensor_float_32_execution(False)` is called.
 
     - Discrete latents of at most `tfvae.exact.MAX_STATES` states: log Σ_z p(x|z) p(z).
     - The linear-Gaussian model (a standard normal prior, an affine decoder, a Normal likelihood of
@@ -74,15 +77,18 @@ def exact_log_likelihood(
     return ExactLogLikelihood(per_example, float(num_values.mean()))
 
 
-def has_exact_log_likelihood(model, y: np.ndarray | None) -> bool:
-    """Whether `exact_log_likelihood` can measure a model, given its conditions `[N, ...]`, if any.
+def exact_or_none(model, x, **options) -> ExactLogLikelihood | None:
+    """Return what `exact_log_likelihood` does, or None where it cannot measure the model.
 
-    A decoder may be affine given some conditions and not given others.
+    A decoder may be affine given some conditions and not given others, which only a pass over all
+    of them shows.
     """
-    if "continuous" not in model.latent_kinds:
-        return exact.num_latent_states(model) <= exact.MAX_STATES
-    given = [None] if y is None else np.unique(y, axis=0)
-    return all(closed_form(model, each) is not None for each in given)
+    if "continuous" not in model.latent_kinds and exact.num_latent_states(model) > exact.MAX_STATES:
+        return None
+    try:
+        return exact_log_likelihood(model, x, **options)
+    except NoClosedForm:
+        return None
 
 
 def _log_p(model):

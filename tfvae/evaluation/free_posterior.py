@@ -23,6 +23,7 @@ from tfvae.evaluation.batches import (
 from tfvae.evaluation.enumeration import log_joint_table
 from tfvae.evaluation.importance import log_weight_sums
 from tfvae.evaluation.results import error_or_none, standard_error
+from tfvae.graphs import in_graph
 from tfvae.models import VAE
 from tfvae.optimizers import adam_direction
 from tfvae.random import Stream, fold_in, make_seed
@@ -240,7 +241,7 @@ class _Enumerated:
         return bound, tf.reduce_logsumexp(log_joint, axis=0), tf.zeros_like(bound)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _fit_sampled(model, x, y, start, num_steps, learning_rate, seed, num_samples, pathwise):
     estimator = estimators.get("sticking_the_landing" if pathwise else "rloo")
     bound = Bound(objectives.elbo, num_samples)
@@ -256,7 +257,7 @@ def _fit_sampled(model, x, y, start, num_steps, learning_rate, seed, num_samples
     return _ascend(gradient, start, num_steps, learning_rate)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _fit_enumerated(model, states, log_joint, start, num_steps, learning_rate):
     def gradient(step, parameters):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -267,7 +268,7 @@ def _fit_enumerated(model, states, log_joint, start, num_steps, learning_rate):
     return _ascend(gradient, start, num_steps, learning_rate)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _enumerated_bound(model, states, log_joint, parameters):
     """Return Σ_z q(z) (log p(x, z) − log q(z)), `[B]`."""
     log_q = model.posterior(parameters).log_prob(states[:, tf.newaxis])

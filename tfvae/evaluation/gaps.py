@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import arrays_beside_condition
-from tfvae.evaluation.exact import exact_log_likelihood, has_exact_log_likelihood
+from tfvae.evaluation.exact import exact_or_none
 from tfvae.evaluation.free_posterior import FreePosterior, check_family, fit_posterior
 from tfvae.evaluation.results import error_or_none, standard_error
 from tfvae.models import VAE
@@ -117,7 +117,6 @@ def amortization_gap(
     """
     check_family(model)
     x, y = arrays_beside_condition(model, x, condition)
-    is_exact = has_exact_log_likelihood(model, y)
     if posterior is None:
         options = {} if num_samples is None else {"num_fresh_samples": num_samples}
         posterior = fit_posterior(model, x, condition=y, seed=seed, progress=progress, **options)
@@ -132,13 +131,12 @@ def amortization_gap(
             f"`posterior` has {len(posterior.per_example)} posteriors, but there are {len(x)} "
             "examples; expected the FreePosterior that was fitted to these."
         )
-    log_p = posterior.log_likelihood
-    if is_exact:
-        log_p = exact_log_likelihood(model, x, condition=y, progress=progress).per_example
+    found = exact_or_none(model, x, condition=y, progress=progress)
+    log_p = posterior.log_likelihood if found is None else found.per_example
     return AmortizationGap(
         np.asarray(log_p),
         posterior.per_example,
         posterior.encoder_bound,
-        is_exact,
+        found is not None,
         posterior.num_samples,
     )

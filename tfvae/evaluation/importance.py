@@ -22,6 +22,7 @@ from tfvae.evaluation.batches import (
 )
 from tfvae.evaluation.codes import CodeLogLikelihood, code_log_likelihood
 from tfvae.evaluation.results import Measured, sampling_error
+from tfvae.graphs import in_graph
 from tfvae.joint import sampler
 from tfvae.models import CodeModel, LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
@@ -218,12 +219,9 @@ def _check_proposal(model, q, x):
         )
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _accumulate(model, x, seed, num_samples, chunk, h, proposal, condition):
-    """Return the four tensors of `log_weight_sums`.
-
-    At module level, so that measuring one model again does not trace the graph again.
-    """
+    """Return the four tensors of `log_weight_sums`."""
     if proposal is None:
         weigh = _own_weights(model, x, h, condition)
     else:

@@ -10,6 +10,7 @@ from tfvae._plain.checks import whole
 from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches_beside_condition, join, sample_size, track
+from tfvae.graphs import in_graph
 from tfvae.joint import sampler
 from tfvae.likelihoods import Observed
 from tfvae.models import LatentVariableModel
@@ -78,7 +79,8 @@ def impute(
             such; of pairs (x, y) for a model with a condition.
         condition: y, labels `[N]` or vectors `[N, C]` or one for all, for a model with a condition.
         num_samples: K.
-        draws: how many complete examples to draw for each.
+        draws: how many complete examples to draw for each. What is estimated does not depend on
+            it, and the first of many draws are those of fewer.
         seed: decides all noise.
         progress: whether to show a progress bar on standard error.
 
@@ -99,19 +101,17 @@ def impute(
             "VAE that was trained with likelihoods.Observed(...), which takes missing values."
         )
     rows = max(1, _CHUNK_SIZE // sample_size(model))
-    most = min(_BATCH_SIZE, max(1, rows // max(1, draws)))
     stream = fold_in(make_seed(seed), int(Stream.IMPUTE))
-    parts = batches_beside_condition(model, x, condition, most)
+    parts = batches_beside_condition(model, x, condition, min(_BATCH_SIZE, rows))
     results = []
     for number, (batch, y) in enumerate(track(*parts, "imputing", progress)):
         total = _Total()
-        # A draw takes noise for each sample of the chunk.
-        chunk = min(rows, _CHUNK_SIZE // max(1, draws)) // len(batch)
-        chunk = min(num_samples, max(1, chunk))
+        chunk = min(num_samples, max(1, rows // len(batch)))
         for start in range(0, num_samples, chunk):
             size = tf.constant(min(chunk, num_samples - start))
             chunk_seed = fold_in(stream, number, start)
-            total.add([part.numpy() for part in _chunk(model, batch, y, chunk_seed, size, draws)])
+            parts = _chunk(model, batch, y, chunk_seed, size, tf.constant(draws))
+            total.add([part.numpy() for part in parts])
         results.append(_filled(model, batch.numpy(), total, num_samples))
     *parts, drawn = join(results)
     return Imputation(*parts, np.moveaxis(drawn, 1, 0), num_samples)
@@ -186,7 +186,7 @@ def _about(centre, mean, moments):
     return zeroth, first + shift * zeroth, second + 2.0 * shift * first + shift**2 * zeroth
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _chunk(model, x, condition, seed, size, draws):
     """Return what `_Total.add` takes of `size` samples for each example of a batch."""
     infer = model.inference(x, condition=condition, seed=seed)
@@ -207,21 +207,28 @@ def _chunk(model, x, condition, seed, size, draws):
         probability = tf.where(level < categories, tf.exp(log_p), 0.0)
         levels += [tf.reduce_sum(weights * probability, axis=0)]
 
-    # A sample in proportion to its weight for each draw: the largest log-weight with Gumbel noise.
-    shape = tf.concat([[draws], tf.shape(log_w)], 0)
-    chosen = tf.argmax(log_w + gumbel(stateless_uniform(shape, _noise(seed, 1))), axis=1)
-    examples = tf.zeros_like(chosen) + tf.range(tf.shape(x, tf.int64)[0])
-    index = tf.stack([chosen, examples], -1)
-    if are_drawn:
-        drawn = tf.gather_nd(joint.x, index)
-    else:
-        params = tf.gather_nd(joint.x_params, index)  # [draws, B, ...]
-        drawn = model.likelihood.complete()(params, 2).sample(seed=_noise(seed, 2))
-    uniform = stateless_uniform([draws, tf.shape(x)[0]], _noise(seed, 3))
+    def draw(number):
+        """Return a complete example for each, `[B, *x_shape]`, and a uniform, `[B]`."""
+        # A sample in proportion to its weight: the largest log-weight with Gumbel noise.
+        noise = gumbel(stateless_uniform(tf.shape(log_w), _noise(seed, 1, number)))
+        chosen = tf.argmax(log_w + noise, axis=0)
+        index = tf.stack([chosen, tf.range(tf.shape(x, tf.int64)[0])], -1)
+        if are_drawn:
+            drawn = tf.gather_nd(joint.x, index)
+        else:
+            params = tf.gather_nd(joint.x_params, index)  # [B, ...]
+            drawn = model.likelihood.complete()(params).sample(seed=_noise(seed, 2, number))
+        drawn = tf.ensure_shape(drawn, x.shape)
+        return drawn, stateless_uniform(tf.shape(x)[:1], _noise(seed, 3, number))
+
+    # One after the other: noise of every draw for each sample would take memory for all of them.
+    signature = tf.TensorSpec(x.shape), tf.TensorSpec(x.shape[:1])
+    numbers = tf.range(draws)
+    drawn, uniform = tf.map_fn(draw, numbers, fn_output_signature=signature, parallel_iterations=1)
     sums = [tf.reduce_logsumexp(n * log_w, axis=0) for n in (1.0, 2.0)]
     return *sums, mean, tf.stack(levels[1:] or levels), drawn, uniform, *moments
 
 
-def _noise(seed, number):
-    """Return a seed that neither latents nor missing values have."""
-    return fold_in(seed, int(Stream.IMPUTE), number)
+def _noise(seed, purpose, number):
+    """Return a seed of one draw, that neither latents nor missing values have."""
+    return fold_in(seed, int(Stream.IMPUTE), purpose, number)

@@ -16,6 +16,7 @@ from tfvae.evaluation.batches import (
 )
 from tfvae.evaluation.importance import log_add_exp
 from tfvae.evaluation.results import error_or_none, standard_error
+from tfvae.graphs import in_graph
 from tfvae.joint import replay, representatives, sampler
 from tfvae.models import LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
@@ -82,9 +83,8 @@ def posterior_means(
         InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("batch_size", batch_size)
-    encode = tf.function(model.encode, reduce_retracing=True, autograph=False)
     parts = batches_beside_condition(model, x, condition, batch_size)
-    means = [encode(batch, condition=y) for batch, y in track(*parts, "E[z|x]", progress)]
+    means = [_encode(model, *part) for part in track(*parts, "E[z|x]", progress)]
     means = np.concatenate([part.numpy() for part in means])
     return means.reshape(len(means), -1)
 
@@ -252,20 +252,33 @@ def _exact_rate(model, data):
     return None if parts[0] is None else np.concatenate(parts)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
+def _encode(model, x, y):
+    return model.encode(x, condition=y)
+
+
+@in_graph
 def _draw_batch(model, x, y, seed):
-    joint = model.inference(x, condition=y)(sampler(1, seed))
-    return model.join(joint.z)[0], joint.log_q()[0], joint.log_p()[0]
+    layers = _layers(model, x, y, sampler(1, seed))
+    z = model.join([layer.z for layer in layers])
+    return z[0], sum(layer.log_q for layer in layers)[0], sum(layer.log_p() for layer in layers)[0]
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _rate_batch(model, x, y):
-    layer = model.inference(x, condition=y)(representatives).layers[0]
+    layer = _layers(model, x, y, representatives)[0]
     by_unit = layer.kl_by_unit()
     return None if by_unit is None else tf.reduce_sum(by_unit[0], axis=-1)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+def _layers(model, x, y, draw):
+    """Return the layers of a pass over a batch, without p(x|z)."""
+    given = as_argument(model.encode_condition(y, tf.shape(x)[0]))
+    layers, _ = model.infer(model.bottom_up(x, **given), draw, **given)
+    return layers
+
+
+@in_graph
 def _add_posteriors(model, x, y, z, log_sum, rows):
     """Add Σ_m q(z|x_m) over a batch of x to e^log_sum, `rows` latents at a time."""
     given = as_argument(model.encode_condition(y, tf.shape(x)[0]))

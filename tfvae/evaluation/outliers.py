@@ -44,26 +44,34 @@ def corrupted(x: np.ndarray, rate: float, seed: int = 0, levels: int | None = No
     Args:
         x: examples, `[N, *x_shape]`.
         rate: the probability of each value to be replaced; 0.1 to 0.3 in the paper.
-        seed: decides which, and by what.
+        seed: any integer; decides which, and by what.
         levels: L, to replace values by any of 0, 1/(L − 1), …, 1 with equal probabilities, as in
-            the paper, at least 2, of floats alone; None to replace them by those of other examples
-            at the same place (column), which leaves the distribution of each as it is.
+            the paper, at least 2, of floats, or 2 of Booleans; None to replace them by those of
+            other examples at the same place (column), which leaves the distribution of each as it
+            is.
 
     Raises:
         InvalidArgument: a rate that is no probability, or fewer than two levels.
-        InvalidData: integers, which have no such levels.
+        InvalidData: integers, which have no such levels, Booleans with more than two; or fewer than
+            two examples without `levels`.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed % 2**64)
     x = np.asarray(x)
     replaced = rng.random(x.shape) < probability("rate", rate)
     if levels is not None:
         whole("levels", levels, least=2)
-        if x.dtype.kind not in "fb":
+        if x.dtype.kind != "f" and (x.dtype.kind, levels) != ("b", 2):
             raise InvalidData(
-                f"`x` is of type {x.dtype.name}, which does not hold the levels from 0 to 1; "
-                "expected floats, such as pixels divided by 255. Or leave `levels` out."
+                f"`x` is of type {x.dtype.name}, which does not hold {levels} levels from 0 to 1; "
+                "expected floats, such as pixels divided by 255, or Booleans and `levels=2`. Or "
+                "leave `levels` out."
             )
         values = rng.integers(0, levels, x.shape) / (levels - 1)
     else:
+        if len(x) < 2:
+            raise InvalidData(
+                f"There are {len(x)} examples, and values are replaced by those of others; "
+                "expected at least two. Or give `levels`."
+            )
         values = rng.permuted(x, axis=0)
     return np.where(replaced, values, x).astype(x.dtype)

@@ -19,6 +19,7 @@ from tfvae.evaluation.batches import (
 )
 from tfvae.evaluation.importance import mean_over_samples
 from tfvae.evaluation.results import sampling_error
+from tfvae.graphs import in_graph
 from tfvae.joint import sampler
 from tfvae.models import CodeModel, LatentVariableModel
 from tfvae.random import Stream, fold_in, make_seed
@@ -139,8 +140,7 @@ def score(
     refuse_drawn(model, "A score")
     parts = track(*batches_beside_condition(model, x, condition, _BATCH_SIZE), "scores", progress)
     if isinstance(model, CodeModel):
-        # The prior is an argument: it can be replaced, and a graph keeps the one it was traced for.
-        results = [_numpy(_score_codes(model, model.prior, *part)) for part in parts]
+        results = [_numpy(_score_codes(model, *part)) for part in parts]
         log_p, reconstruction, kl, shares = join(results)
         return Scores(log_p, reconstruction, kl, _known(shares))
     seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
@@ -166,9 +166,14 @@ def threshold(log_likelihood: np.ndarray, false_alarm_rate: float) -> float:
 
     Raises:
         InvalidArgument: a rate that is no probability.
-        InvalidData: too few examples for the rate.
+        InvalidData: no examples, too few for the rate, or scores that are not a number.
     """
     values = np.sort(np.ravel(log_likelihood))
+    if np.isnan(values).any():
+        raise InvalidData(
+            f"{np.isnan(values).sum()} of {len(values)} scores are NaN, and nothing scores below "
+            "that; expected numbers. Leave these examples out, or look for what is wrong with them."
+        )
     return float(values[check_rate(false_alarm_rate, len(values)) - 1])
 
 
@@ -181,8 +186,8 @@ def check_rate(false_alarm_rate: float, count: int) -> int:
     """
     rate = probability("false_alarm_rate", false_alarm_rate)
     k = math.floor(rate * (count + 1) + 1e-9)
-    if k < 1:
-        least = f"at least {math.ceil(1 / rate - 1e-9) - 1}" if rate else "infinitely many"
+    if k < 1 or count < 1:
+        least = f"at least {max(1, math.ceil(1 / rate - 1e-9) - 1)}" if rate else "infinitely many"
         raise InvalidData(
             f"A threshold for a false-alarm rate of {rate:g} takes {least} examples that the model "
             f"was not trained on; there are {count}. Use a higher rate, or more examples."
@@ -194,7 +199,7 @@ def _numpy(tensors):
     return [tensor.numpy() for tensor in tensors]
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@in_graph
 def _score(model, x, y, seed, num_samples, chunk):
     """Return the tensors that `Scores` holds for a batch, `[B, ...]` each.
 
@@ -236,12 +241,12 @@ def _sums(model, x, condition, seed, num_samples, chunk):
     return log_p, reconstruction, kl, shares, effective
 
 
-@tf.function(reduce_retracing=True, autograph=False)
-def _score_codes(model, prior, x, condition):
+@in_graph
+def _score_codes(model, x, condition):
     """Return the tensors that `Scores` holds for a batch, but for what samples have."""
     quantized, p_x = model.autoencode(x, condition=condition)
-    given = None if prior.condition is None else condition
-    reconstruction, rate = -p_x.log_prob(x), -prior.log_prob(quantized.codes, given)
+    rate = -model.prior.log_prob(quantized.codes, model.condition_of_prior(condition))
+    reconstruction = -p_x.log_prob(x)
     by_value = _by_value(p_x, x)
     shares = _zeros(x, by_value, 1) if by_value is None else -by_value
     return -(reconstruction + rate), reconstruction, rate, shares

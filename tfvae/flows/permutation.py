@@ -12,7 +12,7 @@ from tfvae.flows.flow import REGISTRY, Flow, zero_log_det
 _ORDERS = {
     "reverse": lambda size, seed: np.arange(size)[::-1].copy(),
     "rotate": lambda size, seed: np.roll(np.arange(size), -(size // 2)),
-    "random": lambda size, seed: np.random.default_rng(seed).permutation(size),
+    "random": lambda size, seed: np.random.default_rng(seed % 2**64).permutation(size),
 }
 ORDERS = tuple(_ORDERS)
 

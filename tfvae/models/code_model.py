@@ -1,5 +1,7 @@
 """The base of vector-quantized models: codes from x, and x from codes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -24,7 +26,7 @@ class CodeModel(CodeTraining):
     that over the batch, so the loss of an example is the same in any batch, and the weights of its
     terms do not depend on the sizes of image, grid or vectors.
 
-    Subclasses give this constructor `codebooks`, the list of their quantizers, all of one codebook
+    Subclasses give this constructor `codebooks`, their quantizers, all of one codebook
     size, set `decoder` before they call `build`, and implement
 
     - `connect()`: build the networks for `x_shape`; return the decoder's input shape, the shape of
@@ -48,7 +50,7 @@ class CodeModel(CodeTraining):
 
     def __init__(
         self,
-        codebooks: list[Quantizer],
+        codebooks: Sequence[Quantizer],
         *,
         prior: code_priors.CodePrior | None = None,
         likelihood: str | likelihoods.Likelihood = "normal",
@@ -57,7 +59,7 @@ class CodeModel(CodeTraining):
         **kwargs,
     ):
         super().__init__(seed=seed, condition=condition, **kwargs)
-        self.codebooks = list(codebooks)
+        self.codebooks = tuple(codebooks)
         self.likelihood = likelihoods.get(likelihood)
         if isinstance(self.likelihood, likelihoods.Observed):
             raise InvalidArgument(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfvae import conditions
 from tfvae._plain import memory
-from tfvae.distributions.factory import Factory
+from tfvae.distributions.factory import Factory, frozen
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.flows.flow import Flow
 from tfvae.likelihoods.categorical import Categorical
@@ -143,6 +143,44 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
 
     takes_condition_instead = "a prior that takes it"
 
+    def __setattr__(self, name, value):
+        """Set an attribute; a part in the place of another of a built model is built and checked.
+
+        Keras would go on to save and to train the one before. What `compile` made is of the parts
+        that there were: `compile` again to train.
+
+        Raises:
+            InvalidArgument: a part that does not fit the others; the one before then stays.
+        """
+        given = vars(self).get(name)
+        super().__setattr__(name, value)
+        before, after = _layers_in(given), _layers_in(value)
+        if not before or not after or list(map(id, before)) == list(map(id, after)):
+            return
+        self._replace_tracked(before, after)
+        if not self.built:
+            return
+        self.built = False
+        try:
+            self.build((None, *self.x_shape))
+        except BaseException:
+            super().__setattr__(name, given)
+            self._replace_tracked(after, before)
+            self.built = True
+            raise
+        self.train_function = self.test_function = self.predict_function = None
+
+    def _replace_tracked(self, before, after):
+        """Have Keras track layers in the place of others: weights are copied in their order."""
+        place = min(n for n, layer in enumerate(self._layers) if layer in before)
+        values = [value for key, value in vars(self).items() if key != "_layers"]
+        held = {id(layer) for value in values for layer in _layers_in(value)}
+        for layer in (*before, *after):
+            if layer in after or id(layer) not in held:
+                self._tracker.untrack(layer)
+        self._layers[place:place] = after
+        self._tracker.stored_ids["layers"].update(map(id, after))
+
     def _post_build(self):
         """Freeze what a frozen part has made while it was built: Keras leaves it trainable.
 
@@ -161,7 +199,7 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
 
     def get_config(self):
         """Return the constructor arguments that all models have, serialized."""
-        config = {"name": self.name, "seed": self.seed}
+        config = {"name": self.name, "seed": self.seed, **frozen(self)}
         if self._condition is not None:
             config["condition"] = self._condition.config()
         if self.schema is not None:
@@ -304,6 +342,12 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
                 TfvaeWarning,
                 stacklevel=4,
             )
+
+
+def _layers_in(value):
+    """Return the layers that the value of an attribute holds: itself, or those of a sequence."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [layer for layer in values if isinstance(layer, keras.layers.Layer)]
 
 
 class Attached(keras.layers.Layer):

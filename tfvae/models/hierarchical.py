@@ -75,9 +75,9 @@ class HierarchicalVAE(LatentVariableModel):
                 f"There are {count} encoders, {len(decoders)} decoders and {len(posteriors)} "
                 "posteriors; expected one of each for every stochastic layer."
             )
-        self.encoders = list(encoders)
-        self.decoders = list(decoders)
-        self.posteriors = [families.get(posterior) for posterior in posteriors]
+        self.encoders = tuple(encoders)
+        self.decoders = tuple(decoders)
+        self.posteriors = tuple(map(families.get, posteriors))
         top = self.posteriors[-1]
         self.prior = priors.get(priors.default(top.kind) if prior is None else prior)
         check_prior(self.prior, top)
@@ -122,7 +122,7 @@ class HierarchicalVAE(LatentVariableModel):
     @property
     def posterior_of_layer(self) -> tuple[families.Posterior, ...]:
         """The family of each stochastic layer, from the bottom up."""
-        return tuple(self.posteriors)
+        return self.posteriors
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -210,7 +210,9 @@ class HierarchicalVAE(LatentVariableModel):
         """Return the constructor arguments, serialized."""
         config = {**super().get_config(), "layout": _LAYOUT}
         for name in ("encoders", "decoders", "prior", "posteriors", "likelihood"):
-            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+            part = getattr(self, name)
+            part = list(part) if isinstance(part, tuple) else part
+            config[name] = keras.saving.serialize_keras_object(part)
         return config
 
     @classmethod

@@ -39,7 +39,8 @@ class HierarchicalVQVAE(CodeModel):
     Args:
         encoders: L Keras models, from the finest up; features `[B, h_l, w_l, channels]`.
         quantizers: L quantizers, by name or as objects, of one codebook size, a code a vector; or
-            one name for all, whose seeds are then 0, …, L − 1.
+            one name for all, whose seeds are then 0, …, L − 1. What they draw for one grid is
+            independent of the draws of others whatever their seeds.
         decoders: L Keras models, from the finest up; the first ends in the likelihood's parameters.
         prior: as in `VQVAE`.
         likelihood: as in `VQVAE`.
@@ -80,13 +81,13 @@ class HierarchicalVQVAE(CodeModel):
             condition=condition,
             **kwargs,
         )
-        self.encoders = list(encoders)
-        self.decoders = list(decoders)
-        self.projections = [
+        self.encoders = tuple(encoders)
+        self.decoders = tuple(decoders)
+        self.projections = tuple(
             # In float32, as the quantizers: rounded vectors may have other codes.
             keras.layers.Dense(q.embedding_dim, dtype="float32", name=f"to_vectors_{number}")
             for number, q in enumerate(codebooks, start=1)
-        ]
+        )
         if encoders[0].built and getattr(encoders[0], "input_shape", None) is not None:
             self.build(wiring.shape_beside_condition(encoders[0], self._condition))
 
@@ -108,6 +109,7 @@ class HierarchicalVQVAE(CodeModel):
         for level in reversed(range(len(self.encoders))):
             *sites, channels = features[level + 1]
             projection, quantizer = self.projections[level], self.codebooks[level]
+            quantizer.grid = level
             if not projection.built:
                 projection.build((None, *sites, channels + above))
             vectors = (*sites, quantizer.embedding_dim)
@@ -185,11 +187,20 @@ class HierarchicalVQVAE(CodeModel):
             "quantizers": list(self.codebooks),
             "decoders": list(self.decoders),
             "likelihood": self.likelihood,
-            "prior": self.prior,
         }
-        return super().get_config() | {
-            k: keras.saving.serialize_keras_object(v) for k, v in parts.items()
-        }
+        config = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+        config["trainable_projections"] = [each.trainable for each in self.projections]
+        return super().get_config() | config
+
+    @classmethod
+    def from_config(cls, config):
+        """Return the model described by `get_config`."""
+        config = dict(config)
+        trainable = config.pop("trainable_projections")
+        model = super().from_config(config)
+        for projection, each in zip(model.projections, trainable, strict=True):
+            projection.trainable = each
+        return model
 
     def _features(self, x, training, condition):
         """Return h_1, …, h_L."""

@@ -85,11 +85,11 @@ class LadderVAE(LatentVariableModel):
                 "top-down networks; expected L, L − 1 and L of them for L stochastic layers."
             )
         self.encoder = encoder
-        self.inference_networks = list(inference)
-        self.generation_networks = list(generation)
-        self.top_down_networks = list(top_down)
+        self.inference_networks = tuple(inference)
+        self.generation_networks = tuple(generation)
+        self.top_down_networks = tuple(top_down)
         self.form = choice("form", form, FORMS)
-        self.posteriors = [posteriors.DiagonalNormal() for _ in range(count)]
+        self.posteriors = tuple(posteriors.DiagonalNormal() for _ in range(count))
         self.prior = priors.get(prior)
         check_prior(self.prior, self.posteriors[-1])
         self.likelihood = likelihoods.get(likelihood)
@@ -173,7 +173,7 @@ class LadderVAE(LatentVariableModel):
     @property
     def posterior_of_layer(self) -> tuple[Posterior, ...]:
         """The family of each stochastic layer, independent normals."""
-        return tuple(self.posteriors)
+        return self.posteriors
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """The prior over codes, which a model may be given at any time."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -81,6 +82,12 @@ class ReplaceablePrior(GenerativeModel):
     def non_trainable_weights(self):
         """As `non_trainable_variables`, without seeds."""
         return _without(self.trainable_variables, self.weights)
+
+    def get_config(self):
+        """Return the constructor arguments that these models have, serialized."""
+        # The size of the default prior is known once the model is built.
+        prior = None if self._has_default_prior and not self.built else self.prior
+        return super().get_config() | {"prior": keras.saving.serialize_keras_object(prior)}
 
     # The condition of the networks, set by the constructor; otherwise that of the prior.
 

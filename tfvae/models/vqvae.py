@@ -83,7 +83,7 @@ class VQVAE(CodeModel):
             condition=condition,
             **kwargs,
         )
-        self._takes_any_size = isinstance(quantizer, str)
+        self._quantizer_name = quantizer if isinstance(quantizer, str) else None
         self.encoder = encoder
         self.decoder = decoder
         if encoder.built and getattr(encoder, "input_shape", None) is not None:
@@ -97,7 +97,7 @@ class VQVAE(CodeModel):
     def connect(self):
         inputs = wiring.beside_condition(self.encoder, self.x_shape, self._condition)
         shape = wiring.connect_inputs(self.encoder, inputs, "encoder")
-        if self._takes_any_size:
+        if self._quantizer_name is not None:
             self._resize_quantizer(shape[-1])
         build_quantizer(self.quantizer, shape, "encoder")
         code_shape = self.quantizer.code_shape(shape)
@@ -127,12 +127,14 @@ class VQVAE(CodeModel):
         """Give the quantizer that was asked for by name the size of the encoder's vectors."""
         config = self.quantizer.get_config()
         if "embedding_dim" in config:
-            cls = type(self.codebooks.pop())
-            self.codebooks.append(cls.from_config({**config, "embedding_dim": embedding_dim}))
+            config["embedding_dim"] = embedding_dim
+            self.codebooks = (type(self.quantizer).from_config(config),)
 
     def get_config(self):
         """Return the constructor arguments, serialized."""
         config = super().get_config()
-        for name in ("encoder", "quantizer", "decoder", "likelihood", "prior"):
+        for name in ("encoder", "quantizer", "decoder", "likelihood"):
             config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        if self._quantizer_name is not None and not self.built:
+            config["quantizer"] = self._quantizer_name  # whose size is that of the encoder
         return config

@@ -1,5 +1,6 @@
 """Posteriors that are the image of independent normals under a flow."""
 
+import keras
 import tensorflow as tf
 
 from tfvae import flows
@@ -79,7 +80,8 @@ class FlowPosterior(Posterior):
         return FlowDistribution(base, self.flow, context if self.context_size else None)
 
     def get_config(self):
-        own = {"flow": self._given, **self._settings, "context_size": self.context_size}
+        flow = keras.saving.serialize_keras_object(self._given)
+        own = {"flow": flow, **self._settings, "context_size": self.context_size}
         return own | super().get_config()
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from tfvae import random
@@ -38,6 +39,11 @@ class FullNormal(Posterior):
         below = params.shape[-1] - 2 * size
         loc, raw, rest = tf.split(params, [size, size, below], -1)
         return FullCovarianceNormal(loc, lower_triangle(softplus_scale(raw), rest))
+
+
+def _rolled(axes, by):
+    """Return the order of 1 + `axes` axes in which the first comes last, or the other way round."""
+    return np.roll(np.arange(1 + axes), -by)
 
 
 def lower_triangle(diagonal, rest):
@@ -86,16 +92,40 @@ class FullCovarianceNormal(tfd.Distribution):
     def _event_shape_tensor(self):
         return tf.constant([self._size], tf.int32)
 
+    def sample_and_log_prob(self, sample_shape, seed=None):
+        """Return draws and their log-density, from the very noise that they were made of."""
+        return self.experimental_sample_and_log_prob(sample_shape, seed)
+
     def _sample_n(self, n, seed=None):
-        shape = tf.concat([[n], tf.shape(self.loc)], 0)
-        examples = len(self.loc.shape) - 1
-        noise = random.stateless_normal(shape, tfd.sanitize_seed(seed), examples)
+        return self._moved(self._noise([n], seed))
+
+    def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
+        noise = self._noise(sample_shape, seed)
+        return self._moved(noise), self._log_density(noise)
+
+    def _noise(self, sample_shape, seed):
+        """Return ε ~ N(0, I), `[*sample_shape, ..., B, D]`."""
+        axes = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
+        shape = tf.concat([axes, tf.shape(self.loc)], 0)
+        examples = axes.shape[0] + len(self.loc.shape) - 2
+        return random.stateless_normal(shape, tfd.sanitize_seed(seed), examples)
+
+    def _moved(self, noise):
         return self.loc + tf.linalg.matvec(self.lower, noise)
 
     def _log_prob(self, z):
-        centred = z - self.loc  # [..., D]
-        lower = tf.broadcast_to(self.lower, tf.concat([tf.shape(centred), [self._size]], 0))
-        noise = tf.linalg.triangular_solve(lower, centred[..., tf.newaxis])[..., 0]
+        centred = z - self.loc  # [..., B, D]
+        shape, axes = tf.shape(centred), len(self.loc.shape)
+        # A system of equations for each L, whose right sides are all z that have this L: copies of
+        # L for each of them would take D times as much memory as they do.
+        of_one = shape[len(centred.shape) - axes :]
+        columns = tf.transpose(tf.reshape(centred, tf.concat([[-1], of_one], 0)), _rolled(axes, 1))
+        lower = tf.broadcast_to(self.lower, tf.concat([of_one, [self._size]], 0))
+        noise = tf.linalg.triangular_solve(lower, columns)  # [B, D, ...]
+        return self._log_density(tf.reshape(tf.transpose(noise, _rolled(axes, -1)), shape))
+
+    def _log_density(self, noise):
+        """Return log q(μ + L ε) = log N(ε; 0, I) − log det L."""
         squares = tf.reduce_sum(noise**2 + math.log(2.0 * math.pi), -1)
         return -0.5 * squares - tf.reduce_sum(tf.math.log(self._diagonal()), -1)
 

@@ -48,12 +48,18 @@ class Composite(Quantizer):
     def get_config(self):
         # The first copy represents all of them: its name and seed are replaced again.
         quantizer = keras.saving.serialize_keras_object(self.parts[0])
-        return {**super().get_config(), "quantizer": quantizer}
+        trainable = [part.trainable for part in self.parts]
+        return {**super().get_config(), "quantizer": quantizer, "trainable_parts": trainable}
 
     @classmethod
     def from_config(cls, config):
-        quantizer = keras.saving.deserialize_keras_object(config["quantizer"])
-        return super().from_config({**config, "quantizer": quantizer})
+        config = dict(config)
+        trainable = config.pop("trainable_parts")
+        config["quantizer"] = keras.saving.deserialize_keras_object(config["quantizer"])
+        made = super().from_config(config)
+        for part, each in zip(made.parts, trainable, strict=True):
+            part.trainable = each
+        return made
 
 
 def copies(quantizer: Quantizer, count: int, seed: int = 0) -> list[Quantizer]:
@@ -71,8 +77,13 @@ def _copy(quantizer, number, seed):
         config["seed"] = seed + number
     initializer = config.get("initializer")
     if isinstance(initializer, dict) and isinstance(initializer["config"], dict):
-        own = initializer["config"]
-        if isinstance(own.get("seed"), int):
-            own = {**own, "seed": own["seed"] + number}
-        config["initializer"] = {**initializer, "config": own}
+        config["initializer"] = {**initializer, "config": _later(initializer["config"], number)}
     return type(quantizer).from_config(config)
+
+
+def _later(config, number):
+    """Return a configuration whose seed, or that of its `keras.random.SeedGenerator`, is moved."""
+    seed = config.get("seed")
+    if isinstance(seed, dict):
+        return {**config, "seed": {**seed, "config": _later(seed["config"], number)}}
+    return {**config, "seed": seed + number} if isinstance(seed, int) else config

@@ -10,7 +10,7 @@ from tfvae._plain.checks import not_negative, positive
 from tfvae.quantizers import gradients
 from tfvae.quantizers.codebook import Codebook
 from tfvae.quantizers.quantizer import REGISTRY, Quantized
-from tfvae.quantizers.search import nearest
+from tfvae.quantizers.search import centred, nearest
 
 
 @REGISTRY.register("gumbel")
@@ -89,7 +89,8 @@ class GumbelSoftmaxQuantizer(Codebook):
 
 
 def _negative_distances(vectors, table):
-    """Return −‖z − e_k‖² + ‖z‖², `[N, K]`: a softmax does not see ‖z‖²."""
+    """Return −‖z − e_k‖² + c(z), `[N, K]`: a softmax does not see c(z)."""
+    vectors, table = centred(vectors, table)
     squares = tf.reduce_sum(table**2, axis=-1)
     return 2.0 * tf.matmul(vectors, table, transpose_b=True) - squares
 

@@ -39,7 +39,8 @@ class Quantizer(keras.layers.Layer):
     gradient trains. `call` handles any leading axes.
 
     Everything is computed in float32 whatever the global precision policy: a distance to a code in
-    half precision would choose other codes. Inputs of lower precision are cast.
+    half precision would choose other codes. Inputs of lower precision are cast. For
+    products in TF32 on a GPU see `search.nearest`.
 
     State that no gradient trains changes in calls with `training=True` only, as in batch
     normalization, by statistics summed over all replicas. So the vectors that such a call returns
@@ -55,6 +56,8 @@ class Quantizer(keras.layers.Layer):
         codes_per_vector: `()` for one code a vector, `(Q,)` for Q.
         needs_data: whether the codebook waits for `initialize`.
         tracks_usage: whether `update` moves averages over batches, by which the codebook learns.
+        grid: the number of its grid in a model of several: what is drawn for one is independent of
+            what is drawn for another, also where their seeds are equal.
         gradient: name in `gradients.GRADIENTS` of the function that passes the gradient through;
             None where the vectors have a gradient of their own kind.
 
@@ -67,6 +70,7 @@ class Quantizer(keras.layers.Layer):
     needs_data = False
     tracks_usage = False
     gradient = None
+    grid = 0
     step = None
 
     def __init__(self, embedding_dim: int, codebook_size: int, seed: int | None = None, **kwargs):
@@ -185,7 +189,7 @@ class Quantizer(keras.layers.Layer):
 
     def draw_seed(self) -> tf.Tensor:
         """Return the `[2]` int32 seed of this training call, the same on every replica."""
-        return random.stream_seed(self.seed, random.Stream.QUANTIZE, self.step)
+        return random.stream_seed(self.seed, random.Stream.QUANTIZE, self.grid, self.step)
 
     def ensure_built(self) -> None:
         """Add the weights, unless a call has added them."""

@@ -13,7 +13,12 @@ def nearest(vectors: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     """Return argmin_k ‖z − e_k‖² for each vector z; of equal distances, the lowest k.
 
     The distances are compared by ‖e_k‖² − 2 z·e_k, since ‖z‖² is the same for every k: no
-    `[N, K, D]` tensor is made. There is no gradient.
+    `[N, K, D]` tensor is made. Vectors and table are taken relative to the mean of the table, or
+    the digits of these terms would cancel where all of them lie far from 0. There is no gradient.
+
+    On GPUs that support TF32, TensorFlow rounds the factors of float32 products to 11 bits, unless
+    `tf.config.experimental.enable_tensor_float_32_execution(False)` is called: of two codes at
+    nearly equal distances, the other one may then be chosen.
 
     Args:
         vectors: `[N, D]` float32.
@@ -22,7 +27,7 @@ def nearest(vectors: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     Returns:
         `[N]` int32.
     """
-    vectors, table = tf.stop_gradient(vectors), tf.stop_gradient(table)
+    vectors, table = map(tf.stop_gradient, centred(vectors, table))
     squares = tf.reduce_sum(table**2, axis=-1)
     if table.shape[0] < LARGE_TABLE:
         return _nearest(vectors, table, squares)
@@ -31,6 +36,12 @@ def nearest(vectors: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         vectors,
         max(1, BLOCK_ELEMENTS // table.shape[0]),
     )
+
+
+def centred(vectors: tf.Tensor, table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return vectors and table less the mean of the table, at the same distances."""
+    mean = tf.stop_gradient(tf.reduce_mean(table, axis=0))
+    return vectors - mean, table - mean
 
 
 def _nearest(vectors, table, squares):
