@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfvae import data
+from tfvae import config, data, paths, runs
 from tfvae.errors import InvalidArgument, InvalidData
 
 SPLITS = ("train", "validation", "test")
@@ -586,7 +586,7 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("option", "message"),
         [
-            ({"kind": "series"}, "`kind` is 'series', and .* holds pictures"),
+            ({"kind": "series"}, "holds pictures, and `kind` is 'series', as given or as that of"),
             ({"layout": "NHW"}, "axes of an array file, and .* is none"),
             ({"data_dir": "prepared"}, "`data_dir` is where TFDS .* is no TFDS dataset"),
         ],
@@ -601,6 +601,17 @@ class TestFolders:
         if "kind" in option:
             with pytest.raises(InvalidArgument, match=message):
                 data.read_examples(tmp_path, **option)
+
+    @pytest.mark.parametrize("beside", ["README.md", "labels.csv", "a/dataset_info.json"])
+    @pytest.mark.parametrize("shard", ["train.npy", "train.NPY"])
+    def test_the_layout_is_that_of_shards_whatever_lies_beside_them(self, tmp_path, beside, shard):
+        (tmp_path / "a").mkdir()
+        (tmp_path / beside).write_text("")
+        with (tmp_path / shard).open("wb") as file:
+            np.save(file, np.zeros((60, 3, 8, 8), np.uint8))
+        given = config.Config().override({"data.name": str(tmp_path), "data.layout": "NCHW"})
+        paths.check_given(given.data, ["data.layout"])
+        assert runs.load_data(given).shape == (8, 8, 3)
 
     def test_a_part_of_the_splits_is_refused(self, tmp_path, write_images):
         write_images("train", 10)
