@@ -13,7 +13,7 @@ import tfvae
 from tfvae.callbacks import Resume, callback_states, training_state
 from tfvae.checkpoints import Position
 from tfvae.data import Examples, shuffled_batches
-from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeWarning
 from tfvae.standardization import Standardization
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
@@ -319,6 +319,19 @@ class TestOtherData:
         self.refit(kept / "units", standardization=units)
         with pytest.raises(InvalidArgument, match="on other data than this"):
             self.refit(kept / "units", epochs=2, standardization=Standardization([0.1], [1.0]))
+
+
+def test_data_that_cannot_be_told_is_so_before_the_first_step(tmp_path):
+    model, _ = begin_anew("vae")
+    batches = images()
+
+    def damaged():
+        raise InvalidData("Example 3 is damaged.")
+
+    batches._contents = damaged
+    with pytest.raises(InvalidData, match="Example 3"):
+        model.fit(batches, epochs=1, callbacks=[Resume(tmp_path)], verbose=0)
+    assert model.steps_made == 0
 
 
 def test_the_steps_of_a_call_may_be_others_when_it_goes_on(whole, tmp_path):

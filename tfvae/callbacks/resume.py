@@ -95,6 +95,8 @@ class Resume(keras.callbacks.Callback):
                 epochs.
         """
         training_state.check(model, data)
+        # Read before the first step: a signal to end leaves no time for it.
+        self._contents = data.contents
         self._data, self._callbacks = data, callbacks[:-1]
         self._strategy = model.distribute_strategy
         with contextlib.ExitStack() as stack:
@@ -265,6 +267,7 @@ class Resume(keras.callbacks.Callback):
     def _state(self):
         return {
             **training_state.state_of(self.model, self._data, self._averages),
+            "contents": self._contents,
             "compiled": self._settings,
             "epochs": self.params["epochs"],
             "callbacks": states_of(self._callbacks),

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.data.batches import Batches, shuffled_batches
-from tfvae.data.contents import contents_of
 from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source, in_parts, select, spread
 from tfvae.schema import Schema
@@ -128,12 +127,16 @@ class Examples:
             x = self._to_float(values)
             return tf.cast(uniforms() < x, tf.float32) if self.resample else x
 
-        def contents():
-            return contents_of(self.values, self.conditions, self.schema, self.standardization)
-
         return shuffled_batches(
-            *(self.values, batch_size, seed, prepare, self.conditions, worker, num_workers),
-            contents=contents,
+            self.values,
+            batch_size,
+            seed,
+            prepare,
+            self.conditions,
+            worker,
+            num_workers,
+            self.schema,
+            self.standardization,
         )
 
     def extent(self) -> tuple[float, float]:
