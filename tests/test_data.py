@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfvae import config, data, paths, runs
+from tfvae.data.arrays import ArraySource
 from tfvae.errors import InvalidArgument, InvalidData
 
 SPLITS = ("train", "validation", "test")
@@ -313,6 +314,20 @@ class TestArrayFiles:
         splits = data.load(path, memory_gb=memory_gb, binarization="static")
         assert splits.full_range
         assert data.read_examples(path, memory_gb=memory_gb).max_value == 255
+
+    @pytest.mark.parametrize("full_range", [False, True])
+    def test_all_examples_are_looked_at_no_more_than_once(self, tmp_path, monkeypatch, full_range):
+        np.save(tmp_path / "x.npy", np.full((40, 2, 2), 7, np.uint8))
+        read, seen = ArraySource.read, []
+
+        def noted(source, index):
+            seen.extend(index.tolist())
+            return read(source, index)
+
+        monkeypatch.setattr(ArraySource, "read", noted)
+        examples = data.read_examples(tmp_path / "x.npy", memory_gb=0, full_range=full_range)
+        assert examples.max_value == 255
+        assert seen == [*range(40)]
 
     @pytest.mark.parametrize(("train", "test"), [("u1", "u2"), ("u1", "i8"), ("f4", "u1")], ids=str)
     def test_splits_of_different_types_are_refused(self, tmp_path, train, test):
