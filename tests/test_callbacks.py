@@ -1,5 +1,6 @@
 """Trainings that are killed, stopped or finished, and go on."""
 
+import csv
 import functools
 import os
 import signal
@@ -273,6 +274,19 @@ def test_the_file_of_a_csv_logger_goes_on(tmp_path):
         assert not logger.append
     fit("vae", Resume(tmp_path / "kept"), keras.callbacks.CSVLogger(log, append=True))
     assert log.read_text() == whole.read_text()
+
+
+def test_the_file_of_a_csv_logger_has_the_columns_of_all_epochs(tmp_path):
+    for epochs, options in ((1, {}), (2, {"validation_data": np.round(X[:6])})):
+        model, _ = begin_anew("vae")
+        logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+        hooks = [Resume(tmp_path / "kept"), logger]
+        model.fit(images(), epochs=epochs, callbacks=hooks, verbose=0, **options)
+    header, first, second = csv.reader((tmp_path / "log.csv").read_text().splitlines())
+    first, second = (dict(zip(header, row, strict=True)) for row in (first, second))
+    assert (first["epoch"], second["epoch"]) == ("0", "1")
+    assert first["val_loss"] == "NA"
+    assert float(second["val_loss"]) > 0
 
 
 def test_callbacks_that_count_batches_go_on(tmp_path):
