@@ -96,11 +96,9 @@ def test_few_blocks_are_read_and_one_example_at_a_time():
     assert found["values"][-1][0] == 3_999_999
 
 
-def as_tensor(x):
-    return tf.constant(x)
-
-
-@pytest.mark.parametrize("made", [list, as_tensor, np.asarray], ids=str)
+@pytest.mark.parametrize(
+    "made", [list, tf.constant, np.asarray], ids=["a list", "a tensor", "an array"]
+)
 def test_conditions_may_be_all_that_tensorflow_takes(made):
     batches = shuffled_batches(tf.constant(X), 4, conditions=made(range(31)))
     assert batches.contents == contents_of(X, np.arange(31))
