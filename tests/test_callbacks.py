@@ -1,5 +1,6 @@
 """Trainings that are killed, stopped or finished, and go on."""
 
+import csv
 import functools
 import os
 import signal
@@ -13,7 +14,7 @@ import tfvae
 from tfvae.callbacks import Resume, callback_states, training_state
 from tfvae.checkpoints import Position
 from tfvae.data import Examples, shuffled_batches
-from tfvae.errors import InvalidArgument, InvalidFile, TfvaeWarning
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeWarning
 from tfvae.standardization import Standardization
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
@@ -275,6 +276,19 @@ def test_the_file_of_a_csv_logger_goes_on(tmp_path):
     assert log.read_text() == whole.read_text()
 
 
+def test_the_file_of_a_csv_logger_has_the_columns_of_all_epochs(tmp_path):
+    for epochs, options in ((1, {}), (2, {"validation_data": np.round(X[:6])})):
+        model, _ = begin_anew("vae")
+        logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+        hooks = [Resume(tmp_path / "kept"), logger]
+        model.fit(images(), epochs=epochs, callbacks=hooks, verbose=0, **options)
+    header, first, second = csv.reader((tmp_path / "log.csv").read_text().splitlines())
+    first, second = (dict(zip(header, row, strict=True)) for row in (first, second))
+    assert (first["epoch"], second["epoch"]) == ("0", "1")
+    assert first["val_loss"] == "NA"
+    assert float(second["val_loss"]) > 0
+
+
 def test_callbacks_that_count_batches_go_on(tmp_path):
     def hooks(folder):
         name = str(tmp_path / folder / "{epoch}-{batch}.weights.h5")
@@ -319,6 +333,19 @@ class TestOtherData:
         self.refit(kept / "units", standardization=units)
         with pytest.raises(InvalidArgument, match="on other data than this"):
             self.refit(kept / "units", epochs=2, standardization=Standardization([0.1], [1.0]))
+
+
+def test_data_that_cannot_be_told_is_so_before_the_first_step(tmp_path):
+    model, _ = begin_anew("vae")
+    batches = images()
+
+    def damaged():
+        raise InvalidData("Example 3 is damaged.")
+
+    batches._contents = damaged
+    with pytest.raises(InvalidData, match="Example 3"):
+        model.fit(batches, epochs=1, callbacks=[Resume(tmp_path)], verbose=0)
+    assert model.steps_made == 0
 
 
 def test_the_steps_of_a_call_may_be_others_when_it_goes_on(whole, tmp_path):

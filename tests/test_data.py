@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfvae import data
+from tfvae import config, data, paths, runs
+from tfvae.data.arrays import ArraySource
 from tfvae.errors import InvalidArgument, InvalidData
 
 SPLITS = ("train", "validation", "test")
@@ -314,6 +315,20 @@ class TestArrayFiles:
         assert splits.full_range
         assert data.read_examples(path, memory_gb=memory_gb).max_value == 255
 
+    @pytest.mark.parametrize("full_range", [False, True])
+    def test_all_examples_are_looked_at_no_more_than_once(self, tmp_path, monkeypatch, full_range):
+        np.save(tmp_path / "x.npy", np.full((40, 2, 2), 7, np.uint8))
+        read, seen = ArraySource.read, []
+
+        def noted(source, index):
+            seen.extend(index.tolist())
+            return read(source, index)
+
+        monkeypatch.setattr(ArraySource, "read", noted)
+        examples = data.read_examples(tmp_path / "x.npy", memory_gb=0, full_range=full_range)
+        assert examples.max_value == 255
+        assert seen == [*range(40)]
+
     @pytest.mark.parametrize(("train", "test"), [("u1", "u2"), ("u1", "i8"), ("f4", "u1")], ids=str)
     def test_splits_of_different_types_are_refused(self, tmp_path, train, test):
         parts = {s: np.ones((5, 2, 2), train) for s in SPLITS} | {"test": np.ones((5, 2, 2), test)}
@@ -586,7 +601,7 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("option", "message"),
         [
-            ({"kind": "series"}, "`kind` is 'series', and .* holds pictures"),
+            ({"kind": "series"}, "holds pictures, and `kind` is 'series', as given or as that of"),
             ({"layout": "NHW"}, "axes of an array file, and .* is none"),
             ({"data_dir": "prepared"}, "`data_dir` is where TFDS .* is no TFDS dataset"),
         ],
@@ -601,6 +616,17 @@ class TestFolders:
         if "kind" in option:
             with pytest.raises(InvalidArgument, match=message):
                 data.read_examples(tmp_path, **option)
+
+    @pytest.mark.parametrize("beside", ["README.md", "labels.csv", "a/dataset_info.json"])
+    @pytest.mark.parametrize("shard", ["train.npy", "train.NPY"])
+    def test_the_layout_is_that_of_shards_whatever_lies_beside_them(self, tmp_path, beside, shard):
+        (tmp_path / "a").mkdir()
+        (tmp_path / beside).write_text("")
+        with (tmp_path / shard).open("wb") as file:
+            np.save(file, np.zeros((60, 3, 8, 8), np.uint8))
+        given = config.Config().override({"data.name": str(tmp_path), "data.layout": "NCHW"})
+        paths.check_given(given.data, ["data.layout"])
+        assert runs.load_data(given).shape == (8, 8, 3)
 
     def test_a_part_of_the_splits_is_refused(self, tmp_path, write_images):
         write_images("train", 10)

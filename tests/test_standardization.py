@@ -75,10 +75,31 @@ def test_values_far_from_0_keep_their_differences(tmp_path, memory_gb):
     assert back.dtype == np.float64
     back = back[np.argsort(back[:, 0])]
     np.testing.assert_allclose(back, x, rtol=0, atol=1e-4)
-    with pytest.raises(InvalidData, match=r"Column 0 of .* float32 does not tell apart; .*=true"):
+    message = r"Column 0 of .* goes from 1700000000 to 1700000998, and .* by up to 64\. .*=true"
+    with pytest.raises(InvalidData, match=message):
         data.load(tmp_path / "x.npy", memory_gb=memory_gb)
     np.save(tmp_path / "x.npy", x - x.mean(0) + [0, 5e3])
     assert data.load(tmp_path / "x.npy", memory_gb=memory_gb).train.numpy().dtype == np.float32
+
+
+@pytest.mark.parametrize("memory_gb", [0, 1])
+def test_what_float32_holds_exactly_is_not_refused(tmp_path, memory_gb):
+    x = 1e6 + np.arange(40.0).reshape(20, 2) % 4
+    np.save(tmp_path / "x.npy", x)
+    splits = data.load(tmp_path / "x.npy", memory_gb=memory_gb)
+    assert set(splits.train.numpy().ravel()) == {1e6, 1e6 + 1, 1e6 + 2, 1e6 + 3}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.int32])
+def test_values_in_memory_take_32_bits(tmp_path, dtype):
+    x = np.arange(40).reshape(20, 2).astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    for memory_gb, in_memory in ((160e-9, True), (159e-9, False)):
+        splits = data.load(tmp_path / "x.npy", kind="vector", memory_gb=memory_gb)
+        again = data.read_examples(tmp_path / "x.npy", kind="vector", memory_gb=memory_gb)
+        for examples in (splits.train, splits.test, again):
+            assert examples.in_memory is in_memory
+            assert examples.values.dtype == (np.float32 if in_memory else np.float64)
 
 
 def test_a_constant_is_told_apart_from_nothing(tmp_path):

@@ -64,6 +64,8 @@ def test_a_quoted_cell_may_hold_anything(written):
         ("0.12,-0.3,a\n1,2,b\n", r"numbers in its first line, 0.12, -0.3; expected the names"),
         ("-3,a\n1,b\n", "numbers in its first line, -3; expected the names"),
         ("5,3,a\n1,2,b\n", "numbers in its first line, 5, 3; expected the names"),
+        ("5.1,3.5,1.4,0.2,Iris-setosa\n4.9,3.0,1.4,0.2,Iris-setosa\n", "line, 5.1, 3.5, 1.4, 0.2;"),
+        ("2.5,2,1.5\n1,2,3\n", "numbers in its first line, 2.5, 2, 1.5; .* beside a text"),
         ("a,a\n1,2\n", "two columns 'a'"),
         ("a,\n1,2\n", "no name for column 2"),
         ("a,b\n1,2\n3\n", "1 cells in row 2 and 2 columns"),
@@ -79,8 +81,20 @@ def test_what_is_no_table_is_refused(written, text, message):
         tables.read_csv(written(text))
 
 
-@pytest.mark.parametrize("names", [["", "0", "1", "2"], ["land", "1999", "2004"], ["inf", "a"]])
-def test_whole_numbers_that_ascend_are_names(written, names):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["", "0", "1", "2"],
+        ["land", "1999", "2004"],
+        ["inf", "a"],
+        ["country", "2020", "2019", "2018"],
+        ["sample", "900.5", "901.0", "901.5"],
+        ["0.1", "0.2", "0.3", "0.4", "class"],
+        ["sample", "3999.6", "3995.8", "3991.9", "3988.1", "3984.2", "3980.4"],
+    ],
+    ids=str,
+)
+def test_numbers_in_the_order_of_names_are_names(written, names):
     table = tables.read_csv(written(",".join(names) + "\n" + ",".join("1" * len(names))))
     assert list(table.columns) == names
 

@@ -45,7 +45,9 @@ def check_stored_pictures(name: str, layout: str, kind: str) -> None:
     """
     if kind not in ("auto", "image"):
         raise InvalidArgument(
-            f"`kind` is {kind!r}, and {name} holds pictures. Leave it out, or give an array file."
+            f"{name} holds pictures, and `kind` is {kind!r}, as given or as that of the data a run "
+            f"was trained on. Give an array file of {plural(kind)}; for pictures, leave it out, or "
+            "take a model of pictures."
         )
     if layout != "auto":
         raise InvalidArgument(

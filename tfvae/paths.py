@@ -11,6 +11,7 @@ from tfvae.config import Config, DataConfig, load_config
 from tfvae.config.locations import BUNDLED, with_absolute_paths
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there
 
 
@@ -103,7 +104,7 @@ def dataset_kind(name: str) -> str:
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a file, or a folder by its first file, holds the rows of a table.
+    """Whether a file, or the first of a folder, holds the rows of a table.
 
     Raises:
         InvalidData: a Parquet file that cannot be read.
@@ -130,7 +131,7 @@ def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
         InvalidData: an array that cannot be read, or may be of several kinds.
     """
     path = _first_file(Path(name))
-    if kind != "auto" or path.suffix not in (".npy", ".npz"):
+    if kind != "auto" or not _is_array(path):
         return "image" if kind == "auto" else kind
     from tfvae.kinds import kind_of
 
@@ -138,8 +139,8 @@ def kind_of_data(name: str, layout: str = "auto", kind: str = "auto") -> str:
 
 
 def holds_arrays(name: str) -> bool:
-    """Whether a file, or a folder by its first file, holds arrays, which have axes."""
-    return _first_file(Path(name)).suffix in (".npy", ".npz")
+    """Whether a file is one of arrays, which have axes, or a folder has such shards."""
+    return _is_array(_first_file(Path(name)))
 
 
 def holds_whole_numbers(name: str) -> bool:
@@ -149,15 +150,25 @@ def holds_whole_numbers(name: str) -> bool:
 
 
 def _first_file(path):
-    """Return the path of a file, or of the first one found below a folder."""
+    """Return the path of a file, or of the first one below a folder that says what this holds.
+
+    That is a shard or a picture. Others, such as a README, may lie beside shards; the first of them
+    is returned where there is nothing else.
+    """
     if not path.is_dir():
         return path
+    other = None
     for folder, folders, names in os.walk(path):
         folders.sort()
-        shown = sorted(name for name in names if name[0] != ".")
-        if shown:
-            return Path(folder) / shown[0]
-    return path
+        for name in sorted(name for name in names if name[0] != "."):
+            if shard_kind(name) or name.lower().endswith(IMAGE_SUFFIXES):
+                return Path(folder) / name
+            other = other or Path(folder) / name
+    return other or path
+
+
+def _is_array(path):
+    return path.suffix.lower() in (".npy", ".npz")
 
 
 def check_data(config: DataConfig) -> None:

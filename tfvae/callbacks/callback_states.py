@@ -10,7 +10,9 @@ _KNOWLEDGE = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
     keras.callbacks.ModelCheckpoint: (
-        *("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+        "best",
+        "_batches_seen_since_last_saving",
+        "_last_batch_seen",
     ),
     keras.callbacks.TensorBoard: ("_global_train_batch", "_global_test_batch"),
     keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),

@@ -13,7 +13,7 @@ from tfvae._plain.files import atomic
 @contextlib.contextmanager
 def continued(
     callbacks: Iterable[keras.callbacks.Callback], epoch: int, writes: bool
-) -> Iterator[None]:
+) -> Iterator[list[keras.callbacks.CSVLogger]]:
     """A context in which the files of `CSVLogger`s go on after `epoch` epochs.
 
     Rows of later epochs, which the training repeats, are removed. Keras would begin the files anew.
@@ -23,6 +23,10 @@ def continued(
         callbacks: of a training that goes on.
         epoch: how many epochs the training has done.
         writes: whether this process writes them.
+
+    Yields:
+        Those whose files go on, for `join_columns` after their first epoch; none where this process
+        does not write.
     """
     loggers = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and not c.append]
     for logger in loggers:
@@ -30,10 +34,34 @@ def continued(
             _keep(Path(logger.filename), logger.sep, epoch)
         logger.append = True
     try:
-        yield
+        yield loggers if writes else []
     finally:
         for logger in loggers:
-            logger.append = False
+            logger.append, logger.append_header = False, True  # as Keras made it
+
+
+def join_columns(loggers: Iterable[keras.callbacks.CSVLogger]) -> None:
+    """Give files all the columns of before and of the epoch that was just written.
+
+    These differ where a training goes on with other metrics or with validation. Cells without a
+    number are "NA", as Keras writes them.
+    """
+    for logger in loggers:
+        path, now = Path(logger.filename), ["epoch", *logger.keys]
+        with path.open(newline="") as file:
+            before, *rows, last = csv.reader(file, delimiter=logger.sep)
+        if before == now:
+            continue
+        logger.keys = list(dict.fromkeys([*before[1:], *logger.keys]))
+        logger.csv_file.close()
+        rows = [dict(zip(before, row, strict=False)) for row in rows]
+        with atomic(path) as temporary, temporary.open("w", newline="") as file:
+            columns = ["epoch", *logger.keys]
+            writer = csv.DictWriter(file, columns, restval="NA", delimiter=logger.sep)
+            writer.writeheader()
+            writer.writerows([*rows, dict(zip(now, last, strict=True))])
+        # Keras writes on, with a writer of these columns.
+        logger.csv_file, logger.writer = path.open("a", newline=""), None
 
 
 def _keep(path, separator, epoch):

@@ -33,11 +33,11 @@ class Resume(keras.callbacks.Callback):
     the state of these callbacks: `History` (the result of `fit`), `EarlyStopping`,
     `ReduceLROnPlateau`, `ModelCheckpoint`, `SwapEMAWeights`, the counts of `TensorBoard`, and any
     that has the methods `get_state()`, which returns dictionaries and lists of numbers, texts and
-    arrays, and `set_state(state)`. The file of a `CSVLogger` goes on, each epoch once. The weights
-    at the end are those of an uninterrupted training, bit for bit, if the machine computes the same
-    sums again. Weights that are not finite are not kept: after such a step the checkpoint before
-    stays the last one, with a warning. A training that had ended is not repeated; with more epochs
-    it continues.
+    arrays, and `set_state(state)`. The file of a `CSVLogger` goes on, each epoch once, with the
+    columns of all. The weights at the end are those of an uninterrupted training, bit for bit, if
+    the machine computes the same sums again. Weights that are not finite are not kept: after such a
+    step the checkpoint before stays the last one, with a warning. A training that had ended is not
+    repeated; with more epochs it continues.
 
     A checkpoint is written every `minutes`, at the ends of epochs as long as that takes no more
     than half a percent of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training
@@ -95,8 +95,10 @@ class Resume(keras.callbacks.Callback):
                 epochs.
         """
         training_state.check(model, data)
+        # Read before the first step: a signal to end leaves no time for it.
+        self._contents = data.contents
         self._data, self._callbacks = data, callbacks[:-1]
-        self._strategy = model.distribute_strategy
+        self._strategy, self._logs = model.distribute_strategy, []
         with contextlib.ExitStack() as stack:
             if distribute.is_chief(self._strategy):
                 stack.enter_context(self.checkpoints.in_use())
@@ -117,7 +119,8 @@ class Resume(keras.callbacks.Callback):
                 )
             if self._found is not None:
                 chief = distribute.is_chief(self._strategy)
-                stack.enter_context(csv_logs.continued(self._callbacks, epoch, chief))
+                logs = csv_logs.continued(self._callbacks, epoch, chief)
+                self._logs = stack.enter_context(logs)
             before = model._initial_epoch
             self._signals = stack.enter_context(signals.Signals())
             self._skipped = SkippedBatches(model, self._callbacks)
@@ -214,6 +217,8 @@ class Resume(keras.callbacks.Callback):
         """Save if that is cheap, or at the end of the training."""
         self._averages = None
         self._skipped.end()
+        csv_logs.join_columns(self._logs)
+        self._logs = []  # the columns stay those of the first epoch
         self._position = Position(epoch + 1, 0)
         last = self.model.stop_training or epoch + 1 == self.params["epochs"]
         cheap = time.monotonic() - self._last_save >= self._cost / _SHARE
@@ -265,6 +270,7 @@ class Resume(keras.callbacks.Callback):
     def _state(self):
         return {
             **training_state.state_of(self.model, self._data, self._averages),
+            "contents": self._contents,
             "compiled": self._settings,
             "epochs": self.params["epochs"],
             "callbacks": states_of(self._callbacks),

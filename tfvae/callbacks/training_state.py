@@ -59,7 +59,6 @@ def state_of(model: keras.Model, data: Batches, averages: list[np.ndarray] | Non
         "layers_add_losses": model.layers_add_losses,
         "ended_early": bool(model.stop_training),
         "data": _identity(data),
-        "contents": data.contents,
     }
 
 

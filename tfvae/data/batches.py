@@ -18,6 +18,8 @@ from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.random import Stream, fold_in, make_seed
+from tfvae.schema import Schema
+from tfvae.standardization import Standardization
 
 _BATCHES_AT_ONCE = 20
 _BYTES_AT_ONCE = 2**24  # as float32, what several batches at once, or those made ahead, may take
@@ -44,8 +46,8 @@ class Batches(tf.data.Dataset):
             its part.
         position: the variables of other batches, to begin where they do; for `of_worker`.
         contents: a function that returns what tells this data from other data of the same
-            identity, `tfvae.data.contents_of(values)` for instance; called once a training is kept
-            or goes on. Nothing does if None.
+            identity, `tfvae.data.contents_of(values)` for instance; called once, as a training with
+            `tfvae.callbacks.Resume` begins. Nothing does if None.
     """
 
     def __init__(
@@ -111,7 +113,8 @@ def shuffled_batches(
     conditions: np.ndarray | None = None,
     worker: int = 0,
     num_workers: int = 1,
-    contents: Callable | None = None,
+    schema: Schema | None = None,
+    standardization: Standardization | None = None,
 ) -> Batches:
     """Return the batches of an array or a source, in an order that is a function of (seed, epoch).
 
@@ -123,7 +126,7 @@ def shuffled_batches(
     a single one would get.
 
     Args:
-        values: `[N, ...]`.
+        values: `[N, ...]`, a source, or what NumPy makes an array of.
         batch_size: B, of all workers together.
         seed: with the epoch, decides the order.
         prepare: a function of several batches at once `[b·n, ...]` and of a function without
@@ -133,12 +136,17 @@ def shuffled_batches(
         conditions: `[N, ...]`, what goes beside each value, in pairs; None for values alone.
         worker: whose batches these are, from 0 on.
         num_workers: W. Each worker gets b of B values, ⌊B/W⌋ or one more.
-        contents: see `Batches`; by default that of values and conditions.
+        schema: of the table that the values are rows of; None where they are none. A training that
+            is resumed has to be on one of the same columns and statistics.
+        standardization: what was done to the values, or None; as `schema`.
 
     Raises:
         InvalidData: there are fewer values than a batch holds.
         InvalidArgument: there is no such worker, or there are more than a batch has values.
     """
+    values = values if isinstance(values, Source) else np.asarray(values)
+    # By way of TensorFlow, which makes 32 bits of Python's numbers.
+    conditions = None if conditions is None else np.asarray(tf.convert_to_tensor(conditions))
     count = len(values)
     if count < batch_size:
         raise InvalidData(
@@ -153,7 +161,7 @@ def shuffled_batches(
     epochs = _Epochs(values, batch_size, seed, prepare, conditions)
     identity = {"examples": count, "batch_size": int(batch_size), "seed": int(seed)}
     own = epochs.part(worker, num_workers)
-    contents = contents or functools.partial(contents_of, values, conditions)
+    contents = functools.partial(contents_of, values, conditions, schema, standardization)
     part = epochs.part if num_workers == 1 else None
     return Batches(own, epochs.steps, identity, part, contents=contents)
 

@@ -11,7 +11,6 @@ from tfvae import images
 from tfvae._plain import untrusted
 from tfvae.errors import InvalidArgument, InvalidData
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 # What makes pixels upright, by the EXIF orientation of their picture.
 _TURNS = {
     2: lambda pixels: pixels[:, ::-1],

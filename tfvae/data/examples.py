@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.data.batches import Batches, shuffled_batches
-from tfvae.data.contents import contents_of
 from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source, in_parts, select, spread
 from tfvae.schema import Schema
@@ -128,12 +127,16 @@ class Examples:
             x = self._to_float(values)
             return tf.cast(uniforms() < x, tf.float32) if self.resample else x
 
-        def contents():
-            return contents_of(self.values, self.conditions, self.schema, self.standardization)
-
         return shuffled_batches(
-            *(self.values, batch_size, seed, prepare, self.conditions, worker, num_workers),
-            contents=contents,
+            self.values,
+            batch_size,
+            seed,
+            prepare,
+            self.conditions,
+            worker,
+            num_workers,
+            self.schema,
+            self.standardization,
         )
 
     def extent(self) -> tuple[float, float]:
@@ -173,6 +176,16 @@ def stored_maximum(
         return 1.0
     if kind == "tokens":
         return max(1.0, Examples(values).extent()[1])
-    if full_range or any(part.max() > 1 for part in in_parts(values)):  # most often the first
-        return float(np.iinfo(dtype).max)
-    return 1.0
+    return float(np.iinfo(dtype).max) if full_range or is_above_1(values) else 1.0
+
+
+def is_above_1(values: np.ndarray | Source) -> bool:
+    """Whether a stored value is above 1; most often one of the first part is."""
+    return any(part.max() > 1 for part in in_parts(values))
+
+
+def in_float32(examples: Examples) -> Examples:
+    """Return examples whose values in memory take no more than the float32 of a training."""
+    if not examples.in_memory or examples.values.dtype != np.float64:
+        return examples
+    return dataclasses.replace(examples, values=examples.values.astype(np.float32))

@@ -10,7 +10,6 @@ import numpy as np
 
 from tfvae._plain import untrusted
 from tfvae.data.decoding import (
-    IMAGE_SUFFIXES,
     decoded,
     pixel_format,
     resize_remedy,
@@ -19,6 +18,7 @@ from tfvae.data.decoding import (
 )
 from tfvae.data.source import Source
 from tfvae.errors import InvalidData
+from tfvae.paths import IMAGE_SUFFIXES
 
 _THREADS = min(8, 2 * (os.cpu_count() or 1))
 

@@ -1,17 +1,20 @@
 """From the name of a dataset to its three splits."""
 
 import dataclasses
+import math
 import numbers
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfvae.data import bundled
 from tfvae.data.arrays import open_arrays
 from tfvae.data.binarized import BINARIZATIONS, binarized_splits
 from tfvae.data.decoding import fitting
-from tfvae.data.examples import Examples, stored_maximum
+from tfvae.data.examples import Examples, in_float32, is_above_1, stored_maximum
 from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.shards import open_folder, open_shards
 from tfvae.data.source import Source, in_memory
@@ -81,7 +84,8 @@ def load(
             "train", "validation" and "test" the arrays "train_label" and so on, or a column or
             feature of shards. "" for none.
         memory_gb: data that takes at most so many 10⁹ bytes, as 8-bit pixels where they have 8
-            bits, is held in memory. Larger data is read as it is needed.
+            bits and as float32 where they have more than 32, is held in memory. Larger data is read
+            as it is needed.
         kind: what the examples of an array file are: "image", "vector" (`[N, D]`), "series"
             (`[N, T, C]` or `[N, T]`) or "tokens" (`[N, T]` whole numbers from 0 on). "auto" takes
             floats of two axes for vectors, and what `layout` says for pictures.
@@ -171,6 +175,7 @@ def _transformed(splits, binarization, seed, missing, standardize):
     if missing and splits.kind in ("vector", "series"):
         fitted(splits)  # refuses what has no value at all
     check_resolution(splits)
+    splits = dataclasses.replace(splits, **{p: in_float32(getattr(splits, p)) for p in SPLITS})
     return splits if binarization == "none" else binarized_splits(splits, binarization, seed)
 
 
@@ -246,7 +251,7 @@ def read_examples(
             raise InvalidData(f"{path} holds {names}; expected one array of examples.")
     (part,) = _settled(parts, memory_gb, missing).values()
     maximum = stored_maximum(part.values, part.kind, full_range)
-    if maximum > 1 == Examples(part.values).extent()[1]:
+    if full_range and maximum > 1 and not is_above_1(part.values):
         warnings.warn(
             f"All pixels of {path} are 0 or 1, of {maximum:g} that stand for white, since the "
             "training data had others. If they are binary, make them floats.",
@@ -254,7 +259,9 @@ def read_examples(
             stacklevel=2,
         )
     examples = Examples(part.values, maximum, kind=part.kind)
-    return examples if standardization is None else with_units(examples, standardization)
+    if standardization is None:
+        return in_float32(examples)
+    return with_units(examples, standardization)
 
 
 def read_table(path: str | Path) -> Table | None:
@@ -302,7 +309,7 @@ def _open(name, data_dir, download, layout, fit, condition, kind):
 
 def _settled(parts, memory_gb, missing=False):
     """Return the parts, with their values in memory if they are small."""
-    total = sum(part.values.nbytes for part in parts.values())
+    total = sum(_held_bytes(part.values) for part in parts.values())
     streamed = total > memory_gb * 1e9
     settled = {}
     for key, part in parts.items():
@@ -312,3 +319,8 @@ def _settled(parts, memory_gb, missing=False):
         if not streamed:
             settled[key] = dataclasses.replace(part, values=in_memory(part.values))
     return settled
+
+
+def _held_bytes(values):
+    """Return what values take once they are standardized or checked, as float32 at most."""
+    return math.prod(values.shape) * min(np.dtype(values.dtype).itemsize, 4)

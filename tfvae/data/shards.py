@@ -9,14 +9,14 @@ import numpy as np
 from tfvae.data.arrays import npy_source
 from tfvae.data.arrow import ArrowSource, ParquetSource
 from tfvae.data.conditions import as_conditions
-from tfvae.data.decoding import IMAGE_SUFFIXES, resize_remedy
+from tfvae.data.decoding import resize_remedy
 from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.records import RecordSource
 from tfvae.data.source import chained
 from tfvae.data.splits import Part
 from tfvae.errors import InvalidData
 from tfvae.kinds import check_stored_pictures
-from tfvae.paths import shard_kind
+from tfvae.paths import IMAGE_SUFFIXES, shard_kind
 
 _SPLITS = {
     "train": "train",

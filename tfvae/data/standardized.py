@@ -58,29 +58,29 @@ def fitted(splits: Splits) -> Standardization:
 def check_resolution(splits: Splits) -> None:
     """Refuse training examples whose differences are lost in float32, in which models compute.
 
-    The values of a column or channel have to spread over 64 steps of float32 at their size.
+    It may round no value of a column or channel by more than 1/128 of the range of all.
 
     Raises:
-        InvalidData: they do not.
+        InvalidData: it does.
     """
     values = splits.train.values
     if values.dtype != np.float64:
         return
-    low = high = np.nan
+    low = high = rounding = np.nan
     for part in in_parts(values):
         rows = part.reshape(-1, part.shape[-1])
+        with np.errstate(over="ignore"):
+            lost = np.abs(rows - rows.astype(np.float32))
         low, high = np.fmin(low, np.fmin.reduce(rows)), np.fmax(high, np.fmax.reduce(rows))
-    largest = np.maximum(np.abs(low), np.abs(high))
-    with np.errstate(over="ignore", invalid="ignore"):
-        step = np.spacing(largest.astype(np.float32))
-    coarse = np.flatnonzero((low < high) & ~(64 * step <= high - low))
+        rounding = np.fmax(rounding, np.fmax.reduce(lost))
+    coarse = np.flatnonzero((low < high) & (128 * rounding > high - low))
     if len(coarse):
         column = coarse[0]
         raise InvalidData(
-            f"Column {column} of the last axis of {splits.name} goes from {low[column]!r} to "
-            f"{high[column]!r}, which float32 does not tell apart; models compute in float32. "
-            "Standardize the values: standardize=True in Python, --set data.standardize=true on "
-            "the command line."
+            f"Column {column} of the last axis of {splits.name} goes from {low[column]:.12g} to "
+            f"{high[column]:.12g}, and float32, in which models compute, rounds its values by up "
+            f"to {rounding[column]:.3g}. Standardize the values: standardize=True in Python, --set "
+            "data.standardize=true on the command line."
         )
 
 

@@ -19,6 +19,7 @@ _QUOTED = re.compile(r'(?:^|(?<=[,;\t|])) *"(?:[^"]|"")*"')  # a name that may h
 _LONGEST_HEADER = 1 << 20  # in which quotes are looked for
 _BYTES_PER_BYTE = 12  # what a text file takes in memory, as strings
 _ROWS_AT_ONCE = 10_000
+_MANY = 6  # values of a row are in order by chance in one of 6!/2 = 360
 
 
 def read_csv(path: Path) -> Table:
@@ -84,20 +85,30 @@ def _text(path):
 def _header(path, names):
     """Return the names in the first line, which are no values.
 
-    Some may be whole numbers that ascend, such as years, or the numbers that pandas gives columns.
+    Beside a text, some may be numbers in an order that values seldom have.
     """
     names = [name.strip() for name in names]
     found = [name for name in names if is_number(name) and math.isfinite(float(name))]
-    values = [name for name in found if not name.isdecimal()]
-    whole = [int(name) for name in found if name.isdecimal()]
-    ascend = all(one < other for one, other in itertools.pairwise(whole))
-    if values or not ascend or (found and len(found) == len(names)):
-        shown = ", ".join((values or found)[:4])
+    if found and (len(found) == len(names) or not _are_names(found)):
         raise InvalidData(
-            f"{path} has numbers in its first line, {shown}; expected the names of the columns. "
-            "Add a first line with them, or put letters before names that are numbers."
+            f"{path} has numbers in its first line, {', '.join(found[:4])}; expected the names of "
+            "the columns. Add a first line with them, or put letters before names that are "
+            "numbers: without, they are taken for values, unless they are whole and ascend, or "
+            f"are three or more that are evenly spaced, or {_MANY} or more that ascend or descend, "
+            "beside a text."
         )
     return checked_names(str(path), names)
+
+
+def _are_names(numbers):
+    """Whether numbers are ordered as those are that name columns: years, wavelengths, 0, 1, 2, …"""
+    values = [float(number) for number in numbers]
+    steps = [other - one for one, other in itertools.pairwise(values)]
+    ascend, descend = all(step > 0 for step in steps), all(step < 0 for step in steps)
+    if ascend and all(number.isdecimal() for number in numbers):
+        return True
+    even = len(steps) > 1 and all(math.isclose(step, steps[0], rel_tol=1e-6) for step in steps)
+    return (ascend or descend) and (even or len(numbers) >= _MANY)
 
 
 def _columns(path, names, rows):
