@@ -354,8 +354,8 @@ def test_data_that_does_not_fit_is_refused(arbitrary, problem, name, as_dataset)
 
 
 def test_memory_goes_by_the_widest_tensor_of_a_sample(make_vae):
-    """Images of 16 pixels; hidden layers of 8 do not count, one of 50 does."""
+    """Images of 16 pixels; hidden layers of 8 do not count, one of 16 · 50 does."""
     assert evaluation.batches.sample_size(make_vae()) == 16
     encoder = tfvae.networks.dense_encoder((5,), 4, hidden=(99,))
-    decoder = tfvae.networks.dense_decoder(2, (5,), hidden=(50,))
+    decoder = tfvae.networks.dense_decoder(2, (5,), hidden=(800,))
     assert evaluation.batches.sample_size(tfvae.VAE(encoder, decoder)) == 50

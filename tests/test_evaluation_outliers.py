@@ -62,6 +62,7 @@ def test_values_of_other_examples_need_others():
 def test_the_seed_is_any_integer():
     x = np.arange(40.0).reshape(20, 2)
     assert not np.array_equal(corrupted(x, 1.0, seed=-1), corrupted(x, 1.0, seed=1))
+    np.testing.assert_array_equal(corrupted(x, 1.0, seed=np.int64(-1)), corrupted(x, 1.0, seed=-1))
 
 
 def test_a_rate_that_is_no_probability_is_refused():

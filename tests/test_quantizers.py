@@ -1026,3 +1026,16 @@ def test_codes_far_from_0_have_the_probabilities_of_their_distances(rng):
         quantizer.table.assign(near[0])
         losses.append(quantizer(near[1].astype("f4")).loss)
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("astray", [1e5, 1e6, np.inf, np.nan])
+def test_a_code_that_went_astray_leaves_the_others_what_they_are(astray, rng):
+    """One row of the table is far off, as of a code that nothing takes, or not finite."""
+    table = rng.normal(size=(512, 64)).astype(np.float32)
+    z = rng.normal(size=(200, 64)).astype(np.float32)
+    table[7] = astray
+    squares = ((z[:, np.newaxis] - np.delete(table, 7, axis=0).astype(np.float64)) ** 2).sum(-1)
+    expected = squares.argmin(1)
+    expected += expected >= 7
+    codes = quantizers.search.nearest(tf.constant(z), tf.constant(table))
+    np.testing.assert_array_equal(codes, expected)

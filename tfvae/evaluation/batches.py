@@ -160,11 +160,12 @@ def alike(y: np.ndarray | tf.Tensor | None, count: int) -> list[np.ndarray]:
 def sample_size(model) -> int:
     """Return how many numbers the largest tensor has for one latent, which memory goes by.
 
-    That is what the decoder emits, or the widest layer of the networks that p(x, z) is made of.
+    That is what the decoder emits, or a sixteenth of the widest layer of the networks that p(x, z)
+    is made of: only a few hidden layers are held at a time.
     """
     has_latents = isinstance(model, LatentVariableModel)
     parts = model.generative_parts if has_latents else [model.decoder]
-    return max(output_size(model), *map(widest, parts))
+    return max(output_size(model), *(widest(part) // 16 for part in parts))
 
 
 def widest(part) -> int:

@@ -7,7 +7,7 @@ Both functions here return scores like log p(x): the higher, the more ordinary.
 
 import numpy as np
 
-from tfvae._plain.checks import probability, whole
+from tfvae._plain.checks import integer, probability, whole
 from tfvae.errors import InvalidData
 
 
@@ -55,7 +55,7 @@ def corrupted(x: np.ndarray, rate: float, seed: int = 0, levels: int | None = No
         InvalidData: integers, which have no such levels, Booleans with more than two; or fewer than
             two examples without `levels`.
     """
-    rng = np.random.default_rng(seed % 2**64)
+    rng = np.random.default_rng(integer("seed", seed) % 2**64)
     x = np.asarray(x)
     replaced = rng.random(x.shape) < probability("rate", rate)
     if levels is not None:

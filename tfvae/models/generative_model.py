@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfvae import conditions
 from tfvae._plain import memory
-from tfvae.distributions.factory import Factory, frozen
+from tfvae.distributions.factory import Factory, from_arguments, frozen
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, TfvaeError, TfvaeWarning
 from tfvae.flows.flow import Flow
 from tfvae.likelihoods.categorical import Categorical
@@ -24,6 +24,12 @@ from tfvae.standardization import Standardization
 from tfvae.training import OwnLoss
 
 _PARTS = (Factory, Flow, Prior, Quantizer)  # what a model has besides the user's networks
+# The attributes of models that hold what they are made of, which stays once they are built.
+_MADE_OF = frozenset(
+    {"encoder", "encoders", "inference_networks", "generation_networks", "top_down_networks"}
+    | {"decoder", "decoders", "prior", "posterior", "posteriors", "likelihood", "codebooks"}
+    | {"projections"}
+)
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
 
 
@@ -144,42 +150,20 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
     takes_condition_instead = "a prior that takes it"
 
     def __setattr__(self, name, value):
-        """Set an attribute; a part in the place of another of a built model is built and checked.
-
-        Keras would go on to save and to train the one before. What `compile` made is of the parts
-        that there were: `compile` again to train.
+        """Set an attribute; a model that is built keeps the parts that it is made of.
 
         Raises:
-            InvalidArgument: a part that does not fit the others; the one before then stays.
+            InvalidArgument: another part in the place of one of a built model.
         """
-        given = vars(self).get(name)
+        own = vars(self)
+        if name in _MADE_OF and own.get("built") and own.get(name) is not value:
+            raise InvalidArgument(
+                f"`{name}` cannot be replaced, since this {type(self).__name__} is built: its "
+                "graphs, its optimizer and its files are of the parts that it has. Make another "
+                "model, of the parts that it is to have; those of this one, with their weights, "
+                "may be among them."
+            )
         super().__setattr__(name, value)
-        before, after = _layers_in(given), _layers_in(value)
-        if not before or not after or list(map(id, before)) == list(map(id, after)):
-            return
-        self._replace_tracked(before, after)
-        if not self.built:
-            return
-        self.built = False
-        try:
-            self.build((None, *self.x_shape))
-        except BaseException:
-            super().__setattr__(name, given)
-            self._replace_tracked(after, before)
-            self.built = True
-            raise
-        self.train_function = self.test_function = self.predict_function = None
-
-    def _replace_tracked(self, before, after):
-        """Have Keras track layers in the place of others: weights are copied in their order."""
-        place = min(n for n, layer in enumerate(self._layers) if layer in before)
-        values = [value for key, value in vars(self).items() if key != "_layers"]
-        held = {id(layer) for value in values for layer in _layers_in(value)}
-        for layer in (*before, *after):
-            if layer in after or id(layer) not in held:
-                self._tracker.untrack(layer)
-        self._layers[place:place] = after
-        self._tracker.stored_ids["layers"].update(map(id, after))
 
     def _post_build(self):
         """Freeze what a frozen part has made while it was built: Keras leaves it trainable.
@@ -213,9 +197,8 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         """Return the model described by `get_config`."""
         plain = {name: config[name] for name in ("schema", "standardization") if name in config}
         parts = {k: v for k, v in config.items() if k not in plain}
-        return cls(
-            **{k: keras.saving.deserialize_keras_object(v) for k, v in parts.items()}, **plain
-        )
+        made_of = {k: keras.saving.deserialize_keras_object(v) for k, v in parts.items()}
+        return from_arguments(cls, made_of | plain)
 
     def copy(self, config: dict | None = None) -> "GenerativeModel":
         """Return a model of the same weights, not compiled, that shares nothing with this one.
@@ -342,12 +325,6 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
                 TfvaeWarning,
                 stacklevel=4,
             )
-
-
-def _layers_in(value):
-    """Return the layers that the value of an attribute holds: itself, or those of a sequence."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return [layer for layer in values if isinstance(layer, keras.layers.Layer)]
 
 
 class Attached(keras.layers.Layer):

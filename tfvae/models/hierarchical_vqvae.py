@@ -196,9 +196,9 @@ class HierarchicalVQVAE(CodeModel):
     def from_config(cls, config):
         """Return the model described by `get_config`."""
         config = dict(config)
-        trainable = config.pop("trainable_projections")
+        trainable = config.pop("trainable_projections", ())
         model = super().from_config(config)
-        for projection, each in zip(model.projections, trainable, strict=True):
+        for projection, each in zip(model.projections, trainable, strict=False):
             projection.trainable = each
         return model
 

@@ -128,6 +128,7 @@ class VQVAE(CodeModel):
         config = self.quantizer.get_config()
         if "embedding_dim" in config:
             config["embedding_dim"] = embedding_dim
+            self._tracker.untrack(self.quantizer)
             self.codebooks = (type(self.quantizer).from_config(config),)
 
     def get_config(self):

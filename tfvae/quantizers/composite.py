@@ -54,10 +54,10 @@ class Composite(Quantizer):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        trainable = config.pop("trainable_parts")
+        trainable = config.pop("trainable_parts", ())
         config["quantizer"] = keras.saving.deserialize_keras_object(config["quantizer"])
         made = super().from_config(config)
-        for part, each in zip(made.parts, trainable, strict=True):
+        for part, each in zip(made.parts, trainable, strict=False):
             part.trainable = each
         return made
 

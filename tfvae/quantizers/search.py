@@ -13,7 +13,7 @@ def nearest(vectors: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     """Return argmin_k ‖z − e_k‖² for each vector z; of equal distances, the lowest k.
 
     The distances are compared by ‖e_k‖² − 2 z·e_k, since ‖z‖² is the same for every k: no
-    `[N, K, D]` tensor is made. Vectors and table are taken relative to the mean of the table, or
+    `[N, K, D]` tensor is made. Vectors and table are taken relative to the centre of the table, or
     the digits of these terms would cancel where all of them lie far from 0. There is no gradient.
 
     On GPUs that support TF32, TensorFlow rounds the factors of float32 products to 11 bits, unless
@@ -39,9 +39,18 @@ def nearest(vectors: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
 
 
 def centred(vectors: tf.Tensor, table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return vectors and table less the mean of the table, at the same distances."""
-    mean = tf.stop_gradient(tf.reduce_mean(table, axis=0))
-    return vectors - mean, table - mean
+    """Return vectors and table less the centre of the table, at the same distances.
+
+    The centre is the mean of rows that are clipped to three mean deviations around the mean before,
+    twice: a code that has drifted far off, or is not finite, does not move it.
+    """
+    rows = tf.stop_gradient(tf.where(tf.math.is_finite(table), table, 0.0))
+    centre = tf.reduce_mean(rows, axis=0)
+    for _ in range(2):
+        reach = 3.0 * tf.reduce_mean(tf.abs(rows - centre), axis=0)
+        rows = tf.minimum(tf.maximum(rows, centre - reach), centre + reach)
+        centre = tf.reduce_mean(rows, axis=0)
+    return vectors - centre, table - centre
 
 
 def _nearest(vectors, table, squares):
