@@ -26,8 +26,21 @@ from tfvae.training import OwnLoss
 _PARTS = (Factory, Flow, Prior, Quantizer)  # what a model has besides the user's networks
 # The attributes of models that hold what they are made of, which stays once they are built.
 _MADE_OF = frozenset(
-    "encoder encoders inference_networks generation_networks top_down_networks decoder decoders "
-    "prior posterior posteriors likelihood codebooks projections".split()
+    [
+        "encoder",
+        "encoders",
+        "inference_networks",
+        "generation_networks",
+        "top_down_networks",
+        "decoder",
+        "decoders",
+        "prior",
+        "posterior",
+        "posteriors",
+        "likelihood",
+        "codebooks",
+        "projections",
+    ]
 )
 _LOOKED_AT = 1000  # examples whose pixels are compared with the levels of the likelihood
 
