@@ -110,7 +110,7 @@ def test_a_dark_file_is_read_by_the_range_of_the_run(tmp_path):
     config = config.override({"data.full_range": True})
     with pytest.warns(TfvaeWarning, match=r"All pixels of .* are 0 or 1, of 255 that stand for"):
         assert tables.read_as_run(tmp_path / "x.npy", config).max_value == 255
-    np.save(tmp_path / "x.npy", np.zeros((3, 4, 4), np.uint8))
+    np.save(tmp_path / "x.npy", np.full((3, 4, 4), 2, np.uint8))
     assert tables.read_as_run(tmp_path / "x.npy", config).max_value == 255
 
 

@@ -91,7 +91,8 @@ def test_what_float32_holds_exactly_is_not_refused(tmp_path, memory_gb):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.int32])
-def test_values_in_memory_take_32_bits(tmp_path, dtype):
+def test_values_of_a_training_take_32_bits_in_memory(tmp_path, dtype):
+    """Those that are read to be filled in keep all of their digits."""
     x = np.arange(40).reshape(20, 2).astype(dtype)
     np.save(tmp_path / "x.npy", x)
     for memory_gb, in_memory in ((160e-9, True), (159e-9, False)):
@@ -99,7 +100,9 @@ def test_values_in_memory_take_32_bits(tmp_path, dtype):
         again = data.read_examples(tmp_path / "x.npy", kind="vector", memory_gb=memory_gb)
         for examples in (splits.train, splits.test, again):
             assert examples.in_memory is in_memory
+        for examples in (splits.train, splits.test):
             assert examples.values.dtype == (np.float32 if in_memory else np.float64)
+        assert again.values.dtype == np.float64
 
 
 def test_a_constant_is_told_apart_from_nothing(tmp_path):

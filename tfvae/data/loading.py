@@ -259,9 +259,7 @@ def read_examples(
             stacklevel=2,
         )
     examples = Examples(part.values, maximum, kind=part.kind)
-    if standardization is None:
-        return in_float32(examples)
-    return with_units(examples, standardization)
+    return examples if standardization is None else with_units(examples, standardization)
 
 
 def read_table(path: str | Path) -> Table | None:

@@ -223,8 +223,9 @@ def _chunk(model, x, condition, seed, size, draws):
 
     # One after the other: noise of every draw for each sample would take memory for all of them.
     signature = tf.TensorSpec(x.shape), tf.TensorSpec(x.shape[:1])
-    numbers = tf.range(draws)
+    numbers = tf.range(tf.maximum(draws, 1))  # map_fn stacks nothing where the batch is not known
     drawn, uniform = tf.map_fn(draw, numbers, fn_output_signature=signature, parallel_iterations=1)
+    drawn, uniform = drawn[:draws], uniform[:draws]
     sums = [tf.reduce_logsumexp(n * log_w, axis=0) for n in (1.0, 2.0)]
     return *sums, mean, tf.stack(levels[1:] or levels), drawn, uniform, *moments
 
