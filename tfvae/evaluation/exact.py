@@ -48,7 +48,7 @@ def exact_log_likelihood(
       fixed scale): log N(x; b, W Wᵀ + σ² I), see `tfvae.exact.linear_gaussian`. With a condition y,
       W and b may depend on it; those of the latest y are kept, of as many as 64 MiB hold.
 
-    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
+    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", sec. 3.1.
 
     Args:
         model: a `LatentVariableModel`.
