@@ -1,4 +1,4 @@
-"""The IWAE compared with pythae's: time of an importance-sampled log p(x), and test NLL at equal time.
+"""The IWAE beside pythae's: time of an importance-sampled log p(x), and test NLL at equal time.
 
     pip install -e '.[benchmark]'
     python benchmarks/iwae_pythae.py evaluation

@@ -216,7 +216,8 @@ def table() -> str:
     """Return the table, in Markdown: every entry in the order of quality.toml, with its seeds."""
     results = measured()
     lines = [
-        "| entry | model | published | source | ours | ELBO | samples | epochs | training | machine |",
+        "| entry | model | published | source | ours | ELBO | samples | epochs | training "
+        "| machine |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in entries().items():

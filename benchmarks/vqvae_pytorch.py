@@ -1,4 +1,4 @@
-"""The CIFAR VQ-VAE compared with PyTorch and `vector-quantize-pytorch`: time of a step, and its result.
+"""The CIFAR VQ-VAE beside PyTorch with `vector-quantize-pytorch`: time of a step, and its result.
 
     pip install -e '.[benchmark]'
     python benchmarks/vqvae_pytorch.py step

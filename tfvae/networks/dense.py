@@ -88,6 +88,9 @@ def dense_encoder(
         missing: whether x may hold missing values, NaN: the first layer is then `ZeroImputation`.
         features: the features of the columns of a table, `schema.features()`, which also handle
             missing values; see `ColumnFeatures`. None for x itself.
+
+    Returns:
+        A `keras.Model` named "encoder".
     """
     first = [ColumnFeatures(features, missing)] if features else of_examples(missing)
     before = [*first, layers.Flatten()]
@@ -118,6 +121,12 @@ def dense_decoder(
             training images is worth about two nats on binarized MNIST in a short training. None for
             zeros.
         condition_size: as in `dense_encoder`.
+
+    Returns:
+        A `keras.Model` named "decoder".
+
+    Raises:
+        InvalidArgument: a `bias` of another size.
     """
     inputs, flatten = from_latents(latent_size)
     between = [hidden_layer(units, activation) for units in hidden]
