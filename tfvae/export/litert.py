@@ -49,9 +49,9 @@ def litert(
     A `VAE`, `HierarchicalVAE` or `LadderVAE` gets `decode`, `encode`, `sample` and `parameters`, a
     `VQVAE` or `HierarchicalVQVAE` `decode_codes` in place of `decode`. They take any batch size;
     each but `parameters` has a second version, with "_1" at the end of its name, for a batch of
-    one. The file is loaded back into LiteRT and compared with Keras before it appears at `path`; it contains
-    its own description, so `tfvae.ondevice.Decoder` needs no other file. The returned values are
-    also written to `report.json` beside it.
+    one. The file is loaded back into LiteRT and compared with Keras before it appears at `path`; it
+    contains its own description, so `tfvae.ondevice.Decoder` needs no other file. The returned
+    values are also written to `report.json` beside it.
 
     If LiteRT cannot draw from the prior, the file has no `sample`, and its description says why.
 
