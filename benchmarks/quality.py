@@ -216,22 +216,23 @@ def table() -> str:
     """Return the table, in Markdown: every entry in the order of quality.toml, with its seeds."""
     results = measured()
     lines = [
-        "| entry | model | published | ours | ELBO | samples | epochs | training | machine |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| entry | model | published | source | ours | ELBO | samples | epochs | training "
+        "| machine |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in entries().items():
         found = [r for key, r in results.items() if key == name or key.startswith(f"{name}-seed-")]
         for values in sorted(found, key=lambda values: values["seed"]) or [None]:
             lines.append(row(name, entry, values))
-    sources = {entry["source"]: None for entry in entries().values() if entry["source"]}
-    return "\n".join([*lines, "", f"Published figures: {'; '.join(sources)}.", ""])
+    return "\n".join([*lines, ""])
 
 
 def row(name, entry, values) -> str:
     """Return a line of the table; of an entry that was not run, what was published alone."""
     published = f"{entry['published']:.2f}" if entry["published"] else ""
+    source = entry["source"] or ""
     if values is None:
-        return f"| `{name}` | {entry['what']} | {published} | not run | | | | | |"
+        return f"| `{name}` | {entry['what']} | {published} | {source} | not run | | | | | |"
     test = values["test"]
     figure = f"{test['nll']:.2f} ± {test['standard_error']:.2f}"
     if published and test["nll"] <= entry["published"]:
@@ -242,6 +243,7 @@ def row(name, entry, values) -> str:
         f"`{values['name']}`",
         values["what"],
         published,
+        source,
         figure,
         f"{test['elbo']:.2f}",
         f"{test['num_samples']:,}",

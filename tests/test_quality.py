@@ -85,7 +85,8 @@ def test_an_entry_is_trained_and_measured_and_shown(quality, arguments, monkeypa
     assert values["training"]["epochs"] == 2
     table = quality.table()
     assert f"**{-log_p.mean():.2f} ± " in table, "a figure below the published one is in bold"
-    assert "| `later` | a later model | 200.00 | not run |" in table
+    assert "| `small` | a small model | 200.00 | a paper | **" in table
+    assert "| `later` | a later model | 200.00 | a paper | not run |" in table
 
     monkeypatch.setattr(runs, "train", None)  # neither trained nor measured a second time
     kept = next(run.path.glob("measured-*.json"))

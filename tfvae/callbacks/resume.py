@@ -39,9 +39,9 @@ class Resume(keras.callbacks.Callback):
     step the checkpoint before stays the last one, with a warning. A training that had ended is not
     repeated; with more epochs it continues.
 
-    A checkpoint is written every `minutes`, at the ends of epochs as long as that takes no more
-    than half a percent of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training
-    once its step is done: SIGINT by a `KeyboardInterrupt`, SIGTERM by an exit with status 0, as
+    A checkpoint is written every `minutes`, at the end of an epoch if checkpoints then take at most
+    half a percent of the time, and after SIGINT (Ctrl-C) and SIGTERM, which end the training once
+    its step is done: SIGINT by a `KeyboardInterrupt`, SIGTERM by an exit with status 0, as
     schedulers expect. A second Ctrl-C does not wait. The last two checkpoints are kept, each with a
     checksum; if the newest is damaged, the training continues from the one before, with a warning.
 

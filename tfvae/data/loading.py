@@ -48,23 +48,28 @@ def load(
     standardize: bool | Standardization = False,
     full_range: bool = False,
 ) -> Splits:
-    """Load a dataset.
+    """Load a dataset and its splits.
+
+    What has no splits is split by a seeded shuffle, 80%, 10% and 10%. A TFDS dataset, and shards
+    and tables that have a training split, give up the last tenth of `train`, at most 10,000
+    examples, where there is no validation split, and the last tenth where there is no test split.
 
     Args:
-        name: a pandas or polars frame, or a dictionary `{column: values}`; the path of a CSV or
-            Parquet file of such a table, or of a folder of them; "wine" (178 wines, 13 measurements
-            of each and the cultivar) or "digits" (1,797 handwritten digits of 8×8 pixels and 17
-            grey levels; with `kind="vector"`, 64 counts from 0 to 16), which scikit-learn brings;
-            "vowels" (640 series of 7 frames of speech, 12 values each), which the package aeon
-            brings; the name of a TFDS
-            dataset; or the path of an `.npy` or `.npz` file, of a folder of images, or of a folder
-            of shards: `.npy`, TFRecord, ArrayRecord, Arrow or Parquet files. A folder of images may
-            hold `train/`, `validation/` and `test/`; an `.npz` may hold arrays of these names;
-            shards and tables may have them in their names or folders.
-            What has no such parts is split by a seeded shuffle, 80%, 10% and 10%. A TFDS dataset,
-            and shards and tables that have a training split, give up the last tenth of `train`, at
-            most 10,000 examples, where there is no validation split, and the last tenth where there
-            is no test split.
+        name: one of these:
+
+            - a pandas or polars frame, or a dictionary `{column: values}`;
+            - the path of a CSV or Parquet file of such a table, or of a folder of them, whose names
+              or folders may say the splits; or of an AnnData file, `.h5ad`;
+            - "wine" (178 wines, 13 measurements of each and the cultivar) or "digits" (1,797
+              handwritten digits of 8×8 pixels and 17 grey levels; with `kind="vector"`, 64 counts
+              from 0 to 16), which scikit-learn brings, or "vowels" (640 series of 7 frames of
+              speech, 12 values each), which the package aeon brings;
+            - the name of a TFDS dataset;
+            - the path of an `.npy` file, or of an `.npz` file, which may hold the arrays `train`,
+              `validation` and `test`;
+            - the path of a folder of images, which may hold `train/`, `validation/` and `test/`;
+            - the path of a folder of shards (`.npy`, TFRecord, ArrayRecord, Arrow or Parquet
+              files), whose names or folders may say the splits.
         data_dir: where TFDS finds prepared data; its own default if None.
         binarization: "none"; "static": every pixel is drawn once, with its intensity as
             probability; "dynamic": training pixels are drawn anew every epoch, those of the other

@@ -33,8 +33,8 @@ class DisARM(Estimator):
     Stochastic layers take their pairs one layer at a time.
 
     Source: Dong, Mnih and Tucker 2020, "DisARM: an antithetic gradient estimator for binary latent
-    variables", eq. 4 and sec. 3.3; Yin, Ho and Zhou 2020, "Probabilistic best subset selection via
-    gradient-based optimization" (U2G).
+    variables", eq. 4 and sec. 3.3; Yin, Ho, Yan, Qian and Zhou 2020, "Probabilistic
+    best subset selection via gradient-based optimization" (U2G).
     """
 
     latents = ("bernoulli",)

@@ -48,7 +48,7 @@ def exact_log_likelihood(
       fixed scale): log N(x; b, W Wᵀ + σ² I), see `tfvae.exact.linear_gaussian`. With a condition y,
       W and b may depend on it; those of the latest y are kept, of as many as 64 MiB hold.
 
-    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
+    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", sec. 3.1.
 
     Args:
         model: a `LatentVariableModel`.
@@ -64,8 +64,8 @@ def exact_log_likelihood(
         An `ExactLogLikelihood`.
 
     Raises:
-        InvalidArgument: log p(x) has no such form, or not given one of the conditions; the latent
-            has too many states; or a condition is missing or not wanted.
+        InvalidArgument: log p(x) has neither of these forms, with a condition for one of those in
+            the data; the latent has too many states; or a condition is missing or not wanted.
         InvalidData: data that is empty or does not fit the model, or conditions that do not.
     """
     whole("batch_size", batch_size)

@@ -26,8 +26,8 @@ class Imputation:
     """Examples with their missing values filled in.
 
     Attributes:
-        values: x, with E[x_d|x_obs] in place of each missing value; where values are names of
-            categories, with their most probable one. `[N, *x_shape]`.
+        values: x, with E[x_d|x_obs] in place of each missing value; for categorical values, the
+            most probable category. `[N, *x_shape]`.
         mean: E[x_d|x_obs] of every missing value, categories too; of an observed one, itself.
         standard_error: of `mean`, over the samples drawn; 0 for an observed value, NaN for a
             missing one where K is 1. It is too small where the effective sample size is near 1.

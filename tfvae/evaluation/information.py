@@ -98,7 +98,8 @@ class MutualInformation:
     Attributes:
         per_example: estimates of KL(q(z|x_n) ‖ q(z)), each at most the log of its `num_alike`;
             their mean is I_q(x; z).
-        rate: KL(q(z|x_n) ‖ p(z)): exact where TFP knows it, else from the same draws.
+        rate: KL(q(z|x_n) ‖ p(z)): in closed form where it is known, otherwise estimated from the
+            same draws.
         num_samples: draws for each example.
         num_alike: how many examples q(z) is the mixture over, for each example: N, and with a
             condition the number of those that have the same one.

@@ -77,7 +77,7 @@ def linear_gaussian(
     a decoder that is affine, z → W z + b: probabilistic principal component analysis where σ is
     one number, factor analysis where it is one for each value.
 
-    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", eq. 6.
+    Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", sec. 3.1.
     """
     likelihood = model.likelihood.complete()
     if getattr(model.likelihood, "missingness", None) is not None:

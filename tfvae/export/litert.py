@@ -46,12 +46,12 @@ def litert(
 ) -> dict:
     """Write a `.tflite` with the signatures of the model, and verify it.
 
-    A `VAE` or `HierarchicalVAE` gets `decode`, `encode`, `sample` and `parameters`, a `VQVAE` or
-    `HierarchicalVQVAE` `decode_codes` in place of `decode`. They take any batch size; each but
-    `parameters` has a second version, with "_1" at the end of its name, for a batch of one. The
-    file is loaded back into LiteRT and compared with Keras before it appears at `path`; it contains
-    its own description, so `tfvae.ondevice.Decoder` needs no other file. The returned values are
-    also written to `report.json` beside it.
+    A `VAE`, `HierarchicalVAE` or `LadderVAE` gets `decode`, `encode`, `sample` and `parameters`, a
+    `VQVAE` or `HierarchicalVQVAE` `decode_codes` in place of `decode`. They take any batch size;
+    each but `parameters` has a second version, with "_1" at the end of its name, for a batch of
+    one. The file is loaded back into LiteRT and compared with Keras before it appears at `path`; it
+    contains its own description, so `tfvae.ondevice.Decoder` needs no other file. The returned
+    values are also written to `report.json` beside it.
 
     If LiteRT cannot draw from the prior, the file has no `sample`, and its description says why.
 
@@ -67,8 +67,9 @@ def litert(
         signatures: the names of those that the file is to have; all if None.
         tolerance: the largest error of an output against Keras, absolute up to 1 and relative
             beyond. Codes must be equal but where rounding decides between two that are as good.
-            A quantized file has none: it is refused if the images that it decodes are below 20 dB
-            of PSNR against those of Keras; without what decodes it is not refused.
+            Of a quantized file it is not used: such a file is refused if the images that it decodes
+            have a PSNR below 20 dB against those of Keras. A file without a signature that decodes
+            is not checked in this way.
         quantize: "none"; "float16", weights of half the size; "dynamic", weights of 8 bits, or
             "int4" of 4 bits (OCTAV), with values between layers in float32; "int8" or "int16x8",
             weights of 8 bits and values between layers of 8 or 16 bits.

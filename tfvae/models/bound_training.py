@@ -92,7 +92,8 @@ class BoundTraining(GenerativeModel):
             num_samples: K, the number of samples of z for each example.
             beta: weight of the KL term: a number, a list of one for each stochastic layer (z_1
                 first), a schedule of `tfvae.schedules`, any Keras `LearningRateSchedule` or any
-                function of the step. At 1 the objective bounds log p(x).
+                function of the step. At 1 the objective bounds log p(x); above 1 the ELBO still
+                does.
             kl_warmup_steps: training steps over which β rises linearly to the number `beta`; 0 for
                 none. `beta=tfvae.schedules.LinearWarmup(steps)` is the same.
             free_bits: λ, nats of KL that each latent unit may use at no cost: the loss counts
@@ -100,9 +101,10 @@ class BoundTraining(GenerativeModel):
                 schedule. Kingma et al. 2016, "Improved variational inference with inverse
                 autoregressive flow", app. C.8, have it for the mean over a batch. The metrics show
                 the KL itself. Layers that have free bits need their KL in closed form.
-            kl: "exact" uses the closed form of KL(q‖p) in place of its samples, "monte_carlo" does
-                not, "auto" does in each layer where it is known given the layers drawn before, if
-                the objective is linear in log w.
+            kl: "exact" uses the closed form of KL(q‖p), and is an error where there is none;
+                "monte_carlo" always uses the samples; "auto" uses the closed form in each layer
+                where it is known given the layers drawn before, if the objective is linear in log w
+                and the estimator allows it.
             kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`, as in
                 `keras.Model.compile`.
 

@@ -38,9 +38,9 @@ class HierarchicalVQVAE(CodeModel):
 
     Args:
         encoders: L Keras models, from the finest up; features `[B, h_l, w_l, channels]`.
-        quantizers: L quantizers, by name or as objects, of one codebook size, a code a vector; or
-            one name for all, whose seeds are then 0, …, L − 1. What they draw for one grid is
-            independent of the draws of others whatever their seeds.
+        quantizers: L quantizers, by name or as objects, which have the same codebook size and give
+            one code for each vector; or one name for all, whose seeds are then 0, …, L − 1. What
+            they draw for one grid is independent of the draws of others whatever their seeds.
         decoders: L Keras models, from the finest up; the first ends in the likelihood's parameters.
         prior: as in `VQVAE`.
         likelihood: as in `VQVAE`.

@@ -25,7 +25,8 @@ class LadderVAE(LatentVariableModel):
 
     p(x, z) = p(x|d_0) p(z_L) Π_{l<L} p(z_l|d_l),  q(z|x) = q(z_L|h_L) Π_{l<L} q(z_l|h_l, d_l),
     with features h_1, …, h_L of x from the bottom up and a shared state d_{l−1} = f_l(z_l, d_l)
-    from the top down, which sees every z above. With q_l given (Δμ, ρ) or (μ̂, σ̂) by a network,
+    from the top down, which sees every z above. The inference network of layer l gives Δμ and
+    ρ > 0, or μ̂ and σ̂:
 
     - "residual": q(z_l|…) = N(μ_p + Δμ, (σ_p ρ)²), which starts near p (Vahdat and Kautz 2020,
       "NVAE", sec. 3.2);
@@ -45,9 +46,9 @@ class LadderVAE(LatentVariableModel):
 
     Args:
         encoder: Keras model x → [h_1, …, h_L].
-        inference: L Keras models for the parameters of q, of size 2 times the latent's channels on
-            the last axis: h_L → those of q(z_L|x); for l < L, [h_l, d_l] → those of q(z_l|…) in the
-            form "residual" and h_l → in the form "precision". z_1's is first.
+        inference: L Keras models that give the parameters of q(z_l|…), z_1's first, each 2 times
+            the latent's channels on the last axis. In the form "residual" the model of z_l, l < L,
+            takes [h_l, d_l]; in the form "precision" it takes h_l. That of z_L takes h_L.
         generation: L − 1 Keras models, d_l → parameters of p(z_l|d_l), z_1's first.
         top_down: L Keras models: z_L → d_{L−1}, and [z_l, d_l] → d_{l−1}; the first, of z_1, gives
             the likelihood's parameters.

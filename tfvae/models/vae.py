@@ -40,8 +40,8 @@ class VAE(LatentVariableModel):
             D that is `[B, 2·D]`.
         decoder: Keras model, z `[B, *latent_shape]` to the likelihood's parameters
             `[B, ..., likelihood.params_size(channels)]`; for "bernoulli" that is the shape of x.
-        prior: one of `tfvae.priors.REGISTRY.names()`, or a `tfvae.priors.Prior`; by default the one
-            that fits the posterior.
+        prior: one of `tfvae.priors.REGISTRY.names()`, or a `tfvae.priors.Prior`; by default
+            "standard_normal", "bernoulli" or "categorical", by the kind of the posterior's latents.
         posterior: one of `tfvae.posteriors.REGISTRY.names()`, or a `tfvae.posteriors.Posterior`.
             "categorical" latents are one-hot along the last axis of the encoder's output.
         likelihood: one of `tfvae.likelihoods.REGISTRY.names()`, or a

@@ -22,7 +22,8 @@ class VQVAE(CodeModel):
 
         −log p(x|z_q(x)) + Σ_sites (‖sg[z_e] − e‖² + β‖z_e − sg[e]‖²),
 
-    the sum over sites being what `quantizer` adds (this is the usual one), sg the stop-gradient.
+    the sum over sites being what `quantizer` adds (shown for "vq"; the others have their own), sg
+    the stop-gradient.
     The only average is that over the batch, so the weight β of the commitment does not depend on
     the sizes of image, grid or batch; it is traded off against the scale of the likelihood. The
     gradient at z_q is copied to z_e.
@@ -50,7 +51,7 @@ class VQVAE(CodeModel):
             it is of vectors of D = 4, so that the encoder needs 4 channels.
         decoder: Keras model, vectors `[B, ..., D]` to the likelihood's parameters.
         prior: a `tfvae.code_priors.CodePrior`; uniform if None.
-        likelihood: "bernoulli", "categorical", "normal", "discretized_logistic_mixture", or a
+        likelihood: one of `tfvae.likelihoods.REGISTRY.names()`, or a
             `tfvae.likelihoods.Likelihood`.
         seed: with the step, decides all noise.
         condition: what y of the networks is: a number C of classes, c(y) one-hot; or the shape

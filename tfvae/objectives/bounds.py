@@ -17,10 +17,17 @@ from tfvae.objectives.objective import REGISTRY, Objective
 def elbo(log_weights: tf.Tensor) -> tf.Tensor:
     """The variational lower bound E_q[log w], by the mean over samples.
 
-    The only objective here that is linear in the log-weights, so the only one in which the sampled
-    log q(z|x) − log p(z) may be replaced by its expectation, the analytic KL.
+    The only bound in this module that is linear in the log-weights (`BetaTCVAE` and `InfoVAE`
+    contain it), so the only one in which the sampled log q(z|x) − log p(z) may be replaced by its
+    expectation, the analytic KL.
 
     Source: Kingma and Welling 2014, "Auto-encoding variational Bayes", eq. 3.
+
+    Args:
+        log_weights: log w_k, `[K, B]`, in nats.
+
+    Returns:
+        The bound of each example, `[B]`, in nats.
     """
     return tf.reduce_mean(log_weights, axis=0)
 
@@ -33,6 +40,12 @@ def iwae(log_weights: tf.Tensor) -> tf.Tensor:
     """The importance-weighted bound log (1/K) Σ_k w_k; equal to the ELBO at K = 1.
 
     Source: Burda, Grosse and Salakhutdinov 2016, "Importance weighted autoencoders", eq. 8.
+
+    Args:
+        log_weights: log w_k, `[K, B]`, in nats.
+
+    Returns:
+        The bound of each example, `[B]`, in nats.
     """
     num_samples = tf.cast(tf.shape(log_weights)[0], log_weights.dtype)
     return tf.reduce_logsumexp(log_weights, axis=0) - tf.math.log(num_samples)
@@ -40,9 +53,15 @@ def iwae(log_weights: tf.Tensor) -> tf.Tensor:
 
 @REGISTRY.register("exact")
 def exact(log_joint: tf.Tensor) -> tf.Tensor:
-    """The log-likelihood itself, log Σ_z p(x, z), of `log_joint` over all states of z, `[S, B]`.
+    """The log-likelihood itself, log Σ_z p(x, z).
 
     For latents that take few values; trained with the estimator "exact", which enumerates them.
+
+    Args:
+        log_joint: log p(x, z) of all S states of z, `[S, B]`, in nats.
+
+    Returns:
+        log p(x) of each example, `[B]`, in nats.
     """
     return tf.reduce_logsumexp(log_joint, axis=0)
 
@@ -133,8 +152,8 @@ class CIWAE(Objective):
 class Renyi(Objective):
     """The variational Rényi bound 1/(1 − α) · log (1/K) Σ_k w_k^(1−α).
 
-    α = 0 is the IWAE bound and α → 1 the ELBO; α > 1 is below the ELBO, α < 0 above log p(x) as K
-    grows, so no lower bound.
+    α = 0 is the IWAE bound and α → 1 the ELBO. For α > 1 the bound lies below the ELBO. For α < 0
+    it exceeds log p(x) once K is large enough, so it is no lower bound.
 
     Source: Li and Turner 2016, "Rényi divergence variational inference", eq. 14.
 

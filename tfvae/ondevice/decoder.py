@@ -36,7 +36,7 @@ class Decoder:
 
     Attributes:
         description: the description in the file.
-        image_shape: shape of one image, or of what else an example is.
+        image_shape: shape of one example: an image, or a row, series or line of tokens.
         schema: the `tfvae.data.Schema` of the table that examples are rows of, whose `decode`
             gives its columns; None of other data.
         standardization: the `tfvae.data.Standardization` of the vectors or series that
@@ -175,7 +175,8 @@ class Decoder:
         Args:
             n: how many.
             seed: any integer.
-            temperature: as in the `sample` of the model.
+            temperature: of the latents, whose standard deviation it multiplies, or whose logits it
+                divides where they are discrete, as it does those of codes; 0 gives the mode.
             condition: where the file's `sample` has that input, labels `[n]` or vectors `[n, C]`,
                 or one for all; else None.
 
