@@ -1,5 +1,6 @@
 """The contract between the exporters and a kind of model."""
 
+import copy
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
@@ -34,7 +35,9 @@ class Signatures:
     labels `[B]` int32, or vectors `[B, C]` float32.
 
     Args:
-        model: built, and computing in float32.
+        model: built, and computing in float32; an export is compared with it.
+        exported: the same model in the form that is written, with other layers that compute the
+            same; the model itself if None.
         singles: whether each signature but `parameters` has a second version for a batch of exactly
             one, with "_1" at the end of its name. Kernels that need fixed sizes run only in these,
             and so does LiteRT in a browser.
@@ -50,10 +53,18 @@ class Signatures:
         InvalidArgument: there is no signature of such a name, or none is left.
     """
 
-    def __init__(self, model, singles: bool = False, names: Collection[str] | None = None):
+    def __init__(
+        self,
+        model,
+        exported=None,
+        singles: bool = False,
+        names: Collection[str] | None = None,
+    ):
         self.model = model
         self.functions = {}
-        defined = self.define()
+        written = copy.copy(self)
+        written.model = model if exported is None else exported
+        defined = written.define()
         wanted = list(defined) if names is None else _checked_names(names, list(defined))
         for name in wanted:
             function, specs = defined[name]
@@ -89,6 +100,13 @@ class Signatures:
     def define(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
         """Return {signature: (function, its inputs)}, the condition not among them."""
         raise NotImplementedError
+
+    def in_keras(self, signature: str, inputs: dict) -> dict:
+        """Return the outputs of a signature by name, `{output: array}`, computed by `model`."""
+        function, _ = self.define()[signature.removesuffix(SINGLE)]
+        # Eagerly: the graph is what was exported.
+        outputs = function(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
     def depends(self, signature: str) -> bool:
         """Whether a signature has the input `condition`."""
