@@ -19,17 +19,14 @@ OCTAV: Sakr et al. 2022, "Optimal clipping and magnitude-aware differentiation f
 quantization-aware training".
 """
 
-import contextlib
-import logging
 import re
-import warnings
 
 import numpy as np
 from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from litert_quantizer.algorithm_manager import AlgorithmName
 from litert_quantizer.utils import qsv_utils, tfl_interpreter_utils
 
-from tfvae._plain.quiet import quiet_stderr
+from tfvae._plain.quiet import quiet
 from tfvae.errors import ExportError
 from tfvae.ondevice import flatfile
 
@@ -82,7 +79,7 @@ def quantize(
     Raises:
         ExportError: the quantizer does not take a graph, with its reason.
     """
-    with _quiet():
+    with quiet():
         content = _with_scopes(content)
         recipes = recipe_manager.RecipeManager()
         _fill(recipes, name, searches, integer_io)
@@ -289,16 +286,3 @@ def _outward(values, towards):
     """
     mantissa, exponent = np.frexp(values)
     return np.ldexp(towards(256 * mantissa) / 256, exponent).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep progress bars, warnings and sizes off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with quiet_stderr(), contextlib.redirect_stdout(None), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
