@@ -219,7 +219,7 @@ def check_size(header, model, name):
         each = bytes_without_loss(model, header.num_levels, header.precision)
     else:
         positions = math.prod(model.code_shape)
-        each = 8 * 4 * max(positions, model.codebook_size)
+        each = bytes_of_codes(model)
     images = 4 * header.num_images * (positions + math.prod(model.x_shape))
     batch = header.batch_size * each
     if max(images, batch) > memory.limit():
@@ -229,6 +229,16 @@ def check_size(header, model, name):
             f"{memory.text(memory.limit())} can be had. It is damaged, or needs a larger machine; "
             f"{memory.VARIABLE} sets the limit."
         )
+
+
+def bytes_of_codes(model) -> int:
+    """Return the memory that the range coder takes for each example of a batch.
+
+    It is that of the codes, or of their probabilities at a position, and of the prior's state
+    before and after it.
+    """
+    at_once = 4 * max(math.prod(model.code_shape), model.codebook_size)
+    return 8 * at_once + 2 * model.prior.state_bytes()
 
 
 def bytes_without_loss(model, num_levels: int, precision: int) -> int:
