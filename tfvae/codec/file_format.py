@@ -17,6 +17,7 @@ import numpy as np
 
 from tfvae._plain import memory, untrusted
 from tfvae._plain.checks import whole
+from tfvae.codec.levels import num_levels_of
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.models import GenerativeModel
 
@@ -200,11 +201,13 @@ def check_belongs_without_loss(header, model, name):
         )
     theirs = tuple(header.x_shape), header.model
     mine = tuple(model.x_shape), fingerprint(model)
-    if theirs != mine:
+    levels = num_levels_of(model.likelihood)
+    if theirs != mine or levels not in (0, header.num_levels):
         raise InvalidFile(
             f"{name} was written with another model, or with this one before its weights changed: "
-            f"it has examples of shape {theirs[0]} and the fingerprint {theirs[1]}, this model "
-            f"{mine[0]} and {mine[1]}. Use the run that it was written with."
+            f"it has examples of shape {theirs[0]} in {header.num_levels:,} levels and the "
+            f"fingerprint {theirs[1]}, this model {mine[0]}, {levels or 'counts'} and {mine[1]}. "
+            "Use the run that it was written with."
         )
 
 

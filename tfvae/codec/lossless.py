@@ -171,8 +171,7 @@ def decompress_lossless(model: VAE, file: str | Path | bytes, progress: bool = F
     file_format.check_belongs_without_loss(header, model, name)
     file_format.check_size(header, model, name)
     y = condition_in_file(model, y, header.num_images, name)
-    num_levels = num_levels_of(model.likelihood) or header.num_levels
-    values = values_of_levels(model.likelihood, num_levels)
+    values = values_of_levels(model.likelihood, header.num_levels)
     coder = Coder(model, values, header.batch_size, header.precision)
     levels = np.empty([header.num_images, *model.x_shape], np.int32)
     rows = list(growing_batches(header.num_images, header.batch_size))[::-1]
