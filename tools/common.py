@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from tfvae import paths
-from tfvae._plain import cluster, untrusted
+from tfvae._plain import checks, cluster, untrusted
 from tfvae.config.configuration import parse_assignment
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
@@ -19,6 +19,7 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True)
 temperature_option = click.option(
     "--temperature",
     type=float,
+    callback=lambda _, __, value: checks.temperature(value),
     default=1.0,
     show_default=True,
     help="Scales the spread of the prior: below 1 typical examples, above 1 unusual ones.",
