@@ -208,6 +208,25 @@ def calibration_of(exported, signature):
     return {k: v[:8] for k, v in offered.inputs(exported.images)[signature].items()}
 
 
+@pytest.mark.parametrize("kind", ["latents", "codes"])
+def test_calibration_computes_fifty_examples_at_a_time(vae, vqvae, images, monkeypatch, kind):
+    model = vae if kind == "latents" else vqvae
+    network, sizes = type(model.encoder), []
+    call = network.__call__
+
+    def counted(self, x, *args, **options):
+        sizes.append(x.shape[0])
+        return call(self, x, *args, **options)
+
+    monkeypatch.setattr(network, "__call__", counted)
+    batches = signatures.of(model).calibration(np.resize(images, (120, *images.shape[1:])))
+    assert sizes
+    assert max(size or 0 for size in sizes) <= 50
+    name = "decode" if kind == "latents" else "decode_codes"
+    (key,) = batches[name][0]
+    assert [len(batch[key]) for batch in batches[name]] == [50, 50, 50, 50, 40]
+
+
 def test_the_ranges_are_the_widest_that_calibration_saw(vae, images, tmp_path):
     path = tmp_path / "a.tflite"
     options = {"quantize": "int8", "calibration": images, "integer_io": True}

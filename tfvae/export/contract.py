@@ -209,11 +209,11 @@ class Signatures:
         for name in self.functions:
             rows = arrays.get(name.removesuffix(SINGLE))
             if rows is not None:
-                size = 1 if name.endswith(SINGLE) else _CALIBRATION_BATCH
                 count = len(next(iter(rows.values())))
+                single = name.endswith(SINGLE)
+                parts = [slice(n, n + 1) for n in range(count)] if single else in_parts(count)
                 batches[name] = [
-                    {key: array[start : start + size] for key, array in rows.items()}
-                    for start in range(0, count, size)
+                    {key: array[part] for key, array in rows.items()} for part in parts
                 ]
         return batches
 
@@ -248,6 +248,11 @@ def _has_batch(spec):
 def _of_one(spec):
     shape = [1, *spec.shape[1:]] if _has_batch(spec) else spec.shape
     return tf.TensorSpec(shape, spec.dtype, spec.name)
+
+
+def in_parts(count: int) -> list[slice]:
+    """Return the rows of examples that calibration computes at a time."""
+    return [slice(n, n + _CALIBRATION_BATCH) for n in range(0, count, _CALIBRATION_BATCH)]
 
 
 def stream_specs() -> list[tf.TensorSpec]:
