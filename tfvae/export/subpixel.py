@@ -41,8 +41,7 @@ class SubpixelConv2D(keras.layers.Conv2DTranspose):
             strides[0] == strides[1]
             and dilation == (1, 1)
             and config.get("output_padding") is None
-            and config.get("data_format") in (None, "channels_last")
-            and keras.config.image_data_format() == "channels_last"
+            and config["data_format"] == "channels_last"
         )
 
     @classmethod
