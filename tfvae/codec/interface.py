@@ -12,7 +12,8 @@ from tfvae._plain import memory
 from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
-from tfvae.codec.range_coder import Reader, Undecodable, Walk, Writer
+from tfvae.codec.range_coder import Reader, Walk, Writer
+from tfvae.codec.streams import Undecodable
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.graphs import in_graph
