@@ -227,14 +227,11 @@ def _with_scopes(content):
 
 def _ranges(content, recipes, examples):
     """Return the least and the greatest of all values over examples, in the quantizer's format."""
-    watcher = calibrator.Calibrator(
-        bytearray(content), num_threads=2, qsv_update_func=qsv_utils.min_max_update
-    )
+    watcher = calibrator.Calibrator.__new__(calibrator.Calibrator, content)
     # LiteRT's default delegate computes no output that nothing takes, and the quantizer looks at
     # every one: where images are decoded, the scales of a likelihood are such an output.
-    watcher._tfl_interpreter = tfl_interpreter_utils.create_tfl_interpreter(
-        content, use_xnnpack=False, num_threads=2
-    )
+    watcher._create_interpreter = _without_delegate
+    watcher.__init__(bytearray(content), num_threads=2, qsv_update_func=qsv_utils.min_max_update)
     watcher.calibrate(examples, recipes)
     ranges = watcher.get_model_qsvs() | _ranges_of_tables(content)
     for found in ranges.values():
@@ -242,6 +239,12 @@ def _ranges(content, recipes, examples):
             if found.get(key) is not None:
                 found[key] = _outward(found[key], towards)
     return ranges
+
+
+def _without_delegate(content, num_threads):
+    return tfl_interpreter_utils.create_tfl_interpreter(
+        content, use_xnnpack=False, num_threads=num_threads
+    )
 
 
 def _ranges_of_tables(content):
