@@ -19,6 +19,7 @@ from tfvae.config import Config, load_config
 from tfvae.errors import InvalidFile
 from tfvae.ondevice import Decoder
 from tfvae.runs import RunDirectory
+from tfvae.tools import common
 from tfvae.tools.export import _default_output
 from tfvae.tools.main import cli
 
@@ -651,8 +652,9 @@ BAD_USE = {
     ),
     "no samples": (2, ["x>=1"], ["evaluate", "run", "--num-samples", 0]),
     "no images": (2, ["x>=1"], ["sample", "run", "-n", 0]),
-    "negative temperature": (2, ["temperature=-1"], ["sample", "run", "--temperature", -1]),
-    "temperature nan": (2, ["temperature=nan"], ["sample", "run", "--temperature", "nan"]),
+    "negative temperature": (2, ["`temperature` is -1"], ["sample", "run", "--temperature", -1]),
+    "temperature 1e39": (2, ["below 3.4e38"], ["sample", "no-run", "--temperature", 1e39]),
+    "temperature nan": (2, ["`temperature` is nan"], ["sample", "run", "--temperature", "nan"]),
     "unknown ending": (2, [".png or .npy"], ["sample", "run", "-o", "a.gif"]),
     "unknown ending, reconstruct": (2, [".png"], ["reconstruct", "run", "-o", "a.txt"]),
     "unknown format": (2, ["'pickle'", "'tflite'"], ["export", "run", "--format", "pickle"]),
@@ -792,7 +794,11 @@ BAD_DECODING = {
     "no latents": (1, ["(0, 2)"], ["good.tflite", "--latents", "empty.npy"]),
     "missing latents": (1, ["nothing.npy"], ["good.tflite", "--latents", "nothing.npy"]),
     "truncated latents": (1, ["cut.npy"], ["good.tflite", "--latents", "cut.npy"]),
-    "several arrays": (1, ["(N, 2)"], ["good.tflite", "--latents", "several.npz"]),
+    "several arrays": (
+        1,
+        ["holds a, b; expected"],
+        ["good.tflite", "--latents", "several.npz"],
+    ),
     "truncated archive": (1, ["cut.npz"], ["good.tflite", "--latents", "cut.npz"]),
     "foreign latents": (1, ["junk.tflite"], ["good.tflite", "--latents", "junk.tflite"]),
     "unknown ending": (2, [".png or .npy"], ["good.tflite", "--sample", 1, "-o", "a.gif"]),
@@ -817,6 +823,21 @@ def test_decoding_that_cannot_be_is_refused(refused, tflite, tmp_path, case):
     for name, whole in (("cut.npy", "wide.npy"), ("cut.npz", "several.npz")):
         (tmp_path / name).write_bytes((tmp_path / whole).read_bytes()[:-100])
     refused(status, *messages, command=["decode", *arguments])
+
+
+def test_an_archive_of_one_array_is_as_good_as_the_array(tfvae, tflite, tmp_path):
+    z = np.array([[0.5, -1.0], [2.0, 0.0]], np.float32)
+    np.save(tmp_path / "z.npy", z)
+    np.savez(tmp_path / "z.npz", z=z)
+    for name in ("z.npy", "z.npz"):
+        tfvae("decode", tflite, "--latents", tmp_path / name, "-o", tmp_path / f"{name}.out.npy")
+    one, other = (np.load(tmp_path / f"{name}.out.npy") for name in ("z.npy", "z.npz"))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_condition_may_be_in_an_archive_of_one_array(tmp_path):
+    np.savez(tmp_path / "y.npz", y=np.arange(3))
+    np.testing.assert_array_equal(common.condition_of(str(tmp_path / "y.npz")), [0, 1, 2])
 
 
 # What is in a .tflite, and how fast it is.

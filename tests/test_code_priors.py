@@ -663,3 +663,18 @@ class TestRefusals:
     def test_no_draws(self):
         with pytest.raises(InvalidArgument, match="`n` is 0"):
             make("categorical").sample(0)
+
+
+def test_pixelcnn_has_channels_last_whatever_keras_takes_by_default(rng):
+    options = {"num_layers": 2, "num_filters": 4, "num_classes": 3}
+    codes = rng.integers(0, 5, (2, 4, 6))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = code_priors.PixelCNN(5, **options)
+        first.build((None, 4, 6))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    last = code_priors.PixelCNN(5, **options)
+    last.build((None, 4, 6))
+    last.set_weights(first.get_weights())
+    np.testing.assert_array_equal(first.logits(codes, 1), last.logits(codes, 1))

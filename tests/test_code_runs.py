@@ -8,6 +8,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from tiers import nightly_but
 
@@ -17,7 +18,7 @@ from tfvae.code_priors import CategoricalCodePrior
 from tfvae.data import Examples, Splits
 from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError, TfvaeWarning
 from tfvae.models import VQVAE, HierarchicalVQVAE
-from tfvae.runs import RunDirectory
+from tfvae.runs import RunDirectory, code_prior
 from tfvae.runs.code_prior import encode_all
 from tfvae.tools.main import cli
 
@@ -155,6 +156,18 @@ def test_a_density_is_measured_without_a_log_likelihood(splits):
     values = runs.evaluate(model, splits, 1, 20, progress=False)
     assert "log_likelihood" not in values
     assert values["mse_over_variance"] > 0
+
+
+def test_a_worker_says_so_where_the_chief_has_ended(run, splits, monkeypatch):
+    def lost(strategy):
+        raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    distribute = code_prior.distribute
+    for name, found in {"is_chief": False, "is_multi_worker": True}.items():
+        monkeypatch.setattr(distribute, name, lambda strategy, found=found: found)
+    monkeypatch.setattr(distribute, "wait", lost)
+    with pytest.raises(TfvaeError, match=r"Another worker has ended.*Start all of them again\.$"):
+        runs.train_prior(run.path, progress=False, splits=splits)
 
 
 def test_a_prior_of_a_run_without_codes_is_refused(tmp_path):

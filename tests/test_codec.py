@@ -290,6 +290,22 @@ class TestRefusal:
             with pytest.raises(InvalidFile, match="holds no codes"):
                 codec.decompress(model, content)
 
+    def test_the_states_of_a_prior_that_memory_does_not_hold_are_refused(self, monkeypatch):
+        """Each of 1,000 takes 2 · 1,028 bytes of state, and 1,024 of probabilities."""
+        model, codes = make_model("transformer"), draw_codes(1000)
+        assert model.prior.state_bytes() == 4 + 2 * 16 * 8 * 4  # the class, keys and values
+        content = codec.compress_codes(model, codes[:2]).content
+        arrays = dict(np.load(io.BytesIO(content)))
+        header = json.loads(arrays["header"].tobytes()) | {"num_images": 1000, "batch_size": 1000}
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        monkeypatch.setenv("TFVAE_MAX_MEMORY", "3MB")
+        with pytest.raises(InvalidFile, match=r"in batches of 1,000, which take 3\.1 MB"):
+            codec.decompress(model, file.getvalue())
+        with pytest.raises(InvalidArgument, match=r"1,000 examples at a time .*at most 974:"):
+            codec.compress_codes(model, codes, batch_size=1000)
+
     def test_a_later_format_is_refused(self, model, content):
         arrays = dict(np.load(io.BytesIO(content)))
         header = json.loads(arrays["header"].tobytes()) | {"format": 2}

@@ -78,6 +78,11 @@ class TestRefusal:
         with pytest.raises(InvalidFile, match="damaged"):
             codec.decompress_lossless(model, edited(content, **fields))
 
+    def test_a_header_of_other_levels_is_not_of_the_model(self, model, content):
+        """What a batch takes is counted by the levels of the header."""
+        with pytest.raises(InvalidFile, match=r"in 3 levels .* this model .*, 2 and"):
+            codec.decompress_lossless(model, edited(content, num_levels=3))
+
     def test_more_images_than_the_stream_has_are_refused_before_they_are_made(self, model, content):
         with pytest.raises(InvalidFile, match="another checksum"):
             codec.decompress_lossless(model, edited(content, num_images=1_000_000))

@@ -1117,6 +1117,22 @@ def test_a_file_without_sample_says_why(open_page):
     assert page.image().size == 16
 
 
+def test_a_file_without_encode_has_neither_drawings_nor_test_images(open_page):
+    images = np.zeros((2, 4, 4, 1), np.float32)
+
+    def change(content):
+        return edited(content, without("encode", "encode_1"))
+
+    page = open_page("latents", images, change=change)
+    names = "return [...document.querySelectorAll('.controls label')].map(e => e.firstChild.data);"
+    assert page.run(names) == [f"z {n + 1}" for n in range(MANY)]
+    buttons = "return [...document.querySelectorAll('#a button')].map(e => e.textContent);"
+    assert page.run(buttons) == ["Current image"]
+    assert not page.find("#draw").is_displayed()
+    page.enter("#way", 1)
+    close(page.values(), page.run("return [...explore.ends.b.values];"))
+
+
 def test_a_prior_that_does_not_run_here_leaves_the_rest(browser, serve, path_of):
     running = serve(path_of("plane").read_bytes())
     page = Page(browser, running)

@@ -12,7 +12,7 @@ from tiers import nightly_but
 import tfvae
 from tfvae import export, likelihoods
 from tfvae.errors import ExportError, InvalidArgument, InvalidData, MissingDependency
-from tfvae.export import signatures
+from tfvae.export import quantization, signatures
 from tfvae.export.parity import psnr
 from tfvae.ondevice import Decoder, flatfile, inspect
 
@@ -206,6 +206,44 @@ def test_one_image_and_a_batch_have_the_same_ranges(exported):
 def calibration_of(exported, signature):
     offered = signatures.of(exported.model)
     return {k: v[:8] for k, v in offered.inputs(exported.images)[signature].items()}
+
+
+@pytest.mark.parametrize("kind", ["latents", "codes"])
+def test_calibration_computes_fifty_examples_at_a_time(vae, vqvae, images, monkeypatch, kind):
+    model = vae if kind == "latents" else vqvae
+    network, sizes = type(model.encoder), []
+    call = network.__call__
+
+    def counted(self, x, *args, **options):
+        sizes.append(x.shape[0])
+        return call(self, x, *args, **options)
+
+    monkeypatch.setattr(network, "__call__", counted)
+    batches = signatures.of(model).calibration(np.resize(images, (120, *images.shape[1:])))
+    assert sizes
+    assert max(size or 0 for size in sizes) <= 50
+    name = "decode" if kind == "latents" else "decode_codes"
+    (key,) = batches[name][0]
+    assert [len(batch[key]) for batch in batches[name]] == [50, 50, 50, 50, 40]
+
+
+def test_ranges_are_seen_by_one_interpreter(device_content, monkeypatch):
+    made, make = [], quantization.tfl_interpreter_utils.create_tfl_interpreter
+
+    def counted(*args, **options):
+        made.append(options)
+        return make(*args, **options)
+
+    monkeypatch.setattr(quantization.tfl_interpreter_utils, "create_tfl_interpreter", counted)
+    recipes = quantization.recipe_manager.RecipeManager()
+    model, _ = flatfile.parse(device_content)
+    for graph in model.subgraphs:
+        for number, tensor in enumerate(graph.tensors):
+            tensor.name = f"{number}"
+    content = flatfile.pack(model, keep_names=True)
+    z = np.zeros((1, *Decoder(device_content).latent_shape), np.float32)
+    quantization._ranges(content, recipes, {"decode_1": [{"latents": z}]})
+    assert made == [{"use_xnnpack": False, "num_threads": 2}]
 
 
 def test_the_ranges_are_the_widest_that_calibration_saw(vae, images, tmp_path):

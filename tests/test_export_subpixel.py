@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tfvae
 from tfvae import export
+from tfvae.errors import ExportError
 from tfvae.export.signatures import device_copy
 from tfvae.export.subpixel import SubpixelConv2D
 from tfvae.ondevice import inspect
@@ -53,6 +54,24 @@ def test_a_graph_for_any_number_of_images_computes_the_same(padding, filters, rn
 def test_a_layer_without_bias_has_none(rng):
     theirs, ours = pair((4, 4), filters=WIDE, kernel_size=4, strides=2, use_bias=False)
     x = rng.normal(size=(1, 4, 4, 2)).astype(np.float32)
+    np.testing.assert_allclose(ours(x), theirs(x), atol=5e-6)
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu6", "softmax", "log_softmax"])
+@pytest.mark.parametrize("filters", [NARROW, WIDE])
+def test_an_activation_sees_the_channels_of_its_own_pixel(filters, activation, rng):
+    theirs, ours = pair((4, 4), filters=filters, kernel_size=3, strides=2, activation=activation)
+    x = rng.normal(size=(2, 4, 4, 2)).astype(np.float32)
+    np.testing.assert_allclose(ours(x), theirs(x), atol=5e-6)
+
+
+@pytest.mark.parametrize("filters", [NARROW, WIDE])
+def test_an_activation_sees_the_whole_image_of_its_own_channel(filters, rng):
+    def centred(y):
+        return y - tf.reduce_mean(y, axis=(1, 2), keepdims=True)
+
+    theirs, ours = pair((4, 4), filters=filters, kernel_size=5, strides=2, activation=centred)
+    x = rng.normal(size=(2, 4, 4, 2)).astype(np.float32)
     np.testing.assert_allclose(ours(x), theirs(x), atol=5e-6)
 
 
@@ -114,6 +133,14 @@ def test_the_copy_for_a_device_has_the_weights_of_the_model(rng):
     z = rng.normal(size=(3, 2)).astype(np.float32)
     np.testing.assert_allclose(copy.decode(z), model.decode(z), atol=1e-6)
     assert any(type(layer).__name__ == "Conv2DTranspose" for layer in model._flatten_layers())
+
+
+def test_an_export_is_compared_with_the_model_and_not_with_the_copy(monkeypatch, tmp_path):
+    right = SubpixelConv2D.call
+    monkeypatch.setattr(SubpixelConv2D, "call", lambda self, x: right(self, x) + 0.5)
+    with pytest.raises(ExportError, match="differs from Keras by"):
+        export.litert(vae(strides=2), tmp_path / "a.tflite", signatures=["decode"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_exports_have_no_transposed_convolution_that_can_be_rewritten(tmp_path):

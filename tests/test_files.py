@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
+from tfvae._plain import files
 from tfvae._plain.files import atomic, clear_strays, update_report, write_json
 from tfvae._plain.locks import lock
 from tfvae.errors import InvalidFile
@@ -97,6 +99,7 @@ def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch, err
 WRITES = """
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from tfvae._plain.files import atomic
 
@@ -252,6 +255,26 @@ def test_a_report_keeps_other_sections_and_other_values(tmp_path):
     update_report(tmp_path, "evaluation of digits", {"elbo": -2.0})
     update_report(tmp_path, "training", {"epochs": 4}, outdated=("evaluation",))
     assert json.loads((tmp_path / "report.json").read_text()) == {"training": {"epochs": 4}}
+    assert names(tmp_path) == ["report.json"]
+
+
+def test_a_report_keeps_what_another_writes_at_the_same_time(tmp_path, monkeypatch):
+    inside, done, write = threading.Event(), threading.Event(), files.write_json
+
+    def slowly(path, value):
+        inside.set()
+        done.wait(0.1)  # in vain, if the other one has to wait
+        write(path, value)
+
+    monkeypatch.setattr(files, "write_json", slowly)
+    first = threading.Thread(target=update_report, args=(tmp_path, "exports", {"a": 1}))
+    first.start()
+    assert inside.wait(10)
+    monkeypatch.setattr(files, "write_json", write)
+    update_report(tmp_path, "exports", {"b": 2})
+    done.set()
+    first.join()
+    assert json.loads((tmp_path / "report.json").read_text()) == {"exports": {"a": 1, "b": 2}}
     assert names(tmp_path) == ["report.json"]
 
 

@@ -3,7 +3,9 @@
 import errno
 import subprocess
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -82,3 +84,46 @@ def test_on_windows_no_permission_says_that_it_is_held(windows):
 
     with pytest.raises(BlockingIOError, match="refused"):
         windows(refuse).lock(7)
+
+
+def test_one_is_in_a_context_at_a_time(tmp_path):
+    path, inside, most = tmp_path / "lock", [], []
+
+    def enter(_):
+        for _ in range(5):
+            with locks.one_at_a_time(path):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(enter, range(4)))
+    assert most == [1] * 20
+    assert not path.exists()
+
+
+def test_a_lock_that_is_never_given_back_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_MOST", 0.05)
+    path = tmp_path / "lock"
+    with locks.one_at_a_time(path):
+        waits = locks.one_at_a_time(path)
+        with pytest.raises(TimeoutError, match="Another process holds"):
+            waits.__enter__()
+
+
+def test_what_a_killed_process_left_is_no_lock(tmp_path):
+    (tmp_path / "lock").touch()
+    with locks.one_at_a_time(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "lock").exists()
+
+
+def test_without_locks_nobody_waits(tmp_path, monkeypatch):
+    def none(file):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks, "lock", none)
+    path = tmp_path / "lock"
+    with locks.one_at_a_time(path), locks.one_at_a_time(path):
+        assert path.exists()

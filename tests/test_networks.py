@@ -104,6 +104,35 @@ WITH_DROPOUT = {
 }
 
 
+@pytest.fixture
+def channels_first():
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format("channels_last")
+
+
+ON_GRIDS = {
+    **WITH_DROPOUT,
+    "conv, x": lambda **options: networks.conv_decoder(4, (7, 5, 3), **options),
+    "residual, x": lambda **options: networks.residual_decoder((4, 4, 3), 2, 8, **options),
+    "residual ladder, x": lambda **options: networks.residual_ladder(
+        (8, 8, 1), 1, (2, 2), (2, 2), filters=8, **options
+    ).top_down[0],
+}
+
+
+@pytest.mark.parametrize("kind", ON_GRIDS)
+def test_channels_are_last_whatever_keras_takes_by_default(kind, channels_first, rng):
+    first = ON_GRIDS[kind](dropout=0.5)
+    keras.config.set_image_data_format("channels_last")
+    last = ON_GRIDS[kind](dropout=0.5)
+    first.set_weights(last.get_weights())
+    x = [rng.normal(size=(5, *each.shape[1:])).astype(np.float32) for each in last.inputs]
+    x = x[0] if len(x) == 1 else x
+    for expected, found in zip(*map(keras.tree.flatten, (last(x), first(x))), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("kind", WITH_DROPOUT)
 def test_dropout_changes_training_alone(kind, rng):
     make = WITH_DROPOUT[kind]

@@ -322,6 +322,54 @@ def test_tables_that_are_shared_over_and_over_are_not_read():
     assert time.process_time() - start < 1
 
 
+def a_shared_name(where, count, size):
+    """Return a file of `count` tables of their own, all with one name of `size` letters."""
+    builder = flatbuffers.Builder(0)
+    name = builder.CreateString("n" * size)
+    kinds = generated.BuiltinOptions2
+    tables = []
+    for _ in range(count):
+        if where == "tensors":
+            generated.TensorStart(builder)
+            generated.TensorAddName(builder, name)
+            tables.append(generated.TensorEnd(builder))
+            continue
+        generated.StableHLOCompositeOptionsStart(builder)
+        generated.StableHLOCompositeOptionsAddName(builder, name)
+        options = generated.StableHLOCompositeOptionsEnd(builder)
+        generated.OperatorStart(builder)
+        generated.OperatorAddBuiltinOptions2Type(builder, kinds.StableHLOCompositeOptions)
+        generated.OperatorAddBuiltinOptions2(builder, options)
+        tables.append(generated.OperatorEnd(builder))
+    if where == "tensors":
+        generated.SubGraphStartTensorsVector(builder, count)
+    else:
+        generated.SubGraphStartOperatorsVector(builder, count)
+    for table in tables:
+        builder.PrependUOffsetTRelative(table)
+    entries = builder.EndVector()
+    generated.SubGraphStart(builder)
+    if where == "tensors":
+        generated.SubGraphAddTensors(builder, entries)
+    else:
+        generated.SubGraphAddOperators(builder, entries)
+    graph = generated.SubGraphEnd(builder)
+    generated.ModelStartSubgraphsVector(builder, 1)
+    builder.PrependUOffsetTRelative(graph)
+    graphs = builder.EndVector()
+    generated.ModelStart(builder)
+    generated.ModelAddSubgraphs(builder, graphs)
+    builder.Finish(generated.ModelEnd(builder), flatfile.FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("where", ["tensors", "options"])
+def test_a_name_that_is_shared_over_and_over_is_not_copied(where):
+    flatfile.parse(a_shared_name(where, count=1, size=10_000))
+    with pytest.raises(InvalidFile, match="damaged"):
+        flatfile.parse(a_shared_name(where, count=20, size=10_000))
+
+
 def test_the_largest_length_is_not_believed(content):
     root = generated.Model.GetRootAs(content)
     slots = {"operator codes": 6, "subgraphs": 8, "buffers": 12, "metadata": 16, "signatures": 18}

@@ -995,6 +995,8 @@ class TestNames:
             ("product", {"quantizer": "vq", "num_heads": 1.5}, "num_heads"),
             ("gumbel", {"temperature": 0.0}, "temperature"),
             ("simvq", {"threshold_ema_dead_code": 1.0}, "Unknown option"),
+            ("vq", {"dtype": "mixed_float16"}, "`dtype` of a quantizer is 'mixed_float16'"),
+            ("fsq", {"dtype": keras.DTypePolicy("float64")}, "'float64'; expected 'float32'"),
         ],
     )
     def test_refuses_arguments_it_cannot_use(self, name, options, message):

@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from commands import rows_of
+from tensorflow_probability import distributions as tfd
 
 import tfvae
 from tfvae import paths, recipes, runs
@@ -167,7 +169,25 @@ def test_what_cannot_be_scored_is_refused(run, tmp_path):
     np.save(tmp_path / "other.npy", np.zeros((2, 5, 5, 1), "f4"))
     with pytest.raises(InvalidData, match="shape"):
         score(model, tmp_path / "other.npy", "--output", tmp_path / "scores.csv")
-    none = np.zeros(2)
-    with pytest.raises(InvalidArgument, match="without a share for each value"):
-        tables.write_shares(tmp_path / "a.npy", tfvae.evaluation.Scores(none, none, none))
     assert not (tmp_path / "scores.csv").exists()
+
+
+@keras.saving.register_keras_serializable("tests")
+class AsAWhole(tfvae.likelihoods.Likelihood):
+    """A likelihood of the user's own that gives log p(x|z) of an example as a whole."""
+
+    def distribution(self, params, batch_ndims):
+        return tfd.MultivariateNormalDiag(params)
+
+
+def test_shares_of_values_that_there_are_none_of_are_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    networks = tfvae.networks
+    encoder, decoder = networks.dense_encoder((3,), 2), networks.dense_decoder(1, (3,))
+    tfvae.VAE(encoder, decoder, likelihood=AsAWhole()).save("a.keras")
+    np.save("x.npy", np.zeros((2, 3), "f4"))
+    monkeypatch.setattr(tfvae.evaluation, "score", lambda *_, **__: pytest.fail("the work began"))
+    monkeypatch.setattr(tables, "read_as_run", lambda *_: pytest.fail("the data was read"))
+    with pytest.raises(InvalidArgument, match="without a share for each value"):
+        score("a.keras", "x.npy", "--by-value=shares.npy", "--output=scores.csv")
+    assert not Path("shares.npy").exists()

@@ -1,4 +1,5 @@
 import csv
+import io
 import itertools
 import json
 import math
@@ -10,6 +11,7 @@ import sys
 import warnings
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -910,9 +912,22 @@ def other_model(path, target):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(target)
 
 
+def without_a_weight(path, target):
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(target, "w") as changed:
+        for name in file.namelist():
+            content = io.BytesIO(file.read(name))
+            if name == "model.weights.h5":
+                with h5py.File(content, "r+") as weights:
+                    places = []
+                    weights.visit(places.append)
+                    del weights[next(p for p in places if isinstance(weights[p], h5py.Dataset))]
+            changed.writestr(name, content.getvalue())
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (without_a_weight, "cannot be loaded: .*dense.* expected 2 variables, but received"),
         (cut, "not a .keras file, or is truncated"),
         (flipped, "is damaged or truncated"),
         (other_zip, "cannot be loaded"),

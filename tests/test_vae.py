@@ -436,7 +436,7 @@ class TestOutputs:
 
     @pytest.mark.parametrize("arguments", [{"n": 0}, {"n": 2, "temperature": -1.0}], ids=str)
     def test_samples_that_cannot_be_drawn_are_refused(self, make_vae, arguments):
-        with pytest.raises(InvalidArgument, match="expected n of at least 1 and a temperature"):
+        with pytest.raises(InvalidArgument, match=r"expected .*at least"):
             make_vae().sample(**arguments)
 
     def test_latents_may_have_several_axes(self, rng):

@@ -577,6 +577,12 @@ class TestOutputs:
         np.testing.assert_allclose(model.sample(2), model.sample(6)[:2], rtol=0, atol=1e-6)
         assert not np.allclose(model.sample(6), model.sample(6, seed=1), atol=1e-3)
 
+    def test_samples_whose_states_memory_does_not_hold_are_refused(self, monkeypatch):
+        model = make()
+        monkeypatch.setattr(type(model.prior), "state_bytes", lambda self: 1 << 40)
+        with pytest.raises(InvalidArgument, match="2 examples would take about 4,398"):
+            model.sample(2)
+
     def test_samples_that_cannot_be_drawn_are_refused(self):
         model = make()
         with pytest.raises(InvalidArgument, match="`n` is 0"):

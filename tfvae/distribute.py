@@ -143,12 +143,12 @@ def _sum(strategy):
 
 
 @contextlib.contextmanager
-def watching_workers(strategy: Strategy, how: str) -> Iterator[None]:
+def watching_workers(strategy: Strategy, how: str = "") -> Iterator[None]:
     """A context that raises an error if a training ends because another worker was lost.
 
     Args:
         strategy: of the training.
-        how: what to tell the user about how to continue.
+        how: what to tell the user about how to continue, if there is something to continue.
 
     Raises:
         TfvaeError: one was lost.
@@ -160,5 +160,5 @@ def watching_workers(strategy: Strategy, how: str) -> Iterator[None]:
             raise
         raise TfvaeError(
             "Another worker has ended, or cannot be reached; what it said tells why. Start all of "
-            f"them again. {how}"
+            f"them again. {how}".rstrip()
         ) from None

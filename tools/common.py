@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from tfvae import paths
-from tfvae._plain import cluster, untrusted
+from tfvae._plain import checks, cluster, untrusted
 from tfvae.config.configuration import parse_assignment
 from tfvae.errors import InvalidArgument, InvalidData, MissingDependency
 
@@ -19,6 +19,7 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True)
 temperature_option = click.option(
     "--temperature",
     type=float,
+    callback=lambda _, __, value: checks.temperature(value),
     default=1.0,
     show_default=True,
     help="Scales the spread of the prior: below 1 typical examples, above 1 unusual ones.",
@@ -36,8 +37,8 @@ dataset_option = click.option(
 )
 condition_option = click.option(
     "--condition",
-    help="Label, or numbers such as 0.5,1, for all examples, or an .npy of one for each; for a "
-    "model with a condition.",
+    help="Label, or numbers such as 0.5,1, for all examples, or an .npy or .npz of one for each; "
+    "for a model with a condition.",
 )
 data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder of prepared TFDS data."
@@ -102,7 +103,7 @@ def condition_of(text: str | None):
     """
     if text is None:
         return None
-    if text.endswith(".npy"):
+    if text.endswith((".npy", ".npz")):
         return read_array(text)
     try:
         whole = text.strip().lstrip("-").isdigit()
@@ -110,12 +111,12 @@ def condition_of(text: str | None):
     except ValueError:
         raise InvalidArgument(
             f"--condition is {text!r}; expected a label, such as 3, numbers, such as 0.5,1, or an "
-            ".npy file."
+            ".npy or .npz file of one array."
         ) from None
 
 
 def read_array(path):
-    """Return the array in an .npy file.
+    """Return the array in an .npy file, or in an .npz file of one.
 
     Raises:
         InvalidData: it cannot be read.
@@ -124,11 +125,18 @@ def read_array(path):
 
     try:
         untrusted.check_arrays(path, str(path))
-        return np.load(path, allow_pickle=False)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            if len(loaded.files) == 1:
+                return loaded[loaded.files[0]]
+        found = ", ".join(loaded.files) or "nothing"
+        raise InvalidData(f"{path} holds {found}; expected an .npy or .npz file of one array.")
     except InvalidData:
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds on a damaged file
-        raise InvalidData(f"{path} cannot be read as an .npy array: {error}") from None
+        raise InvalidData(f"{path} cannot be read as an array: {error}") from None
 
 
 def load_training_part() -> None:

@@ -71,6 +71,8 @@ def score(
     from tfvae.runs.evaluate import of_data
 
     model, config = open_model(run)
+    if by_value is not None:
+        scores.check_shares(model, by_value)
     needs_splits = examples is None or false_alarm_rate is not None
     splits = load_data(config, model) if needs_splits else None
     read = scores.read_as_run

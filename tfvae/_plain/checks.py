@@ -5,6 +5,8 @@ import numbers
 
 from tfvae.errors import InvalidArgument, unknown_name
 
+_LARGEST = (2 - 2**-23) * 2.0**127  # in float32
+
 
 def finite(name: str, value) -> float:
     """Return a constructor argument that must be a finite number."""
@@ -25,6 +27,15 @@ def not_negative(name: str, value) -> float:
     if finite(name, value) < 0:
         raise InvalidArgument(f"`{name}` is {value!r}; expected a number of at least 0.")
     return value
+
+
+def temperature(value) -> float:
+    """Return a temperature of draws, which are computed in float32: a number of at least 0."""
+    if not_negative("temperature", value) > _LARGEST:
+        raise InvalidArgument(
+            f"`temperature` is {value!r}; expected one that is finite in float32, below 3.4e38."
+        )
+    return float(value)
 
 
 def probability(name: str, value) -> float:

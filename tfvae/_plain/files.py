@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tfvae._plain.locks import lock
+from tfvae._plain.locks import lock, one_at_a_time
 from tfvae.errors import InvalidFile
 
 _SHORT = r"\d+ requested and \d+ written"  # what NumPy says of a full disk
@@ -229,12 +229,19 @@ def update_report(
     """Merge `values` into one section of `folder`/report.json, creating what is not there.
 
     Sections whose names begin with one of `outdated` are removed: they say what a model was that is
-    replaced.
+    replaced. Processes that do so at the same time wait for each other.
 
     Raises:
         InvalidFile: there is a report.json which is not ours, or it cannot be written.
     """
-    report = read_report(folder)
-    report = {name: old for name, old in report.items() if not name.startswith(outdated)}
-    report[section] = {**report.get(section, {}), **values}
-    write_json(Path(folder) / "report.json", report)
+    path = Path(folder) / "report.json"
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(one_at_a_time(path.with_name(f".{path.name}.lock")))
+        except OSError as error:
+            raise cannot_write(path, error.strerror or str(error)) from None
+        report = read_report(folder)
+        report = {name: old for name, old in report.items() if not name.startswith(outdated)}
+        report[section] = {**report.get(section, {}), **values}
+        write_json(path, report)

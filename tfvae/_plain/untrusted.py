@@ -6,12 +6,12 @@ The limits are in `tfvae._plain.memory`, and the environment variable described 
 import contextlib
 import io
 import math
-import threading
 import types
 import zipfile
 from pathlib import Path
 
 from tfvae._plain import memory
+from tfvae._plain.threads import shared
 from tfvae.errors import InvalidData, InvalidFile, TfvaeError
 
 # What is read as a picture. Pillow knows more formats, some of which call other programs.
@@ -20,8 +20,6 @@ _WEIGHTS = "model.weights.h5"
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 1 << 16, 24, 40  # of Riegeli, in bytes
 _CHUNKS = (b"s", b"m", b"p", b"r", b"t")  # their kinds
 _ARROW_DICTIONARY, _ARROW_BATCH = 2, 3  # kinds of messages
-# The limit of Pillow before it was lifted, once for each thread that opens a picture just now.
-_before, _opening = [], threading.Lock()
 
 
 def check_arrays(file, name: str, error: type = InvalidData) -> None:
@@ -148,24 +146,17 @@ def open_picture(file: str | Path | bytes, name: str = ""):
         yield image
 
 
+@shared
 @contextlib.contextmanager
 def _unlimited_pillow():
-    """Lift the limit of Pillow on pixels, until the last of the threads that are here leaves.
-
-    They open files at the same time, which a lock around the whole would not let them.
-    """
+    """Lift the limit of Pillow on pixels."""
     from PIL import Image
 
-    with _opening:
-        _before.append(_before[0] if _before else Image.MAX_IMAGE_PIXELS)
-        Image.MAX_IMAGE_PIXELS = None
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
     finally:
-        with _opening:
-            limit = _before.pop()
-            if not _before:
-                Image.MAX_IMAGE_PIXELS = limit
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def check_arrow(stream, name: str) -> None:

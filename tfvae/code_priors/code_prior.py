@@ -121,6 +121,11 @@ class CodePrior(conditions.Conditional, MaximumLikelihood):
         self._check_built()
         return self.first_state(self._classes(condition, batch_size))
 
+    def state_bytes(self) -> int:
+        """Return the memory that the state of one example takes; see `start`."""
+        state = self.start(1, 0 if self.num_classes else None)
+        return sum(part.dtype.size * math.prod(part.shape) for part in tf.nest.flatten(state))
+
     def logits(
         self,
         codes: np.ndarray | tf.Tensor,

@@ -25,7 +25,9 @@ class GatedLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.num_filters = num_filters
-        self.convolution = keras.layers.Conv2D(2 * num_filters, kernel_shape, dtype=policy)
+        self.convolution = keras.layers.Conv2D(
+            2 * num_filters, kernel_shape, data_format="channels_last", dtype=policy
+        )
         self.class_bias = (
             keras.layers.Embedding(num_classes, 2 * num_filters, dtype=policy)
             if num_classes

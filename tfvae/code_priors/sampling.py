@@ -15,6 +15,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfvae import random
+from tfvae._plain import checks
 from tfvae.errors import InvalidArgument
 
 # The least temperature to divide by: float32 cannot represent logits / 0.
@@ -136,11 +137,8 @@ def check_options(temperature, top_k, top_p, codebook_size: int) -> None:
     Raises:
         InvalidArgument: with what was expected.
     """
-    if not (tf.is_tensor(temperature) or (_number(temperature) and 0 <= temperature < math.inf)):
-        raise InvalidArgument(
-            f"`temperature` is {temperature!r}; expected a finite number of at least 0: 1 draws "
-            "from the prior, 0 takes the most probable code."
-        )
+    if not tf.is_tensor(temperature):
+        checks.temperature(temperature)
     whole = _number(top_k) and isinstance(top_k, numbers.Integral)
     if top_k is not None and not (whole and 1 <= top_k <= codebook_size):
         raise InvalidArgument(

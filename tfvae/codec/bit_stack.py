@@ -12,6 +12,7 @@ import constriction
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from tfvae.codec.streams import Undecodable
 from tfvae.errors import InvalidArgument
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
@@ -19,10 +20,6 @@ _BITS_OF_SYMBOL = 24  # at most, as in the range coder
 _WORD = 32
 _STATE = 2  # words of the coder's state, above which the others lie
 _SEED = 0
-
-
-class Undecodable(Exception):
-    """No examples would have given this stream."""
 
 
 class Stack:

@@ -17,6 +17,7 @@ import numpy as np
 
 from tfvae._plain import memory, untrusted
 from tfvae._plain.checks import whole
+from tfvae.codec.levels import num_levels_of
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.models import GenerativeModel
 
@@ -200,11 +201,13 @@ def check_belongs_without_loss(header, model, name):
         )
     theirs = tuple(header.x_shape), header.model
     mine = tuple(model.x_shape), fingerprint(model)
-    if theirs != mine:
+    levels = num_levels_of(model.likelihood)
+    if theirs != mine or levels not in (0, header.num_levels):
         raise InvalidFile(
             f"{name} was written with another model, or with this one before its weights changed: "
-            f"it has examples of shape {theirs[0]} and the fingerprint {theirs[1]}, this model "
-            f"{mine[0]} and {mine[1]}. Use the run that it was written with."
+            f"it has examples of shape {theirs[0]} in {header.num_levels:,} levels and the "
+            f"fingerprint {theirs[1]}, this model {mine[0]}, {levels or 'counts'} and {mine[1]}. "
+            "Use the run that it was written with."
         )
 
 
@@ -219,7 +222,7 @@ def check_size(header, model, name):
         each = bytes_without_loss(model, header.num_levels, header.precision)
     else:
         positions = math.prod(model.code_shape)
-        each = 8 * 4 * max(positions, model.codebook_size)
+        each = bytes_of_codes(model)
     images = 4 * header.num_images * (positions + math.prod(model.x_shape))
     batch = header.batch_size * each
     if max(images, batch) > memory.limit():
@@ -229,6 +232,16 @@ def check_size(header, model, name):
             f"{memory.text(memory.limit())} can be had. It is damaged, or needs a larger machine; "
             f"{memory.VARIABLE} sets the limit."
         )
+
+
+def bytes_of_codes(model) -> int:
+    """Return the memory that the range coder takes for each example of a batch.
+
+    It is that of the codes, or of their probabilities at a position, and of the prior's state
+    before and after it.
+    """
+    at_once = 4 * max(math.prod(model.code_shape), model.codebook_size)
+    return 8 * at_once + 2 * model.prior.state_bytes()
 
 
 def bytes_without_loss(model, num_levels: int, precision: int) -> int:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfvae._plain import memory
 from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
-from tfvae.codec.range_coder import Reader, Undecodable, Walk, Writer
+from tfvae.codec.range_coder import Reader, Walk, Writer
+from tfvae.codec.streams import Undecodable
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.graphs import in_graph
@@ -111,8 +113,8 @@ def compress(
 
     Raises:
         InvalidArgument: not a model of codes, a prior whose logits are not numbers, a condition
-            that is missing or not wanted, a path with another ending, or a sound that no .wav
-            holds.
+            that is missing or not wanted, a path with another ending, a sound that no .wav
+            holds, or more images at a time than memory does.
         InvalidData: data that is empty or does not fit the model, or conditions that do not.
         InvalidFile: the file cannot be written.
     """
@@ -159,7 +161,11 @@ def compress_codes(
         sound = _checked_sound(model, sound, len(codes))
     y = model.condition_of_each(condition, len(codes))
     labels = _labels(model, y, len(codes))
-    walk = Walk(model.prior, _even(len(codes), batch_size))
+    batch_size = _even(len(codes), batch_size)
+    advice = "Use at most {most}: `batch_size`."
+    each = file_format.bytes_of_codes(model)
+    memory.check_request(batch_size, each, "examples at a time", advice)
+    walk = Walk(model.prior, batch_size)
     writer = Writer()
     flat = codes.reshape(len(codes), -1)
     for rows in track(*walk.batches(len(codes)), "coding", progress):

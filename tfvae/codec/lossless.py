@@ -11,10 +11,11 @@ from tfvae._plain import memory
 from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
-from tfvae.codec.bit_stack import Stack, Undecodable
+from tfvae.codec.bit_stack import Stack
 from tfvae.codec.bits_back import Coder, growing_batches
 from tfvae.codec.interface import check_built, check_path, condition_in_file
 from tfvae.codec.levels import check_listed, num_levels_of, to_levels, values_of_levels
+from tfvae.codec.streams import Undecodable
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.models import VAE
@@ -171,8 +172,7 @@ def decompress_lossless(model: VAE, file: str | Path | bytes, progress: bool = F
     file_format.check_belongs_without_loss(header, model, name)
     file_format.check_size(header, model, name)
     y = condition_in_file(model, y, header.num_images, name)
-    num_levels = num_levels_of(model.likelihood) or header.num_levels
-    values = values_of_levels(model.likelihood, num_levels)
+    values = values_of_levels(model.likelihood, header.num_levels)
     coder = Coder(model, values, header.batch_size, header.precision)
     levels = np.empty([header.num_images, *model.x_shape], np.int32)
     rows = list(growing_batches(header.num_images, header.batch_size))[::-1]

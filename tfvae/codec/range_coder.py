@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.code_priors import CodePrior
+from tfvae.codec.streams import Undecodable
 from tfvae.errors import InvalidArgument
 
 _BITS_OF_STATE = 64  # of a coder, beside its stream
@@ -93,10 +94,6 @@ class Writer:
     def stream(self) -> np.ndarray:
         """Return what was written, uint32."""
         return self._coder.get_compressed()
-
-
-class Undecodable(Exception):
-    """No codes would have given this stream."""
 
 
 class Reader:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tfvae._plain.threads import shared
 from tfvae.data.shards import open_shards
 from tfvae.data.splits import SPLITS, Part
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
@@ -77,12 +78,18 @@ def _download(builder, name):
             f"TFDS cannot download {name!r}: there is no network ({_HOST} was not found). " + remedy
         ) from None
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+        with _printing_to_stderr():
             builder.download_and_prepare()
     except Exception as error:  # TFDS lets errors of many libraries through
         raise InvalidData(
             f"TFDS could not download {name!r}: {type(error).__name__}: {error}. {remedy}"
         ) from None
+
+
+@shared
+def _printing_to_stderr():
+    """Keep what TFDS prints off standard output, which is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _is_image(tfds, feature):

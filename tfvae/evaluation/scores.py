@@ -177,6 +177,13 @@ def threshold(log_likelihood: np.ndarray, false_alarm_rate: float) -> float:
     return float(values[check_rate(false_alarm_rate, len(values)) - 1])
 
 
+def gives_shares(model: LatentVariableModel | CodeModel) -> bool:
+    """Whether the scores under a model have shares of each value of an example."""
+    *sites, channels = model.x_shape
+    p_x = model.likelihood(tf.zeros([1, *sites, model.likelihood.params_size(channels)]), 1)
+    return _by_value(p_x, tf.zeros([1, *model.x_shape])) is not None
+
+
 def check_rate(false_alarm_rate: float, count: int) -> int:
     """Return ⌊rate · (n + 1)⌋ for n examples, of which `threshold` makes a threshold.
 

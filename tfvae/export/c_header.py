@@ -38,7 +38,7 @@ def _header(content, info, stem):
     name = re.sub(r"\W", "_", stem)
     name = f"_{name}" if name[:1].isdigit() else name
     guard = f"{name.upper()}_TFLITE_H_"
-    lines = [content[i : i + _PER_LINE] for i in range(0, len(content), _PER_LINE)]
+    lines = (content[i : i + _PER_LINE] for i in range(0, len(content), _PER_LINE))
     return "\n".join(
         [
             f"// {len(content):,} bytes of a LiteRT model.",
@@ -54,7 +54,7 @@ def _header(content, info, stem):
             "#endif",
             "",
             f"TFVAE_ALIGNED static const unsigned char {name}_tflite[] = {{",
-            *(f"    {', '.join(f'0x{byte:02x}' for byte in line)}," for line in lines),
+            *(f"    0x{line.hex(',').replace(',', ', 0x')}," for line in lines),
             "};",
             f"static const unsigned int {name}_tflite_len = {len(content)};",
             "",

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from tfvae.conditions import describe
 from tfvae.export.code_ties import count_flips
-from tfvae.export.contract import Agreement, Signatures, held_out, stream_specs
+from tfvae.export.contract import Agreement, Signatures, held_out, in_parts, stream_specs
+from tfvae.graphs import in_graph
 from tfvae.random import make_seed
 
 _NUM_DRAWS = 64
@@ -94,9 +95,15 @@ class CodeSignatures(Signatures):
         x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
         if y is None and model.condition is not None:
             y = model.condition.example(len(x)).numpy()
-        drawn = model.prior.sample(len(x), seed=3, condition=model.condition_of_prior(y))
+        labels, seed = model.condition_of_prior(y), make_seed(3)
+        encoded, drawn = [], []
+        for rows in in_parts(len(x)):
+            encoded.append(model.encode(tf.constant(x[rows]), None if y is None else y[rows]))
+            index = tf.range(rows.start, rows.start + len(encoded[-1]))
+            given = None if labels is None else labels[rows]
+            drawn.append(_of_prior(model.prior, seed, index, given))
         # What is decoded comes from an encoder, or from the prior.
-        decoded = {"codes": tf.concat([model.encode(tf.constant(x), y), drawn], axis=0).numpy()}
+        decoded = {"codes": tf.concat([*encoded, *drawn], axis=0).numpy()}
         inputs = {"decode_codes": decoded, "parameters": dict(decoded), "encode": {"image": x}}
         return self.with_conditions(inputs, y)
 
@@ -120,6 +127,11 @@ class CodeSignatures(Signatures):
         """Return images that the model draws, of any conditions."""
         y = None if self.model.condition is None else self.model.condition.example(count)
         return self.model.sample(count, seed, condition=y).numpy()
+
+
+@in_graph
+def _of_prior(prior, seed, index, labels):
+    return prior.draw(seed, index, condition=labels)
 
 
 def _encoded(rows, flips, ties):

@@ -1,5 +1,6 @@
 """The contract between the exporters and a kind of model."""
 
+import copy
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
@@ -34,7 +35,9 @@ class Signatures:
     labels `[B]` int32, or vectors `[B, C]` float32.
 
     Args:
-        model: built, and computing in float32.
+        model: built, and computing in float32; an export is compared with it.
+        exported: the same model in the form that is written, with other layers that compute the
+            same; the model itself if None.
         singles: whether each signature but `parameters` has a second version for a batch of exactly
             one, with "_1" at the end of its name. Kernels that need fixed sizes run only in these,
             and so does LiteRT in a browser.
@@ -50,10 +53,18 @@ class Signatures:
         InvalidArgument: there is no signature of such a name, or none is left.
     """
 
-    def __init__(self, model, singles: bool = False, names: Collection[str] | None = None):
+    def __init__(
+        self,
+        model,
+        exported=None,
+        singles: bool = False,
+        names: Collection[str] | None = None,
+    ):
         self.model = model
         self.functions = {}
-        defined = self.define()
+        written = copy.copy(self)
+        written.model = model if exported is None else exported
+        defined = written.define()
         wanted = list(defined) if names is None else _checked_names(names, list(defined))
         for name in wanted:
             function, specs = defined[name]
@@ -89,6 +100,13 @@ class Signatures:
     def define(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
         """Return {signature: (function, its inputs)}, the condition not among them."""
         raise NotImplementedError
+
+    def in_keras(self, signature: str, inputs: dict) -> dict:
+        """Return the outputs of a signature by name, `{output: array}`, computed by `model`."""
+        function, _ = self.define()[signature.removesuffix(SINGLE)]
+        # Eagerly: the graph is what was exported.
+        outputs = function(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
     def depends(self, signature: str) -> bool:
         """Whether a signature has the input `condition`."""
@@ -191,11 +209,11 @@ class Signatures:
         for name in self.functions:
             rows = arrays.get(name.removesuffix(SINGLE))
             if rows is not None:
-                size = 1 if name.endswith(SINGLE) else _CALIBRATION_BATCH
                 count = len(next(iter(rows.values())))
+                single = name.endswith(SINGLE)
+                parts = [slice(n, n + 1) for n in range(count)] if single else in_parts(count)
                 batches[name] = [
-                    {key: array[start : start + size] for key, array in rows.items()}
-                    for start in range(0, count, size)
+                    {key: array[part] for key, array in rows.items()} for part in parts
                 ]
         return batches
 
@@ -230,6 +248,11 @@ def _has_batch(spec):
 def _of_one(spec):
     shape = [1, *spec.shape[1:]] if _has_batch(spec) else spec.shape
     return tf.TensorSpec(shape, spec.dtype, spec.name)
+
+
+def in_parts(count: int) -> list[slice]:
+    """Return the rows of examples that calibration computes at a time."""
+    return [slice(n, n + _CALIBRATION_BATCH) for n in range(0, count, _CALIBRATION_BATCH)]
 
 
 def stream_specs() -> list[tf.TensorSpec]:

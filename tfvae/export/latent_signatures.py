@@ -6,9 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.conditions import as_argument, describe
-from tfvae.export.contract import Signatures, held_out, stream_specs
+from tfvae.export.contract import Signatures, held_out, in_parts, stream_specs
+from tfvae.graphs import in_graph
 from tfvae.joint import ancestral, representatives, sampler
-from tfvae.random import make_seed
+from tfvae.random import fold_in, make_seed
 
 
 class LatentSignatures(Signatures):
@@ -69,12 +70,6 @@ class LatentSignatures(Signatures):
         condition = self._given(condition, tf.shape(latents)[0])
         return {"parameters": self.model.x_parameters(latents, condition=condition)}
 
-    def posterior_draws(self, x, y, seed):
-        """Return one draw of q(z|x) for each example, `[B, *latent_shape]`."""
-        given = self._given(y, len(x))
-        infer = self.model.inference(tf.constant(x), condition=given, seed=seed)
-        return self.model.join(infer(sampler(1, seed)).z)[0]
-
     def shapes(self):
         return describe(self.model.condition) | {
             "latent_shape": list(self.model.latent_shape),
@@ -85,7 +80,7 @@ class LatentSignatures(Signatures):
     def example_inputs(self, x, y):
         x, y = (self._images(16, 1).numpy(), None) if x is None else held_out(x, y)
         seed = make_seed(7)
-        latents = self.posterior_draws(x, y, seed).numpy()
+        latents = _of_posterior(self.model, x, self._given(y, len(x)), seed).numpy()
         inputs = {
             "decode": {"latents": latents},
             "parameters": {"latents": latents},
@@ -100,27 +95,55 @@ class LatentSignatures(Signatures):
 
     def calibration_inputs(self, x, y):
         x = np.asarray(self._images(100, 2) if x is None else x, np.float32)
-        seed = make_seed(8)
+        if y is None and self.model.condition is not None:
+            y = self.model.condition.example(len(x)).numpy()
+        seed, encoded, drawn = make_seed(8), [], []
+        for rows in in_parts(len(x)):
+            given = None if y is None else y[rows]
+            key = fold_in(seed, rows.start)
+            encoded.append(_of_posterior(self.model, x[rows], given, key))
+            drawn.append(self._draws(len(encoded[-1]), seed, given, rows.start))
         # What is decoded comes from an encoder, or from the prior.
-        latents = tf.concat(
-            [
-                self.posterior_draws(x, y, seed),
-                self._draws(len(x), 8, y),
-            ],
-            axis=0,
-        ).numpy()
-        decoded = {"latents": latents}
+        decoded = {"latents": tf.concat([*encoded, *drawn], axis=0).numpy()}
         inputs = {"decode": decoded, "parameters": dict(decoded), "encode": {"image": x}}
         return self.with_conditions(inputs, y)
 
     def _images(self, count, seed):
-        return self.model.decode(self._draws(count, seed), condition=self._given(None, count))
+        y = self._given(None, count)
+        return self.model.decode(self._draws(count, make_seed(seed), y), condition=y)
 
-    def _draws(self, count, seed, y=None):
-        """Return latents from the prior; where no device can repeat its draws, those of TFP."""
-        seed, y = make_seed(seed), self._given(y, count)
+    def _draws(self, count, seed, y, first=0):
+        """Return latents from the prior; where no device can repeat its draws, those of TFP.
+
+        Args:
+            count: how many.
+            seed: `[2]` int32.
+            y: their conditions, or None.
+            first: number of the first one.
+        """
         if "sample" in self.left_out:
-            c = self.model.encode_condition(y, count)
-            layers, _ = self.model.generate(ancestral(count, seed), **as_argument(c))
-            return self.model.join([layer.z for layer in layers])
-        return self.model.draw(seed, tf.range(count), condition=y)[0]
+            return _of_prior_by_tfp(self.model, tf.range(count), y, fold_in(seed, first))
+        return _of_prior(self.model, seed, tf.range(first, first + count), y)
+
+
+# Without what is computed beside the latents, such as images: graphs leave out what nothing takes.
+
+
+@in_graph
+def _of_posterior(model, x, y, seed):
+    """Return one draw of q(z|x) for each example, `[B, *latent_shape]`."""
+    infer = model.inference(x, condition=y, seed=seed)
+    return model.join(infer(sampler(1, seed)).z)[0]
+
+
+@in_graph
+def _of_prior(model, seed, index, y):
+    return model.draw(seed, index, condition=y)[0]
+
+
+@in_graph
+def _of_prior_by_tfp(model, index, y, seed):
+    count = tf.shape(index)[0]
+    c = model.encode_condition(y, count)
+    layers, _ = model.generate(ancestral(count, seed), **as_argument(c))
+    return model.join([layer.z for layer in layers])

@@ -1,15 +1,13 @@
 """Export of a decoder or an encoder to ONNX, by Keras's own exporter."""
 
-import contextlib
 import tempfile
-import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from tfvae._plain.files import atomic, check_writable, read_report, update_report
-from tfvae._plain.quiet import quiet_stderr
+from tfvae._plain.quiet import quiet
 from tfvae.errors import ExportError, MissingDependency, unknown_name
 from tfvae.export import signatures
 from tfvae.export.contract import checked_condition
@@ -104,12 +102,10 @@ def _written(offered, signature):
         keras.InputSpec(shape=spec.shape, dtype=spec.dtype.name, name=spec.name)
         for spec in function.input_signature
     ]
-    with tempfile.TemporaryDirectory() as folder, quiet_stderr(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder, quiet():
         file = Path(folder) / "model.onnx"
         try:
-            with contextlib.redirect_stdout(None):
-                network.export(file, format="onnx", verbose=False, input_signature=specs)
+            network.export(file, format="onnx", verbose=False, input_signature=specs)
         except ImportError as error:
             raise _missing(error) from error
         except Exception as error:  # tf2onnx raises many kinds

@@ -19,17 +19,14 @@ OCTAV: Sakr et al. 2022, "Optimal clipping and magnitude-aware differentiation f
 quantization-aware training".
 """
 
-import contextlib
-import logging
 import re
-import warnings
 
 import numpy as np
 from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from litert_quantizer.algorithm_manager import AlgorithmName
 from litert_quantizer.utils import qsv_utils, tfl_interpreter_utils
 
-from tfvae._plain.quiet import quiet_stderr
+from tfvae._plain.quiet import quiet
 from tfvae.errors import ExportError
 from tfvae.ondevice import flatfile
 
@@ -82,7 +79,7 @@ def quantize(
     Raises:
         ExportError: the quantizer does not take a graph, with its reason.
     """
-    with _quiet():
+    with quiet():
         content = _with_scopes(content)
         recipes = recipe_manager.RecipeManager()
         _fill(recipes, name, searches, integer_io)
@@ -230,14 +227,11 @@ def _with_scopes(content):
 
 def _ranges(content, recipes, examples):
     """Return the least and the greatest of all values over examples, in the quantizer's format."""
-    watcher = calibrator.Calibrator(
-        bytearray(content), num_threads=2, qsv_update_func=qsv_utils.min_max_update
-    )
+    watcher = calibrator.Calibrator.__new__(calibrator.Calibrator, content)
     # LiteRT's default delegate computes no output that nothing takes, and the quantizer looks at
     # every one: where images are decoded, the scales of a likelihood are such an output.
-    watcher._tfl_interpreter = tfl_interpreter_utils.create_tfl_interpreter(
-        content, use_xnnpack=False, num_threads=2
-    )
+    watcher._create_interpreter = _without_delegate
+    watcher.__init__(bytearray(content), num_threads=2, qsv_update_func=qsv_utils.min_max_update)
     watcher.calibrate(examples, recipes)
     ranges = watcher.get_model_qsvs() | _ranges_of_tables(content)
     for found in ranges.values():
@@ -245,6 +239,12 @@ def _ranges(content, recipes, examples):
             if found.get(key) is not None:
                 found[key] = _outward(found[key], towards)
     return ranges
+
+
+def _without_delegate(content, num_threads):
+    return tfl_interpreter_utils.create_tfl_interpreter(
+        content, use_xnnpack=False, num_threads=num_threads
+    )
 
 
 def _ranges_of_tables(content):
@@ -289,16 +289,3 @@ def _outward(values, towards):
     """
     mantissa, exponent = np.frexp(values)
     return np.ldexp(towards(256 * mantissa) / 256, exponent).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep progress bars, warnings and sizes off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with quiet_stderr(), contextlib.redirect_stdout(None), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

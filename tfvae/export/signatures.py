@@ -33,8 +33,8 @@ def of(model, on_device: bool = False, names: Collection[str] | None = None) -> 
     for kind, signatures in _KINDS:
         if isinstance(model, kind):
             _check_built(model)
-            copy = device_copy(model) if on_device else in_float32(model)
-            return signatures(copy, on_device, names)
+            exported = device_copy(model) if on_device else None
+            return signatures(in_float32(model), exported, on_device, names)
     raise InvalidArgument(
         f"The model is {model!r}; expected one of tfvae, such as a VAE or a VQVAE."
     )

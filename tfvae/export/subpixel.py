@@ -14,6 +14,8 @@ import tensorflow as tf
 
 # From so many output channels on, a residue fills the vectors of a processor by itself.
 _WIDE = 16
+# LiteRT computes these within the convolution. They act on each number by itself, wherever it lies.
+_FUSED = (keras.activations.linear, keras.activations.relu, keras.activations.relu6)
 
 
 @keras.saving.register_keras_serializable("tfvae")
@@ -39,8 +41,7 @@ class SubpixelConv2D(keras.layers.Conv2DTranspose):
             strides[0] == strides[1]
             and dilation == (1, 1)
             and config.get("output_padding") is None
-            and config.get("data_format") in (None, "channels_last")
-            and keras.config.image_data_format() == "channels_last"
+            and config["data_format"] == "channels_last"
         )
 
     @classmethod
@@ -67,9 +68,9 @@ class SubpixelConv2D(keras.layers.Conv2DTranspose):
         if stride > 1:
             y = tf.nn.depth_to_space(y, stride)
         (top, left), (height, width) = starts, (axis.length for axis in axes)
-        if y.shape[1:3] == (height, width):
-            return y
-        return y[:, top : top + height, left : left + width, :]
+        if y.shape[1:3] != (height, width):
+            y = y[:, top : top + height, left : left + width, :]
+        return y if self.activation in _FUSED else self.activation(y)
 
     def _by_residue(self, x, kernel, axes):
         """Return the outputs of all residues, `[B, T, T', s²·out]`, a convolution for each."""
@@ -93,7 +94,8 @@ class SubpixelConv2D(keras.layers.Conv2DTranspose):
         if self.use_bias:
             copies = kernel.shape[-1] // self.filters
             y = tf.nn.bias_add(y, tf.tile(tf.convert_to_tensor(self.bias), [copies]))
-        return self.activation(y)  # before the pixels move, so that LiteRT fuses it
+        # Another activation, such as a softmax, waits until the pixels are in their places.
+        return self.activation(y) if self.activation in _FUSED else y
 
 
 class _Axis:

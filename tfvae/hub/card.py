@@ -106,7 +106,7 @@ def _use(name, there, exports):
     decoder = exports.get("decoder.tflite", {})
     draws = "decoder.tflite" in there and "sample" not in decoder.get("left_out", {})
     if draws:
-        shell += f"tfvae decode {folder}/decoder.tflite --sample 64 --output samples.png\n"
+        shell += f"tfvae decode {folder}/decoder.tflite --sample 64\n"
     last = "; the last command needs no TensorFlow" if draws else ""
     return f"## Use\n\n{python}\n{shell}```\n\nThis needs `tfvae[hub]`{last}.\n"
 

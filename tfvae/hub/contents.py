@@ -59,15 +59,9 @@ def collect(run: Path, folder: Path) -> tuple[Config, dict]:
     paths.check_model(run)
     config, report = _without_paths(paths.read_run_config(run)), _plain(files.read_report(run))
     _unpack(run / "model.keras", folder)
-    for path in sorted(run.iterdir()):
-        # Exports that the report does not name are of the model before another training.
-        is_own = path.suffix == ".png" or path.name in report.get("exports", {})
-        if (
-            path.is_file()
-            and path.suffix in (".png", ".tflite")
-            and is_shared(path.name)
-            and is_own
-        ):
+    # Exports that the report does not name are of the model before another training.
+    for path in (run / name for name in sorted(made_of_model(report))):
+        if path.is_file():
             shutil.copy(path, folder)
     (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     files.write_json(folder / "report.json", report)

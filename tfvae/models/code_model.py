@@ -221,10 +221,11 @@ class CodeModel(CodeTraining):
                 not take, or a condition that is missing or not wanted.
             InvalidData: conditions of another type or shape, or out of range.
         """
-        self.check_count(whole("n", n))
-        y = self.check_condition(condition, n)
-        given = self.condition_of_prior(y)
+        whole("n", n)
         with self.blaming_file():
+            self.check_count(n, 2 * self.prior.state_bytes())
+            y = self.check_condition(condition, n)
+            given = self.condition_of_prior(y)
             codes = self.prior.sample(n, seed, condition=given, temperature=temperature, **options)
             return self.decode(codes, y)
 

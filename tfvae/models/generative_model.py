@@ -248,12 +248,16 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
             raise InvalidData(_other_shape(f"`{name}`", x.shape, self.x_shape))
         self.likelihood.check(x, name)
 
-    def check_count(self, n: int) -> None:
+    def check_count(self, n: int, latent_bytes: int = 0) -> None:
         """Refuse to draw more images at once than memory holds.
 
         What an image takes is its pixels three times, as the decoder gives them, as an array and as
         a picture, and the two widest of the decoder's layers; what a row takes is also what its
         draw takes.
+
+        Args:
+            n: how many.
+            latent_bytes: memory that is needed to draw the latents of one, at the same time.
 
         Raises:
             InvalidArgument: with how many it holds.
@@ -262,7 +266,8 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
         numbers = 3 * math.prod(self.x_shape) + sum(widest[-2:])
         if self.likelihood.draws_values:
             numbers += self.likelihood.draw_width(self.x_shape[-1])
-        memory.check_request(n, 4 * numbers, "examples", "Draw at most {most} at once (-n).")
+        each = 4 * numbers + latent_bytes
+        memory.check_request(n, each, "examples", "Draw at most {most} at once (-n).")
 
     @contextlib.contextmanager
     def blaming_file(self) -> Iterator[None]:

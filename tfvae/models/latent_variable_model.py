@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import conditions, distributions, objectives
-from tfvae._plain import memory
+from tfvae._plain import checks, memory
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
@@ -317,24 +317,20 @@ class LatentVariableModel(BoundTraining):
             condition: of what to draw images, y: labels `[n]` or vectors `[n, C]`, or one for all.
 
         Raises:
-            InvalidArgument: n is below 1, or more than memory holds, a temperature is negative, or
-                a condition is missing or not wanted.
+            InvalidArgument: n is below 1, or more than memory holds, a temperature is negative or
+                not finite, or a condition is missing or not wanted.
             InvalidData: conditions of another type or shape, or out of range.
         """
-        temperatures = np.ravel(temperature)
-        if n < 1 or not np.all(temperatures >= 0):
-            raise InvalidArgument(
-                f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
-                "temperature of at least 0."
-            )
+        if n < 1:
+            raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
+        temperatures = [checks.temperature(value) for value in np.ravel(temperature)]
         if len(temperatures) not in (1, len(self.layer_shapes)):
             raise InvalidArgument(
                 f"`sample` got {len(temperatures)} temperatures; expected one, or one for each of "
                 f"the {len(self.layer_shapes)} stochastic layers."
             )
         self.check_count(n)
-        values = [float(value) for value in temperatures]
-        temperature = values[0] if len(values) == 1 else values
+        temperature = temperatures[0] if len(temperatures) == 1 else temperatures
         index = tf.range(n, dtype=tf.int32)
         with self.blaming_file():
             return self.draw(make_seed(seed), index, temperature, condition)[1]

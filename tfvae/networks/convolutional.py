@@ -36,15 +36,16 @@ def conv_encoder(
     condition is an input of the dense layer. In training, `dropout` is the share of the channels
     that every convolution drops, and of the values that the dense layer drops.
     """
-    convolution, _, _, of_channels = convolutions(x_shape)
+    kinds = convolutions(x_shape)
     halvings = [
-        convolution(n, 3, strides=2, padding="same", activation=activation) for n in filters
+        kinds.forward(n, 3, strides=2, padding="same", activation=activation) for n in filters
     ]
-    before = [*of_examples(missing), *with_dropout(halvings, dropout, of_channels)]
+    features = [*of_examples(missing), *with_dropout(halvings, dropout, kinds.dropout)]
+    before = [*features, layers.Flatten("channels_last")]
     dense = with_dropout([layers.Dense(units, activation=activation)], dropout)
     after = [*dense, *to_params(params_size)]
     inputs = keras.Input(x_shape)
-    return in_order(inputs, [*before, layers.Flatten()], after, condition_size, "encoder")
+    return in_order(inputs, before, after, condition_size, "encoder")
 
 
 def conv_decoder(
@@ -73,21 +74,21 @@ def conv_decoder(
         condition_size: as in `conv_encoder`.
     """
     *sizes, channels = output_shape
-    convolution, transposed, _, of_channels = convolutions(output_shape)
+    kinds = convolutions(output_shape)
     stride = 2 ** len(filters)
     grid = [math.ceil(size / stride) for size in sizes]
     inputs, flatten = from_latents(latent_size)
     dense = [layers.Dense(n, activation=activation) for n in (units, math.prod(grid) * filters[-1])]
     doublings = [
-        transposed(n, 3, strides=2, padding="same", activation=activation)
+        kinds.transposed(n, 3, strides=2, padding="same", activation=activation)
         for n in reversed(filters)
     ]
     after = [
         *with_dropout(dense, dropout),
         layers.Reshape((*grid, filters[-1])),
-        *with_dropout(doublings, dropout, of_channels),
+        *with_dropout(doublings, dropout, kinds.dropout),
         *crop([size * stride for size in grid], sizes),
-        convolution(
+        kinds.forward(
             channels, 3, padding="same", bias_initializer=initial_bias(bias), name="params"
         ),
     ]

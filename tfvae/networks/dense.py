@@ -93,7 +93,7 @@ def dense_encoder(
         A `keras.Model` named "encoder".
     """
     first = [ColumnFeatures(features, missing)] if features else of_examples(missing)
-    before = [*first, layers.Flatten()]
+    before = [*first, layers.Flatten("channels_last")]
     between = [hidden_layer(units, activation) for units in hidden]
     after = [*with_dropout(between, dropout), *to_params(params_size)]
     return in_order(keras.Input(x_shape), before, after, condition_size, "encoder")

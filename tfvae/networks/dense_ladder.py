@@ -82,7 +82,7 @@ def _way_up(x_shape, count, hidden_of, condition_size, missing):
     """Return the network from x to h_1, …, h_L."""
     features, x, condition = [], keras.Input(x_shape), condition_input(condition_size)
     h = x
-    for layer in [*of_examples(missing), layers.Flatten()]:
+    for layer in [*of_examples(missing), layers.Flatten("channels_last")]:
         h = layer(h)
     h = given_condition(h, condition)
     for _ in range(count):

@@ -33,7 +33,7 @@ def from_latents(size):
     """Return the input of a decoder and what flattens it, for so many latents or their shape."""
     if isinstance(size, int):
         return keras.Input((size,)), []
-    return keras.Input(size), [layers.Flatten()]
+    return keras.Input(size), [layers.Flatten("channels_last")]
 
 
 def in_order(inputs, before, after, condition_size: int, name: str) -> keras.Model:

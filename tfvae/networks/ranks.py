@@ -1,5 +1,7 @@
 """Convolutions over lines and over grids of sites: series `[T, C]`, and pictures `[H, W, C]`."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 from keras import layers
@@ -8,22 +10,34 @@ from tfvae.errors import InvalidArgument
 
 
 class Convolutions(NamedTuple):
-    """The Keras layers for one number of axes."""
+    """The Keras layers for one number of axes, with channels last whatever Keras's default is."""
 
-    forward: type
-    transposed: type
-    crop: type
-    dropout: type  # of whole channels
+    forward: Callable
+    transposed: Callable
+    crop: Callable
+    pad: Callable
+    dropout: Callable  # of whole channels
 
 
-_BY_NUMBER = {
-    1: Convolutions(
-        layers.Conv1D, layers.Conv1DTranspose, layers.Cropping1D, layers.SpatialDropout1D
-    ),
-    2: Convolutions(
-        layers.Conv2D, layers.Conv2DTranspose, layers.Cropping2D, layers.SpatialDropout2D
-    ),
-}
+def _channels_last(layer):
+    return functools.partial(layer, data_format="channels_last")
+
+
+SERIES = Convolutions(
+    _channels_last(layers.Conv1D),
+    _channels_last(layers.Conv1DTranspose),
+    layers.Cropping1D,
+    _channels_last(layers.ZeroPadding1D),
+    layers.SpatialDropout1D,
+)
+PICTURES = Convolutions(
+    _channels_last(layers.Conv2D),
+    _channels_last(layers.Conv2DTranspose),
+    _channels_last(layers.Cropping2D),
+    _channels_last(layers.ZeroPadding2D),
+    _channels_last(layers.SpatialDropout2D),
+)
+_BY_NUMBER = {1: SERIES, 2: PICTURES}
 
 
 def convolutions(shape) -> Convolutions:

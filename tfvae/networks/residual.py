@@ -126,12 +126,12 @@ def residual_decoder(
 
 
 def _residual_stack(x, filters, num_blocks, block_filters, dropout):
-    convolution, _, _, of_channels = convolutions(x.shape[1:])
+    kinds = convolutions(x.shape[1:])
     for _ in range(num_blocks):
         y = layers.Activation("relu")(x)
-        inner = convolution(block_filters, 3, padding="same", activation="relu")
-        for layer in with_dropout([inner], dropout, of_channels):
+        inner = kinds.forward(block_filters, 3, padding="same", activation="relu")
+        for layer in with_dropout([inner], dropout, kinds.dropout):
             y = layer(y)
-        y = convolution(filters, 1)(y)
+        y = kinds.forward(filters, 1)(y)
         x = layers.Add()([x, y])
     return layers.Activation("relu")(x)

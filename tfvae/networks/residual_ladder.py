@@ -17,6 +17,7 @@ from tfvae.networks.ends import (
     of_examples,
 )
 from tfvae.networks.ladder import FORMS, LadderNetworks, joined_inputs
+from tfvae.networks.ranks import PICTURES
 
 
 def residual_ladder(
@@ -117,7 +118,7 @@ def _way_up(x_shape, strides, filters, blocks, activation, condition_size, missi
     inputs, condition = [h], condition_input(condition_size)
     for layer in of_examples(missing):
         h = layer(h)
-    h = layers.Conv2D(filters[0], 3, padding="same", activation=activation)(h)
+    h = PICTURES.forward(filters[0], 3, padding="same", activation=activation)(h)
     h = given_condition(h, condition)
     for stride, channels in zip(strides, filters[1:], strict=True):
         if height % stride or width % stride:
@@ -127,7 +128,7 @@ def _way_up(x_shape, strides, filters, blocks, activation, condition_size, missi
             )
         height, width = height // stride, width // stride
         size = 2 * stride - 1 + stride % 2
-        h = layers.Conv2D(channels, size, strides=stride, padding="same")(h)
+        h = PICTURES.forward(channels, size, strides=stride, padding="same")(h)
         h = blocks(h)
         features.append(h)
     return network_of([*inputs, *condition], features, "encoder")
@@ -137,10 +138,10 @@ def _blocks(x, count, activation, dropout):
     filters = x.shape[-1]
     for _ in range(count):
         y = layers.Activation(activation)(x)
-        y = layers.Conv2D(filters, 3, padding="same", activation=activation)(y)
+        y = PICTURES.forward(filters, 3, padding="same", activation=activation)(y)
         if dropout:
-            y = layers.SpatialDropout2D(dropout)(y)
-        y = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros")(y)
+            y = PICTURES.dropout(dropout)(y)
+        y = PICTURES.forward(filters, 3, padding="same", kernel_initializer="zeros")(y)
         x = layers.Add()([x, y])
     return x
 
@@ -150,24 +151,24 @@ def _head(name, shapes, channels, activation, condition, start="glorot_uniform")
     inputs, x = joined_inputs(shapes, condition)
     filters = shapes[0][-1]
     x = layers.Activation(activation)(x)
-    x = layers.Conv2D(filters, 3, padding="same", activation=activation)(x)
-    return network_of(inputs, layers.Conv2D(channels, 1, kernel_initializer=start)(x), name)
+    x = PICTURES.forward(filters, 3, padding="same", activation=activation)(x)
+    return network_of(inputs, PICTURES.forward(channels, 1, kernel_initializer=start)(x), name)
 
 
 def _step_down(name, shapes, filters, next_filters, blocks, activation, stride, output, condition):
     """Return the network of a next state on the finer grid, or of the output."""
     inputs, x = joined_inputs(shapes, condition)
-    x = layers.Conv2D(filters, 1)(x)
+    x = PICTURES.forward(filters, 1)(x)
     if len(shapes) > 1:
         x = layers.Add()([x, inputs[1]])
     x = blocks(x)
     if stride > 1:
-        x = layers.Conv2DTranspose(next_filters, 2 * stride, strides=stride, padding="same")(x)
+        x = PICTURES.transposed(next_filters, 2 * stride, strides=stride, padding="same")(x)
     elif next_filters != filters:
-        x = layers.Conv2D(next_filters, 1)(x)
+        x = PICTURES.forward(next_filters, 1)(x)
     if output is None:
         return network_of(inputs, x, name)
     channels, bias = output
     x = layers.Activation(activation)(blocks(x))
     last = {"bias_initializer": initial_bias(bias), "name": "params"}
-    return network_of(inputs, layers.Conv2D(channels, 3, padding="same", **last)(x), "decoder")
+    return network_of(inputs, PICTURES.forward(channels, 3, padding="same", **last)(x), "decoder")

@@ -155,7 +155,10 @@ def transformer_encoder(
     else:
         h = layers.Dense(hidden_size)(ZeroImputation()(x) if missing else x)
     h = _blocks(Positions()(h), num_layers, num_heads, dropout, mask)
-    pooled = layers.GlobalAveragePooling1D()(h) if mask is None else MeanOfSteps()([h, mask])
+    if mask is None:
+        pooled = layers.GlobalAveragePooling1D("channels_last")(h)
+    else:
+        pooled = MeanOfSteps()([h, mask])
     condition = condition_input(condition_size)
     value = given_condition(pooled, condition)
     for layer in to_params(params_size):

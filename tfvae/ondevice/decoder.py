@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae._plain import memory
+from tfvae._plain import checks, memory
 from tfvae._plain.checks import integer, whole
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.ondevice import flatfile
@@ -187,11 +187,9 @@ class Decoder:
             InvalidData: conditions of another type or shape, out of range, or not n.
         """
         n = integer("n", n)
-        if n < 1 or not 0 <= temperature < math.inf:
-            raise InvalidArgument(
-                f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
-                "finite temperature of at least 0."
-            )
+        if n < 1:
+            raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
+        temperature = checks.temperature(temperature)
         size = 3 * 4 * math.prod(self.image_shape)  # as floats, joined, and as a picture
         memory.check_request(n, size, "examples", "Draw at most {most} at once (--sample).")
         draws = {

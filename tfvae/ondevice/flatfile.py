@@ -215,37 +215,86 @@ def _digest(content):
 
 
 def _check_lengths(root, size):
-    """Refuse a tree whose vectors of tables take more room than there is in the file.
+    """Refuse a tree whose vectors of tables and names take more room than there is in the file.
 
-    Vectors share their tables only in a damaged file, and reading these again and again may not
-    end.
+    They are shared only in a damaged file, and reading these again and again may not end, or take
+    any amount of memory.
     """
-    room = size // 4  # a table takes 4 bytes in its vector
-    for length in _lengths(root):
-        room -= length
-        if room < 0:
+    for taken in _lengths(root):
+        size -= taken
+        if size < 0:
             raise ValueError
 
 
 def _lengths(root):
-    """Yield the lengths of all vectors of tables, of the outer ones first."""
-    yield root.OperatorCodesLength()
-    yield root.BuffersLength()
-    yield root.MetadataLength()
-    yield root.ExternalBufferGroupsLength()
-    yield root.ExternalBuffersLength()
-    yield root.SignatureDefsLength()
+    """Yield the bytes of all vectors of tables and of all names, of the outer ones first.
+
+    Vectors of numbers are not among them, since they are read where they lie.
+    """
+    yield _entries(root.OperatorCodesLength())
+    yield _entries(root.BuffersLength())
+    yield _entries(root.MetadataLength())
+    yield _entries(root.ExternalBufferGroupsLength())
+    yield _entries(root.ExternalBuffersLength())
+    yield _entries(root.SignatureDefsLength())
+    yield _entries(root.SubgraphsLength())
+    for code in map(root.OperatorCodes, range(root.OperatorCodesLength())):
+        yield _name(code.CustomCode())
+    for entry in map(root.Metadata, range(root.MetadataLength())):
+        yield _name(entry.Name())
+    for group in map(root.ExternalBufferGroups, range(root.ExternalBufferGroupsLength())):
+        yield _name(group.Name())
+    for buffer in map(root.ExternalBuffers, range(root.ExternalBuffersLength())):
+        yield _name(buffer.Packing())
     for signature in map(root.SignatureDefs, range(root.SignatureDefsLength())):
-        yield signature.InputsLength()
-        yield signature.OutputsLength()
-    yield root.SubgraphsLength()
+        yield _name(signature.SignatureKey())
+        yield _entries(signature.InputsLength())
+        yield _entries(signature.OutputsLength())
+        for entry in map(signature.Inputs, range(signature.InputsLength())):
+            yield _name(entry.Name())
+        for entry in map(signature.Outputs, range(signature.OutputsLength())):
+            yield _name(entry.Name())
     for graph in map(root.Subgraphs, range(root.SubgraphsLength())):
-        yield graph.OperatorsLength()
-        yield graph.TensorsLength()
+        yield _name(graph.Name())
+        yield _entries(graph.OperatorsLength())
+        yield _entries(graph.TensorsLength())
         for tensor in map(graph.Tensors, range(graph.TensorsLength())):
-            yield tensor.VariantTensorsLength()
+            yield _name(tensor.Name())
+            yield _entries(tensor.VariantTensorsLength())
             sparsity = tensor.Sparsity()
-            yield 0 if sparsity is None else sparsity.DimMetadataLength()
+            yield 0 if sparsity is None else _entries(sparsity.DimMetadataLength())
+        for operator in map(graph.Operators, range(graph.OperatorsLength())):
+            yield from map(_name, _names_in_options(operator))
+
+
+def _entries(count):
+    return 4 * count  # where each table lies
+
+
+def _name(value):
+    return len(value or b"")
+
+
+def _names_in_options(operator):
+    """Yield the names in the options of an operator, which few kinds have."""
+    schema = _schema()
+    of_variable = schema.BuiltinOptions.VarHandleOptions
+    of_call = schema.BuiltinOptions2.StablehloCustomCallOptions
+    of_composite = schema.BuiltinOptions2.StableHLOCompositeOptions
+    if operator.BuiltinOptionsType() == of_variable:
+        options = _options(schema.VarHandleOptions, operator.BuiltinOptions())
+        yield from (options.Container(), options.SharedName())
+    if operator.BuiltinOptions2Type() == of_call:
+        options = _options(schema.StablehloCustomCallOptions, operator.BuiltinOptions2())
+        yield from (options.CallTargetName(), options.BackendConfig())
+    if operator.BuiltinOptions2Type() == of_composite:
+        yield _options(schema.StableHLOCompositeOptions, operator.BuiltinOptions2()).Name()
+
+
+def _options(kind, table):
+    options = kind()
+    options.Init(table.Bytes, table.Pos)
+    return options
 
 
 def _check_description(description, name):

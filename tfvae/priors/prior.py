@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distributions
-from tfvae._plain.checks import integer
+from tfvae._plain import checks
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.random import make_seed
@@ -103,10 +103,11 @@ class Prior(keras.layers.Layer):
         """Return n draws on the host, `[n, *latent_shape]`: those that `draw` numbers from 0.
 
         Raises:
-            InvalidArgument: n is below 1.
+            InvalidArgument: n is below 1, or the temperature is negative or not finite.
         """
-        if integer("n", n) < 1:
+        if checks.integer("n", n) < 1:
             raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
+        temperature = checks.temperature(temperature)
         return self.draw(make_seed(seed), tf.range(n, dtype=tf.int32), temperature).numpy()
 
 

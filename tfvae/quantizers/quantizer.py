@@ -62,8 +62,8 @@ class Quantizer(keras.layers.Layer):
             None where the vectors have a gradient of their own kind.
 
     Raises:
-        InvalidArgument: a size below 1 or a seed that is not a whole number; at build and call,
-            vectors of another size than D.
+        InvalidArgument: a size below 1, a seed that is not a whole number, or another `dtype` than
+            float32; at build and call, vectors of another size than D.
     """
 
     codes_per_vector = ()
@@ -74,7 +74,13 @@ class Quantizer(keras.layers.Layer):
     step = None
 
     def __init__(self, embedding_dim: int, codebook_size: int, seed: int | None = None, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})
+        policy = keras.dtype_policies.get(kwargs.pop("dtype", None) or "float32")
+        if policy.name != "float32":
+            raise InvalidArgument(
+                f"`dtype` of a quantizer is {policy.name!r}; expected 'float32', in which it "
+                "computes whatever the other layers do. Leave it out."
+            )
+        super().__init__(dtype="float32", **kwargs)
         self.embedding_dim = whole("embedding_dim", embedding_dim)
         self.codebook_size = codebook_size
         self.seed = None if seed is None else integer("seed", seed)

@@ -7,6 +7,7 @@ import keras
 from tfvae import likelihoods, networks, quantizers
 from tfvae.config import ModelConfig
 from tfvae.models import VQVAE, HierarchicalVQVAE
+from tfvae.networks.ranks import convolutions
 from tfvae.runs.model_parts import call_network, check_units, condition_size, output_bias
 
 
@@ -30,12 +31,10 @@ def vqvae(config, splits) -> VQVAE:
     latent_shape = encoder.output_shape[1:]
     decoder = _residual_decoder(latent_shape, network, likelihood, splits)
     if padded != splits.shape:
-        series = len(padding) == 1
-        pad = keras.layers.ZeroPadding1D if series else keras.layers.ZeroPadding2D
-        crop = keras.layers.Cropping1D if series else keras.layers.Cropping2D
-        ends = padding[0] if series else padding
-        encoder = _after(pad(ends), encoder, splits.shape, size)
-        decoder = _after(decoder, crop(ends), latent_shape, size)
+        kinds = convolutions(splits.shape)
+        ends = padding[0] if len(padding) == 1 else padding
+        encoder = _after(kinds.pad(ends), encoder, splits.shape, size)
+        decoder = _after(decoder, kinds.crop(ends), latent_shape, size)
     return VQVAE(
         encoder,
         quantizer,

@@ -67,7 +67,8 @@ def train_prior(
     strategy = loop.strategy("code_prior", config.code_prior)
     chief = distribute.is_chief(strategy)
     # The codes are those of the model until the fit is done: no other training may replace it.
-    with run.checkpoints.in_use() if chief else contextlib.nullcontext():
+    in_use = run.checkpoints.in_use() if chief else contextlib.nullcontext()
+    with distribute.watching_workers(strategy), in_use:
         return _train_prior(run, config, strategy, resume, progress, splits)
 
 

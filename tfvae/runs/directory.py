@@ -16,6 +16,8 @@ from tfvae.models import GenerativeModel
 from tfvae.models.precision import HALF, in_float32
 from tfvae.runs.weights import bounded_weights
 
+_LONGEST_REASON = 300  # characters
+
 
 class TrainingDirectory:
     """The files of a training by which it can be resumed.
@@ -164,13 +166,19 @@ def load_model(path: str | Path, kind: type = GenerativeModel) -> GenerativeMode
     except TfvaeError:
         raise
     except Exception as error:  # Keras and zipfile raise many kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InvalidFile(f"{path} cannot be loaded: {reason[0][:300]}") from None
+        raise InvalidFile(f"{path} cannot be loaded: {_reason(error)}") from None
     if not isinstance(model, kind):
         wanted = "model of tfvae, such as a VAE" if kind is GenerativeModel else kind.__name__
         raise InvalidFile(f"{path} holds a {type(model).__name__}; expected a {wanted}.")
     model.loaded_from = path
     return model
+
+
+def _reason(error):
+    """Return the first sentence of an error; one that ends in a colon goes on in the next line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = next((n for n, line in enumerate(lines) if not line.endswith(":")), len(lines))
+    return " ".join(lines[: last + 1])[:_LONGEST_REASON] or type(error).__name__
 
 
 def open_model(path: str | Path) -> tuple[GenerativeModel, Config | None]:

@@ -12,6 +12,7 @@ from tfvae.data.binarized import binarized
 from tfvae.data.folder import list_files
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import Scores
+from tfvae.evaluation.scores import gives_shares
 from tfvae.models import GenerativeModel
 from tfvae.runs.train import of_vocabulary
 
@@ -88,17 +89,21 @@ def write_table(
     tables.write_csv({name: _texts(values) for name, values in columns.items()}, path)
 
 
-def write_shares(path: Path, scores: Scores) -> None:
-    """Write the share of each value in the reconstruction as an `.npy`, `[N, *x_shape]`.
+def check_shares(model: GenerativeModel, path: Path) -> None:
+    """Refuse to write the shares of values to a path, if the scores under a model have none.
 
     Raises:
-        InvalidArgument: the likelihood gives values no shares of their own.
+        InvalidArgument: with the reason.
     """
-    if scores.reconstruction_by_value is None:
+    if not gives_shares(model):
         raise InvalidArgument(
             f"Nothing is written to {path}: the likelihood of the model gives log p(x|z) of an "
             "example as a whole, without a share for each value. Leave out --by-value."
         )
+
+
+def write_shares(path: Path, scores: Scores) -> None:
+    """Write the share of each value in the reconstruction as an `.npy`, `[N, *x_shape]`."""
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.save(file, scores.reconstruction_by_value)
 

@@ -12,7 +12,7 @@ export class DrawingPad {
   /**
    * @param {string} name
    * @param {number[]} shape of the images of the model
-   * @param {(image: Float32Array) => void} onDrawn
+   * @param {?(image: Float32Array) => void} onDrawn null where nothing can be drawn
    * @param {[string, Function][]} others more buttons
    */
   constructor(name, shape, onDrawn, others) {
@@ -25,36 +25,26 @@ export class DrawingPad {
       width: this.scale * shape[1],
       height: this.scale * shape[0],
     });
-    this.canvas.setAttribute('aria-label', `Drawing ${name}`);
+    this.canvas.setAttribute('aria-label', `${onDrawn ? 'Drawing' : 'Image'} ${name}`);
     this.context = this.canvas.getContext('2d', { willReadFrequently: true });
     this.size = element('input', { type: 'range', min: 0.5, max: 6, step: 0.25, value: 1.75 });
     this.tone = this.isColour
       ? element('input', { type: 'color', value: '#ffd166' })
       : element('input', { type: 'checkbox' });
-    this.element = element(
-      'div',
-      {},
-      element('h3', { textContent: name }),
-      this.canvas,
-      element(
-        'div',
-        { className: 'tools' },
-        element('label', {}, 'Brush', this.size),
-        element('label', {}, this.isColour ? 'Colour' : 'Erase', this.tone),
-      ),
-      element(
-        'div',
-        { className: 'buttons' },
-        button('Clear', () => this.clear()),
-        ...(this.isColour ? [button('Flood', () => this.#flood(this.tone.value))] : []),
-        ...others.map(([text, action]) => button(text, action)),
-      ),
-    );
-    onDrag(this.canvas, {
-      start: () => (this.last = null),
-      move: (x, y) => this.#stroke(x * this.canvas.width, y * this.canvas.height),
-      end: () => this.onDrawn(this.toImage()),
-    });
+    const buttons = element('div', { className: 'buttons' });
+    this.element = element('div', {}, element('h3', { textContent: name }), this.canvas);
+    if (onDrawn) {
+      this.element.append(this.#tools());
+      buttons.append(button('Clear', () => this.clear()));
+      if (this.isColour) buttons.append(button('Flood', () => this.#flood(this.tone.value)));
+      onDrag(this.canvas, {
+        start: () => (this.last = null),
+        move: (x, y) => this.#stroke(x * this.canvas.width, y * this.canvas.height),
+        end: () => this.onDrawn(this.toImage()),
+      });
+    }
+    buttons.append(...others.map(([text, action]) => button(text, action)));
+    this.element.append(buttons);
     this.#cover('#000');
   }
 
@@ -85,6 +75,15 @@ export class DrawingPad {
       }
     }
     return image.map((sum) => sum / (255 * scale * scale));
+  }
+
+  #tools() {
+    return element(
+      'div',
+      { className: 'tools' },
+      element('label', {}, 'Brush', this.size),
+      element('label', {}, this.isColour ? 'Colour' : 'Erase', this.tone),
+    );
   }
 
   #flood(colour) {

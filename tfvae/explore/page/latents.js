@@ -56,12 +56,15 @@ export function origin(model) {
   return values;
 }
 
+/** Whether there are images to encode, and what encodes them. */
+const canCompare = (model) => !model.noSample && model.can('encode');
+
 /**
  * Return the controls with those first whose posterior mean varies most between images that the
  * model draws: a latent that it does not use has the same mean for all.
  */
 async function byImportance(controls, model) {
-  if (model.noSample || controls.length <= SHOWN) return controls;
+  if (!canCompare(model) || controls.length <= SHOWN) return controls;
   const means = [];
   for (let index = 0; index < DRAWS; index += 1) {
     means.push(await model.encode((await model.sample({ index })).image));
@@ -89,7 +92,7 @@ class LatentControls {
     const buttons = element('span', { className: 'buttons' }, button('Reset', () => this.#reset()));
     if (this.rows.length > SHOWN) {
       buttons.append(this.#more());
-      if (!model.noSample) this.note = 'Those that vary most between images come first.';
+      if (canCompare(model)) this.note = 'Those that vary most between images come first.';
     }
     this.element.append(buttons);
   }

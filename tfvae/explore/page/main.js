@@ -214,7 +214,9 @@ class Explorer {
   }
 
   async #prepareEnds() {
-    const examples = await this.model.examples();
+    const encodes = this.model.can('encode');
+    $('draw').hidden = !encodes;
+    const examples = encodes ? await this.model.examples() : [];
     this.ends = {};
     for (const [number, name] of ['a', 'b'].entries()) {
       this.ends[name] = { values: origin(this.model) };
@@ -237,7 +239,7 @@ class Explorer {
       return this.#fillEnd(name, examples[number]);
     };
     if (examples.length) others.push(['Next test image', next]);
-    const onDrawn = (image) => this.#encodeEnd(name, image);
+    const onDrawn = this.model.can('encode') ? (image) => this.#encodeEnd(name, image) : null;
     return new DrawingPad(name.toUpperCase(), this.model.imageShape, onDrawn, others);
   }
 
