@@ -1,6 +1,7 @@
 """Runs on the Hugging Face Hub, for which a server on this machine stands in."""
 
 import base64
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -335,6 +336,16 @@ def test_a_card_draws_with_a_decoder_that_can(left_out, draws, tmp_path):
     assert ("needs no TensorFlow" in card) == draws
     assert "[`decoder.tflite`](decoder.tflite)" in card
     assert ".png" not in card  # the model may be of a table
+
+
+@pytest.mark.parametrize("condition", ["", "label"])
+def test_a_card_gives_a_condition_where_the_model_has_one(condition, tmp_path):
+    config = Config()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, condition=condition))
+    card = model_card("someone/digits", config, {}, tmp_path, "mit")
+    assert ("model.sample(16, condition=Y)" in card) == bool(condition)
+    assert ("tfvae sample digits --condition Y" in card) == bool(condition)
+    assert ("Y is the `label`" in card) == bool(condition)
 
 
 @pytest.mark.parametrize(

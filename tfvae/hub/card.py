@@ -42,7 +42,7 @@ def model_card(name: str, config: Config, report: dict, folder: Path, license_id
         f"# {name.split('/')[1]}\n\n{config.description}\n",
         _training(config, report),
         _measured(report.get("evaluation", {})),
-        _use(name, there, report.get("exports", {})),
+        _use(name, config.data.condition, there, report.get("exports", {})),
         _exports(report.get("exports", {}), there),
         *(f"![{text}]({file})\n\n{text}.\n" for file, text in _PICTURES.items() if file in there),
         f"Written by tfvae {tfvae.__version__}.\n",
@@ -96,19 +96,22 @@ def _measured(values):
     return "## Measured\n\n" + _table(("", ""), rows) + "\n" + note
 
 
-def _use(name, there, exports):
+def _use(name, condition, there, exports):
+    """Return the commands that draw; those of a model with a condition are given one, Y."""
+    keyword, flag = (", condition=Y", " --condition Y") if condition else ("", "")
     python = (
         "```python\nimport keras\nimport tfvae\n\n"
-        f'model = keras.saving.load_model("hf://{name}")\nx = model.sample(16)\n```\n'
+        f'model = keras.saving.load_model("hf://{name}")\nx = model.sample(16{keyword})\n```\n'
     )
     folder = name.split("/")[1]
-    shell = f"```\ntfvae pull hf://{name} {folder}\ntfvae sample {folder}\n"
+    shell = f"```\ntfvae pull hf://{name} {folder}\ntfvae sample {folder}{flag}\n"
     decoder = exports.get("decoder.tflite", {})
     draws = "decoder.tflite" in there and "sample" not in decoder.get("left_out", {})
     if draws:
-        shell += f"tfvae decode {folder}/decoder.tflite --sample 64\n"
+        shell += f"tfvae decode {folder}/decoder.tflite --sample 64{flag}\n"
     last = "; the last command needs no TensorFlow" if draws else ""
-    return f"## Use\n\n{python}\n{shell}```\n\nThis needs `tfvae[hub]`{last}.\n"
+    given = f" Y is the `{condition}` of what is drawn." if condition else ""
+    return f"## Use\n\n{python}\n{shell}```\n\nThis needs `tfvae[hub]`{last}.{given}\n"
 
 
 def _exports(exports, there):
