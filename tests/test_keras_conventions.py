@@ -802,6 +802,46 @@ class TestFreeBits:
             model.free_bits = 0.5
 
 
+REFUSED = {
+    "kl": {"objective": "iwae", "num_samples": 3, "kl": "exact"},
+    "states": {"objective": "iwae", "num_samples": 30, "estimator": "exact"},
+    "free bits": {"num_samples": 3, "estimator": "rloo", "free_bits": 1.0},
+    "optimizer": {"optimizer": "sdg", "num_samples": 3, "estimator": "rloo"},
+    "loss": {"loss": "mse", "num_samples": 3, "estimator": "rloo"},
+    "option": {"num_sample": 3, "estimator": "rloo"},
+}
+
+
+class TestRefusedSettings:
+    @pytest.mark.parametrize("arguments", REFUSED.values(), ids=REFUSED)
+    def test_a_model_stays_as_it_was_compiled(self, arguments):
+        options = {"estimator": "disarm", "num_samples": 2, "beta": 0.5, "run_eagerly": True}
+        model = make_vae(posterior="bernoulli", encoder=network(SIZE, 2), compiled=options)
+        before, optimizer = model.get_compile_config(), model.optimizer
+        weights = [*model.weights]
+        with pytest.raises(ValueError, match=r"."):
+            model.compile(**{"optimizer": "adam", "beta": 0.1} | arguments)
+        assert model.get_compile_config() == before
+        assert model.optimizer is optimizer
+        assert all(a is b for a, b in zip(model.weights, weights, strict=True))
+        model.train_on_batch(X)
+
+    def test_a_model_that_is_built_by_its_data_is_refused_again(self):
+        """Its states can be counted once the shapes are known, in `fit`."""
+        networks = (keras.Sequential([keras.layers.Dense(size)]) for size in (17, SIZE))
+        model = tfvae.VAE(*networks, posterior="bernoulli")
+        model.compile("sgd", estimator="exact", run_eagerly=True)
+        for _ in range(2):
+            with pytest.raises(InvalidArgument, match="131,072, but the limit is 65,536"):
+                model.fit(X, verbose=0)
+        model.compile("sgd", estimator="disarm", run_eagerly=True)
+        model.fit(X, verbose=0)
+
+    def test_an_option_that_there_is_not_is_named(self):
+        with pytest.raises(InvalidArgument, match="VAE got `num_sample`, which it does not take"):
+            make_vae(compiled={"num_sample": 3})
+
+
 class TestOtherSettings:
     @pytest.mark.parametrize(
         ("name", "value"),

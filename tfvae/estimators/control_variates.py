@@ -70,7 +70,7 @@ class REBAR(Estimator):
         self.scale = between("scale", scale, *_SCALES)
         self.learning_rate = positive("learning_rate", learning_rate)
 
-    def prepare(self, model):
+    def prepare(self, model, bound):
         if self.built:
             return
 
@@ -246,7 +246,7 @@ class RELAX(REBAR):
         super().__init__(temperature, scale, learning_rate, **kwargs)
         self.hidden = whole("hidden", hidden)
 
-    def prepare(self, model):
+    def prepare(self, model, bound):
         if self.built:
             return
         self._networks = [
@@ -261,7 +261,7 @@ class RELAX(REBAR):
         ]
         for network in self._networks:
             network.trainable = False  # by the model's optimizer, that is
-        super().prepare(model)
+        super().prepare(model, bound)
 
     @property
     def control_variables(self):

@@ -25,18 +25,18 @@ class Enumeration(Estimator):
 
     latents = ("bernoulli", "categorical")
 
-    def prepare(self, model):
-        """Refuse a model with too many states.
+    def prepare(self, model, bound):
+        """Refuse a model with too many states, for the number of samples of the bound.
 
         Raises:
             InvalidArgument: with their number and the limit.
         """
         count, what = exact.num_latent_states(model), "the latent"
-        if not (objectives.is_linear(model.objective) or model.objective is objectives.exact):
-            count, what = count**model.num_samples, f"{model.num_samples} samples of the latent"
+        if not (objectives.is_linear(bound.objective) or bound.objective is objectives.exact):
+            count, what = count**bound.num_samples, f"{bound.num_samples} samples of the latent"
         exact.check_num_states(count, what)
         self._states = [z[:, np.newaxis] for z in exact.states_by_layer(model)]  # [S, 1, *shape]
-        super().prepare(model)
+        super().prepare(model, bound)
 
     def estimate(self, bound, infer, context, seed, training):
         joint = infer(replay([tf.constant(z) for z in self._states]))

@@ -76,8 +76,8 @@ class Estimator(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def prepare(self, model: keras.Model) -> None:
-        """Add the weights of the estimator, for a model that is built and compiled with it."""
+    def prepare(self, model: keras.Model, bound: Bound) -> None:
+        """Add the weights of the estimator, for a built model and the bound that `compile` sets."""
         self.built = True
 
     def update(self, statistics: Any) -> None:

@@ -166,7 +166,7 @@ class MovingAverage(ScoreFunction):
         super().__init__(**kwargs)
         self.decay = below_one("decay", decay)
 
-    def prepare(self, model):
+    def prepare(self, model, bound):
         if not self.built:
             self._moments = _RunningMoments(self, self.decay)
             self.built = True
@@ -209,7 +209,7 @@ class NVIL(ScoreFunction):
             raise InvalidArgument(f"`normalize` is {normalize!r}; expected True or False.")
         self.normalize = normalize
 
-    def prepare(self, model):
+    def prepare(self, model, bound):
         if self.built:
             return
         self._moments = _RunningMoments(self, self.decay)

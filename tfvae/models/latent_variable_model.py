@@ -389,9 +389,9 @@ class LatentVariableModel(BoundTraining):
                 "encoder without `condition_size=`."
             )
         self.check_missing()
+        if self.settings is not None:
+            self.prepare(self.settings)
         self.built = True
-        if self.estimator is not None:
-            self._ready()
 
     def check_missing(self) -> None:
         """Refuse an encoder that returns NaN for missing values, if the likelihood takes them.

@@ -17,6 +17,7 @@ from tfvae.training.steps import Steps
 from tfvae.training.worker_logs import WorkerLogs
 
 COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
+_OF_LOSSES = ("loss", "metrics", "weighted_metrics", "loss_weights")
 
 
 class OwnLoss(WorkerLogs, Steps):
@@ -86,18 +87,40 @@ class OwnLoss(WorkerLogs, Steps):
     def compile(self, optimizer, **kwargs):
         """Pass the optimizer and Keras's own options on, and remember them for saving.
 
+        What is refused leaves the model as it was; see `check_compile`.
+        """
+        optimizer = self.check_compile(optimizer, **kwargs)
+        self._compile_options = {k: kwargs[k] for k in COMPILE_OPTIONS if k in kwargs}
+        if distribute.is_multi_worker(self.distribute_strategy):
+            # Keras's loop of several steps does not run where it holds sums over workers.
+            kwargs["steps_per_execution"] = 1
+        super().compile(optimizer=optimizer, **kwargs)
+        self.compiled_learning_rate = learning_rate_of(self.optimizer)
+
+    def check_compile(
+        self, optimizer: str | dict | keras.optimizers.Optimizer, **kwargs
+    ) -> keras.optimizers.Optimizer:
+        """Check the arguments of `compile` without a change to the model; return the optimizer.
+
         By the name "adam" it is `tfvae.optimizers.Adam`.
 
         Raises:
-            InvalidArgument: `loss` or `metrics`, which these models have by themselves, or a
-                subclass whose `compute_loss` or `compute_metrics` would never be called.
+            InvalidArgument: `loss` or `metrics`, which these models have by themselves, a
+                subclass whose `compute_loss` or `compute_metrics` would never be called, or an
+                option that Keras does not have.
         """
-        for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
+        for name in _OF_LOSSES:
             if kwargs.get(name) is not None:
                 raise InvalidArgument(
                     f"`compile` got `{name}`, but {type(self).__name__} has a loss of its own and "
                     f"reports {', '.join(self._averages.names)} by itself. {self.instead_of_loss}"
                 )
+        unknown = sorted({*kwargs} - {*_OF_LOSSES, *COMPILE_OPTIONS})
+        if unknown:
+            raise InvalidArgument(
+                f"`compile` of {type(self).__name__} got `{unknown[0]}`, which it does not take. "
+                f"Keras's options are {', '.join(COMPILE_OPTIONS)}."
+            )
         self._refuse_unused_overrides()
         count = self.distribute_strategy.num_replicas_in_sync
         if count > 1 and kwargs.get("jit_compile") is True:
@@ -105,14 +128,9 @@ class OwnLoss(WorkerLogs, Steps):
                 f"`jit_compile` is True under a strategy of {count} replicas, and XLA compiles no "
                 "step that sums over devices. Leave it out."
             )
-        self._compile_options = {k: kwargs[k] for k in COMPILE_OPTIONS if k in kwargs}
-        if distribute.is_multi_worker(self.distribute_strategy):
-            # Keras's loop of several steps does not run where it holds sums over workers.
-            kwargs["steps_per_execution"] = 1
         if isinstance(optimizer, str) and optimizer.lower() == "adam":
             optimizer = Adam()
-        super().compile(optimizer=optimizer, **kwargs)
-        self.compiled_learning_rate = learning_rate_of(self.optimizer)
+        return keras.optimizers.get(optimizer)
 
     def get_compile_config(self):
         """Return what `compile_from_config` needs to compile a loaded model in the same way."""
