@@ -14,6 +14,7 @@ from tiers import nightly_but
 
 import tfvae
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
+from tfvae.random import make_seed
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -27,10 +28,10 @@ def network(inputs, outputs, **options):
     return keras.Sequential([keras.Input((inputs,)), keras.layers.Dense(outputs, **options)])
 
 
-def make_vae(cls=tfvae.VAE, compiled=None, encoder=None, **options):
+def make_vae(cls=tfvae.VAE, compiled=None, encoder=None, decoder=None, **options):
     keras.utils.set_random_seed(0)
     encoder = network(SIZE, 4) if encoder is None else encoder
-    model = cls(encoder, network(2, SIZE), **options)
+    model = cls(encoder, network(2, SIZE) if decoder is None else decoder, **options)
     model.compile("sgd", **(compiled or {}))
     return model
 
@@ -290,6 +291,14 @@ class WithAddLoss(tfvae.VAE):
         return super().bottom_up(x, training)
 
 
+class WithPasses(tfvae.VAE):
+    """Adds a constant in every pass."""
+
+    def infer(self, h, draw, training=False, condition=None):
+        self.add_loss(tf.constant(3.0))
+        return super().infer(h, draw, training, condition)
+
+
 class WithTermOfCodes(tfvae.VQVAE):
     def additional_loss(self, x, y, training):
         return tf.fill(tf.shape(x)[:1], 3.0)
@@ -412,6 +421,34 @@ class TestLossTerms:
         ):
             assert logs["regularization"] == 7.0
             assert logs["loss"] == pytest.approx(-logs["elbo"] + 7.0, rel=1e-5)
+
+    @pytest.mark.parametrize("estimator", ["sticking_the_landing", "dreg"])
+    def test_losses_of_a_decoder_are_those_of_pathwise_gradients(self, estimator):
+        """One pass has z with its gradient, and another holds it fixed; `pathwise` has one."""
+        gradients = []
+        for name in ("pathwise", estimator):
+            keras.utils.set_random_seed(0)
+            regular = network(2, SIZE, activity_regularizer=keras.regularizers.L2(10.0))
+            model = make_vae(WithPasses, {"estimator": name}, decoder=regular)
+            with tf.GradientTape() as tape:
+                model._estimate(X, None, model.training_bound(), make_seed(1), training=True)
+                total = tf.add_n(model.losses)
+            weights = [w.value for w in model.encoder.trainable_variables]
+            gradients.append([total, *tape.gradient(total, weights)])
+        for gradient, expected in zip(*reversed(gradients), strict=True):
+            assert np.linalg.norm(expected) > 1.0
+            np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("estimator", ["score_function", "disarm", "rebar", "exact"])
+    def test_losses_of_z_that_q_could_not_learn_are_refused(self, estimator):
+        """Their gradient in q is a likelihood ratio, and they belong to no example."""
+        options = {"posterior": "bernoulli", "encoder": network(SIZE, 2)}
+        compiled = {"estimator": estimator, "run_eagerly": True}
+        regular = network(2, SIZE, activity_regularizer="l2")
+        with pytest.raises(InvalidArgument, match=f"estimator '{estimator}' draws z without a gra"):
+            make_vae(compiled=compiled, decoder=regular, **options).train_on_batch(X)
+        constant = make_vae(WithPasses, compiled, **options).train_on_batch(X, return_dict=True)
+        assert constant["regularization"] == 3.0
 
     def test_a_model_of_codes_has_the_same_hook(self):
         logs = make_vqvae(WithTermOfCodes).train_on_batch(X, return_dict=True)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, distributions, objectives
+from tfvae import conditions, distributions, estimators, objectives
 from tfvae._plain import memory
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
@@ -114,7 +114,8 @@ class LatentVariableModel(BoundTraining):
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
 
         All its passes have the same noise of layers such as Dropout, so that the layers drawn in
-        one have the same q and p in another that replays them.
+        one have the same q and p in another that replays them. The losses that layers add, by
+        `add_loss` or `activity_regularizer`, are those of the first pass.
 
         Args:
             x: examples, `[B, *x_shape]`.
@@ -122,20 +123,62 @@ class LatentVariableModel(BoundTraining):
             h: what takes the place of `bottom_up(x)`.
             condition: y, `[B, ...]` or one for all.
             seed: `[2]` int32 of the latents, for what a likelihood draws; see `Likelihood.weigh`.
+
+        Raises:
+            InvalidArgument: in the first pass of a training step, layers add losses that depend on
+                latents which are drawn without a gradient: q could not learn its part of them.
         """
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
         h = self.bottom_up(x, training, **conditions.as_argument(c)) if h is None else h
+        given = conditions.as_argument(c)
         put_noise_back = self.repeatable_noise() if training else lambda: None
+        put_losses_back = None
 
         def infer(draw):
+            nonlocal put_losses_back
             put_noise_back()
-            layers, x_params = self.infer(h, draw, training, **conditions.as_argument(c))
+            if put_losses_back is not None:
+                layers, x_params = self.infer(h, draw, training, **given)
+                put_losses_back()
+            elif training:
+                layers, x_params = self._infer_with_losses(h, draw, given)
+            else:
+                layers, x_params = self.infer(h, draw, training, **given)
+            put_losses_back = put_losses_back or self.repeatable_losses()
             p_x = self._p_x(x_params)
             log_likelihood, of_x = self.likelihood.weigh(p_x, x, seed)
             return Joint(layers, log_likelihood, p_x, of_x, x_params)
 
         return infer
+
+    def _infer_with_losses(self, h, draw, given):
+        """Make the pass of a training step whose losses of layers count; see `inference`."""
+        before = {id(loss) for loss in self.added_losses}
+        features = [part for part in tf.nest.flatten(h) if part.dtype.is_floating]
+        drawn = []
+
+        def watched(number, q):
+            z, log_q = draw(number, q)
+            tape.watch(z)
+            drawn.append(z)
+            return z, log_q
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(features)
+            layers, x_params = self.infer(h, watched, True, **given)
+            added = [loss for loss in self.added_losses if id(loss) not in before]
+        slopes = tape.gradient(added, drawn + features) if added else []
+        in_z, in_q = slopes[: len(drawn)], slopes[len(drawn) :]
+        if any(s is not None for s in in_z) and all(s is None for s in in_q):
+            name = estimators.registered_name(type(self.estimator))
+            raise InvalidArgument(
+                "Layers that are called on z add losses (`add_loss`, `activity_regularizer`), and "
+                f"the estimator {name!r} draws z without a gradient, so that q(z|x) "
+                "would not learn its part of them. Use 'pathwise' or 'straight_through', layers "
+                "without these, or a regularizer of weights."
+            )
+        return layers, x_params
 
     def log_joint(
         self,

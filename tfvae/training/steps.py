@@ -193,6 +193,25 @@ class Steps(keras.Model):
 
         return put_back
 
+    @property
+    def added_losses(self) -> list[tf.Tensor]:
+        """The losses that layers have added since the step began, those of weights left out."""
+        return [loss for layer in self._flatten_layers() for loss in layer._losses]
+
+    def repeatable_losses(self) -> Callable[[], None]:
+        """Return a function that puts the losses that layers have added back to those of now.
+
+        Keras keeps those of the last call of a layer. A step that passes several times through the
+        layers counts those of one pass, whichever is the last.
+        """
+        added = [(layer, list(layer._losses)) for layer in self._flatten_layers()]
+
+        def put_back():
+            for layer, losses in added:
+                layer._losses[:] = losses
+
+        return put_back
+
     def _generators(self):
         """Return the generators of Keras's own layers, each once: layers may share one."""
         found = [each for layer in self._flatten_layers() for each in layer._seed_generators]
