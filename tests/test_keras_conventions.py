@@ -920,6 +920,35 @@ class TestOtherSettings:
         assert model.get_compile_config()["estimator"]["config"]["temperature"] == 0.5
 
 
+    def test_a_temperature_is_kept_where_it_was_lowered_to(self, tmp_path):
+        options = {"estimator": "gumbel_softmax", "run_eagerly": True}
+        model, other = (
+            make_vae(posterior="bernoulli", encoder=network(SIZE, 2), compiled=options)
+            for _ in range(2)
+        )
+        model.estimator.temperature = 0.1
+        model.save_weights(tmp_path / "it.weights.h5")
+        other.load_weights(tmp_path / "it.weights.h5")
+        assert other.estimator.temperature == 0.1
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.estimator.temperature == 0.1
+        assert loaded.estimator.get_config()["temperature"] == 0.5, "what a training began with"
+        del model, loaded
+
+        def run(epochs):
+            def lower(model, epoch):
+                model.estimator.temperature *= 0.5
+
+            model = make_vae(posterior="bernoulli", encoder=network(SIZE, 2), compiled=options)
+            callbacks = [AtEveryEpoch(lower), tfvae.callbacks.Resume(tmp_path / "checkpoints")]
+            batches = tfvae.data.shuffled_batches(X, 4)
+            model.fit(batches, epochs=epochs, verbose=0, callbacks=callbacks)
+            return model.estimator.temperature
+
+        assert [run(2), run(4)] == [0.125, 0.03125]
+
+
 @keras.saving.register_keras_serializable("tests")
 class Shifted(tfvae.likelihoods.Likelihood):
     """A normal around the decoder's output plus a learned number."""
