@@ -62,13 +62,17 @@ class OwnLoss(WorkerLogs, Steps):
         `fit` gives it all its examples, `train_on_batch` its batch.
         """
 
-    def check_trainable(self) -> None:
+    def check_trainable(self, variables: list | None = None) -> None:
         """Refuse to train a model without weights that a step could train.
+
+        Args:
+            variables: those that are to be trained; by default all that are not frozen.
 
         Raises:
             InvalidArgument: it has none, or all of them are frozen.
         """
-        if self.trainable_variables or self.trains_without_gradients:
+        variables = self.trainable_variables if variables is None else variables
+        if variables or self.trains_without_gradients:
             return
         if all(layer.built for layer in self._flatten_layers()):
             raise InvalidArgument(

@@ -161,9 +161,12 @@ class Steps(keras.Model):
         if training:
             self.seed_layers(self.seed)
         self._refused.update_state(self.takes(x, y))
-        # Losses that layers added when another graph was traced cannot be used in this one.
-        self._clear_losses()
+        self.forget_losses()
         return x, y, sample_weight
+
+    def forget_losses(self) -> None:
+        """Forget the losses that layers added, in another step or when another graph was traced."""
+        self._clear_losses()
 
     def seed_layers(self, seed: int) -> None:
         """Make the noise of Keras's own layers, such as Dropout, one of seed, step and replica.
@@ -241,14 +244,19 @@ class Steps(keras.Model):
             mean += loss.regularization / tf.distribute.get_strategy().num_replicas_in_sync
         return self.optimizer.scale_loss(mean)
 
-    def minimize(self, tape, scaled_loss):
+    def minimize(self, tape, scaled_loss, variables=None):
         """Make the gradient step of dense gradients, and count it.
 
         The gradient of a table is sparse, with an entry for each time a row was looked up, and
         Keras's optimizers square entries where they should square the sum of those of a row.
+
+        Args:
+            tape: of the loss.
+            scaled_loss: of `scaled_loss`.
+            variables: what is trained, among the trainable variables; by default all of them.
         """
         self._refuse_hidden_variables(tape)
-        variables = self.trainable_variables
+        variables = self.trainable_variables if variables is None else variables
         gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
         # Where the data ends, a graph has run ahead into one more step, as far as it could come
         # without a batch; the optimizer counts steps too.
