@@ -31,6 +31,7 @@ from tfvae.estimators.estimator import (
     zero,
 )
 from tfvae.joint import Joint, sampler
+from tfvae.optimizers import all_finite, assign_if
 
 
 class Centred(NamedTuple):
@@ -145,11 +146,16 @@ class _RunningMoments:
         return tf.maximum(square - self.mean**2, 0.0)
 
     def update(self, statistics):
-        """Take in the sum, the sum of squares and the number of the signals of a batch."""
-        total, squares, count = tf.unstack(replicas.sums([statistics])[0])
+        """Take in the sum, the sum of squares and the number of the signals of a batch.
+
+        Where one of the signals is not finite, as in a step that overflows, the batch is left out.
+        """
+        (statistics,) = replicas.sums([statistics])
+        total, squares, count = tf.unstack(statistics)
         new = (total / count, squares / count, 1.0)
+        assign = assign_if(all_finite([statistics]))
         for variable, value in zip((self._first, self._second, self._weight), new, strict=True):
-            variable.assign(self._decay * variable.value + (1.0 - self._decay) * value)
+            assign(variable, self._decay * variable.value + (1.0 - self._decay) * value)
 
 
 @REGISTRY.register("moving_average")
@@ -210,7 +216,7 @@ class NVIL(ScoreFunction):
         self.normalize = normalize
 
     def prepare(self, model, bound):
-        if self.built:
+        if self.is_prepared_for(x_shape=tuple(model.x_shape)):
             return
         self._moments = _RunningMoments(self, self.decay)
         self._network = keras.Sequential(
