@@ -80,6 +80,21 @@ class Estimator(keras.layers.Layer):
         """Add the weights of the estimator, for a built model and the bound that `compile` sets."""
         self.built = True
 
+    def is_prepared_for(self, **shapes: tuple) -> bool:
+        """Whether the weights are made; they are of these shapes.
+
+        Raises:
+            InvalidArgument: they were made for a model of other shapes.
+        """
+        if self.built and self._shapes != shapes:
+            raise InvalidArgument(
+                f"The estimator {registered_name(type(self))!r} has weights for a model of "
+                f"{_shapes(self._shapes)}; here it is {_shapes(shapes)}. Make another one for this "
+                "model."
+            )
+        self._shapes = shapes
+        return self.built
+
     def update(self, statistics: Any) -> None:
         """Take in the statistics of a batch; called once a training step, after the gradient."""
 
@@ -127,6 +142,10 @@ class Estimator(keras.layers.Layer):
             f"The estimator {registered_name(type(self))!r} does not fit: {reason}. "
             f"Estimators that fit: {', '.join(fitting) or 'none'}."
         )
+
+
+def _shapes(shapes):
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
 def names(predicate: Callable[[type[Estimator]], bool] = lambda cls: True) -> list[str]:
