@@ -263,9 +263,19 @@ class TestKindsOfData:
         with pytest.raises(InvalidData, match=r"`sample_weight` has the shape .*; expected \[B\]"):
             model.train_on_batch(X, sample_weight=np.ones_like(X))
 
+    @pytest.mark.parametrize("shape", [(1,), (3,), ()])
+    def test_another_number_of_weights_than_examples_is_refused(self, model, shape):
+        """One weight would have weighed the whole batch, as if it were of each."""
+        for method in (model.test_on_batch, model.train_on_batch):
+            with pytest.raises(InvalidData, match=r"`sample_weight` has the shape .*; expected \[B"):
+                method(X, sample_weight=np.ones(shape, "float32"))
+
     def test_class_weight_needs_labels(self, model):
+        for method in (model.fit, model.train_on_batch):
+            with pytest.raises(InvalidArgument, match="label of each example"):
+                method(X, class_weight={0: 1.0})
         with pytest.raises(InvalidArgument, match="label of each example"):
-            model.fit(X, class_weight={0: 1.0})
+            model.fit(dataset(X), class_weight={0: 1.0})
 
     def test_weights_of_validation_count_without_labels(self):
         model, weights = make_vae(), np.arange(12) < 4

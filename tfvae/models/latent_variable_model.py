@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfvae import conditions, distributions, estimators, objectives
 from tfvae._plain import memory
+from tfvae._plain.checks import integer, whole
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
@@ -206,6 +207,7 @@ class LatentVariableModel(BoundTraining):
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return log p(x|z) and log p(z) in nats, each `[K, B]`; see `log_joint`."""
+        x, z = tf.cast(x, tf.float32), tf.cast(z, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
         layers, x_params = self.generate(
             values_of(self.split(z)), training, **conditions.as_argument(c)
@@ -220,7 +222,13 @@ class LatentVariableModel(BoundTraining):
         seed: int = 0,
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tf.Tensor:
-        """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
+        """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`.
+
+        Raises:
+            InvalidArgument: `num_samples` is no whole number of at least 1, or a condition is
+                missing or not wanted.
+        """
+        whole("num_samples", num_samples)
         seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
         infer = self.inference(x, condition=condition, seed=seed)
         joint = infer(sampler(num_samples, seed))
@@ -365,7 +373,7 @@ class LatentVariableModel(BoundTraining):
             InvalidData: conditions of another type or shape, or out of range.
         """
         temperatures = np.ravel(temperature)
-        if n < 1 or not np.all(temperatures >= 0):
+        if integer("n", n) < 1 or not np.all(temperatures >= 0):
             raise InvalidArgument(
                 f"`sample` got n={n} and temperature={temperature}; expected n of at least 1 and a "
                 "temperature of at least 0."

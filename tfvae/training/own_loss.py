@@ -170,11 +170,9 @@ class OwnLoss(WorkerLogs, Steps):
         options = arguments("fit", *args, **kwargs)
         give_directions(options.get("callbacks"), self.better)
         check_averages(options.get("callbacks"), self.optimizer)
-        x = self._look(x, y, "x", self.consider)
+        x = self._look(x, y, "x", self.consider, options.get("class_weight"))
         self.check_trainable()
         self._build_optimizer()
-        if options.get("class_weight") is not None and y is None and inputs.is_array(x):
-            raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
         if options.get("validation_data") is not None:
             batch_size = options.get("validation_batch_size") or options.get("batch_size")
             options["validation_data"] = self._validation(options["validation_data"], batch_size)
@@ -256,12 +254,15 @@ class OwnLoss(WorkerLogs, Steps):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    def _look(self, x, y, name, consider=None):
+    def _look(self, x, y, name, consider=None, class_weight=None):
         """Check data and build what waits for its shape; return the data to train on."""
         first, first_y, x = inputs.look(x, name)
         if first is not None:
+            y = first_y if y is None else y
+            if class_weight is not None and y is None:
+                raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
             with self.distribute_strategy.scope():
-                self.check_batch(first, first_y if y is None else y, name)
+                self.check_batch(first, y, name)
                 if not self.built:
                     self.build((None, *first.shape[1:]))
             if consider is not None:
@@ -293,7 +294,7 @@ class OwnLoss(WorkerLogs, Steps):
     def _on_batch(self, method, x, y, name, *args, **kwargs):
         options = arguments(name, *args, **kwargs)
         as_dict = options.pop("return_dict", False)
-        x = self._look(x, y, "x")
+        x = self._look(x, y, "x", class_weight=options.get("class_weight"))
         if name == "train_on_batch":
             self.check_trainable()
             if not self.steps_made:
