@@ -21,7 +21,7 @@ from tfvae.bound import Bound
 from tfvae.distributions import all_states
 from tfvae.errors import InvalidArgument
 from tfvae.estimators import pathwise
-from tfvae.estimators.estimator import zero
+from tfvae.estimators.estimator import gradient_only
 from tfvae.estimators.score_function import Centred, fixed_sampler
 from tfvae.random import make_seed
 
@@ -998,9 +998,9 @@ class WithoutScoreTerm(estimators.ScoreFunction):
         joint = infer(fixed_sampler(bound.num_samples, seed))
         terms = bound.terms(joint)
         log_w = bound.log_weights(terms)
-        value = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
+        value = bound.objective(log_w + gradient_only(bound.weighted_log_q(joint)))
         score = tf.stop_gradient(value) * joint.log_q()
-        return estimators.Estimate(value + zero(tf.reduce_sum(score, 0)), terms)
+        return estimators.Estimate(value + gradient_only(tf.reduce_sum(score, 0)), terms)
 
 
 class UnweightedPairs(estimators.DisARM):

@@ -267,7 +267,9 @@ class TestKindsOfData:
     def test_another_number_of_weights_than_examples_is_refused(self, model, shape):
         """One weight would have weighed the whole batch, as if it were of each."""
         for method in (model.test_on_batch, model.train_on_batch):
-            with pytest.raises(InvalidData, match=r"`sample_weight` has the shape .*; expected \[B"):
+            with pytest.raises(
+                InvalidData, match=r"`sample_weight` has the shape .*; expected \[B"
+            ):
                 method(X, sample_weight=np.ones(shape, "float32"))
 
     def test_class_weight_needs_labels(self, model):
@@ -928,7 +930,6 @@ class TestOtherSettings:
         steps = [np.max(np.abs(b - a)) for a, b in itertools.pairwise(moved)]
         assert steps[1] < 1e-3 * min(steps[0], steps[2])
         assert model.get_compile_config()["estimator"]["config"]["temperature"] == 0.5
-
 
     def test_a_temperature_is_kept_where_it_was_lowered_to(self, tmp_path):
         options = {"estimator": "gumbel_softmax", "run_eagerly": True}

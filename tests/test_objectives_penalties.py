@@ -132,7 +132,9 @@ def test_the_gradient_in_the_weights_of_a_mixture_is_unbiased():
     gradients = []
     for seed in range(20):
         with tf.GradientTape() as tape:
-            p = NormalMixture(variable, *(tf.constant(v, tf.float32) for v in (locs, np.log(scales))))
+            p = NormalMixture(
+                variable, *(tf.constant(v, tf.float32) for v in (locs, np.log(scales)))
+            )
             penalty = objective.penalty(layer._replace(p=p), make_seed(seed))
             total = tf.reduce_mean(penalty)
         gradients.append(tape.gradient(total, variable))

@@ -608,5 +608,5 @@ def test_log_joint_takes_numbers_of_any_type(make_vae, images, dtype):
 
 @pytest.mark.parametrize("count", [0, 2.5])
 def test_log_weights_are_of_one_sample_at_least(make_vae, images, count):
-    with pytest.raises(InvalidArgument, match="`num_samples` is .* expected a whole number"):
+    with pytest.raises(InvalidArgument, match=r"`num_samples` is .*; expected a whole number"):
         make_vae().log_weights(images, count)

@@ -15,10 +15,10 @@ from tfvae.estimators.estimator import (
     Estimator,
     by_sample,
     discrete_sampler,
+    gradient_only,
     objective_gradient,
     of_layer,
     sum_event,
-    zero,
 )
 from tfvae.estimators.score_function import signal
 from tfvae.joint import Infer, replay
@@ -115,7 +115,7 @@ class REBAR(Estimator):
         joint = infer(draw)
         terms = bound.terms(joint)
         log_w = bound.log_weights(terms)
-        surrogate = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
+        surrogate = bound.objective(log_w + gradient_only(bound.weighted_log_q(joint)))
         signals = _signals(bound, log_w, len(joint.layers))
 
         own = [variable.value for variable in self.control_variables] if training else []
@@ -128,7 +128,7 @@ class REBAR(Estimator):
                 gradient = self._in_logits(bound, infer, drawn, number, noise, f, context)
                 squared_norm = _squared_norm(bound, layer, gradient)
             constant = tf.stop_gradient(gradient)
-            surrogate += zero(tf.reduce_sum(sum_event(constant * layer.q.logits), axis=0))
+            surrogate += gradient_only(tf.reduce_sum(sum_event(constant * layer.q.logits), axis=0))
             if own:
                 of_this = tape.gradient(
                     squared_norm, own, unconnected_gradients=tf.UnconnectedGradients.ZERO

@@ -158,7 +158,7 @@ def registered_name(cls: type[Estimator]) -> str:
     return next((n for n in REGISTRY.names() if REGISTRY.part(n) is cls), cls.__name__)
 
 
-def zero(tensor: tf.Tensor) -> tf.Tensor:
+def gradient_only(tensor: tf.Tensor) -> tf.Tensor:
     """Return 0 with the gradient of `tensor`, to change a gradient without changing a value."""
     return tensor - tf.stop_gradient(tensor)
 

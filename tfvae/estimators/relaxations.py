@@ -10,7 +10,13 @@ import tensorflow as tf
 from tfvae import objectives
 from tfvae._plain.checks import positive
 from tfvae.bound import Bound
-from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, discrete_sampler, zero
+from tfvae.estimators.estimator import (
+    REGISTRY,
+    Estimate,
+    Estimator,
+    discrete_sampler,
+    gradient_only,
+)
 from tfvae.joint import Joint
 from tfvae.random import fold_in
 
@@ -78,7 +84,9 @@ class GumbelSoftmax(Relaxation):
             return z, q.log_prob(z)
 
         soft = _estimate(bound, infer(draw_soft))
-        return hard._replace(surrogate=tf.stop_gradient(hard.surrogate) + zero(soft.surrogate))
+        return hard._replace(
+            surrogate=tf.stop_gradient(hard.surrogate) + gradient_only(soft.surrogate)
+        )
 
     def get_config(self):
         return {**super().get_config(), "temperature": self._given}
@@ -101,7 +109,7 @@ class StraightThrough(Relaxation):
         draw_hard, _ = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, n))
 
         def draw(number, q):
-            z = draw_hard(number, q)[0] + zero(q.mean())
+            z = draw_hard(number, q)[0] + gradient_only(q.mean())
             return z, q.log_prob(z)
 
         return _estimate(bound, infer(draw))

@@ -25,10 +25,10 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     by_sample,
+    gradient_only,
     objective_gradient,
     of_each,
     replace_one,
-    zero,
 )
 from tfvae.joint import Joint, sampler
 from tfvae.optimizers import all_finite, assign_if
@@ -64,7 +64,7 @@ class ScoreFunction(Estimator):
         log_w = bound.log_weights(terms)
         centred = self.centre(bound.objective, log_w, signal(bound, log_w), context)
         surrogate = with_score(bound, joint, log_w, centred.signal, centred.scale)
-        surrogate -= zero(centred.own_loss)
+        surrogate -= gradient_only(centred.own_loss)
         return Estimate(surrogate, terms, centred.statistics if training else None)
 
     def centre(
@@ -108,11 +108,11 @@ def with_score(bound: Bound, joint: Joint, log_weights, centred_signal, scale=1.
     left out.
     """
     weighted_log_q = bound.weighted_log_q(joint)
-    surrogate = bound.objective(log_weights + zero(weighted_log_q))
+    surrogate = bound.objective(log_weights + gradient_only(weighted_log_q))
     score = tf.stop_gradient(centred_signal) * joint.log_q()
     if not bound.is_linear:
         score -= objective_gradient(bound.objective, log_weights) * weighted_log_q
-    return surrogate + zero(scale * tf.reduce_sum(score, axis=0))
+    return surrogate + gradient_only(scale * tf.reduce_sum(score, axis=0))
 
 
 def _count(log_weights):

@@ -119,7 +119,7 @@ class BoundSettings:
 
     def _check_beta(self, beta):
         """Refuse a β that the objective or the estimator does not take."""
-        if self.objective is objectives.exact and (beta != 1 or self.kl_warmup_steps):
+        if objectives.takes_log_joint(self.objective) and (beta != 1 or self.kl_warmup_steps):
             raise InvalidArgument(
                 "The objective 'exact' is log p(x), which has no KL term to weigh: leave `beta` at "
                 "1 and `kl_warmup_steps` at 0, or use objective='elbo'."

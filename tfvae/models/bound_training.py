@@ -1,7 +1,6 @@
 """Training of a model with latents on a bound on log p(x): objective, estimator, β, metrics."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -81,7 +80,8 @@ class BoundTraining(GenerativeModel):
         with β a number, or a function of the training step. Assigning a number to `model.beta` or
         `model.free_bits`, as a callback may, takes effect in the next step; assigning any other
         setting is refused. Validation uses the final β of `kl_warmup_steps` and of the schedules in
-        `tfvae.schedules`, so that `val_loss` is comparable over epochs.
+        `tfvae.schedules`, so that `val_loss` is comparable over epochs. It counts free bits too:
+        with these, or β below 1, it is no bound on log p(x); `val_elbo` is one.
 
         Args:
             optimizer: any Keras optimizer, by name or as an object; by the name "adam", the one of

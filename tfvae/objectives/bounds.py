@@ -48,6 +48,7 @@ def exact(log_joint: tf.Tensor) -> tf.Tensor:
 
 
 exact.estimator = "exact"
+exact.takes_log_joint = True
 
 
 @REGISTRY.register("miwae")
