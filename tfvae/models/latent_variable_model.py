@@ -165,19 +165,20 @@ class LatentVariableModel(BoundTraining):
             drawn.append(z)
             return z, log_q
 
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        def depends(loss, tensors):
+            return any(slope is not None for slope in tape.gradient(loss, tensors))
+
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(features)
             layers, x_params = self.infer(h, watched, True, **given)
             added = [loss for loss in self.added_losses if id(loss) not in before]
-        slopes = tape.gradient(added, drawn + features) if added else []
-        in_z, in_q = slopes[: len(drawn)], slopes[len(drawn) :]
-        if any(s is not None for s in in_z) and all(s is None for s in in_q):
+        if any(depends(loss, drawn) and not depends(loss, features) for loss in added):
             name = estimators.registered_name(type(self.estimator))
             raise InvalidArgument(
                 "Layers that are called on z add losses (`add_loss`, `activity_regularizer`), and "
-                f"the estimator {name!r} draws z without a gradient, so that q(z|x) "
-                "would not learn its part of them. Use 'pathwise' or 'straight_through', layers "
-                "without these, or a regularizer of weights."
+                f"the estimator {name!r} draws z without a gradient, so that q(z|x) would not "
+                "learn its part of them. Use 'pathwise' or 'straight_through', layers without "
+                "these, or a regularizer of weights."
             )
         return layers, x_params
 
