@@ -131,6 +131,9 @@ def test_p_of_z_given_y_integrates_to_one(prior):
     line = np.linspace(-12, 12, 300)
     grid = np.stack(np.meshgrid(line, line), -1).reshape(-1, 1, 2).astype(np.float32)
     p = model.p_z(condition=[0, 1, 2])
+    alone = model.p_z(condition=1)
+    assert alone.batch_shape == (1,)
+    np.testing.assert_allclose(alone.log_prob(grid)[:, 0], p.log_prob(grid)[:, 1], rtol=1e-5)
     density = np.exp(p.log_prob(grid).numpy().astype(np.float64))
     area = (line[1] - line[0]) ** 2
     np.testing.assert_allclose(density.sum(0) * area, 1, atol=0.01)

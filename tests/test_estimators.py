@@ -21,7 +21,7 @@ from tfvae.bound import Bound
 from tfvae.distributions import all_states
 from tfvae.errors import InvalidArgument
 from tfvae.estimators import pathwise
-from tfvae.estimators.estimator import zero
+from tfvae.estimators.estimator import gradient_only
 from tfvae.estimators.score_function import Centred, fixed_sampler
 from tfvae.random import make_seed
 
@@ -671,6 +671,48 @@ def test_a_step_changes_the_weights_of_relax():
         assert np.any(old != new)
 
 
+@pytest.mark.parametrize("name", ["nvil", "relax"])
+def test_an_estimator_for_data_of_another_shape_is_refused(name):
+    estimator = prepared(make_model("bernoulli"), name)
+    dense = lambda size, units: keras.Sequential(  # noqa: E731
+        [keras.Input((size,)), keras.layers.Dense(units)]
+    )
+    other = tfvae.VAE(dense(PIXELS + 1, 2), dense(2, PIXELS + 1), posterior="bernoulli")
+    with pytest.raises(InvalidArgument, match=rf"'{name}' has weights for.*x_shape \({PIXELS},\)"):
+        other.compile("sgd", estimator=estimator)
+    other.compile("sgd", estimator=name)
+
+
+def test_a_file_without_an_estimator_is_not_called_an_old_one(tmp_path):
+    model = make_model("bernoulli")
+    model.copy().save_weights(tmp_path / "it.weights.h5")
+    prepared(model, "rebar")
+    with pytest.raises(ValueError, match="variables") as raised:
+        model.load_weights(tmp_path / "it.weights.h5")
+    assert "development version" not in str(raised.value)
+
+
+def test_freezing_a_model_for_a_while_leaves_what_relax_trains_to_it():
+    model = make_model("bernoulli")
+    estimator = prepared(model, "relax")
+    before = [id(variable) for variable in model.trainable_variables]
+    model.trainable = False
+    model.trainable = True
+    assert [id(variable) for variable in model.trainable_variables] == before
+    assert len(estimator.control_variables) == 2 + 4
+
+
+@pytest.mark.parametrize("name", ["moving_average", "nvil"])
+def test_signals_that_are_not_finite_change_no_moment(name):
+    estimator = prepared(make_model("bernoulli"), name)
+    estimator.update(tf.constant([2.0, 6.0, 4.0]))
+    mean, variance = estimator._moments.mean, estimator._moments.variance
+    np.testing.assert_allclose([mean, variance], [0.5, 1.25], rtol=1e-5)
+    for statistics in ([np.inf, np.inf, 4.0], [np.nan, 1.0, 4.0]):
+        estimator.update(tf.constant(statistics, tf.float32))
+    assert [estimator._moments.mean, estimator._moments.variance] == [mean, variance]
+
+
 def test_the_baseline_of_a_sample_is_the_objective_at_the_mean_of_the_others(rng):
     log_w = rng.normal(-90, 3, (3, 4)).astype("f4")
     for_iwae = estimators.VIMCO().centre(objectives.iwae, log_w, None, None).signal
@@ -956,9 +998,9 @@ class WithoutScoreTerm(estimators.ScoreFunction):
         joint = infer(fixed_sampler(bound.num_samples, seed))
         terms = bound.terms(joint)
         log_w = bound.log_weights(terms)
-        value = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
+        value = bound.objective(log_w + gradient_only(bound.weighted_log_q(joint)))
         score = tf.stop_gradient(value) * joint.log_q()
-        return estimators.Estimate(value + zero(tf.reduce_sum(score, 0)), terms)
+        return estimators.Estimate(value + gradient_only(tf.reduce_sum(score, 0)), terms)
 
 
 class UnweightedPairs(estimators.DisARM):

@@ -139,6 +139,19 @@ def test_a_shared_scale_counts_as_it_is_now(linear_gaussian):
     np.testing.assert_allclose(measured.per_example, expected, atol=1e-5)
 
 
+def test_several_layers_have_no_closed_form():
+    """All maps are affine; p(z_1), whose mean is the bias of the upper decoder, is not N(0, I)."""
+    dense = lambda inputs, units: keras.Sequential(  # noqa: E731
+        [keras.Input((inputs,)), keras.layers.Dense(units)]
+    )
+    model = tfvae.HierarchicalVAE(
+        [dense(5, 4), dense(2, 4)],
+        [dense(2, 5), dense(2, 4)],
+        likelihood=tfvae.likelihoods.Normal(scale=1.0),
+    )
+    assert tfvae.exact.linear_gaussian(model) is None
+
+
 def test_memory_does_not_grow_with_the_number_of_states(monkeypatch):
     """2^8 states, at most 6 × 10 × 4 numbers in one tensor of decoder outputs."""
     monkeypatch.setattr(evaluation.enumeration, "CHUNK_SIZE", 240)

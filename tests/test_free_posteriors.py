@@ -132,6 +132,45 @@ def test_posteriors_start_at_those_of_the_encoder_given_the_conditions(condition
     np.testing.assert_allclose(parameters, expected, rtol=1e-5)
 
 
+class Table(keras.layers.Layer):
+    """Logits that are looked up in a table: three of one row and two of the other."""
+
+    def build(self, input_shape):
+        self.table = self.add_weight(shape=(2,), initializer="zeros", name="table")
+
+    def call(self, z):
+        return 0.0 * z[:, :1] + tf.gather(self.table.value, [0, 0, 0, 1, 1])
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 5)
+
+
+def test_a_table_makes_the_step_of_the_sum_of_its_gradients():
+    """The first step of Adam is of the learning rate, whatever the gradient."""
+    model = tfvae.VAE(
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(4)]),
+        keras.Sequential([keras.Input((2,)), Table()]),
+    )
+    model.compile(keras.optimizers.Adam(0.01))
+    x = np.array([[1, 1, 1, 0, 0]] * 4, "f4")
+    tfvae.fit_jointly(model, x, epochs=1, inner_steps=1)
+    np.testing.assert_allclose(model.decoder.layers[-1].table, [0.01, -0.01], rtol=1e-4)
+    assert model.steps_made == 1
+
+
+def test_pseudo_inputs_start_at_examples(rng):
+    x = rng.integers(0, 2, (6, 5)).astype("f4")
+    model = tfvae.VAE(
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(4)]),
+        keras.Sequential([keras.Input((2,)), keras.layers.Dense(5)]),
+        prior=tfvae.priors.VampPrior(3),
+    )
+    model.compile(keras.optimizers.SGD(0.0))
+    tfvae.fit_jointly(model, x, epochs=1, inner_steps=1)
+    found = model.prior.pseudo_inputs.numpy()
+    assert {tuple(row) for row in found} <= {tuple(row) for row in x}
+
+
 def test_bad_input_is_refused(make_vae, images):
     model = make_vae()
     with pytest.raises(InvalidArgument, match="compile"):
@@ -143,4 +182,9 @@ def test_bad_input_is_refused(make_vae, images):
         tfvae.fit_jointly(model, images, epochs=0)
     with pytest.raises(InvalidData, match="shape"):
         tfvae.fit_jointly(model, images[:, :2])
+    with pytest.raises(InvalidArgument, match="`learning_rate` is -1; expected a number of at lea"):
+        tfvae.fit_jointly(model, images, learning_rate=-1)
+    model.decoder.trainable = False
+    with pytest.raises(InvalidArgument, match=r"nothing to learn.*all of them are frozen"):
+        tfvae.fit_jointly(model, images)
     assert isinstance(model.step.value, tf.Variable)

@@ -274,7 +274,7 @@ def test_the_expected_gradient_is_the_enumerated_one(estimator, kind, x, assert_
         return tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(total, weights)], 0)
 
     enumeration = estimators.get("exact")
-    enumeration.prepare(model)
+    enumeration.prepare(model, Bound(objectives.elbo))
     # A thousand copies of the example are a thousand independent draws.
     copies = tf.constant(np.repeat(x[:1], 1000, axis=0))
     sampled = tf.function(lambda seed: gradient(model.estimator, copies, seed), autograph=False)

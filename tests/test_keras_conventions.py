@@ -14,6 +14,7 @@ from tiers import nightly_but
 
 import tfvae
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
+from tfvae.random import make_seed
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -27,10 +28,10 @@ def network(inputs, outputs, **options):
     return keras.Sequential([keras.Input((inputs,)), keras.layers.Dense(outputs, **options)])
 
 
-def make_vae(cls=tfvae.VAE, compiled=None, encoder=None, **options):
+def make_vae(cls=tfvae.VAE, compiled=None, encoder=None, decoder=None, **options):
     keras.utils.set_random_seed(0)
     encoder = network(SIZE, 4) if encoder is None else encoder
-    model = cls(encoder, network(2, SIZE), **options)
+    model = cls(encoder, network(2, SIZE) if decoder is None else decoder, **options)
     model.compile("sgd", **(compiled or {}))
     return model
 
@@ -262,9 +263,21 @@ class TestKindsOfData:
         with pytest.raises(InvalidData, match=r"`sample_weight` has the shape .*; expected \[B\]"):
             model.train_on_batch(X, sample_weight=np.ones_like(X))
 
+    @pytest.mark.parametrize("shape", [(1,), (3,), ()])
+    def test_another_number_of_weights_than_examples_is_refused(self, model, shape):
+        """One weight would have weighed the whole batch, as if it were of each."""
+        for method in (model.test_on_batch, model.train_on_batch):
+            with pytest.raises(
+                InvalidData, match=r"`sample_weight` has the shape .*; expected \[B"
+            ):
+                method(X, sample_weight=np.ones(shape, "float32"))
+
     def test_class_weight_needs_labels(self, model):
+        for method in (model.fit, model.train_on_batch):
+            with pytest.raises(InvalidArgument, match="label of each example"):
+                method(X, class_weight={0: 1.0})
         with pytest.raises(InvalidArgument, match="label of each example"):
-            model.fit(X, class_weight={0: 1.0})
+            model.fit(dataset(X), class_weight={0: 1.0})
 
     def test_weights_of_validation_count_without_labels(self):
         model, weights = make_vae(), np.arange(12) < 4
@@ -288,6 +301,14 @@ class WithAddLoss(tfvae.VAE):
     def bottom_up(self, x, training=False):
         self.add_loss(tf.constant(7.0))
         return super().bottom_up(x, training)
+
+
+class WithPasses(tfvae.VAE):
+    """Adds a constant in every pass."""
+
+    def infer(self, h, draw, training=False, condition=None):
+        self.add_loss(tf.constant(3.0))
+        return super().infer(h, draw, training, condition)
 
 
 class WithTermOfCodes(tfvae.VQVAE):
@@ -412,6 +433,34 @@ class TestLossTerms:
         ):
             assert logs["regularization"] == 7.0
             assert logs["loss"] == pytest.approx(-logs["elbo"] + 7.0, rel=1e-5)
+
+    @pytest.mark.parametrize("estimator", ["sticking_the_landing", "dreg"])
+    def test_losses_of_a_decoder_are_those_of_pathwise_gradients(self, estimator):
+        """One pass has z with its gradient, and another holds it fixed; `pathwise` has one."""
+        gradients = []
+        for name in ("pathwise", estimator):
+            keras.utils.set_random_seed(0)
+            regular = network(2, SIZE, activity_regularizer=keras.regularizers.L2(10.0))
+            model = make_vae(WithPasses, {"estimator": name}, decoder=regular)
+            with tf.GradientTape() as tape:
+                model._estimate(X, None, model.training_bound(), make_seed(1), training=True)
+                total = tf.add_n(model.losses)
+            weights = [w.value for w in model.encoder.trainable_variables]
+            gradients.append([total, *tape.gradient(total, weights)])
+        for gradient, expected in zip(*reversed(gradients), strict=True):
+            assert np.linalg.norm(expected) > 1.0
+            np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("estimator", ["score_function", "disarm", "rebar", "exact"])
+    def test_losses_of_z_that_q_could_not_learn_are_refused(self, estimator):
+        """Their gradient in q is a likelihood ratio, and they belong to no example."""
+        options = {"posterior": "bernoulli", "encoder": network(SIZE, 2)}
+        compiled = {"estimator": estimator, "run_eagerly": True}
+        regular = network(2, SIZE, activity_regularizer="l2")
+        with pytest.raises(InvalidArgument, match=f"estimator '{estimator}' draws z without a gra"):
+            make_vae(compiled=compiled, decoder=regular, **options).train_on_batch(X)
+        constant = make_vae(WithPasses, compiled, **options).train_on_batch(X, return_dict=True)
+        assert constant["regularization"] == 3.0
 
     def test_a_model_of_codes_has_the_same_hook(self):
         logs = make_vqvae(WithTermOfCodes).train_on_batch(X, return_dict=True)
@@ -802,6 +851,46 @@ class TestFreeBits:
             model.free_bits = 0.5
 
 
+REFUSED = {
+    "kl": {"objective": "iwae", "num_samples": 3, "kl": "exact"},
+    "states": {"objective": "iwae", "num_samples": 30, "estimator": "exact"},
+    "free bits": {"num_samples": 3, "estimator": "rloo", "free_bits": 1.0},
+    "optimizer": {"optimizer": "sdg", "num_samples": 3, "estimator": "rloo"},
+    "loss": {"loss": "mse", "num_samples": 3, "estimator": "rloo"},
+    "option": {"num_sample": 3, "estimator": "rloo"},
+}
+
+
+class TestRefusedSettings:
+    @pytest.mark.parametrize("arguments", REFUSED.values(), ids=REFUSED)
+    def test_a_model_stays_as_it_was_compiled(self, arguments):
+        options = {"estimator": "disarm", "num_samples": 2, "beta": 0.5, "run_eagerly": True}
+        model = make_vae(posterior="bernoulli", encoder=network(SIZE, 2), compiled=options)
+        before, optimizer = model.get_compile_config(), model.optimizer
+        weights = [*model.weights]
+        with pytest.raises(ValueError, match=r"."):
+            model.compile(**{"optimizer": "adam", "beta": 0.1} | arguments)
+        assert model.get_compile_config() == before
+        assert model.optimizer is optimizer
+        assert all(a is b for a, b in zip(model.weights, weights, strict=True))
+        model.train_on_batch(X)
+
+    def test_a_model_that_is_built_by_its_data_is_refused_again(self):
+        """Its states can be counted once the shapes are known, in `fit`."""
+        networks = (keras.Sequential([keras.layers.Dense(size)]) for size in (17, SIZE))
+        model = tfvae.VAE(*networks, posterior="bernoulli")
+        model.compile("sgd", estimator="exact", run_eagerly=True)
+        for _ in range(2):
+            with pytest.raises(InvalidArgument, match="131,072, but the limit is 65,536"):
+                model.fit(X, verbose=0)
+        model.compile("sgd", estimator="disarm", run_eagerly=True)
+        model.fit(X, verbose=0)
+
+    def test_an_option_that_there_is_not_is_named(self):
+        with pytest.raises(InvalidArgument, match="VAE got `num_sample`, which it does not take"):
+            make_vae(compiled={"num_sample": 3})
+
+
 class TestOtherSettings:
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -841,6 +930,34 @@ class TestOtherSettings:
         steps = [np.max(np.abs(b - a)) for a, b in itertools.pairwise(moved)]
         assert steps[1] < 1e-3 * min(steps[0], steps[2])
         assert model.get_compile_config()["estimator"]["config"]["temperature"] == 0.5
+
+    def test_a_temperature_is_kept_where_it_was_lowered_to(self, tmp_path):
+        options = {"estimator": "gumbel_softmax", "run_eagerly": True}
+        model, other = (
+            make_vae(posterior="bernoulli", encoder=network(SIZE, 2), compiled=options)
+            for _ in range(2)
+        )
+        model.estimator.temperature = 0.1
+        model.save_weights(tmp_path / "it.weights.h5")
+        other.load_weights(tmp_path / "it.weights.h5")
+        assert other.estimator.temperature == 0.1
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.estimator.temperature == 0.1
+        assert loaded.estimator.get_config()["temperature"] == 0.5, "what a training began with"
+        del model, loaded
+
+        def run(epochs):
+            def lower(model, epoch):
+                model.estimator.temperature *= 0.5
+
+            model = make_vae(posterior="bernoulli", encoder=network(SIZE, 2), compiled=options)
+            callbacks = [AtEveryEpoch(lower), tfvae.callbacks.Resume(tmp_path / "checkpoints")]
+            batches = tfvae.data.shuffled_batches(X, 4)
+            model.fit(batches, epochs=epochs, verbose=0, callbacks=callbacks)
+            return model.estimator.temperature
+
+        assert [run(2), run(4)] == [0.125, 0.03125]
 
 
 @keras.saving.register_keras_serializable("tests")

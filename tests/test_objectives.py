@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
+import tensorflow as tf
 
 from tfvae import objectives
 from tfvae.bound import LogWeightTerms
@@ -113,6 +114,21 @@ def test_renyi_is_its_formula(six, alpha):
     mean = np.log1p(np.mean(np.expm1(exponents), axis=0))
     expected = six.mean(axis=0, dtype="f8") + mean / power
     np.testing.assert_allclose(objectives.Renyi(alpha)(six), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 0.5, 2.0])
+def test_renyi_counts_a_weight_of_zero(alpha):
+    """For α > 1 the bound is −∞; else the other weights are left, and their gradient."""
+    log_w = tf.constant([[-np.inf], [-1.0], [-2.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(log_w)
+        bound = objectives.Renyi(alpha)(log_w)
+    powers = np.exp((1 - alpha) * np.array([-1.0, -2.0]))
+    expected = np.log(powers.sum() / 3) / (1 - alpha) if alpha < 1 else -np.inf
+    np.testing.assert_allclose(bound, [expected], rtol=1e-6)
+    if alpha < 1:
+        slopes = [0.0, *powers / powers.sum()]
+        np.testing.assert_allclose(tape.gradient(bound, log_w)[:, 0], slopes, rtol=1e-5)
 
 
 def test_renyi_falls_in_alpha_from_iwae_through_the_elbo(six):

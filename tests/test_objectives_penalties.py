@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tfvae
 from tfvae import distributions, networks, objectives
+from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
 from tfvae.objectives import mean_discrepancy, total_correlation
@@ -107,6 +108,52 @@ def test_squared_discrepancy_is_unbiased():
     penalty = objective.penalty(layer, make_seed(5))
     assert penalty.shape == (4,)
     assert abs(np.mean(penalty) / 3.0 - expected) < 4 * error * 2
+
+
+def test_the_gradient_in_the_weights_of_a_mixture_is_unbiased():
+    """The derivative of the closed form, by differences."""
+    logits = np.array([0.4, -0.3, 0.0])
+    locs = np.array([[-2.0, -1.0], [0.0, 0.5], [1.0, 2.0]])
+    scales = np.array([[1.0, 0.5], [0.7, 1.0], [0.6, 0.8]])
+    components = list(zip(locs, scales, strict=True))
+    among = np.array([[gaussian_kernel_mean(*a, *b) for b in components] for a in components])
+    examples = zip(LOCS, SCALES, strict=True)
+    across = np.mean([[gaussian_kernel_mean(*a, *b) for b in components] for a in examples], 0)
+
+    def discrepancy(logits):  # but for what does not depend on p
+        w = scipy.special.softmax(logits)
+        return w @ among @ w - 2 * across @ w
+
+    steps = 1e-5 * np.eye(3)
+    expected = [(discrepancy(logits + s) - discrepancy(logits - s)) / 2e-5 for s in steps]
+
+    layer, objective = layer_of(posterior(), 2000), objectives.InfoVAE(1.0, kernel="gaussian")
+    variable = tf.Variable(logits.astype("f4"))
+    gradients = []
+    for seed in range(20):
+        with tf.GradientTape() as tape:
+            p = NormalMixture(
+                variable, *(tf.constant(v, tf.float32) for v in (locs, np.log(scales)))
+            )
+            penalty = objective.penalty(layer._replace(p=p), make_seed(seed))
+            total = tf.reduce_mean(penalty)
+        gradients.append(tape.gradient(total, variable))
+    error = np.std(gradients, 0, ddof=1) / np.sqrt(20)
+    assert np.all(np.abs(np.mean(gradients, 0) - expected) < 4 * error)
+    assert np.max(error) < 0.1 * np.max(np.abs(expected))
+
+
+@pytest.mark.parametrize("prior", ["standard_normal", "mixture", "flow"])
+def test_the_draws_of_the_prior_are_the_same_under_xla(prior):
+    prior = tfvae.priors.get(prior)
+    prior.build((2,))
+    layer = layer_of(posterior(), 3)
+
+    def penalty():
+        return objectives.InfoVAE().penalty(layer._replace(p=prior.distribution()), make_seed(-5))
+
+    compiled = tf.function(penalty, jit_compile=True)
+    np.testing.assert_allclose(compiled(), penalty(), rtol=1e-3, atol=1e-3)
 
 
 def test_one_example_has_no_discrepancy():

@@ -229,6 +229,16 @@ class TestFlowDistribution:
         np.testing.assert_allclose(np.exp(log_p).sum(0) * cell, 1, rtol=0, atol=1e-3)
         assert prior.distribution(context).draw(make_seed(0), tf.range(3)).shape == (3, 1)
 
+    def test_a_flow_in_float64_gives_what_a_model_computes_in(self):
+        prior = priors.FlowPrior("affine_coupling", 2, (8,), flow_options={"dtype": "float64"})
+        prior.build((3,))
+        q = prior.distribution()
+        z, log_q = q.experimental_sample_and_log_prob(5, seed=make_seed(0))
+        assert z.dtype == log_q.dtype == q.log_prob(z).dtype == tf.float32
+        drawn = q.draw(make_seed(0), tf.range(4))
+        assert drawn.dtype == q.representative().dtype == tf.float32
+        np.testing.assert_allclose(log_q, q.log_prob(z), rtol=1e-5)
+
     def test_draws_need_a_base_of_normals(self, q):
         base = tfd.Independent(tfd.Laplace(tf.zeros(3), 1.0), 1)
         with pytest.raises(InvalidArgument, match="independent normals"):

@@ -421,6 +421,11 @@ class TestOutputs:
         if likelihood != "normal":
             assert 0 <= predicted.min() < predicted.max() <= 1
 
+    @pytest.mark.parametrize("n", [2.5, "3", 0])
+    def test_what_is_no_number_of_images_is_refused(self, make_vae, n):
+        with pytest.raises(InvalidArgument, match=r"`n` is|n=0"):
+            make_vae().sample(n)
+
     def test_the_first_images_of_a_longer_sample_are_those_of_a_shorter_one(self, make_vae):
         model = make_vae()
         long = model.sample(9, seed=2**40).numpy()
@@ -591,3 +596,17 @@ def test_validation_data_is_checked_wherever_it_stands_in_the_call(make_vae, ima
     model.compile("adam")
     with pytest.raises(InvalidData, match="validation_data"):
         model.fit(images, None, 4, 1, 0, None, 0.0, (images[:, :2],))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "int32"])
+def test_log_joint_takes_numbers_of_any_type(make_vae, images, dtype):
+    model, z = make_vae(), np.ones((3, len(images), 2))
+    expected = model.log_joint(images, z.astype("f4"))
+    found = model.log_joint(tf.constant(images.astype(dtype)), tf.constant(z, tf.float64))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("count", [0, 2.5])
+def test_log_weights_are_of_one_sample_at_least(make_vae, images, count):
+    with pytest.raises(InvalidArgument, match=r"`num_samples` is .*; expected a whole number"):
+        make_vae().log_weights(images, count)

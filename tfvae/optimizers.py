@@ -1,7 +1,7 @@
 """Adam with TensorFlow's fused kernel, a warm-up of the learning rate, and related parts."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -122,6 +122,20 @@ def adam_direction(
     return mean / (tf.sqrt(square) + epsilon), first, second
 
 
+def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return whether every number of the tensors is finite, a scalar."""
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors])
+
+
+def assign_if(condition: tf.Tensor) -> Callable[[keras.Variable, tf.Tensor], None]:
+    """Return a function that assigns a value to a variable where the condition holds."""
+
+    def assign(variable, value):
+        variable.assign(tf.where(condition, value, variable.value))
+
+    return assign
+
+
 class ScaleFreeAdam:
     """Adam for weights that a layer trains itself, independently of the model's optimizer.
 
@@ -157,12 +171,7 @@ class ScaleFreeAdam:
     def step(self, gradients: list[tf.Tensor]) -> None:
         """Make a step down the gradients, summed over replicas."""
         gradients = replicas.sums(gradients)
-        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
-        finite = tf.reduce_all(tf.stack(finite))
-
-        def assign(state, value):
-            state.assign(tf.where(finite, value, state.value))
-
+        assign = assign_if(all_finite(gradients))
         done = self._done.value + 1.0
         assign(self._done, done)
         for variable, gradient, moments in zip(

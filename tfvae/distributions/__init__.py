@@ -9,6 +9,7 @@ from tfvae.distributions.latents import (
     num_states,
 )
 from tfvae.distributions.protocol import (
+    differentiable_sample,
     draw,
     kl_by_unit,
     log_prob_by_level,
@@ -25,6 +26,7 @@ __all__ = [
     "DiscreteLatent",
     "Factory",
     "all_states",
+    "differentiable_sample",
     "draw",
     "kl_by_unit",
     "log_prob_by_level",

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfvae import random
 from tfvae.distributions import tfd
+from tfvae.distributions.protocol import draws_by_example
 from tfvae.errors import InvalidArgument
 
 
@@ -20,7 +21,8 @@ class FlowDistribution(tfd.Distribution):
     Args:
         base: a distribution over events of the flow's shape, with the batch shape of this one, or
             `[]`. `draw` and `representative` need independent normals.
-        flow: a built `tfvae.flows.Flow`.
+        flow: a built `tfvae.flows.Flow`; of whatever type it computes in, what comes out is of that
+            of the base.
         context: `[*batch, C]` where the flow was built for one.
     """
 
@@ -38,6 +40,12 @@ class FlowDistribution(tfd.Distribution):
     def has_parallel_log_prob(self) -> bool:
         """Whether the density of any z is one pass; otherwise it is a loop over its units."""
         return self.flow.inverse_is_parallel
+
+    @property
+    def draws_by_example(self) -> bool:
+        """Whether the base draws by example; one without a batch knows none of the context's."""
+        own = len(self.base.batch_shape) == len(self.batch_shape)
+        return own and draws_by_example(self.base)
 
     def _batch_shape(self):
         of_context = () if self.context is None else self.context.shape[:-1]
@@ -60,13 +68,19 @@ class FlowDistribution(tfd.Distribution):
         return self.experimental_sample_and_log_prob(sample_shape, seed)
 
     def _sample_n(self, n, seed=None):
-        return self.flow.forward(self.base.sample(self._base_shape(n), seed), self.context)[0]
+        return self._forward(self.base.sample(self._base_shape(n), seed))[0]
 
     def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
         shape = self._base_shape(sample_shape)
         u, log_p = self.base.experimental_sample_and_log_prob(shape, seed)
-        z, log_det = self.flow.forward(u, self.context)
+        z, log_det = self._forward(u)
         return z, log_p - log_det
+
+    def _forward(self, u):
+        return self._in_own_type(self.flow.forward(u, self.context))
+
+    def _in_own_type(self, tensors):
+        return [tf.cast(tensor, self.dtype) for tensor in tensors]
 
     def _base_shape(self, sample_shape):
         """Return how many u to draw: one for each z, even if only the context has a batch."""
@@ -79,7 +93,7 @@ class FlowDistribution(tfd.Distribution):
         if self.context is not None:  # the flow maps one z for each context
             shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], 0)
             z = tf.broadcast_to(z, tf.broadcast_dynamic_shape(tf.shape(z), shape))
-        u, log_det = self.flow.inverse(z, self.context)
+        u, log_det = self._in_own_type(self.flow.inverse(z, self.context))
         return self.base.log_prob(u) + log_det
 
     def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
@@ -103,10 +117,10 @@ class FlowDistribution(tfd.Distribution):
         shape = self.flow.event_shape
         noise = tf.reshape(random.normal(seed, index, math.prod(shape)), [-1, *shape])
         u = self.base.mean() + temperature * self.base.stddev() * noise
-        return self.flow.forward(u, self.context)[0]
+        return self._forward(u)[0]
 
     def representative(self) -> tf.Tensor:
         """Return f(mean of the base), `[*batch, *event_shape]`: not the mean or mode of z."""
         u = self.base.mean()
         shape = tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], 0)
-        return self.flow.forward(tf.broadcast_to(u, shape), self.context)[0]
+        return self._forward(tf.broadcast_to(u, shape))[0]

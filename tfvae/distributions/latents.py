@@ -23,7 +23,7 @@ class NormalLatent(tfd.Normal):
     Args:
         loc: μ, `[batch..., *event]`.
         scale: σ, of the same shape.
-        batch_ndims: how many axes are the batch, of which the last is the examples.
+        batch_ndims: how many axes are the batch, of which the last is the examples; 0 for none.
     """
 
     draws_by_example = True
@@ -39,8 +39,9 @@ class NormalLatent(tfd.Normal):
 
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], self._batch_shape_tensor()], 0)
-        seed = tfd.sanitize_seed(seed)
-        return self.loc + self.scale * random.stateless_normal(shape, seed, self._batch_ndims)
+        examples = self._batch_ndims or None  # behind the axis of the draws
+        noise = random.stateless_normal(shape, tfd.sanitize_seed(seed), examples)
+        return self.loc + self.scale * noise
 
 
 class DiscreteLatent(tfd.Distribution):

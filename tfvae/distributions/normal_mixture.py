@@ -26,6 +26,8 @@ class NormalMixture(tfd.Distribution):
         log_scale: `[C, *event_shape]`, log σ.
     """
 
+    draws_by_example = True
+
     def __init__(self, logits, loc, log_scale, name="NormalMixture"):
         self.log_weights = tf.nn.log_softmax(logits)
         self.loc, self.log_scale = loc, log_scale
@@ -72,10 +74,25 @@ class NormalMixture(tfd.Distribution):
         return tf.reduce_sum(weights * self.loc, 0)
 
     def _sample_n(self, n, seed=None):
-        seeds = tfd.split_seed(seed, n=2)
-        uniform = tf.random.stateless_uniform([n], seeds[0], dtype=self.dtype)
-        noise = tf.random.stateless_normal([n, *self.event_shape], seeds[1], dtype=self.dtype)
-        return self._of_component(self._component(uniform), noise)
+        return self._draw(n, seed)[0]
+
+    def _draw(self, n, seed):
+        """Return n draws, and the components that they are of."""
+        seed = tfd.sanitize_seed(seed)
+        component = self._component(random.stateless_uniform([n], random.fold_in(seed, 0)))
+        noise = random.stateless_normal([n, *self.event_shape], random.fold_in(seed, 1))
+        return self._of_component(component, noise), component
+
+    def differentiable_sample(self, sample_shape, seed):
+        """Return z, which has the gradient of μ and σ, and log v, which has that of the weights.
+
+        See `tfvae.distributions.differentiable_sample`.
+        """
+        shape = tf.cast(sample_shape, tf.int32)
+        z, component = self._draw(tf.reduce_prod(shape), seed)
+        log_w = tf.reshape(tf.gather(self.log_weights, component), shape)
+        z = tf.reshape(z, tf.concat([shape, self.event_shape_tensor()], 0))
+        return z, log_w - tf.stop_gradient(log_w)
 
     def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
         """Return draws number `index` of the stream `seed`, `[N, *event_shape]`.

@@ -35,6 +35,29 @@ def sample_and_log_prob(
     return z, distribution.log_prob(z)
 
 
+def differentiable_sample(
+    distribution: tfd.Distribution, sample_shape: Sequence[int], seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return draws z and log v = 0, by which every mean of a function has its gradient.
+
+    With v = 1 in value, ∂/∂θ E[f(z)] = E[∂/∂θ v f(z)], for the parameters θ of the distribution:
+    through z where it can be reparameterized, through v = p_θ(z) / p(z) at fixed z elsewhere. Of
+    several draws, v is the product of theirs.
+
+    Source: Foerster et al. 2018, "DiCE: the infinitely differentiable Monte Carlo estimator".
+
+    Returns:
+        `[*sample_shape, batch..., *event]` and `[*sample_shape, batch...]`.
+    """
+    if hasattr(distribution, "differentiable_sample"):
+        return distribution.differentiable_sample(sample_shape, seed)
+    z, log_p = sample_and_log_prob(distribution, sample_shape, seed)
+    if distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED:
+        return z, tf.zeros_like(log_p)
+    log_p = distribution.log_prob(tf.stop_gradient(z))
+    return tf.stop_gradient(z), log_p - tf.stop_gradient(log_p)
+
+
 def draws_by_example(distribution) -> bool:
     """Whether draws are made of `tfvae.random` along the axis of the examples."""
     while not hasattr(distribution, "draws_by_example"):

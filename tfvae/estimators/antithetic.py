@@ -9,11 +9,11 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     discrete_sampler,
+    gradient_only,
     objective_gradient,
     of_each,
     replace_one,
     sum_event,
-    zero,
 )
 from tfvae.joint import Joint, replay
 from tfvae.random import fold_in
@@ -67,7 +67,7 @@ class DisARM(Estimator):
         other, other_terms, other_log_w = first
         value = _at_fixed_samples(bound, joint, log_w)
         value += _at_fixed_samples(bound, other, other_log_w)
-        return Estimate(0.5 * value + zero(encoder), _both(terms, other_terms))
+        return Estimate(0.5 * value + gradient_only(encoder), _both(terms, other_terms))
 
 
 def _anew(seed, position):
@@ -100,8 +100,8 @@ def _inner_product(difference, layer: Drawn, partner):
 def _at_fixed_samples(bound: Bound, joint: Joint, log_weights):
     """Return the objective with its gradient at fixed z; see `score_function.with_score`."""
     weighted_log_q = bound.weighted_log_q(joint)
-    value = bound.objective(log_weights + zero(weighted_log_q))
+    value = bound.objective(log_weights + gradient_only(weighted_log_q))
     if bound.is_linear:
         return value
     c = objective_gradient(bound.objective, log_weights)
-    return value - zero(tf.reduce_sum(c * weighted_log_q, axis=0))
+    return value - gradient_only(tf.reduce_sum(c * weighted_log_q, axis=0))

@@ -15,10 +15,10 @@ from tfvae.estimators.estimator import (
     Estimator,
     by_sample,
     discrete_sampler,
+    gradient_only,
     objective_gradient,
     of_layer,
     sum_event,
-    zero,
 )
 from tfvae.estimators.score_function import signal
 from tfvae.joint import Infer, replay
@@ -70,7 +70,7 @@ class REBAR(Estimator):
         self.scale = between("scale", scale, *_SCALES)
         self.learning_rate = positive("learning_rate", learning_rate)
 
-    def prepare(self, model):
+    def prepare(self, model, bound):
         if self.built:
             return
 
@@ -96,7 +96,8 @@ class REBAR(Estimator):
         Raises:
             InvalidFile: the file is from before η and τ were trained by themselves.
         """
-        if len(store.keys()) != len(self._trainable_variables + self._non_trainable_variables):
+        # An empty store is of a model that was not compiled with this estimator.
+        if len(store.keys()) not in (0, len(self._non_trainable_variables)):
             raise InvalidFile(
                 f"The weights of the estimator {self.name!r} in the file were written by a "
                 "development version of tfvae 0.1.0. Load the model without them, with "
@@ -114,7 +115,7 @@ class REBAR(Estimator):
         joint = infer(draw)
         terms = bound.terms(joint)
         log_w = bound.log_weights(terms)
-        surrogate = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
+        surrogate = bound.objective(log_w + gradient_only(bound.weighted_log_q(joint)))
         signals = _signals(bound, log_w, len(joint.layers))
 
         own = [variable.value for variable in self.control_variables] if training else []
@@ -127,7 +128,7 @@ class REBAR(Estimator):
                 gradient = self._in_logits(bound, infer, drawn, number, noise, f, context)
                 squared_norm = _squared_norm(bound, layer, gradient)
             constant = tf.stop_gradient(gradient)
-            surrogate += zero(tf.reduce_sum(sum_event(constant * layer.q.logits), axis=0))
+            surrogate += gradient_only(tf.reduce_sum(sum_event(constant * layer.q.logits), axis=0))
             if own:
                 of_this = tape.gradient(
                     squared_norm, own, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -246,22 +247,15 @@ class RELAX(REBAR):
         super().__init__(temperature, scale, learning_rate, **kwargs)
         self.hidden = whole("hidden", hidden)
 
-    def prepare(self, model):
-        if self.built:
+    def prepare(self, model, bound):
+        if self.is_prepared_for(
+            x_shape=tuple(model.x_shape), layer_shapes=tuple(map(tuple, model.layer_shapes))
+        ):
             return
-        self._networks = [
-            keras.Sequential(
-                [
-                    keras.Input((math.prod(shape) + math.prod(model.x_shape),)),
-                    keras.layers.Dense(self.hidden, activation="tanh", dtype="float32"),
-                    keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
-                ]
-            )
-            for shape in model.layer_shapes
-        ]
-        for network in self._networks:
-            network.trainable = False  # by the model's optimizer, that is
-        super().prepare(model)
+        self._networks = [ControlNetwork(self.hidden) for _ in model.layer_shapes]
+        for network, shape in zip(self._networks, model.layer_shapes, strict=True):
+            network.build((None, math.prod(shape) + math.prod(model.x_shape)))
+        super().prepare(model, bound)
 
     @property
     def control_variables(self):
@@ -278,7 +272,7 @@ class RELAX(REBAR):
         num_samples, batch_size = tf.unstack(tf.shape(soft)[:2])
         # Sizes are named, for a batch that may be empty.
         x_size = math.prod(x.shape[1:])
-        z_size = self._networks[number].input_shape[1] - x_size
+        z_size = self._networks[number].size - x_size
         flat_z = tf.reshape(soft, [num_samples * batch_size, z_size])
         flat_x = tf.tile(tf.reshape(x, [batch_size, x_size]), [num_samples, 1])
         values = self._networks[number](tf.concat([flat_z, flat_x], axis=1))
@@ -286,3 +280,32 @@ class RELAX(REBAR):
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden}
+
+
+class ControlNetwork(keras.layers.Layer):
+    """r: one hidden layer of tanh, and an output that starts at 0.
+
+    The estimator trains its weights. They are none that Keras trains, whatever `trainable` of the
+    model is set to.
+    """
+
+    def __init__(self, hidden, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.hidden = hidden
+
+    def build(self, input_shape):
+        def weight(name, shape, initializer):
+            return self.add_weight(
+                shape=shape, initializer=initializer, trainable=False, name=name, autocast=False
+            )
+
+        self.size = input_shape[-1]
+        self._kernel = weight("kernel", (self.size, self.hidden), "glorot_uniform")
+        self._bias = weight("bias", (self.hidden,), "zeros")
+        self._slope = weight("slope", (self.hidden, 1), "zeros")
+        self._level = weight("level", (1,), "zeros")
+        self.built = True
+
+    def call(self, inputs):
+        hidden = tf.tanh(tf.matmul(inputs, self._kernel.value) + self._bias.value)
+        return tf.matmul(hidden, self._slope.value) + self._level.value

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfvae import exact, objectives
 from tfvae.bound import Bound, LogWeightTerms
-from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, zero
+from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, gradient_only
 from tfvae.joint import Joint, replay
 
 
@@ -25,24 +25,26 @@ class Enumeration(Estimator):
 
     latents = ("bernoulli", "categorical")
 
-    def prepare(self, model):
-        """Refuse a model with too many states.
+    def prepare(self, model, bound):
+        """Refuse a model with too many states, for the number of samples of the bound.
 
         Raises:
             InvalidArgument: with their number and the limit.
         """
         count, what = exact.num_latent_states(model), "the latent"
-        if not (objectives.is_linear(model.objective) or model.objective is objectives.exact):
-            count, what = count**model.num_samples, f"{model.num_samples} samples of the latent"
+        if not (
+            objectives.is_linear(bound.objective) or objectives.takes_log_joint(bound.objective)
+        ):
+            count, what = count**bound.num_samples, f"{bound.num_samples} samples of the latent"
         exact.check_num_states(count, what)
         self._states = [z[:, np.newaxis] for z in exact.states_by_layer(model)]  # [S, 1, *shape]
-        super().prepare(model)
+        super().prepare(model, bound)
 
     def estimate(self, bound, infer, context, seed, training):
         joint = infer(replay([tf.constant(z) for z in self._states]))
         terms = bound._replace(kl="monte_carlo").terms(joint)  # of every state, [S, B]
         log_q = joint.log_q()
-        if bound.objective is objectives.exact:
+        if objectives.takes_log_joint(bound.objective):
             surrogate = _log_likelihood(bound, joint, log_q)
         elif bound.encoder_objective is bound.objective:
             log_w = bound.log_weights(terms)
@@ -60,7 +62,7 @@ def _log_likelihood(bound: Bound, joint: Joint, log_q):
     """Return log Σ_z p(x, z), with a gradient by which q learns p(z|x)."""
     log_joint = joint.log_likelihood + joint.log_p()
     posterior = tf.stop_gradient(tf.nn.softmax(log_joint, axis=0))  # p(z|x), [S, B]
-    return bound.objective(log_joint) + zero(tf.reduce_sum(posterior * log_q, axis=0))
+    return bound.objective(log_joint) + gradient_only(tf.reduce_sum(posterior * log_q, axis=0))
 
 
 def _expectation(objective, log_weights, log_q, num_samples):
@@ -78,8 +80,10 @@ def _expectation(objective, log_weights, log_q, num_samples):
 
 def _of_two(bound: Bound, joint: Joint, terms: LogWeightTerms, log_q):
     """Return the value of the objective, its gradient for p, and its encoder objective's for q."""
-    log_w, of_q = bound.log_weights(terms), zero(bound.weighted_log_q(joint))
+    log_w, of_q = bound.log_weights(terms), gradient_only(bound.weighted_log_q(joint))
     for_p = log_w + of_q
     for_q = tf.stop_gradient(log_w) - of_q
     value = _expectation(bound.objective, for_p, tf.stop_gradient(log_q), bound.num_samples)
-    return value + zero(_expectation(bound.encoder_objective, for_q, log_q, bound.num_samples))
+    return value + gradient_only(
+        _expectation(bound.encoder_objective, for_q, log_q, bound.num_samples)
+    )

@@ -76,9 +76,24 @@ class Estimator(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def prepare(self, model: keras.Model) -> None:
-        """Add the weights of the estimator, for a model that is built and compiled with it."""
+    def prepare(self, model: keras.Model, bound: Bound) -> None:
+        """Add the weights of the estimator, for a built model and the bound that `compile` sets."""
         self.built = True
+
+    def is_prepared_for(self, **shapes: tuple) -> bool:
+        """Whether the weights are made; they are of these shapes.
+
+        Raises:
+            InvalidArgument: they were made for a model of other shapes.
+        """
+        if self.built and self._shapes != shapes:
+            raise InvalidArgument(
+                f"The estimator {registered_name(type(self))!r} has weights for a model of "
+                f"{_shapes(self._shapes)}; here it is {_shapes(shapes)}. Make another one for this "
+                "model."
+            )
+        self._shapes = shapes
+        return self.built
 
     def update(self, statistics: Any) -> None:
         """Take in the statistics of a batch; called once a training step, after the gradient."""
@@ -129,6 +144,10 @@ class Estimator(keras.layers.Layer):
         )
 
 
+def _shapes(shapes):
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+
+
 def names(predicate: Callable[[type[Estimator]], bool] = lambda cls: True) -> list[str]:
     """Return the names of the registered estimators whose class satisfies `predicate`."""
     return [name for name in REGISTRY.names() if predicate(REGISTRY.part(name))]
@@ -139,7 +158,7 @@ def registered_name(cls: type[Estimator]) -> str:
     return next((n for n in REGISTRY.names() if REGISTRY.part(n) is cls), cls.__name__)
 
 
-def zero(tensor: tf.Tensor) -> tf.Tensor:
+def gradient_only(tensor: tf.Tensor) -> tf.Tensor:
     """Return 0 with the gradient of `tensor`, to change a gradient without changing a value."""
     return tensor - tf.stop_gradient(tensor)
 

@@ -12,11 +12,11 @@ from tfvae.estimators.estimator import (
     REGISTRY,
     Estimate,
     Estimator,
+    gradient_only,
     objective_gradient,
     of_each,
     of_layer,
     sum_event,
-    zero,
 )
 from tfvae.joint import Infer, Joint, replay, sampler
 from tfvae.random import Stream, fold_in
@@ -130,8 +130,8 @@ def two_gradients(bound: Bound, infer: Infer, seed, for_encoder: Callable) -> Es
     by_z = tape.gradient(log_w, fixed)
     encoder = for_encoder(bound, joint, log_w, by_z, z)
     # The gradient of q is in `encoder`, so q is held constant in the log-weights.
-    at_fixed_q = bound.objective(log_w + zero(bound.weighted_log_q(joint)))
-    return Estimate(at_fixed_q + zero(encoder), terms)
+    at_fixed_q = bound.objective(log_w + gradient_only(bound.weighted_log_q(joint)))
+    return Estimate(at_fixed_q + gradient_only(encoder), terms)
 
 
 def total_derivative(bound: Bound, joint: Joint, log_w, by_z, z) -> tf.Tensor:

@@ -4,12 +4,19 @@ The value of the surrogate is the objective at hard samples; only its gradient i
 relaxation.
 """
 
+import keras
 import tensorflow as tf
 
 from tfvae import objectives
 from tfvae._plain.checks import positive
 from tfvae.bound import Bound
-from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, discrete_sampler, zero
+from tfvae.estimators.estimator import (
+    REGISTRY,
+    Estimate,
+    Estimator,
+    discrete_sampler,
+    gradient_only,
+)
 from tfvae.joint import Joint
 from tfvae.random import fold_in
 
@@ -42,18 +49,27 @@ class GumbelSoftmax(Relaxation):
     Mnih and Teh 2017, "The Concrete distribution".
 
     Args:
-        temperature: τ > 0.
+        temperature: τ > 0 at the start. What is assigned to the attribute takes effect in the next
+            step; files of weights and checkpoints keep it.
     """
 
     def __init__(self, temperature: float = 0.5, **kwargs):
         super().__init__(**kwargs)
-        # A variable, so that a callback may lower it while training.
-        self._temperature = tf.Variable(positive("temperature", temperature), trainable=False)
+        self._given = positive("temperature", temperature)
+        # A weight, so that a callback may lower it while training, and files keep where it is.
+        self._temperature = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(temperature),
+            trainable=False,
+            autocast=False,
+            name="temperature",
+            dtype="float32",
+        )
 
     @property
     def temperature(self) -> float:
         """The temperature τ; what is assigned to it takes effect in the next step."""
-        return float(self._temperature.numpy())
+        return float(str(self._temperature.numpy()))  # with the digits that float32 has
 
     @temperature.setter
     def temperature(self, value):
@@ -64,14 +80,16 @@ class GumbelSoftmax(Relaxation):
         hard = _estimate(bound, infer(draw_hard))
 
         def draw_soft(number, q):
-            z = q.soften(q.perturb(drawn[number].noise), self._temperature)
+            z = q.soften(q.perturb(drawn[number].noise), self._temperature.value)
             return z, q.log_prob(z)
 
         soft = _estimate(bound, infer(draw_soft))
-        return hard._replace(surrogate=tf.stop_gradient(hard.surrogate) + zero(soft.surrogate))
+        return hard._replace(
+            surrogate=tf.stop_gradient(hard.surrogate) + gradient_only(soft.surrogate)
+        )
 
     def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
+        return {**super().get_config(), "temperature": self._given}
 
 
 @REGISTRY.register("straight_through")
@@ -91,7 +109,7 @@ class StraightThrough(Relaxation):
         draw_hard, _ = discrete_sampler(bound.num_samples, lambda n: fold_in(seed, n))
 
         def draw(number, q):
-            z = draw_hard(number, q)[0] + zero(q.mean())
+            z = draw_hard(number, q)[0] + gradient_only(q.mean())
             return z, q.log_prob(z)
 
         return _estimate(bound, infer(draw))

@@ -25,12 +25,13 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     by_sample,
+    gradient_only,
     objective_gradient,
     of_each,
     replace_one,
-    zero,
 )
 from tfvae.joint import Joint, sampler
+from tfvae.optimizers import all_finite, assign_if
 
 
 class Centred(NamedTuple):
@@ -63,7 +64,7 @@ class ScoreFunction(Estimator):
         log_w = bound.log_weights(terms)
         centred = self.centre(bound.objective, log_w, signal(bound, log_w), context)
         surrogate = with_score(bound, joint, log_w, centred.signal, centred.scale)
-        surrogate -= zero(centred.own_loss)
+        surrogate -= gradient_only(centred.own_loss)
         return Estimate(surrogate, terms, centred.statistics if training else None)
 
     def centre(
@@ -107,11 +108,11 @@ def with_score(bound: Bound, joint: Joint, log_weights, centred_signal, scale=1.
     left out.
     """
     weighted_log_q = bound.weighted_log_q(joint)
-    surrogate = bound.objective(log_weights + zero(weighted_log_q))
+    surrogate = bound.objective(log_weights + gradient_only(weighted_log_q))
     score = tf.stop_gradient(centred_signal) * joint.log_q()
     if not bound.is_linear:
         score -= objective_gradient(bound.objective, log_weights) * weighted_log_q
-    return surrogate + zero(scale * tf.reduce_sum(score, axis=0))
+    return surrogate + gradient_only(scale * tf.reduce_sum(score, axis=0))
 
 
 def _count(log_weights):
@@ -145,11 +146,16 @@ class _RunningMoments:
         return tf.maximum(square - self.mean**2, 0.0)
 
     def update(self, statistics):
-        """Take in the sum, the sum of squares and the number of the signals of a batch."""
-        total, squares, count = tf.unstack(replicas.sums([statistics])[0])
+        """Take in the sum, the sum of squares and the number of the signals of a batch.
+
+        Where one of the signals is not finite, as in a step that overflows, the batch is left out.
+        """
+        (statistics,) = replicas.sums([statistics])
+        total, squares, count = tf.unstack(statistics)
         new = (total / count, squares / count, 1.0)
+        assign = assign_if(all_finite([statistics]))
         for variable, value in zip((self._first, self._second, self._weight), new, strict=True):
-            variable.assign(self._decay * variable.value + (1.0 - self._decay) * value)
+            assign(variable, self._decay * variable.value + (1.0 - self._decay) * value)
 
 
 @REGISTRY.register("moving_average")
@@ -166,7 +172,7 @@ class MovingAverage(ScoreFunction):
         super().__init__(**kwargs)
         self.decay = below_one("decay", decay)
 
-    def prepare(self, model):
+    def prepare(self, model, bound):
         if not self.built:
             self._moments = _RunningMoments(self, self.decay)
             self.built = True
@@ -209,8 +215,8 @@ class NVIL(ScoreFunction):
             raise InvalidArgument(f"`normalize` is {normalize!r}; expected True or False.")
         self.normalize = normalize
 
-    def prepare(self, model):
-        if self.built:
+    def prepare(self, model, bound):
+        if self.is_prepared_for(x_shape=tuple(model.x_shape)):
             return
         self._moments = _RunningMoments(self, self.decay)
         self._network = keras.Sequential(

@@ -30,8 +30,7 @@ class Marginals:
 
 def _marginal(model, y):
     """Return p(x) in closed form, given one condition y if the model has one."""
-    # A chain of layers has no single prior and decoder, hence no closed form.
-    marginal = exact.linear_gaussian(model, y) if len(model.latent_kinds) == 1 else None
+    marginal = exact.linear_gaussian(model, y)
     if marginal is None:
         raise NoClosedForm(
             "log p(x) of this model has no closed form: its latents are "

@@ -73,14 +73,14 @@ def linear_gaussian(
 
     Of a model with a condition it is p(x|y) of one y, `condition`, with W and b of this y.
 
-    It has one for the standard normal prior, a Normal likelihood whose σ does not depend on z, and
-    a decoder that is affine, z → W z + b: probabilistic principal component analysis where σ is
-    one number, factor analysis where it is one for each value.
+    It has one for a single stochastic layer with the standard normal prior, a Normal likelihood
+    whose σ does not depend on z, and a decoder that is affine, z → W z + b: probabilistic principal
+    component analysis where σ is one number, factor analysis where it is one for each value.
 
     Source: Tipping and Bishop 1999, "Probabilistic principal component analysis", sec. 3.1.
     """
     likelihood = model.likelihood.complete()
-    if getattr(model.likelihood, "missingness", None) is not None:
+    if len(model.layer_shapes) > 1 or getattr(model.likelihood, "missingness", None) is not None:
         return None
     of_z = not isinstance(likelihood, Normal) or likelihood.scale == "learned"
     if of_z or not isinstance(model.prior, StandardNormal):

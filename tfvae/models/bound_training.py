@@ -1,22 +1,18 @@
 """Training of a model with latents on a bound on log p(x): objective, estimator, β, metrics."""
 
-import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfvae import distributions, estimators, objectives
-from tfvae._plain.checks import whole
 from tfvae.averages import Averages
-from tfvae.bound import KL_CHOICES, Bound, LogWeightTerms, by_layer
+from tfvae.bound import Bound, LogWeightTerms
 from tfvae.conditions import Condition
-from tfvae.errors import InvalidArgument
+from tfvae.models.bound_settings import BoundSettings
 from tfvae.models.generative_model import GenerativeModel
-from tfvae.models.settings import AttachedSetting, Scheduled, Setting
+from tfvae.models.settings import ScheduledSetting, Setting
 from tfvae.random import Stream, make_seed, stream_seed
-from tfvae.schedules import LinearWarmup
 
 METRICS = ("loss", "elbo", "reconstruction", "kl")
 
@@ -31,6 +27,9 @@ class BoundTraining(GenerativeModel):
         num_layers: L, the number of stochastic layers, each with a metric of its own if L > 1.
         seed: with the step, decides all noise of training and evaluation.
         condition: what y is: a number of classes, the shape `(C,)` of vectors, or None.
+
+    Attributes:
+        settings: what `compile` set; None before.
     """
 
     instead_of_loss = "Use `objective=` ('elbo', 'iwae')."
@@ -42,12 +41,12 @@ class BoundTraining(GenerativeModel):
     }
 
     objective = Setting("objective")
-    estimator = AttachedSetting("estimator")
+    estimator = Setting("estimator")
     num_samples = Setting("num_samples")
     kl = Setting("kl")
     kl_warmup_steps = Setting("kl_warmup_steps")
-    beta = Scheduled("beta")
-    free_bits = Scheduled("free_bits")
+    beta = ScheduledSetting("beta")
+    free_bits = ScheduledSetting("free_bits")
 
     def __init__(
         self,
@@ -59,6 +58,7 @@ class BoundTraining(GenerativeModel):
     ):
         by_layer = [f"kl_{number}" for number in range(1, num_layers + 1) if num_layers > 1]
         super().__init__((*METRICS, *by_layer), seed=seed, condition=condition, **kwargs)
+        self.settings: BoundSettings | None = None
         self._penalty = Averages(("penalty",), name="penalty")
 
     def compile(
@@ -80,7 +80,8 @@ class BoundTraining(GenerativeModel):
         with β a number, or a function of the training step. Assigning a number to `model.beta` or
         `model.free_bits`, as a callback may, takes effect in the next step; assigning any other
         setting is refused. Validation uses the final β of `kl_warmup_steps` and of the schedules in
-        `tfvae.schedules`, so that `val_loss` is comparable over epochs.
+        `tfvae.schedules`, so that `val_loss` is comparable over epochs. It counts free bits too:
+        with these, or β below 1, it is no bound on log p(x); `val_elbo` is one.
 
         Args:
             optimizer: any Keras optimizer, by name or as an object; by the name "adam", the one of
@@ -111,48 +112,37 @@ class BoundTraining(GenerativeModel):
         Raises:
             InvalidArgument: a value that cannot be used, with what was expected.
         """
-        whole("num_samples", num_samples)
-        whole("kl_warmup_steps", kl_warmup_steps, least=0)
-        if kl not in KL_CHOICES:
-            raise InvalidArgument(f"`kl` is {kl!r}; expected one of {', '.join(KL_CHOICES)}.")
-        objective = objectives.get(objective)
-        objectives.check(objective, num_samples)
-        if estimator is None:
-            estimator = getattr(objective, "estimator", "pathwise")
-        estimator = estimators.get(estimator)
-        estimator.check(self.posterior_of_layer, objective, num_samples)
-        self._check_beta(beta, kl_warmup_steps, objective, estimator)
-        if kl_warmup_steps and not isinstance(beta, numbers.Real):
-            raise InvalidArgument(
-                "`kl_warmup_steps` raises one number `beta`; here `beta` is "
-                f"{beta!r}. Leave it out, and let a schedule say how β rises."
-            )
-        Setting.set(
-            self,
+        settings = BoundSettings(
+            self.posterior_of_layer,
             objective=objective,
+            estimator=estimator,
             num_samples=num_samples,
-            kl=kl,
+            beta=beta,
             kl_warmup_steps=kl_warmup_steps,
+            kl=kl,
+            free_bits=free_bits,
         )
-        Scheduled.set(self, "beta", beta)
-        Scheduled.set(self, "free_bits", free_bits)
-        self._check_kl(kl, objective, estimator)
-        self._attached.hold(estimator=estimator)
+        optimizer = self.check_compile(optimizer, **kwargs)
         if self.built:
-            self._ready()
+            self.prepare(settings)
+        # Nothing is refused from here on: the model has all of the new settings or none.
+        self.settings = settings
+        self._attached.hold(estimator=settings.estimator)
         super().compile(optimizer, **kwargs)
 
     def compile_arguments(self):
-        names = ("num_samples", "kl_warmup_steps", "kl")
-        parts = {"objective": self.objective, "estimator": self.estimator}
-        return parts | {name: getattr(self, name) for name in (*names, "beta", "free_bits")}
+        return self.settings.arguments()
 
     def assigned_settings(self):
-        return Scheduled.variables(self)
+        if self.settings is None:
+            return []
+        return [each.variable for each in self.settings.scheduled if each.variable is not None]
 
     @property
     def compiled_numbers(self):
-        return Scheduled.given(self)
+        if self.settings is None:
+            return {}
+        return {e.name: e.given for e in self.settings.scheduled if e.given is not None}
 
     def variables_of_training(self):
         """Return the variables of the estimator."""
@@ -201,82 +191,35 @@ class BoundTraining(GenerativeModel):
 
     def training_bound(self) -> Bound:
         """Return the bound that the next training step maximizes."""
-        beta = Scheduled.at(self, "beta", self.step.value)
-        if self.kl_warmup_steps:
-            beta *= LinearWarmup(self.kl_warmup_steps)(self.step.value)
-        return self._bound(beta, Scheduled.at(self, "free_bits", self.step.value))
+        return self.settings.training_bound(self.step.value)
 
     def validation_bound(self) -> Bound:
         """Return the bound that `evaluate` measures, with the final β and free bits."""
-        final = [Scheduled.final(self, name, self.step.value) for name in ("beta", "free_bits")]
-        return self._bound(*final)
+        return self.settings.validation_bound(self.step.value)
 
-    def _bound(self, beta, free_bits):
-        used = Scheduled.layers_that_use(self, "free_bits")
-        if any(used):
-            each = zip(by_layer(free_bits, len(used)), used, strict=True)
-            free_bits = [value if uses else None for value, uses in each]
-        may_be_exact = objectives.is_linear(self.objective) and self.estimator.takes_exact_kl
-        return Bound(
-            self.objective,
-            self.num_samples,
-            beta,
-            self.kl if may_be_exact else "monte_carlo",
-            free_bits if any(used) else None,
-        )
+    def prepare(self, settings: BoundSettings) -> None:
+        """Check the built model against settings, and prepare their estimator for it.
 
-    def _ready(self):
-        """Prepare the estimator, once the model is built and compiled."""
-        if self.kl == "exact" or Scheduled.is_used(self, "free_bits"):
+        Raises:
+            InvalidArgument: settings that do not fit the model.
+        """
+        bound = settings.validation_bound(self.step.value)
+        if settings.needs_known_kl:
             # A pass shows whether the layers have their KL in closed form.
             x, y = self._example(1)
             infer = self.inference(x, condition=y, seed=make_seed(0))
-            self.validation_bound().terms(infer(_draw_representatives))
-        if objectives.penalty(self.objective) is not None:
+            bound.terms(infer(_draw_representatives))
+        if objectives.penalty(settings.objective) is not None:
             # A pass shows whether the penalty knows this posterior.
-            self._estimate(*self._example(2), self.training_bound(), make_seed(0), False)
-        self.estimator.prepare(self)
+            x, y = self._example(2)
+            infer = self.inference(x, condition=y, seed=make_seed(0))
+            settings.estimator.estimate(bound, infer, x, make_seed(0), training=False)
+        settings.estimator.prepare(self, bound)
 
     def _example(self, count):
         """Return examples of zeros, and conditions for them or None."""
         y = None if self.condition is None else self.condition.example(count)
         return tf.zeros([count, *self.x_shape]), y
-
-    def check_assigned(self, name: str, value: Any) -> None:
-        """Check a value that is assigned to `beta` or `free_bits`, as `compile` does."""
-        if name == "beta":
-            self._check_beta(value, self.kl_warmup_steps, self.objective, self.estimator)
-
-    def _check_beta(self, beta, kl_warmup_steps, objective, estimator):
-        """Refuse a β that the objective or the estimator does not take."""
-        if objective is objectives.exact and (beta != 1 or kl_warmup_steps):
-            raise InvalidArgument(
-                "The objective 'exact' is log p(x), which has no KL term to weigh: leave `beta` at "
-                "1 and `kl_warmup_steps` at 0, or use objective='elbo'."
-            )
-        if isinstance(beta, (list, tuple)) and not estimator.takes_betas:
-            raise InvalidArgument(
-                f"The estimator {estimators.registered_name(type(estimator))!r} takes one β for "
-                f"all layers; got {beta!r}. Use 'pathwise' or 'sticking_the_landing'."
-            )
-
-    def _check_kl(self, kl, objective, estimator):
-        """Refuse a KL term in closed form where the objective or the estimator needs samples."""
-        free_bits = Scheduled.is_used(self, "free_bits")
-        wanted = "`kl='exact'`" if kl == "exact" else "`free_bits`" if free_bits else None
-        if kl == "monte_carlo" and free_bits:
-            raise InvalidArgument("`free_bits` needs the KL in closed form: leave kl='auto'.")
-        if wanted and not objectives.is_linear(objective):
-            raise InvalidArgument(
-                f"{wanted} needs an objective that is linear in the log-weights, such as 'elbo': "
-                "inside a logarithm the expectation may not be taken first. Use kl='auto' and "
-                "free_bits=0."
-            )
-        if wanted and not estimator.takes_exact_kl:
-            raise InvalidArgument(
-                f"{wanted} needs an estimator that takes the KL in closed form: "
-                f"{', '.join(estimators.names(lambda e: e.takes_exact_kl))}. Got {estimator.name}."
-            )
 
     def _update_metrics(self, estimate, loss, sample_weight):
         terms: LogWeightTerms = estimate.terms

@@ -1,10 +1,9 @@
 """Training of decoder and prior with a free posterior for each example, without an encoder."""
 
-import numbers
-
 import numpy as np
 import tensorflow as tf
 
+from tfvae._plain.checks import not_negative, whole
 from tfvae.conditions import as_argument
 from tfvae.errors import InvalidArgument
 from tfvae.models.vae import VAE
@@ -53,16 +52,23 @@ def fit_jointly(
         of every epoch, in nats per example.
 
     Raises:
-        InvalidArgument: a model that is not compiled or has no single posterior family, values
-            that cannot be used, or a condition that is missing or not wanted.
+        InvalidArgument: a model that is not compiled, has no single posterior family or nothing to
+            train, values that cannot be used, or a condition that is missing or not wanted.
         InvalidData: data that does not fit the model, or conditions that do not.
     """
-    _check(model, init, epochs=epochs, batch_size=batch_size, inner_steps=inner_steps)
+    _check(model, init)
+    counts = {"epochs": epochs, "batch_size": batch_size, "inner_steps": inner_steps}
+    for name, value in counts.items():
+        whole(name, value)
+    not_negative("learning_rate", learning_rate)
     x = np.asarray(x, np.float32)
     model.check_data(x)
     y = model.check_condition(condition, len(x))
     if y is not None:  # one for all becomes one for each
         y = tf.broadcast_to(y, [len(x), *model.condition.spec.shape[1:]])
+    model.check_trainable(_generative_variables(model))
+    if not model.steps_made:
+        model.start_from_data(x, y)
     batch_size = min(batch_size, len(x))
     table = _start(model, x, y, init)
     rows = [
@@ -85,8 +91,7 @@ def fit_jointly(
 
 
 def _make_step(model, x, y, rows, visits, learning_rate, inner_steps, seed):
-    generative = [w for part in model.generative_parts for w in part.trainable_variables]
-    generative += model.estimator.trainable_variables
+    trained = _generative_variables(model) + model.estimator.trainable_variables
     model.optimizer.build(model.trainable_variables)
 
     def estimate(params, batch, given, seed):
@@ -113,21 +118,24 @@ def _make_step(model, x, y, rows, visits, learning_rate, inner_steps, seed):
                 tape.gradient(value, params), first, second, count
             )
             params += learning_rate * direction
+        model.forget_losses()
         with tf.GradientTape() as tape:
             last = estimate(params, batch, given, fold_in(step_seed, inner_steps))
-            loss = -tf.reduce_mean(last.surrogate)
-            scaled_loss = model.optimizer.scale_loss(loss + sum(model.losses))
-        gradients = tape.gradient(scaled_loss, generative)
-        model.optimizer.apply_gradients(zip(gradients, generative, strict=True))
+            loss = model.total_loss(-last.surrogate, batch, given, training=True)
+            scaled_loss = model.scaled_loss(loss, None)
+        model.minimize(tape, scaled_loss, trained)
         if last.statistics is not None:
             model.estimator.update(last.statistics)
-        model.step.assign_add(1)
         for row, values in zip(rows, (params, first, second), strict=True):
             row.scatter_update(tf.IndexedSlices(values, index))
         visits.scatter_update(tf.IndexedSlices(done, index))
-        return loss
+        return tf.reduce_mean(loss.per_example)
 
     return step
+
+
+def _generative_variables(model):
+    return [w for part in model.generative_parts for w in part.trainable_variables]
 
 
 def _start(model, x, y, init):
@@ -140,7 +148,7 @@ def _start(model, x, y, init):
     return encoded if init == "encoder" else np.zeros_like(encoded)
 
 
-def _check(model, init, **counts):
+def _check(model, init):
     if not all(hasattr(model, name) for name in ("posterior", "encoder")):
         raise InvalidArgument(
             f"{type(model).__name__} has no single posterior family whose parameters could be free;"
@@ -155,6 +163,3 @@ def _check(model, init, **counts):
         )
     if init not in ("prior", "encoder"):
         raise InvalidArgument(f"`init` is {init!r}; expected 'prior' or 'encoder'.")
-    for name, value in counts.items():
-        if not isinstance(value, numbers.Integral) or value < 1:
-            raise InvalidArgument(f"`{name}` is {value!r}; expected a whole number of at least 1.")

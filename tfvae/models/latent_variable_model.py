@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, distributions, objectives
+from tfvae import conditions, distributions, estimators, objectives
 from tfvae._plain import checks, memory
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
@@ -114,7 +114,8 @@ class LatentVariableModel(BoundTraining):
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
 
         All its passes have the same noise of layers such as Dropout, so that the layers drawn in
-        one have the same q and p in another that replays them.
+        one have the same q and p in another that replays them. The losses that layers add, by
+        `add_loss` or `activity_regularizer`, are those of the first pass.
 
         Args:
             x: examples, `[B, *x_shape]`.
@@ -122,20 +123,63 @@ class LatentVariableModel(BoundTraining):
             h: what takes the place of `bottom_up(x)`.
             condition: y, `[B, ...]` or one for all.
             seed: `[2]` int32 of the latents, for what a likelihood draws; see `Likelihood.weigh`.
+
+        Raises:
+            InvalidArgument: in the first pass of a training step, layers add losses that depend on
+                latents which are drawn without a gradient: q could not learn its part of them.
         """
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
         h = self.bottom_up(x, training, **conditions.as_argument(c)) if h is None else h
+        given = conditions.as_argument(c)
         put_noise_back = self.repeatable_noise() if training else lambda: None
+        put_losses_back = None
 
         def infer(draw):
+            nonlocal put_losses_back
             put_noise_back()
-            layers, x_params = self.infer(h, draw, training, **conditions.as_argument(c))
+            if put_losses_back is not None:
+                layers, x_params = self.infer(h, draw, training, **given)
+                put_losses_back()
+            elif training:
+                layers, x_params = self._infer_with_losses(h, draw, given)
+            else:
+                layers, x_params = self.infer(h, draw, training, **given)
+            put_losses_back = put_losses_back or self.repeatable_losses()
             p_x = self._p_x(x_params)
             log_likelihood, of_x = self.likelihood.weigh(p_x, x, seed)
             return Joint(layers, log_likelihood, p_x, of_x, x_params)
 
         return infer
+
+    def _infer_with_losses(self, h, draw, given):
+        """Make the pass of a training step whose losses of layers count; see `inference`."""
+        before = {id(loss) for loss in self.added_losses}
+        features = [part for part in tf.nest.flatten(h) if part.dtype.is_floating]
+        drawn = []
+
+        def watched(number, q):
+            z, log_q = draw(number, q)
+            tape.watch(z)
+            drawn.append(z)
+            return z, log_q
+
+        def depends(loss, tensors):
+            return any(slope is not None for slope in tape.gradient(loss, tensors))
+
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(features)
+            layers, x_params = self.infer(h, watched, True, **given)
+            added = [loss for loss in self.added_losses if id(loss) not in before]
+        if any(depends(loss, drawn) and not depends(loss, features) for loss in added):
+            name = estimators.registered_name(type(self.estimator))
+            raise InvalidArgument(
+                "Layers that are called on z add losses (`add_loss`, `activity_regularizer`), and "
+                f"the estimator {name!r} draws z without a gradient, so that q(z|x) would not "
+                "learn its part of them. Use 'pathwise' or 'straight_through', layers without "
+                "these, or a regularizer of weights."
+            )
+        return layers, x_params
 
     def log_joint(
         self,
@@ -163,6 +207,7 @@ class LatentVariableModel(BoundTraining):
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return log p(x|z) and log p(z) in nats, each `[K, B]`; see `log_joint`."""
+        x, z = tf.cast(x, tf.float32), tf.cast(z, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
         layers, x_params = self.generate(
             values_of(self.split(z)), training, **conditions.as_argument(c)
@@ -177,7 +222,13 @@ class LatentVariableModel(BoundTraining):
         seed: int = 0,
         condition: np.ndarray | tf.Tensor | int | None = None,
     ) -> tf.Tensor:
-        """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`."""
+        """Return log p(x|z) + log p(z) − log q(z|x) for z ~ q(z|x), `[num_samples, B]`.
+
+        Raises:
+            InvalidArgument: `num_samples` is no whole number of at least 1, or a condition is
+                missing or not wanted.
+        """
+        checks.whole("num_samples", num_samples)
         seed = fold_in(make_seed(seed), int(Stream.EVALUATE))
         infer = self.inference(x, condition=condition, seed=seed)
         joint = infer(sampler(num_samples, seed))
@@ -321,7 +372,7 @@ class LatentVariableModel(BoundTraining):
                 not finite, or a condition is missing or not wanted.
             InvalidData: conditions of another type or shape, or out of range.
         """
-        if n < 1:
+        if checks.integer("n", n) < 1:
             raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
         temperatures = [checks.temperature(value) for value in np.ravel(temperature)]
         if len(temperatures) not in (1, len(self.layer_shapes)):
@@ -385,9 +436,9 @@ class LatentVariableModel(BoundTraining):
                 "encoder without `condition_size=`."
             )
         self.check_missing()
+        if self.settings is not None:
+            self.prepare(self.settings)
         self.built = True
-        if self.estimator is not None:
-            self._ready()
 
     def check_missing(self) -> None:
         """Refuse an encoder that returns NaN for missing values, if the likelihood takes them.

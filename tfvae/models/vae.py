@@ -153,10 +153,16 @@ class VAE(LatentVariableModel):
         return self.posterior(self.bottom_up(x, training, c))
 
     def p_z(self, condition: np.ndarray | tf.Tensor | int | None = None) -> tfd.Distribution:
-        """Return the prior p(z); where it takes a condition, p(z|y) of conditions `[B, ...]`."""
-        count = 1 if condition is None else tf.shape(condition)[0]
-        takes = self.prior.takes_condition and self.condition is not None
-        return self._p_z(condition=self.encode_condition(condition, count) if takes else None)
+        """Return the prior p(z); where it takes a condition, p(z|y), with the batch shape `[B]`.
+
+        Args:
+            condition: y, `[B, ...]`, or a single one, for B = 1.
+        """
+        if not self.prior.takes_condition or self.condition is None:
+            return self._p_z()
+        y = self.check_condition(condition)
+        is_single = y.shape.rank < self.condition.spec.shape.rank
+        return self._p_z(condition=self.encode_condition(y, 1 if is_single else tf.shape(y)[0]))
 
     def get_config(self):
         """Return the constructor arguments, serialized."""

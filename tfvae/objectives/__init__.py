@@ -10,6 +10,7 @@ from tfvae.objectives.objective import (
     get,
     is_linear,
     penalty,
+    takes_log_joint,
 )
 from tfvae.objectives.total_correlation import BetaTCVAE
 
@@ -30,4 +31,5 @@ __all__ = [
     "is_linear",
     "iwae",
     "penalty",
+    "takes_log_joint",
 ]

@@ -67,6 +67,7 @@ def exact(log_joint: tf.Tensor) -> tf.Tensor:
 
 
 exact.estimator = "exact"
+exact.takes_log_joint = True
 
 
 @REGISTRY.register("miwae")
@@ -171,15 +172,16 @@ class Renyi(Objective):
 
     def __call__(self, log_weights):
         # Around the mean, with log1p and expm1 where the exponents are small: near α = 1 the plain
-        # formula would divide rounding errors by 1 − α.
+        # formula would divide rounding errors by 1 − α. A weight of 0 has no such mean.
         power = 1.0 - self.alpha
-        centre = tf.reduce_mean(log_weights, axis=0)
+        is_finite = tf.reduce_all(tf.math.is_finite(log_weights), axis=0)
+        centre = tf.reduce_mean(tf.where(is_finite, log_weights, 0.0), axis=0)
         exponents = power * (log_weights - centre)
-        small = tf.math.log1p(
-            tf.reduce_mean(tf.math.expm1(tf.clip_by_value(exponents, -1.0, 1.0)), axis=0)
-        )
-        is_small = tf.reduce_max(tf.abs(exponents), axis=0) < 1.0
-        return centre + tf.where(is_small, small, iwae(exponents)) / power
+        is_small = is_finite & (tf.reduce_max(tf.abs(exponents), axis=0) < 1.0)
+        near = tf.where(is_small, exponents, 0.0)
+        small = tf.math.log1p(tf.reduce_mean(tf.math.expm1(near), axis=0))
+        far = iwae(tf.where(is_small, 0.0, exponents))
+        return centre + tf.where(is_small, small, far) / power
 
     def get_config(self):
         return {"alpha": self.alpha}

@@ -1,6 +1,7 @@
 """The InfoVAE objective: the ELBO less the maximum mean discrepancy between q(z) and p(z)."""
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -38,8 +39,9 @@ class InfoVAE(Objective):
     `weight` its α + λ − 1. With `beta=0` only the aggregate q(z) is constrained: that is the
     MMD-VAE, and the WAE-MMD of Tolstikhin et al. 2018.
 
-    MMD² is estimated without bias from the batch and as many draws from the prior. Replicas that
-    share a batch share both sets.
+    MMD² and its gradient are estimated without bias from the batch and as many draws from the
+    prior. The weights of a mixture have the gradient of the likelihood ratio. Replicas that share a
+    batch share both sets.
 
     Source: Zhao, Song and Ermon 2019, "InfoVAE: balancing learning and inference in variational
     autoencoders", eq. 6 and sec. 3.2.
@@ -61,18 +63,21 @@ class InfoVAE(Objective):
     def penalty(self, layer: StochasticLayer, seed: tf.Tensor) -> tf.Tensor:
         """Return the share of each example in weight · MMD², `[B]`."""
         num_samples, size = tf.unstack(tf.shape(layer.z)[:2])
-        if len(layer.p.batch_shape):  # a p with a condition has a batch of its own
-            prior_z, _ = distributions.sample_and_log_prob(layer.p, [num_samples], seed)
-        else:
-            _, whole = replicas.place(size)
-            prior_z = replicas.own(layer.p.sample([num_samples, whole], seed=seed), size, axis=1)
-        return self.weight * squared_discrepancy(layer.z, prior_z, KERNELS[self.kernel])
+        has_batch = len(layer.p.batch_shape) > 0  # of a condition
+        shape = [num_samples] if has_batch else [num_samples, replicas.place(size)[1]]
+        drawn = distributions.differentiable_sample(layer.p, shape, seed)
+        if not has_batch:
+            drawn = [replicas.own(part, size, axis=1) for part in drawn]
+        prior_z, log_v = drawn
+        return self.weight * squared_discrepancy(layer.z, prior_z, KERNELS[self.kernel], log_v)
 
     def get_config(self):
         return {"weight": self.weight, "kernel": self.kernel}
 
 
-def squared_discrepancy(z: tf.Tensor, other: tf.Tensor, kernel) -> tf.Tensor:
+def squared_discrepancy(
+    z: tf.Tensor, other: tf.Tensor, kernel: Callable, log_v: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return the share of each example in MMD² between two sets of draws, `[B]`.
 
     The mean over i of  mean_{j≠i} k(z_i, z_j) + mean_{j≠i} k(z'_i, z'_j) − 2 mean_j k(z_i, z'_j) is
@@ -83,11 +88,15 @@ def squared_discrepancy(z: tf.Tensor, other: tf.Tensor, kernel) -> tf.Tensor:
         z: draws from q(z|x_i), `[K, B, *event]`; of replicas that share a batch, this one's part.
         other: as many from p(z).
         kernel: function of (‖z − z'‖², D).
+        log_v: 0 with a gradient, `[K, B]`, where draws from p(z) need one to have that of p; see
+            `tfvae.distributions.differentiable_sample`.
     """
     shape = tf.shape(z)
     size = math.prod(z.shape[2:])
     flat = [tf.reshape(values, [shape[0], shape[1], size]) for values in (z, other)]
     everywhere = [replicas.gather(values, axis=1) for values in flat]
+    v = tf.ones(shape[:2]) if log_v is None else tf.exp(log_v)
+    v_everywhere = replicas.gather(v, axis=1)[:, tf.newaxis]  # [K, 1, the whole batch]
     first, whole = replicas.place(shape[1])
     count = tf.cast(whole, tf.float32)
     itself = tf.one_hot(first + tf.range(shape[1]), whole)  # [B, the whole batch]
@@ -98,11 +107,12 @@ def squared_discrepancy(z: tf.Tensor, other: tf.Tensor, kernel) -> tf.Tensor:
         distance = squares[0][:, :, tf.newaxis] + squares[1][:, tf.newaxis] - 2.0 * products
         return kernel(tf.maximum(distance, 0.0), size)
 
-    def with_others(part, all_of_it):  # [K, B]
-        total = tf.reduce_sum(similarity(part, all_of_it) * (1.0 - itself), -1)
+    def with_others(part, all_of_it, v):  # [K, B]
+        total = tf.reduce_sum(similarity(part, all_of_it) * v * (1.0 - itself), -1)
         return tf.math.divide_no_nan(total, count - 1.0)
 
-    of_z, of_other = map(with_others, flat, everywhere)
-    across = tf.reduce_mean(similarity(flat[0], everywhere[1]), axis=-1)
+    of_z = with_others(flat[0], everywhere[0], 1.0)
+    of_other = v * with_others(flat[1], everywhere[1], v_everywhere)
+    across = tf.reduce_mean(similarity(flat[0], everywhere[1]) * v_everywhere, axis=-1)
     several = tf.cast(whole > 1, tf.float32)
     return several * tf.reduce_mean(of_z + of_other - 2.0 * across, axis=0)

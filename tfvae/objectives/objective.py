@@ -19,6 +19,7 @@ class Objective:
     - `for_encoder`: another objective, the one that the encoder's gradient follows;
     - `check(num_samples)`: raises `InvalidArgument` for a K that it cannot take;
     - `estimator`: the only estimator that it makes sense with;
+    - `takes_log_joint`: it is of log p(x, z) over all states of z, and has no q and no KL term;
     - `penalty(layer, seed)`: a term that depends on the whole batch and is subtracted, `[B]`.
 
     To add one, implement `__call__` and `get_config`, register it, and re-export it.
@@ -45,6 +46,11 @@ class Objective:
 def is_linear(objective: Callable) -> bool:
     """Whether the objective is a mean of log-weights, so that the KL term may be exact."""
     return getattr(objective, "is_linear", False)
+
+
+def takes_log_joint(objective: Callable) -> bool:
+    """Whether the objective is of log p(x, z) over all states of z, in place of log-weights."""
+    return getattr(objective, "takes_log_joint", False)
 
 
 def for_encoder(objective: Callable) -> Callable:

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfvae import flows
 from tfvae.distributions import tfd
 from tfvae.distributions.flow import FlowDistribution
+from tfvae.distributions.latents import NormalLatent
 from tfvae.errors import InvalidArgument
 from tfvae.priors.prior import REGISTRY, Prior
 
@@ -84,8 +85,10 @@ class FlowPrior(Prior):
 
     def distribution(self, context=None):
         """Return p(z), or p(z|context), `[..., C]`, where the prior was built for one."""
-        zeros = tf.zeros(self.latent_shape, self.flow.compute_dtype)
-        base = tfd.Independent(tfd.Normal(zeros, tf.ones_like(zeros)), len(self.latent_shape))
+        batch = [] if context is None else tf.unstack(tf.shape(context)[:-1])
+        zeros = tf.zeros([*batch, *self.latent_shape])
+        normal = NormalLatent(zeros, tf.ones_like(zeros), len(batch))
+        base = tfd.Independent(normal, len(self.latent_shape))
         return FlowDistribution(base, self.flow, context)
 
     def get_config(self):

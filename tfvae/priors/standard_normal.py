@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfvae.distributions import tfd
+from tfvae.distributions.latents import NormalLatent
 from tfvae.priors.prior import REGISTRY, Prior
 
 
@@ -11,7 +12,6 @@ class StandardNormal(Prior):
     """p(z) = N(z; 0, I). Temperature scales the standard deviation of what is sampled."""
 
     def distribution(self):
-        return tfd.Independent(
-            tfd.Normal(tf.zeros(self.latent_shape), tf.ones(self.latent_shape)),
-            len(self.latent_shape),
-        )
+        zeros = tf.zeros(self.latent_shape)
+        normal = NormalLatent(zeros, tf.ones_like(zeros), batch_ndims=0)
+        return tfd.Independent(normal, len(self.latent_shape))

@@ -13,7 +13,7 @@ def straight_through(z: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     Source: Bengio, Léonard and Courville 2013, "Estimating or propagating gradients through
     stochastic neurons for conditional computation", sec. 4; van den Oord et al. 2017, sec. 3.2.
     """
-    return tf.stop_gradient(values) + zero(z)
+    return tf.stop_gradient(values) + gradient_only(z)
 
 
 def rotation(z: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -35,10 +35,10 @@ def rotation(z: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     end = tf.math.l2_normalize(values, axis=-1)
     middle = tf.math.l2_normalize(start + end, axis=-1)
     turned = z - 2.0 * middle * _dot(middle, z) + 2.0 * end * _dot(start, z)
-    return values + zero(scale[..., tf.newaxis] * turned)
+    return values + gradient_only(scale[..., tf.newaxis] * turned)
 
 
-def zero(tensor: tf.Tensor) -> tf.Tensor:
+def gradient_only(tensor: tf.Tensor) -> tf.Tensor:
     """Return 0 with the gradient of `tensor`: added to a value, it leaves the value exact."""
     return tensor - tf.stop_gradient(tensor)
 

@@ -23,18 +23,18 @@ def _flat_weights(sample_weight, x):
     """Return weights `[B]` of weights that Keras may have given a last axis of size 1.
 
     Raises:
-        InvalidData: more than one weight for an example.
+        InvalidData: more or fewer than one weight for an example.
     """
     if sample_weight is None:
         return None
-    shape = tf.TensorShape(sample_weight.shape)
-    if shape.rank == 1:
-        return sample_weight
-    if shape.rank is not None and any(size not in (1, None) for size in shape[1:]):
+    shape, batch = tf.TensorShape(sample_weight.shape), tf.TensorShape(x.shape)[:1]
+    one_each = batch.concatenate([1] * (shape.rank - 1)) if shape.rank else tf.TensorShape([None])
+    if not shape.is_compatible_with(one_each):
         raise InvalidData(
             f"`sample_weight` has the shape {tuple(shape)}; expected [B], one weight for each "
             "example."
         )
+    # Where sizes are known in the graph alone, this fails there on another number.
     return tf.reshape(sample_weight, [tf.shape(x)[0]])
 
 

@@ -17,6 +17,7 @@ from tfvae.training.steps import Steps
 from tfvae.training.worker_logs import WorkerLogs
 
 COMPILE_OPTIONS = ("jit_compile", "steps_per_execution", "run_eagerly", "auto_scale_loss")
+_OF_LOSSES = ("loss", "metrics", "weighted_metrics", "loss_weights")
 
 
 class OwnLoss(WorkerLogs, Steps):
@@ -61,13 +62,17 @@ class OwnLoss(WorkerLogs, Steps):
         `fit` gives it all its examples, `train_on_batch` its batch.
         """
 
-    def check_trainable(self) -> None:
+    def check_trainable(self, variables: list | None = None) -> None:
         """Refuse to train a model without weights that a step could train.
+
+        Args:
+            variables: those that are to be trained; by default all that are not frozen.
 
         Raises:
             InvalidArgument: it has none, or all of them are frozen.
         """
-        if self.trainable_variables or self.trains_without_gradients:
+        variables = self.trainable_variables if variables is None else variables
+        if variables or self.trains_without_gradients:
             return
         if all(layer.built for layer in self._flatten_layers()):
             raise InvalidArgument(
@@ -86,18 +91,40 @@ class OwnLoss(WorkerLogs, Steps):
     def compile(self, optimizer, **kwargs):
         """Pass the optimizer and Keras's own options on, and remember them for saving.
 
+        What is refused leaves the model as it was; see `check_compile`.
+        """
+        optimizer = self.check_compile(optimizer, **kwargs)
+        self._compile_options = {k: kwargs[k] for k in COMPILE_OPTIONS if k in kwargs}
+        if distribute.is_multi_worker(self.distribute_strategy):
+            # Keras's loop of several steps does not run where it holds sums over workers.
+            kwargs["steps_per_execution"] = 1
+        super().compile(optimizer=optimizer, **kwargs)
+        self.compiled_learning_rate = learning_rate_of(self.optimizer)
+
+    def check_compile(
+        self, optimizer: str | dict | keras.optimizers.Optimizer, **kwargs
+    ) -> keras.optimizers.Optimizer:
+        """Check the arguments of `compile` without a change to the model; return the optimizer.
+
         By the name "adam" it is `tfvae.optimizers.Adam`.
 
         Raises:
-            InvalidArgument: `loss` or `metrics`, which these models have by themselves, or a
-                subclass whose `compute_loss` or `compute_metrics` would never be called.
+            InvalidArgument: `loss` or `metrics`, which these models have by themselves, a
+                subclass whose `compute_loss` or `compute_metrics` would never be called, or an
+                option that Keras does not have.
         """
-        for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
+        for name in _OF_LOSSES:
             if kwargs.get(name) is not None:
                 raise InvalidArgument(
                     f"`compile` got `{name}`, but {type(self).__name__} has a loss of its own and "
                     f"reports {', '.join(self._averages.names)} by itself. {self.instead_of_loss}"
                 )
+        unknown = sorted({*kwargs} - {*_OF_LOSSES, *COMPILE_OPTIONS})
+        if unknown:
+            raise InvalidArgument(
+                f"`compile` of {type(self).__name__} got `{unknown[0]}`, which it does not take. "
+                f"Keras's options are {', '.join(COMPILE_OPTIONS)}."
+            )
         self._refuse_unused_overrides()
         count = self.distribute_strategy.num_replicas_in_sync
         if count > 1 and kwargs.get("jit_compile") is True:
@@ -105,14 +132,9 @@ class OwnLoss(WorkerLogs, Steps):
                 f"`jit_compile` is True under a strategy of {count} replicas, and XLA compiles no "
                 "step that sums over devices. Leave it out."
             )
-        self._compile_options = {k: kwargs[k] for k in COMPILE_OPTIONS if k in kwargs}
-        if distribute.is_multi_worker(self.distribute_strategy):
-            # Keras's loop of several steps does not run where it holds sums over workers.
-            kwargs["steps_per_execution"] = 1
         if isinstance(optimizer, str) and optimizer.lower() == "adam":
             optimizer = Adam()
-        super().compile(optimizer=optimizer, **kwargs)
-        self.compiled_learning_rate = learning_rate_of(self.optimizer)
+        return keras.optimizers.get(optimizer)
 
     def get_compile_config(self):
         """Return what `compile_from_config` needs to compile a loaded model in the same way."""
@@ -148,11 +170,9 @@ class OwnLoss(WorkerLogs, Steps):
         options = arguments("fit", *args, **kwargs)
         give_directions(options.get("callbacks"), self.better)
         check_averages(options.get("callbacks"), self.optimizer)
-        x = self._look(x, y, "x", self.consider)
+        x = self._look(x, y, "x", self.consider, options.get("class_weight"))
         self.check_trainable()
         self._build_optimizer()
-        if options.get("class_weight") is not None and y is None and inputs.is_array(x):
-            raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
         if options.get("validation_data") is not None:
             batch_size = options.get("validation_batch_size") or options.get("batch_size")
             options["validation_data"] = self._validation(options["validation_data"], batch_size)
@@ -234,12 +254,15 @@ class OwnLoss(WorkerLogs, Steps):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    def _look(self, x, y, name, consider=None):
+    def _look(self, x, y, name, consider=None, class_weight=None):
         """Check data and build what waits for its shape; return the data to train on."""
         first, first_y, x = inputs.look(x, name)
         if first is not None:
+            y = first_y if y is None else y
+            if class_weight is not None and y is None:
+                raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
             with self.distribute_strategy.scope():
-                self.check_batch(first, first_y if y is None else y, name)
+                self.check_batch(first, y, name)
                 if not self.built:
                     self.build((None, *first.shape[1:]))
             if consider is not None:
@@ -271,7 +294,7 @@ class OwnLoss(WorkerLogs, Steps):
     def _on_batch(self, method, x, y, name, *args, **kwargs):
         options = arguments(name, *args, **kwargs)
         as_dict = options.pop("return_dict", False)
-        x = self._look(x, y, "x")
+        x = self._look(x, y, "x", class_weight=options.get("class_weight"))
         if name == "train_on_batch":
             self.check_trainable()
             if not self.steps_made:

@@ -161,9 +161,12 @@ class Steps(keras.Model):
         if training:
             self.seed_layers(self.seed)
         self._refused.update_state(self.takes(x, y))
-        # Losses that layers added when another graph was traced cannot be used in this one.
-        self._clear_losses()
+        self.forget_losses()
         return x, y, sample_weight
+
+    def forget_losses(self) -> None:
+        """Forget the losses that layers added, in another step or when another graph was traced."""
+        self._clear_losses()
 
     def seed_layers(self, seed: int) -> None:
         """Make the noise of Keras's own layers, such as Dropout, one of seed, step and replica.
@@ -190,6 +193,25 @@ class Steps(keras.Model):
         def put_back():
             for variable, state in states:
                 variable.assign(state)
+
+        return put_back
+
+    @property
+    def added_losses(self) -> list[tf.Tensor]:
+        """The losses that layers have added since the step began, those of weights left out."""
+        return [loss for layer in self._flatten_layers() for loss in layer._losses]
+
+    def repeatable_losses(self) -> Callable[[], None]:
+        """Return a function that puts the losses that layers have added back to those of now.
+
+        Keras keeps those of the last call of a layer. A step that passes several times through the
+        layers counts those of one pass, whichever is the last.
+        """
+        added = [(layer, list(layer._losses)) for layer in self._flatten_layers()]
+
+        def put_back():
+            for layer, losses in added:
+                layer._losses[:] = losses
 
         return put_back
 
@@ -222,14 +244,19 @@ class Steps(keras.Model):
             mean += loss.regularization / tf.distribute.get_strategy().num_replicas_in_sync
         return self.optimizer.scale_loss(mean)
 
-    def minimize(self, tape, scaled_loss):
+    def minimize(self, tape, scaled_loss, variables=None):
         """Make the gradient step of dense gradients, and count it.
 
         The gradient of a table is sparse, with an entry for each time a row was looked up, and
         Keras's optimizers square entries where they should square the sum of those of a row.
+
+        Args:
+            tape: of the loss.
+            scaled_loss: of `scaled_loss`.
+            variables: what is trained, among the trainable variables; by default all of them.
         """
         self._refuse_hidden_variables(tape)
-        variables = self.trainable_variables
+        variables = self.trainable_variables if variables is None else variables
         gradients = [_dense(gradient) for gradient in tape.gradient(scaled_loss, variables)]
         # Where the data ends, a graph has run ahead into one more step, as far as it could come
         # without a batch; the optimizer counts steps too.
