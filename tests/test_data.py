@@ -529,10 +529,13 @@ class TestFolders:
         ):
             data.load(str(tmp_path))
 
-    def test_a_file_that_is_no_image_is_refused(self, tmp_path, write_images):
+    @pytest.mark.parametrize("name", ["-first", "004-middle", "notes-last"])
+    def test_a_file_that_is_no_image_is_refused_wherever_it_stands(
+        self, tmp_path, write_images, name
+    ):
         write_images(".", 10)
-        (tmp_path / "notes.txt").write_text("not an image")
-        message = r"notes.txt cannot be read as an image, .* holds 10 .png, 1 .txt; expected"
+        (tmp_path / f"{name}.txt").write_text("not an image")
+        message = rf"{name}.txt cannot be read as an image, .* holds 10 .png, 1 .txt; expected"
         with pytest.raises(InvalidData, match=message):
             data.load(str(tmp_path))
 
