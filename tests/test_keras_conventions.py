@@ -262,6 +262,37 @@ class TestKindsOfData:
         with pytest.raises(InvalidData, match=r"`sample_weight` has the shape .*; expected \[B\]"):
             model.train_on_batch(X, sample_weight=np.ones_like(X))
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("of", ["array", "step", "evaluate", "validation", "first", "last"])
+    def test_weights_that_are_not_finite_are_refused(self, value, of):
+        model = make_vae()
+        weights = np.ones(12)
+        weights[-1 if of == "last" else 0] = value
+        data = dataset((X, np.zeros(12), weights))
+        calls = {
+            "array": lambda: model.fit(X, sample_weight=weights),
+            "step": lambda: model.train_on_batch(X, sample_weight=weights),
+            "evaluate": lambda: model.evaluate(X, sample_weight=weights),
+            "validation": lambda: model.fit(X, validation_data=(X, None, weights)),
+            "first": lambda: model.fit(data),
+            "last": lambda: model.fit(data, verbose=0),
+        }
+        message = {"last": "1 of the batches .* began held weights that are not finite, or held"}
+        expected = f"`sample_weight` holds {value}; expected finite numbers"
+        with pytest.raises(InvalidData, match=message.get(of, expected)):
+            calls[of]()
+        assert model.steps_made == (3 if of == "last" else 0)
+
+    def test_negative_weights_count_negatively(self):
+        model, signs = make_vae(), np.where(np.arange(12) < 8, 1.0, -1.0)
+
+        def kl(x, **options):
+            return model.evaluate(x, **options, batch_size=12, return_dict=True, verbose=0)["kl"]
+
+        # Of the closed form, which has no noise: (8 a − 4 b) / (8 − 4).
+        expected = 2 * kl(X[:8]) - kl(X[8:])
+        assert kl(X, sample_weight=signs) == pytest.approx(expected, rel=1e-5)
+
     def test_class_weight_needs_labels(self, model):
         with pytest.raises(InvalidArgument, match="label of each example"):
             model.fit(X, class_weight={0: 1.0})

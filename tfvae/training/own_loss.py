@@ -139,7 +139,8 @@ class OwnLoss(WorkerLogs, Steps):
         epoch ends with an error.
 
         Raises:
-            InvalidData: data of another shape than the model takes, not finite, or out of range.
+            InvalidData: data of another shape than the model takes, not finite, or out of range;
+                weights of examples that are not finite.
             InvalidArgument: a model without weights to train, data that is neither an array nor
                 holds batches of one, a callback that monitors a metric of which neither more nor
                 less is better, or one whose best weights the optimizer's average would replace.
@@ -148,7 +149,7 @@ class OwnLoss(WorkerLogs, Steps):
         options = arguments("fit", *args, **kwargs)
         give_directions(options.get("callbacks"), self.better)
         check_averages(options.get("callbacks"), self.optimizer)
-        x = self._look(x, y, "x", self.consider)
+        x = self._look(x, y, options, "x", self.consider)
         self.check_trainable()
         self._build_optimizer()
         if options.get("class_weight") is not None and y is None and inputs.is_array(x):
@@ -170,7 +171,7 @@ class OwnLoss(WorkerLogs, Steps):
         """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""
         options = arguments("evaluate", *args, **kwargs)
         if not options.get("_use_cached_eval_dataset"):  # else `fit` has looked at it
-            x, y = share_out(self.distribute_strategy, self._look(x, y, "x"), y, options)
+            x, y = share_out(self.distribute_strategy, self._look(x, y, options, "x"), y, options)
         as_dict = options.pop("return_dict", False)
         logs = super().evaluate(x, labels(y, options), return_dict=True, **options)
         return logs if as_dict else self._in_order(logs)
@@ -187,7 +188,7 @@ class OwnLoss(WorkerLogs, Steps):
                 "`predict` would have all workers take part. Call the model itself on x, a batch "
                 "at a time, or `predict` of `model.copy()`, which one worker can do alone."
             )
-        return super().predict(self._look(x, None, "x"), *args, **kwargs)
+        return super().predict(self._look(x, None, {}, "x"), *args, **kwargs)
 
     def predict_step(self, data):
         """Call the model on a batch, and on the condition beside it where the model needs it."""
@@ -206,7 +207,7 @@ class OwnLoss(WorkerLogs, Steps):
 
     def predict_on_batch(self, x):
         """Call the model on one batch; see `keras.Model.predict_on_batch`."""
-        return super().predict_on_batch(self._look(x, None, "x"))
+        return super().predict_on_batch(self._look(x, None, {}, "x"))
 
     def consider(self, x: np.ndarray) -> None:
         """Warn of examples that are valid but probably not what the user meant to give."""
@@ -234,9 +235,11 @@ class OwnLoss(WorkerLogs, Steps):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    def _look(self, x, y, name, consider=None):
+    def _look(self, x, y, options, name, consider=None):
         """Check data and build what waits for its shape; return the data to train on."""
-        first, first_y, x = inputs.look(x, name)
+        first, first_y, first_weights, x = inputs.look(x, name)
+        for weights in (options.get("sample_weight"), first_weights):
+            inputs.check_weights(weights)
         if first is not None:
             with self.distribute_strategy.scope():
                 self.check_batch(first, first_y if y is None else y, name)
@@ -252,7 +255,8 @@ class OwnLoss(WorkerLogs, Steps):
         else:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         options = {"sample_weight": sample_weight, "batch_size": batch_size}
-        x, y = share_out(self.distribute_strategy, self._look(x, y, "validation_data"), y, options)
+        x = self._look(x, y, options, "validation_data")
+        x, y = share_out(self.distribute_strategy, x, y, options)
         if not isinstance(data, (tuple, list)) or not inputs.is_array(x):
             return x
         return x, labels(y, options), sample_weight
@@ -271,7 +275,7 @@ class OwnLoss(WorkerLogs, Steps):
     def _on_batch(self, method, x, y, name, *args, **kwargs):
         options = arguments(name, *args, **kwargs)
         as_dict = options.pop("return_dict", False)
-        x = self._look(x, y, "x")
+        x = self._look(x, y, options, "x")
         if name == "train_on_batch":
             self.check_trainable()
             if not self.steps_made:
