@@ -262,6 +262,30 @@ class TestKindsOfData:
         with pytest.raises(InvalidData, match=r"`sample_weight` has the shape .*; expected \[B\]"):
             model.train_on_batch(X, sample_weight=np.ones_like(X))
 
+    @pytest.mark.parametrize("y", [np.zeros(12), 1 - X, {"label": np.zeros(12)}])
+    def test_labels_that_nothing_uses_are_warned_of_once(self, y):
+        model = make_vae()
+        expected = "`fit` got y, which nothing uses: this VAE has no condition and no `additional"
+        with pytest.warns(TfvaeWarning, match=expected) as warned:
+            model.fit(X, y, epochs=2, verbose=0)
+        (ours,) = [each for each in warned if each.category is TfvaeWarning]
+        assert ours.filename == __file__
+
+    def test_labels_that_something_uses_and_targets_that_are_x_are_not_warned_of(self):
+        class OwnStep(tfvae.VAE):
+            def train_step(self, data):
+                return super().train_step(data)
+
+        labels = np.arange(12) % 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", TfvaeWarning)
+            for y in (X, X.copy(), tf.constant(X)):
+                make_vae().fit(X, y, verbose=0)
+            make_vae().fit(X, labels, class_weight={0: 1.0, 1: 2.0}, verbose=0)
+            make_vae(WithTerm).fit(X, labels, verbose=0)
+            make_vae(OwnStep).fit(X, labels, verbose=0)
+            make_vae().fit(dataset((X, labels)), verbose=0)
+
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     @pytest.mark.parametrize("of", ["array", "step", "evaluate", "validation", "first", "last"])
     def test_weights_that_are_not_finite_are_refused(self, value, of):

@@ -126,6 +126,14 @@ def is_array(x) -> bool:
     return tensor or (hasattr(x, "shape") and hasattr(x, "__array__"))
 
 
+def is_equal(x, y) -> bool:
+    """Whether y, a target say, holds the values of the array or tensor x."""
+    if y is x or _is_nest(y):
+        return y is x
+    x, y = np.asarray(x), np.asarray(y)
+    return np.array_equal(x, y, equal_nan=y.dtype.kind in "biuf")
+
+
 def batches_to_start(x, y, who: str, instead: str, step: int = 1) -> Iterator[tuple]:
     """Yield batches of examples, and the conditions beside them or None, to start weights at.
 

@@ -1,6 +1,7 @@
 """The base of every training loop: its settings, and Keras's methods over data that is checked."""
 
 import contextlib
+import warnings
 from typing import ClassVar
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distribute, inputs
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, TfvaeWarning
 from tfvae.optimizers import Adam, learning_rate_of
 from tfvae.training.batch import unpack
 from tfvae.training.callbacks import arranged, check_averages, give_directions
@@ -144,12 +145,22 @@ class OwnLoss(WorkerLogs, Steps):
             InvalidArgument: a model without weights to train, data that is neither an array nor
                 holds batches of one, a callback that monitors a metric of which neither more nor
                 less is better, or one whose best weights the optimizer's average would replace.
+        Warns:
+            TfvaeWarning: y that nothing uses and that is not x.
         """
         self._assert_compile_called("fit")
         options = arguments("fit", *args, **kwargs)
         give_directions(options.get("callbacks"), self.better)
         check_averages(options.get("callbacks"), self.optimizer)
         x = self._look(x, y, options, "x", self.consider)
+        if y is not None and not self._uses_labels(options) and not inputs.is_equal(x, y):
+            warnings.warn(
+                f"`fit` got y, which nothing uses: this {type(self).__name__} has no condition and "
+                "no `additional_loss`, and learns p(x) of the x that it is given. Leave y out, "
+                "make the model with `condition=`, or override `additional_loss`.",
+                TfvaeWarning,
+                stacklevel=3,
+            )
         self.check_trainable()
         self._build_optimizer()
         if options.get("class_weight") is not None and y is None and inputs.is_array(x):
@@ -211,6 +222,11 @@ class OwnLoss(WorkerLogs, Steps):
 
     def consider(self, x: np.ndarray) -> None:
         """Warn of examples that are valid but probably not what the user meant to give."""
+
+    def _uses_labels(self, options):
+        """Whether a step, or the weights of classes, may depend on y."""
+        known = self.trains_on_condition or self.has_additional_loss or options.get("class_weight")
+        return bool(known) or not _is_ours(type(self).train_step)
 
     def _refuse_unused_overrides(self):
         for own, remedies in self.never_called.items():
