@@ -131,6 +131,20 @@ class OwnLoss(WorkerLogs, Steps):
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
         self._build_optimizer()
 
+    def save(self, filepath, *args, **kwargs):
+        """Write the model as a `.keras` file; see `keras.Model.save`.
+
+        Raises:
+            InvalidArgument: the ending of HDF5, from which Keras could not load it again.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise InvalidArgument(
+                f"{filepath} would be in Keras's former format, from which {type(self).__name__} "
+                "cannot be loaded. Save it as a .keras file, or its weights alone by "
+                "`save_weights` as a .weights.h5."
+            )
+        super().save(filepath, *args, **kwargs)
+
     @inputs.own_errors()
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`.
@@ -145,6 +159,7 @@ class OwnLoss(WorkerLogs, Steps):
             InvalidArgument: a model without weights to train, data that is neither an array nor
                 holds batches of one, a callback that monitors a metric of which neither more nor
                 less is better, or one whose best weights the optimizer's average would replace.
+
         Warns:
             TfvaeWarning: y that nothing uses and that is not x.
         """
