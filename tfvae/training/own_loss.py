@@ -158,7 +158,8 @@ class OwnLoss(WorkerLogs, Steps):
                 weights of examples that are not finite.
             InvalidArgument: a model without weights to train, data that is neither an array nor
                 holds batches of one, a callback that monitors a metric of which neither more nor
-                less is better, or one whose best weights the optimizer's average would replace.
+                less is better, one whose best weights the optimizer's average would replace, or
+                a step that would take more than memory.
 
         Warns:
             TfvaeWarning: y that nothing uses and that is not x.
@@ -167,7 +168,7 @@ class OwnLoss(WorkerLogs, Steps):
         options = arguments("fit", *args, **kwargs)
         give_directions(options.get("callbacks"), self.better)
         check_averages(options.get("callbacks"), self.optimizer)
-        x = self._look(x, y, options, "x", self.consider)
+        x = self._look(x, y, options, "x", to_train=True)
         if y is not None and not self._uses_labels(options) and not inputs.is_equal(x, y):
             warnings.warn(
                 f"`fit` got y, which nothing uses: this {type(self).__name__} has no condition and "
@@ -238,6 +239,13 @@ class OwnLoss(WorkerLogs, Steps):
     def consider(self, x: np.ndarray) -> None:
         """Warn of examples that are valid but probably not what the user meant to give."""
 
+    def check_step(self, batch_size: int) -> None:
+        """Refuse batches of which a step of training would take more than memory.
+
+        Raises:
+            InvalidArgument: with what would fit.
+        """
+
     def _uses_labels(self, options):
         """Whether a step, or the weights of classes, may depend on y."""
         known = self.trains_on_condition or self.has_additional_loss or options.get("class_weight")
@@ -266,7 +274,7 @@ class OwnLoss(WorkerLogs, Steps):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    def _look(self, x, y, options, name, consider=None):
+    def _look(self, x, y, options, name, to_train=False):
         """Check data and build what waits for its shape; return the data to train on."""
         first, first_y, first_weights, x = inputs.look(x, name)
         for weights in (options.get("sample_weight"), first_weights):
@@ -276,8 +284,10 @@ class OwnLoss(WorkerLogs, Steps):
                 self.check_batch(first, first_y if y is None else y, name)
                 if not self.built:
                     self.build((None, *first.shape[1:]))
-            if consider is not None:
-                consider(first)
+            if to_train:
+                self.consider(first)
+                size = (options.get("batch_size") or 32) if inputs.is_array(x) else len(first)
+                self.check_step(min(size, len(first)))
         return x
 
     def _validation(self, data, batch_size):
