@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from pathlib import Path
 
 import keras
 import pytest
@@ -16,7 +17,7 @@ from tfvae import (
     quantizers,
 )
 from tfvae import recipes as recipe_library
-from tfvae.errors import InvalidArgument, unknown_name
+from tfvae.errors import InvalidArgument, command, unknown_name
 from tfvae.registry import Registry, names_in_source
 from tfvae.synonyms import SYNONYMS
 
@@ -109,6 +110,11 @@ def test_every_name_from_elsewhere_stands_for_one_that_is_there(kind):
         here = re.match(r"[\w.-]+", meant)[0]
         assert here in names
         assert f"Did you mean {here!r}" in str(unknown_name(kind, name, names))
+
+
+def test_a_command_of_a_message_can_be_pasted():
+    assert command("evaluate", Path("runs/mine ü")) == "tfvae evaluate 'runs/mine ü'"
+    assert command("evaluate", Path("runs/vq-1")) == "tfvae evaluate runs/vq-1"
 
 
 def test_the_names_in_the_source_are_those_of_the_registries():

@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from tfvae.config import Config, DataConfig, load_config
-from tfvae.errors import InvalidArgument, unknown_name
+from tfvae.errors import InvalidArgument, command, unknown_name
 from tfvae.paths import dataset_kind, holds_cells, holds_whole_numbers, is_table, kind_of_data
 
 __all__ = ["load", "names", "text"]
@@ -79,7 +79,8 @@ def stands_for(source: str) -> tuple[str, str]:
         return "config", source
     if path.is_dir() and (path / "config.toml").is_file():
         raise InvalidArgument(
-            f"{source} is a run, not data. Continue it with --resume --run-dir {source}."
+            f"{source} is a run, not data. Continue it with "
+            f"`{command('train', '--resume', '--run-dir', source)}`."
         )
     if dataset_kind(source) in ("folder", "arrays", "shard", "table"):
         return "data", source
