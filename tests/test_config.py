@@ -226,6 +226,7 @@ class TestWhatAWordStandsFor:
         [
             ("vae-minst", "mean 'vae-mnist'.* Or give the path"),
             ("digits", "mean 'vae-digits'.* --dataset DATA"),
+            ("nonexist", "There is no file or folder nonexist either. Or give the path"),
             ("no/such/folder", "There is no file or folder no/such/folder"),
             ("none.npz", "There is no file none.npz"),
             ("notes.txt", "notes.txt is not a dataset"),

@@ -85,7 +85,8 @@ def stands_for(source: str) -> tuple[str, str]:
     if dataset_kind(source) in ("folder", "arrays", "shard", "table"):
         return "data", source
     error = unknown_name("recipe", source, names())
+    nowhere = "" if path.exists() else f" There is no file or folder {source} either."
     raise InvalidArgument(
-        f"{error} Or give the path of a table (.csv, .parquet), of a folder of images, of an .npy "
+        f"{error}{nowhere} Or give the path of a table (.csv, .parquet), of a folder of images, of an .npy "
         "or .npz file, or of a .toml file; other data goes with --recipe NAME --dataset DATA."
     )
