@@ -87,6 +87,7 @@ def stands_for(source: str) -> tuple[str, str]:
     error = unknown_name("recipe", source, names())
     nowhere = "" if path.exists() else f" There is no file or folder {source} either."
     raise InvalidArgument(
-        f"{error}{nowhere} Or give the path of a table (.csv, .parquet), of a folder of images, of an .npy "
-        "or .npz file, or of a .toml file; other data goes with --recipe NAME --dataset DATA."
+        f"{error}{nowhere} Or give the path of a table (.csv, .parquet), of a folder of images, of "
+        "an .npy or .npz file, or of a .toml file; other data goes with --recipe NAME --dataset "
+        "DATA."
     )
