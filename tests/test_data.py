@@ -50,6 +50,13 @@ def write_images(tmp_path, rng):
 
 
 class TestDigits:
+    def test_they_are_shown_in_a_line_each(self):
+        splits = data.load("digits", condition="label")
+        shown = "<Splits of 'digits': images of shape (8, 8, 1); 1,437 train, 180 validation, 180 "
+        assert repr(splits) == shown + "test>"
+        test = "<Examples: 180 images of shape (8, 8, 1), uint8, in memory, with conditions>"
+        assert repr(splits.test) == test
+
     def test_the_splits_hold_every_digit_once(self):
         from sklearn.datasets import load_digits
 
