@@ -365,6 +365,7 @@ class LatentVariableModel(BoundTraining):
 
     def check_step(self, batch_size):
         self.check_memory(self.num_samples, batch_size)
+        objectives.check_shape(self.objective, self.num_samples)
 
     def finish_build(self, x_shape: tuple[int, ...] | None) -> None:
         """Build the prior, and check that all parts fit, once the networks are built.

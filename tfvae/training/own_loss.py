@@ -158,8 +158,9 @@ class OwnLoss(WorkerLogs, Steps):
                 weights of examples that are not finite.
             InvalidArgument: a model without weights to train, data that is neither an array nor
                 holds batches of one, a callback that monitors a metric of which neither more nor
-                less is better, one whose best weights the optimizer's average would replace, or
-                a step that would take more than memory.
+                less is better, one whose best weights the optimizer's average would replace, a
+                step that would take more than memory, or an objective that gives no number for
+                each example.
 
         Warns:
             TfvaeWarning: y that nothing uses and that is not x.
@@ -240,7 +241,7 @@ class OwnLoss(WorkerLogs, Steps):
         """Warn of examples that are valid but probably not what the user meant to give."""
 
     def check_step(self, batch_size: int) -> None:
-        """Refuse batches of which a step of training would take more than memory.
+        """Refuse a step of training that would take more than memory, or has no loss of each x.
 
         Raises:
             InvalidArgument: with what would fit.
