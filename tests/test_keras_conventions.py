@@ -246,7 +246,8 @@ class TestKindsOfData:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (X[:, :3], r"shape \(3,\); the encoder takes \(6,\)"),
+            (X[:, :3], r"shape \(3,\); the encoder takes \(6,\)\. Reshape"),
+            (tf.data.Dataset.from_tensor_slices(X), r"\(6,\)\. It is a single .*\.batch\(32\)"),
             (X[:0], "empty"),
             (dataset(X).take(0), "empty"),
             (np.array([["a"] * SIZE]), "<U1 values"),
