@@ -589,6 +589,11 @@ BAD_TRAINING = {
         ["Got --epochs 1 and --set training.epochs=7. Give one."],
         [*TRAIN, "--epochs", 1, "--set", "training.epochs=7"],
     ),
+    "a learning rate that is no number": (
+        2,
+        ["training.learning_rate is nan; expected a number above 0"],
+        [*TRAIN, "--learning-rate", "nan"],
+    ),
     "no epochs": (2, ["training.epochs is 0"], [*TRAIN, "--set", "training.epochs=0"]),
     "negative beta": (2, ["beta", "-1"], [*TRAIN, "--set", "training.beta=-1"]),
     "exact KL of IWAE": (

@@ -226,16 +226,17 @@ class TestWhatAWordStandsFor:
         [
             ("vae-minst", "mean 'vae-mnist'.* Or give the path"),
             ("digits", "mean 'vae-digits'.* --dataset DATA"),
+            ("nonexist", "There is no file or folder nonexist either. Or give the path"),
             ("no/such/folder", "There is no file or folder no/such/folder"),
             ("none.npz", "There is no file none.npz"),
             ("notes.txt", "notes.txt is not a dataset"),
-            ("run", "run is a run, not data"),
+            ("my run", "my run is a run, not data.* `tfvae train --resume --run-dir 'my run'`"),
         ],
     )
     def test_the_rest_is_refused(self, tmp_path, monkeypatch, word, message):
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "config.toml").touch()
+        (tmp_path / "my run").mkdir()
+        (tmp_path / "my run" / "config.toml").touch()
         (tmp_path / "notes.txt").touch()
         with pytest.raises(TfvaeError, match=message):
             recipes.stands_for(word)

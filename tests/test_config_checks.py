@@ -22,6 +22,8 @@ DEFAULTS = Config()
         ("training.learning_rate", 0.0),
         ("training.learning_rate", float("nan")),
         ("training.learning_rate", float("inf")),
+        ("training.learning_rate", 3.41e38),
+        ("code_prior.learning_rate", 1e300),
         ("training.steps_per_execution", 0),
         ("evaluation.num_samples", 0),
         ("evaluation.num_examples", -1),

@@ -50,6 +50,13 @@ def write_images(tmp_path, rng):
 
 
 class TestDigits:
+    def test_they_are_shown_in_a_line_each(self):
+        splits = data.load("digits", condition="label")
+        shown = "<Splits of 'digits': images of shape (8, 8, 1); 1,437 train, 180 validation, 180 "
+        assert repr(splits) == shown + "test>"
+        test = "<Examples: 180 images of shape (8, 8, 1), uint8, in memory, with conditions>"
+        assert repr(splits.test) == test
+
     def test_the_splits_hold_every_digit_once(self):
         from sklearn.datasets import load_digits
 
@@ -529,10 +536,13 @@ class TestFolders:
         ):
             data.load(str(tmp_path))
 
-    def test_a_file_that_is_no_image_is_refused(self, tmp_path, write_images):
+    @pytest.mark.parametrize("name", ["-first", "004-middle", "notes-last"])
+    def test_a_file_that_is_no_image_is_refused_wherever_it_stands(
+        self, tmp_path, write_images, name
+    ):
         write_images(".", 10)
-        (tmp_path / "notes.txt").write_text("not an image")
-        message = r"notes.txt cannot be read as an image, .* holds 10 .png, 1 .txt; expected"
+        (tmp_path / f"{name}.txt").write_text("not an image")
+        message = rf"{name}.txt cannot be read as an image, .* holds 10 .png, 1 .txt; expected"
         with pytest.raises(InvalidData, match=message):
             data.load(str(tmp_path))
 

@@ -159,6 +159,17 @@ def test_the_page_shows_it(reported):
     ]
 
 
+def test_what_is_standardized_is_reported_in_its_own_units(make_vae, rng, tmp_path):
+    units = tfvae.data.Standardization([5.0, 0.0, -1.0], [1.0, 10.0, 1000.0])
+    model = make_vae("normal", (3,), standardization=units)
+    x = rng.normal(size=(4, 3)).astype("float32")
+    found = export.quality(model, decoder_of(model, tmp_path), x)
+    reported = export.report(model, tmp_path / "decoder.tflite", x)["quality"]
+    # dx/dv = 1 / scale
+    expected = found["log_likelihood"] - np.log(10 * 1000)
+    assert reported == found | {"log_likelihood": pytest.approx(expected, abs=1e-5)}
+
+
 def test_examples_that_do_not_fit_are_refused(vae, reported, images, tmp_path):
     shutil.copy(reported[0] / "decoder.tflite", tmp_path)
     before = sorted(tmp_path.iterdir())

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiers import nightly_but
 
 import tfvae
@@ -348,10 +349,30 @@ def test_what_is_said_to_fit_is_the_limit(pristine, monkeypatch, model):
 def test_a_batch_that_does_not_fit_is_said_in_images(pristine, monkeypatch):
     model = runs.load_model(pristine / "vae" / "model.keras")
     monkeypatch.setenv(memory.VARIABLE, "100kB")
-    with pytest.raises(InvalidArgument, match=r"examples in a batch.*--batch-size"):
+    with pytest.raises(InvalidArgument, match=r"examples in a batch.*\(batch_size\)"):
         model.check_memory(1, 10**6)
-    with pytest.raises(InvalidArgument, match=r"samples for each of 2 examples.*--num-samples"):
+    with pytest.raises(InvalidArgument, match=r"samples for each of 2 examples.*\(num_samples\)"):
         model.check_memory(10**6, 2)
+
+
+@pytest.mark.parametrize(
+    ("batches", "options", "size"),
+    [
+        (lambda x: x, {}, 32),
+        (lambda x: x, {"batch_size": 50}, 50),
+        (lambda x: x[:5], {"batch_size": 50}, 5),
+        (lambda x: tf.data.Dataset.from_tensor_slices(x).batch(7), {}, 7),
+    ],
+)
+def test_fit_refuses_more_samples_than_memory_holds(make_vae, monkeypatch, batches, options, size):
+    model = make_vae()
+    model.compile("adam", objective="iwae", num_samples=1000)
+    monkeypatch.setenv(memory.VARIABLE, "500kB")
+    data = batches(np.zeros((60, 4, 4, 1), "float32"))
+    message = f"1,000 samples for each of {size} examples would .* at most"
+    with pytest.raises(InvalidArgument, match=message):
+        model.fit(data, **options)
+    assert model.steps_made == 0
 
 
 EXHAUSTED = """

@@ -247,7 +247,8 @@ class TestKindsOfData:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (X[:, :3], r"shape \(3,\); the encoder takes \(6,\)"),
+            (X[:, :3], r"shape \(3,\); the encoder takes \(6,\)\. Reshape"),
+            (tf.data.Dataset.from_tensor_slices(X), r"\(6,\)\. It is a single .*\.batch\(32\)"),
             (X[:0], "empty"),
             (dataset(X).take(0), "empty"),
             (np.array([["a"] * SIZE]), "<U1 values"),
@@ -271,6 +272,61 @@ class TestKindsOfData:
                 InvalidData, match=r"`sample_weight` has the shape .*; expected \[B"
             ):
                 method(X, sample_weight=np.ones(shape, "float32"))
+
+    @pytest.mark.parametrize("y", [np.zeros(12), 1 - X, {"label": np.zeros(12)}])
+    def test_labels_that_nothing_uses_are_warned_of_once(self, y):
+        model = make_vae()
+        expected = "`fit` got y, which nothing uses: this VAE has no condition and no `additional"
+        with pytest.warns(TfvaeWarning, match=expected) as warned:
+            model.fit(X, y, epochs=2, verbose=0)
+        (ours,) = [each for each in warned if each.category is TfvaeWarning]
+        assert ours.filename == __file__
+
+    def test_labels_that_something_uses_and_targets_that_are_x_are_not_warned_of(self):
+        class OwnStep(tfvae.VAE):
+            def train_step(self, data):
+                return super().train_step(data)
+
+        labels = np.arange(12) % 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", TfvaeWarning)
+            for y in (X, X.copy(), tf.constant(X)):
+                make_vae().fit(X, y, verbose=0)
+            make_vae().fit(X, labels, class_weight={0: 1.0, 1: 2.0}, verbose=0)
+            make_vae(WithTerm).fit(X, labels, verbose=0)
+            make_vae(OwnStep).fit(X, labels, verbose=0)
+            make_vae().fit(dataset((X, labels)), verbose=0)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("of", ["array", "step", "evaluate", "validation", "first", "last"])
+    def test_weights_that_are_not_finite_are_refused(self, value, of):
+        model = make_vae()
+        weights = np.ones(12)
+        weights[-1 if of == "last" else 0] = value
+        data = dataset((X, np.zeros(12), weights))
+        calls = {
+            "array": lambda: model.fit(X, sample_weight=weights),
+            "step": lambda: model.train_on_batch(X, sample_weight=weights),
+            "evaluate": lambda: model.evaluate(X, sample_weight=weights),
+            "validation": lambda: model.fit(X, validation_data=(X, None, weights)),
+            "first": lambda: model.fit(data),
+            "last": lambda: model.fit(data, verbose=0),
+        }
+        message = {"last": "1 of the batches .* began held weights that are not finite, or held"}
+        expected = f"`sample_weight` holds {value}; expected finite numbers"
+        with pytest.raises(InvalidData, match=message.get(of, expected)):
+            calls[of]()
+        assert model.steps_made == (3 if of == "last" else 0)
+
+    def test_negative_weights_count_negatively(self):
+        model, signs = make_vae(), np.where(np.arange(12) < 8, 1.0, -1.0)
+
+        def kl(x, **options):
+            return model.evaluate(x, **options, batch_size=12, return_dict=True, verbose=0)["kl"]
+
+        # Of the closed form, which has no noise: (8 a − 4 b) / (8 − 4).
+        expected = 2 * kl(X[:8]) - kl(X[8:])
+        assert kl(X, sample_weight=signs) == pytest.approx(expected, rel=1e-5)
 
     def test_class_weight_needs_labels(self, model):
         for method in (model.fit, model.train_on_batch):

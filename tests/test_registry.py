@@ -1,6 +1,8 @@
 import dataclasses
 import re
+from pathlib import Path
 
+import keras
 import pytest
 
 from tfvae import (
@@ -15,8 +17,8 @@ from tfvae import (
     quantizers,
 )
 from tfvae import recipes as recipe_library
-from tfvae.errors import InvalidArgument, unknown_name
-from tfvae.registry import names_in_source
+from tfvae.errors import InvalidArgument, command, unknown_name
+from tfvae.registry import Registry, names_in_source
 from tfvae.synonyms import SYNONYMS
 
 REGISTRIES = [
@@ -110,7 +112,49 @@ def test_every_name_from_elsewhere_stands_for_one_that_is_there(kind):
         assert f"Did you mean {here!r}" in str(unknown_name(kind, name, names))
 
 
+def test_a_command_of_a_message_can_be_pasted():
+    assert command("evaluate", Path("runs/mine ü")) == "tfvae evaluate 'runs/mine ü'"
+    assert command("evaluate", Path("runs/vq-1")) == "tfvae evaluate runs/vq-1"
+
+
 def test_the_names_in_the_source_are_those_of_the_registries():
     kinds = names_in_source()
     assert kinds == {kind: names for kind, names in NAMES.items() if kind in kinds}
     assert {registry.kind for registry in REGISTRIES} | {"quantizer", "code prior"} == set(kinds)
+
+
+@pytest.fixture
+def own_parts():
+    """A registry with a part of the module "library", named "mean" and in Python `average`."""
+    before = dict(keras.saving.get_custom_objects())
+    registry = Registry("objective")
+    registry.register("mean")(named("average", "library"))
+    yield registry
+    custom = keras.saving.get_custom_objects()
+    for name in set(custom) - set(before):
+        del custom[name]
+
+
+def named(name, module):
+    def part(log_weights):
+        return log_weights[0]
+
+    part.__name__, part.__module__ = name, module
+    return part
+
+
+@pytest.mark.parametrize(("name", "in_python"), [("mean", "mine"), ("mine", "average")])
+def test_a_part_of_another_module_is_not_replaced(own_parts, name, in_python):
+    taken = name if name == "mean" else in_python
+    message = f"The objective '{taken}' of notebook cannot be registered, since library has"
+    before = own_parts.part("mean")
+    with pytest.raises(InvalidArgument, match=message):
+        own_parts.register(name)(named(in_python, "notebook"))
+    assert own_parts.names() == ["mean"]
+    assert own_parts.part("mean") is keras.saving.get_registered_object("tfvae>average") is before
+
+
+def test_a_part_is_replaced_by_one_of_the_same_module(own_parts):
+    again = named("average", "library")
+    own_parts.register("mean")(again)
+    assert own_parts.part("mean") is keras.saving.get_registered_object("tfvae>average") is again

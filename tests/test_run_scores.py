@@ -169,6 +169,10 @@ def test_what_cannot_be_scored_is_refused(run, tmp_path):
     np.save(tmp_path / "other.npy", np.zeros((2, 5, 5, 1), "f4"))
     with pytest.raises(InvalidData, match="shape"):
         score(model, tmp_path / "other.npy", "--output", tmp_path / "scores.csv")
+    (tmp_path / "rows.csv").write_text("a,b\n" + "".join(f"{n},{n / 3}\n" for n in range(20)))
+    of_pictures = r"rows.csv is a table, and the model is one of arrays of shape \(8, 8, 1\)"
+    with pytest.raises(InvalidData, match=of_pictures):
+        score(run, tmp_path / "rows.csv")
     assert not (tmp_path / "scores.csv").exists()
 
 

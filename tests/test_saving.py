@@ -8,6 +8,7 @@ import pytest
 from tiers import nightly_but
 
 import tfvae
+from tfvae.errors import InvalidArgument
 
 pytestmark = pytest.mark.slow  # Starts processes.
 
@@ -149,6 +150,13 @@ def test_a_model_that_was_never_compiled_is_loaded(make_vae, images, tmp_path):
     restored = keras.saving.load_model(tmp_path / "model.keras")
     assert not restored.compiled
     np.testing.assert_array_equal(restored(images), model(images))
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+def test_a_file_that_could_not_be_loaded_is_refused(make_vae, tmp_path, name):
+    with pytest.raises(InvalidArgument, match=rf"{name} would be .* VAE cannot be loaded\. Save"):
+        make_vae().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_config_round_trip_builds_the_same_architecture(make_vae):

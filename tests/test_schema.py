@@ -98,6 +98,28 @@ def test_numbers_far_from_0_come_back_as_exactly_as_x_is():
     assert len(set(back)) == 200
 
 
+@pytest.mark.parametrize("kind", ["numeric", "positive"])
+def test_drawn_numbers_have_the_decimals_of_the_data_even_where_float32_does_not_hold_them(kind):
+    values = np.round(np.exp(np.linspace(8.0, 15.0, 50)), 2)
+    schema = Schema.inferred({"v": values}, {"v": kind})
+    schema = schema.fitted(schema.measured({"v": values}))
+    x = np.linspace(-1, 1, 33, dtype=np.float32)[:, np.newaxis] / 3
+    drawn = schema.decode(x)["v"]
+    column = schema["v"]
+    exact = x[:, 0].astype(np.float64) * column.scale + column.mean
+    exact = np.exp(exact) if kind == "positive" else exact
+    np.testing.assert_array_equal(drawn, np.round(exact, 2))
+    assert not np.array_equal(schema.decode(schema.encode({"v": values}))["v"], values)
+
+
+def test_whole_numbers_beyond_integers_stay_floats():
+    column = Column("v", "positive", mean=0.0, scale=1.0, decimals=0)
+    schema = Schema([column])
+    x = np.array([[43.0], [44.0]], np.float32)
+    assert schema.decode(x[:1])["v"].dtype == np.int64
+    np.testing.assert_array_equal(schema.decode(x)["v"], np.round(np.exp([43.0, 44.0])))
+
+
 def test_a_column_without_a_value_in_the_training_rows_is_refused():
     schema = Schema.inferred({"a": [1.5, 2, 3], "b": [1.5, 2.5, 4]})
     measured = schema.measured({"a": [1.5, 2, 3], "b": [None, 1.0, None]})

@@ -565,6 +565,24 @@ class TestRefusals:
             call()
 
 
+@pytest.mark.parametrize(
+    ("objective", "shape"),
+    [
+        (tf.reduce_mean, r"\(\)"),
+        (lambda log_w: log_w, r"\(3, 2\)"),
+        (lambda log_w: log_w[:, 0], r"\(3,\)"),
+    ],
+)
+def test_an_objective_without_a_number_for_each_example_is_refused(
+    make_vae, images, objective, shape
+):
+    model = make_vae()
+    model.compile("sgd", objective=objective, estimator="score_function", num_samples=3)
+    with pytest.raises(InvalidArgument, match=rf"gives the shape {shape} .* expected \[B\]"):
+        model.fit(images, verbose=0)
+    assert model.steps_made == 0
+
+
 def test_a_custom_objective_is_used(make_vae, images):
     """The power bound 2·log mean √w lies between IWAE and the ELBO."""
 

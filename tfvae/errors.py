@@ -5,6 +5,7 @@ Each message says what happened, what was expected, and how to fix it.
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 
 from tfvae.synonyms import SYNONYMS
@@ -48,6 +49,11 @@ class HubError(TfvaeError, RuntimeError):
 
 class TfvaeWarning(UserWarning):
     """Something that works and is probably not what was meant."""
+
+
+def command(*words) -> str:
+    """Return the command `tfvae WORDS…` for a message, so that a shell takes it as it stands."""
+    return shlex.join(["tfvae", *map(str, words)])
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InvalidArgument:

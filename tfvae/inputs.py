@@ -41,8 +41,9 @@ def look(data, name: str):
         name: what messages call it.
 
     Returns:
-        (x, y, data): x an array `[N, ...]`, y an array or None. Both are None where the batches
-        lie on several devices.
+        (x, y, sample_weight, data): x an array `[N, ...]`, y an array or None, the weights as they
+        are or None; y and the weights are those of a batch. All are None where the batches lie on
+        several devices.
 
     Raises:
         InvalidArgument: nothing, or something that is neither an array nor holds batches of one.
@@ -51,11 +52,11 @@ def look(data, name: str):
     if data is None:
         raise InvalidArgument(f"`{name}` is missing; {_ONE_ARRAY}.")
     if is_shared_out(data):
-        return None, None, data
+        return None, None, None, data
     if _is_nest(data) or isinstance(data, str):
         raise InvalidArgument(_not_one_array(data, name))
     if is_array(data):
-        return as_array(data, name), None, data
+        return as_array(data, name), None, None, data
     if isinstance(data, keras.utils.PyDataset):
         batch = data[0]
     elif isinstance(data, types.GeneratorType):
@@ -67,10 +68,11 @@ def look(data, name: str):
         raise InvalidArgument(_not_one_array(data, name))
     if batch is None:
         raise InvalidData(f"`{name}` is empty; expected at least one batch.")
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     if _is_nest(x):
         raise InvalidArgument(_not_one_array(x, name))
-    return as_array(x, name), None if y is None or _is_nest(y) else np.asarray(y), data
+    y = None if y is None or _is_nest(y) else np.asarray(y)
+    return as_array(x, name), y, sample_weight, data
 
 
 def as_array(x, name: str) -> np.ndarray:
@@ -89,6 +91,26 @@ def as_array(x, name: str) -> np.ndarray:
     return array
 
 
+def check_weights(sample_weight) -> None:
+    """Refuse weights of examples that are not finite.
+
+    Negative ones are taken, as Keras takes them: the weighted sum is defined, and the events of
+    some Monte Carlo generators have them.
+
+    Raises:
+        InvalidData: with one of them.
+    """
+    if sample_weight is None:
+        return
+    weights = as_array(sample_weight, "sample_weight")
+    wrong = weights[~np.isfinite(weights)]
+    if wrong.size:
+        raise InvalidData(
+            f"`sample_weight` holds {wrong[0]}; expected finite numbers. The weight 0 leaves an "
+            "example out."
+        )
+
+
 def _put_back(batch, generator):
     yield batch
     yield from generator
@@ -102,6 +124,14 @@ def is_array(x) -> bool:
     """Whether data is an array or a tensor of any library, not batches of one."""
     tensor = isinstance(x, (tf.Tensor, tf.Variable, tf.RaggedTensor, tf.SparseTensor))
     return tensor or (hasattr(x, "shape") and hasattr(x, "__array__"))
+
+
+def is_equal(x, y) -> bool:
+    """Whether y, a target say, holds the values of the array or tensor x."""
+    if y is x or _is_nest(y):
+        return y is x
+    x, y = np.asarray(x), np.asarray(y)
+    return np.array_equal(x, y, equal_nan=y.dtype.kind in "biuf")
 
 
 def batches_to_start(x, y, who: str, instead: str, step: int = 1) -> Iterator[tuple]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tfvae._plain import files, memory, untrusted
 from tfvae.config import Config, DataConfig, load_config
 from tfvae.config.locations import BUNDLED, with_absolute_paths
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, command
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _SOON_READ = 10 << 20  # bytes of a table that is read before TensorFlow is there
@@ -274,7 +274,7 @@ def check_model(path: str | Path) -> None:
         if not (path / "model.keras").is_file():
             raise InvalidFile(
                 f"The run in {path} has not finished. Continue it with "
-                f"`tfvae train --resume --run-dir {path}`."
+                f"`{command('train', '--resume', '--run-dir', path)}`."
             )
     elif not path.exists():
         raise InvalidFile(f"There is no run or model {path}.")

@@ -23,15 +23,35 @@ class Registry:
         self._parts = {}
 
     def register(self, name: str):
-        """Decorate a function or class: known here by `name`, and to Keras as serializable."""
+        """Decorate a function or class: known here by `name`, and to Keras as serializable.
+
+        Keras finds it in files by its own name in Python. A module may register its parts again,
+        as a cell of a notebook does that runs a second time.
+
+        Raises:
+            InvalidArgument: another module has a part of that name, or one that Keras would take
+                for this one.
+        """
 
         import keras  # the names alone need none
 
         def decorate(part):
+            in_files = f"tfvae>{part.__name__}"
+            self._check_free(name, self._parts.get(name), part)
+            self._check_free(part.__name__, keras.saving.get_registered_object(in_files), part)
             self._parts[name] = part
             return keras.saving.register_keras_serializable("tfvae")(part)
 
         return decorate
+
+    def _check_free(self, name, known, part):
+        """Refuse a name by which models of another module would get this part from now on."""
+        if known is not None and known.__module__ != part.__module__:
+            raise InvalidArgument(
+                f"The {self.kind} {name!r} of {part.__module__} cannot be registered, since "
+                f"{known.__module__} has registered a part of that name, which models and their "
+                "files go by. Give it another name."
+            )
 
     def names(self) -> list[str]:
         """Return the known names, sorted."""

@@ -80,10 +80,10 @@ def assignments_of(flags: dict, given: dict, settings: tuple[str, ...]) -> dict:
     named = {name: value for name, value in given.items() if value is not None}
     others = dict(parse_assignment(text) for text in settings)
     for name, value in named.items():
-        other = others.get(flags[name][0], value)
-        if other != value:
+        key = flags[name][0]
+        if key in others and others[key] != value:
             flag = f"--{name.replace('_', '-')}" + (f" {value}" if value is not True else "")
-            raise InvalidArgument(f"Got {flag} and --set {flags[name][0]}={other}. Give one.")
+            raise InvalidArgument(f"Got {flag} and --set {key}={others[key]}. Give one.")
     return {flags[name][0]: value for name, value in named.items()} | others
 
 

@@ -9,7 +9,7 @@ from tfvae import config, paths, recipes
 from tfvae._plain import files
 from tfvae.config.names import check_names
 from tfvae.config.resumed import check_resumed
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, command
 from tfvae.tools.common import (
     assignments_of,
     begin_together,
@@ -120,7 +120,7 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
         finish(values, as_json, ["Trained. Worker 0 writes the run."])
         return
     done = files.read_report(run.path)["training"]
-    lines = [f"Trained. Everything is in {run.path}; next: tfvae evaluate {run.path}"]
+    lines = [f"Trained. Everything is in {run.path}; next: {command('evaluate', run.path)}"]
     if resolved.training.patience:
         kept = f"The weights are those of epoch {done['epoch']}, the best of {done['epochs']}."
         lines.insert(0, kept)

@@ -6,7 +6,7 @@ from tfvae import paths
 from tfvae._plain import files
 from tfvae.config.names import check_names
 from tfvae.config.resumed import check_resumed
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, command
 from tfvae.tools.common import (
     assignments_of,
     begin_together,
@@ -97,7 +97,7 @@ def train_prior(run, settings, resume, as_json, **flags):
         f"{'prior':<12}{values['val_loss']:.2f} nats per image, {values['bits_per_code']:.3f} bits "
         "per code (validation)",
         f"{'uniform':<12}{values['uniform']:.2f} nats per image",
-        f"Saved in {run}/model.keras, of epoch {values['epoch']}; next: tfvae evaluate {run}",
+        f"Saved in {run}/model.keras, of epoch {values['epoch']}; next: {command('evaluate', run)}",
     ]
     finish({"run_dir": str(run), **values}, as_json, lines)
 

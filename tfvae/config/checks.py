@@ -17,6 +17,7 @@ _CHOICES = dict.fromkeys(name for names in _NETWORKS.values() for name in (*name
 
 # Of a size or a count; what is multiplied of two of them is still a number of 64 bits.
 _LARGEST = 10**9
+_LARGEST_FLOAT32 = float.fromhex("0x1.fffffep+127")  # training computes in float32
 
 
 def check(config) -> None:
@@ -141,6 +142,8 @@ def _check_size(key, value):
         raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
     if isinstance(value, int) and value > _LARGEST:
         raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
+    if value > _LARGEST_FLOAT32:
+        raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST_FLOAT32:.2g}.")
 
 
 def _check_seed(section, seed):

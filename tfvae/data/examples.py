@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfvae.data.batches import Batches, shuffled_batches
 from tfvae.data.reading import PARALLEL_READS, reader
 from tfvae.data.source import Source, in_parts, select, spread
+from tfvae.kinds import plural
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
 
@@ -44,6 +45,14 @@ class Examples:
 
     def __len__(self):
         return len(self.values)
+
+    def __repr__(self):
+        stored = "in memory" if self.in_memory else "read as they are needed"
+        beside = "" if self.conditions is None else ", with conditions"
+        return (
+            f"<Examples: {len(self):,} {plural(self.kind)} of shape {self.shape}, "
+            f"{self.values.dtype}, {stored}{beside}>"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -121,7 +121,7 @@ class FolderSource(Source):
     def _no_image(self, path):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return InvalidData(f"{path} cannot be read as an image. Remove or repair it.")
-        endings = Counter(self.path(n).suffix or self.path(n).name for n in range(len(self)))
+        endings = Counter(self.path(n).suffix or self.path(n).name for n in range(len(self.ends)))
         found = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
         more = f" and {len(endings) - 5} more endings" if len(endings) > 5 else ""
         return InvalidData(

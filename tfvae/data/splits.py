@@ -8,6 +8,7 @@ import numpy as np
 from tfvae.data.examples import Examples, stored_maximum
 from tfvae.data.source import Source, select
 from tfvae.errors import InvalidData
+from tfvae.kinds import plural
 from tfvae.random import Stream
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
@@ -34,6 +35,10 @@ class Splits:
     validation: Examples
     test: Examples
     full_range: bool = False
+
+    def __repr__(self):
+        counts = ", ".join(f"{len(getattr(self, part)):,} {part}" for part in SPLITS)
+        return f"<Splits of {self.name!r}: {plural(self.kind)} of shape {self.shape}; {counts}>"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -35,7 +35,8 @@ def report(
 
     Returns:
         What `exported` has, `path`, `bytes` and `quantize`, and `quality` (see
-        `tfvae.export.quality`), `latency_ms`, `arena_bytes` and `failed` (see
+        `tfvae.export.quality`; here log p is of the data that x stands for, in its own units, as
+        `tfvae evaluate` measures it), `latency_ms`, `arena_bytes` and `failed` (see
         `tfvae.ondevice.benchmark`), and `signatures` and `weights` (see `tfvae.ondevice.inspect`).
 
     Raises:
@@ -57,7 +58,7 @@ def report(
         "path": str(path),
         "bytes": info.bytes,
         "quantize": decoder.description.get("quantize"),
-        "quality": quality(model, decoder, x, condition=y),
+        "quality": _in_units(quality(model, decoder, x, condition=y), model.log_jacobian(x)),
         **{k: v for k, v in timed.as_dict().items() if k != "bytes"},
         "signatures": info.as_dict()["signatures"],
         "weights": info.weights,
@@ -80,6 +81,14 @@ def latency_rows(latency_ms: dict) -> list[list[str]]:
         for batch, cells in batches.items()
         for threads, cell in cells.items()
     ]
+
+
+def _in_units(found, log_jacobian):
+    """Return what `quality` found of x with log p of the data; the change is that of both."""
+    if log_jacobian is None:
+        return found
+    difference = float(log_jacobian.sum() / len(log_jacobian))
+    return found | {"log_likelihood": found["log_likelihood"] + difference}
 
 
 def _draw(model, decoder, x, y, path):

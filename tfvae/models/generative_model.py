@@ -363,7 +363,9 @@ class Attached(keras.layers.Layer):
 
 
 def _other_shape(name, shape, expected):
+    remedy = "Reshape the data, or build networks for its shape."
+    if tuple(shape) == tuple(expected):
+        remedy = "It is a single example: make batches, `dataset.batch(32)` of a dataset."
     return (
-        f"{name} holds examples of shape {tuple(shape[1:])}; the encoder takes {expected}. Reshape "
-        "the data, or build networks for its shape."
+        f"{name} holds examples of shape {tuple(shape[1:])}; the encoder takes {expected}. {remedy}"
     )

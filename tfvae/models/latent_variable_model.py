@@ -402,13 +402,17 @@ class LatentVariableModel(BoundTraining):
             numbers += sum(memory.widths(part))
         each = 2 * 4 * numbers
         what = "examples in a batch, with a sample each,"
-        memory.check_request(batch_size, each, what, "Use at most {most} (--batch-size).")
+        memory.check_request(batch_size, each, what, "Use at most {most} (batch_size).")
         memory.check_request(
             num_samples,
             each * batch_size,
             f"samples for each of {batch_size:,} examples",
-            "Use at most {most} (--num-samples), or a smaller --batch-size.",
+            "Use at most {most} (num_samples), or a smaller batch_size.",
         )
+
+    def check_step(self, batch_size):
+        self.check_memory(self.num_samples, batch_size)
+        objectives.check_shape(self.objective, self.num_samples)
 
     def finish_build(self, x_shape: tuple[int, ...] | None) -> None:
         """Build the prior, and check that all parts fit, once the networks are built.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfvae.errors import InvalidArgument
 from tfvae.registry import Registry
 
 REGISTRY = Registry("objective")
@@ -66,6 +67,22 @@ def check(objective: Callable, num_samples: int) -> None:
     """
     if hasattr(objective, "check"):
         objective.check(num_samples)
+
+
+def check_shape(objective: Callable, num_samples: int) -> None:
+    """Refuse what gives no number for each example, which a step might sum up all the same.
+
+    Raises:
+        InvalidArgument: with the shape that it returns.
+    """
+    shape = tuple(objective(tf.zeros([num_samples, 2])).shape)
+    if shape != (2,):
+        name = getattr(objective, "__name__", objective)
+        raise InvalidArgument(
+            f"The objective {name} gives the shape {shape} for log-weights [K, B] of the shape "
+            f"{(num_samples, 2)}; expected [B], here (2,), a number for each example. Reduce the "
+            "first axis alone."
+        )
 
 
 def penalty(objective: Callable) -> Callable | None:

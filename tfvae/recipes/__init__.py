@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from tfvae.config import Config, DataConfig, load_config
-from tfvae.errors import InvalidArgument, unknown_name
+from tfvae.errors import InvalidArgument, command, unknown_name
 from tfvae.paths import dataset_kind, holds_cells, holds_whole_numbers, is_table, kind_of_data
 
 __all__ = ["load", "names", "text"]
@@ -79,12 +79,15 @@ def stands_for(source: str) -> tuple[str, str]:
         return "config", source
     if path.is_dir() and (path / "config.toml").is_file():
         raise InvalidArgument(
-            f"{source} is a run, not data. Continue it with --resume --run-dir {source}."
+            f"{source} is a run, not data. Continue it with "
+            f"`{command('train', '--resume', '--run-dir', source)}`."
         )
     if dataset_kind(source) in ("folder", "arrays", "shard", "table"):
         return "data", source
     error = unknown_name("recipe", source, names())
+    nowhere = "" if path.exists() else f" There is no file or folder {source} either."
     raise InvalidArgument(
-        f"{error} Or give the path of a table (.csv, .parquet), of a folder of images, of an .npy "
-        "or .npz file, or of a .toml file; other data goes with --recipe NAME --dataset DATA."
+        f"{error}{nowhere} Or give the path of a table (.csv, .parquet), of a folder of images, of "
+        "an .npy or .npz file, or of a .toml file; other data goes with --recipe NAME --dataset "
+        "DATA."
     )

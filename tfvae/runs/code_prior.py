@@ -15,7 +15,7 @@ from tfvae._plain.files import atomic, clear_strays, update_report
 from tfvae.config import CodePriorConfig, Config
 from tfvae.config.resumed import check_resumed
 from tfvae.data import Examples, Splits, shuffled_batches
-from tfvae.errors import InvalidArgument, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidFile, command
 from tfvae.images import save_grid
 from tfvae.models import CodeModel
 from tfvae.optimizers import Adam
@@ -172,7 +172,7 @@ def fit_to_resume(run: RunDirectory) -> RunDirectory:
     if not run.code_prior.config_file.is_file():
         raise InvalidFile(
             f"{run.path} has no fit of a prior to continue. Start one with "
-            f"`tfvae train-prior {run.path}`."
+            f"`{command('train-prior', run.path)}`."
         )
     return run.code_prior
 
@@ -222,8 +222,8 @@ def _fit(run, prior, config: Config, parts, labels, progress):
         batches,
         options.epochs,
         run.code_prior,
-        "The model of the run is as it was before. Continue with `tfvae train-prior "
-        f"{run.path} --resume`.",
+        "The model of the run is as it was before. Continue with "
+        f"`{command('train-prior', run.path, '--resume')}`.",
         progress,
         config.training.checkpoint_minutes,
         hooks=[best],

@@ -46,6 +46,12 @@ def read_as_run(
             f"{', '.join(column.name for column in schema.in_x)}. Expected a CSV or Parquet file "
             "that has them."
         )
+    if model is not None and schema is None and examples.schema is not None:
+        raise InvalidData(
+            f"{path} is a table, and the model is one of arrays of shape "
+            f"{tuple(model.x_shape)}. Expected a folder of images, or an .npy or .npz file of one "
+            "array."
+        )
     if own.binarization == "none":
         return examples
     drawn = binarized(examples, config.training.seed, _OF_A_FILE)

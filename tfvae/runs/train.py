@@ -15,7 +15,7 @@ from tfvae.config import Config
 from tfvae.config.locations import is_path
 from tfvae.config.resumed import check_resumed
 from tfvae.data import Splits
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, command
 from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
 from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.build import build_model, with_networks
@@ -94,7 +94,7 @@ def train(
             batches,
             config.training.epochs,
             run,
-            f"Continue with `tfvae train --resume --run-dir {run.path}`.",
+            f"Continue with `{command('train', '--resume', '--run-dir', run.path)}`.",
             progress,
             config.training.checkpoint_minutes,
             hooks=_hooks(config, run, chief),

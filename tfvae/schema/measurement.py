@@ -103,15 +103,7 @@ def fitted(column: Column, values: np.ndarray) -> Column:
     values = values[~np.isnan(values)]
     mean, scale = float(np.mean(values)), float(np.std(values))
     scale = float(scale_of(mean, scale))
-    fitted = dataclasses.replace(column, mean=mean, scale=scale)
-    if fitted.decimals is None:
-        return fitted
-    # Decimals that float32 does not hold are not promised.
-    back = ((values - mean) / scale).astype(np.float32).astype(np.float64) * scale + mean
-    if column.type == "positive":
-        values, back = np.exp(values), np.exp(back)
-    exact = np.abs(back - values) < 0.4 * 10.0**-fitted.decimals
-    return fitted if exact.all() else dataclasses.replace(fitted, decimals=None)
+    return dataclasses.replace(column, mean=mean, scale=scale)
 
 
 def decoded(column: Column, measured: np.ndarray) -> np.ndarray:
@@ -132,7 +124,8 @@ def decoded(column: Column, measured: np.ndarray) -> np.ndarray:
 
 
 def _whole(values):
-    return values if np.isnan(values).any() else values.astype(np.int64)
+    """Return integers where int64 holds all values, which are whole or NaN."""
+    return values.astype(np.int64) if (np.abs(values) < 2.0**63).all() else values
 
 
 def checked_labels(column: Column, condition: Any, count: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The base of every training loop: its settings, and Keras's methods over data that is checked."""
 
 import contextlib
+import warnings
 from typing import ClassVar
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import distribute, inputs
-from tfvae.errors import InvalidArgument
+from tfvae.errors import InvalidArgument, TfvaeWarning
 from tfvae.optimizers import Adam, learning_rate_of
 from tfvae.training.batch import unpack
 from tfvae.training.callbacks import arranged, check_averages, give_directions
@@ -152,6 +153,20 @@ class OwnLoss(WorkerLogs, Steps):
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
         self._build_optimizer()
 
+    def save(self, filepath, *args, **kwargs):
+        """Write the model as a `.keras` file; see `keras.Model.save`.
+
+        Raises:
+            InvalidArgument: the ending of HDF5, from which Keras could not load it again.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise InvalidArgument(
+                f"{filepath} would be in Keras's former format, from which {type(self).__name__} "
+                "cannot be loaded. Save it as a .keras file, or its weights alone by "
+                "`save_weights` as a .weights.h5."
+            )
+        super().save(filepath, *args, **kwargs)
+
     @inputs.own_errors()
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train; see `keras.Model.fit`.
@@ -161,16 +176,30 @@ class OwnLoss(WorkerLogs, Steps):
         epoch ends with an error.
 
         Raises:
-            InvalidData: data of another shape than the model takes, not finite, or out of range.
+            InvalidData: data of another shape than the model takes, not finite, or out of range;
+                weights of examples that are not finite.
             InvalidArgument: a model without weights to train, data that is neither an array nor
                 holds batches of one, a callback that monitors a metric of which neither more nor
-                less is better, or one whose best weights the optimizer's average would replace.
+                less is better, one whose best weights the optimizer's average would replace, a
+                step that would take more than memory, or an objective that gives no number for
+                each example.
+
+        Warns:
+            TfvaeWarning: y that nothing uses and that is not x.
         """
         self._assert_compile_called("fit")
         options = arguments("fit", *args, **kwargs)
         give_directions(options.get("callbacks"), self.better)
         check_averages(options.get("callbacks"), self.optimizer)
-        x = self._look(x, y, "x", self.consider, options.get("class_weight"))
+        x = self._look(x, y, options, "x", to_train=True)
+        if y is not None and not self._uses_labels(options) and not inputs.is_equal(x, y):
+            warnings.warn(
+                f"`fit` got y, which nothing uses: this {type(self).__name__} has no condition and "
+                "no `additional_loss`, and learns p(x) of the x that it is given. Leave y out, "
+                "make the model with `condition=`, or override `additional_loss`.",
+                TfvaeWarning,
+                stacklevel=3,
+            )
         self.check_trainable()
         self._build_optimizer()
         if options.get("validation_data") is not None:
@@ -190,7 +219,7 @@ class OwnLoss(WorkerLogs, Steps):
         """Average the metrics over data; see `keras.Model.evaluate`, and `fit` for the data."""
         options = arguments("evaluate", *args, **kwargs)
         if not options.get("_use_cached_eval_dataset"):  # else `fit` has looked at it
-            x, y = share_out(self.distribute_strategy, self._look(x, y, "x"), y, options)
+            x, y = share_out(self.distribute_strategy, self._look(x, y, options, "x"), y, options)
         as_dict = options.pop("return_dict", False)
         logs = super().evaluate(x, labels(y, options), return_dict=True, **options)
         return logs if as_dict else self._in_order(logs)
@@ -207,7 +236,7 @@ class OwnLoss(WorkerLogs, Steps):
                 "`predict` would have all workers take part. Call the model itself on x, a batch "
                 "at a time, or `predict` of `model.copy()`, which one worker can do alone."
             )
-        return super().predict(self._look(x, None, "x"), *args, **kwargs)
+        return super().predict(self._look(x, None, {}, "x"), *args, **kwargs)
 
     def predict_step(self, data):
         """Call the model on a batch, and on the condition beside it where the model needs it."""
@@ -226,10 +255,22 @@ class OwnLoss(WorkerLogs, Steps):
 
     def predict_on_batch(self, x):
         """Call the model on one batch; see `keras.Model.predict_on_batch`."""
-        return super().predict_on_batch(self._look(x, None, "x"))
+        return super().predict_on_batch(self._look(x, None, {}, "x"))
 
     def consider(self, x: np.ndarray) -> None:
         """Warn of examples that are valid but probably not what the user meant to give."""
+
+    def check_step(self, batch_size: int) -> None:
+        """Refuse a step of training that would take more than memory, or has no loss of each x.
+
+        Raises:
+            InvalidArgument: with what would fit.
+        """
+
+    def _uses_labels(self, options):
+        """Whether a step, or the weights of classes, may depend on y."""
+        known = self.trains_on_condition or self.has_additional_loss or options.get("class_weight")
+        return bool(known) or not _is_ours(type(self).train_step)
 
     def _refuse_unused_overrides(self):
         for own, remedies in self.never_called.items():
@@ -254,19 +295,23 @@ class OwnLoss(WorkerLogs, Steps):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    def _look(self, x, y, name, consider=None, class_weight=None):
+    def _look(self, x, y, options, name, to_train=False):
         """Check data and build what waits for its shape; return the data to train on."""
-        first, first_y, x = inputs.look(x, name)
+        first, first_y, first_weights, x = inputs.look(x, name)
+        for weights in (options.get("sample_weight"), first_weights):
+            inputs.check_weights(weights)
         if first is not None:
             y = first_y if y is None else y
-            if class_weight is not None and y is None:
+            if options.get("class_weight") is not None and y is None:
                 raise InvalidArgument("`class_weight` needs the label of each example, as `y`.")
             with self.distribute_strategy.scope():
                 self.check_batch(first, y, name)
                 if not self.built:
                     self.build((None, *first.shape[1:]))
-            if consider is not None:
-                consider(first)
+            if to_train:
+                self.consider(first)
+                size = (options.get("batch_size") or 32) if inputs.is_array(x) else len(first)
+                self.check_step(min(size, len(first)))
         return x
 
     def _validation(self, data, batch_size):
@@ -275,7 +320,8 @@ class OwnLoss(WorkerLogs, Steps):
         else:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         options = {"sample_weight": sample_weight, "batch_size": batch_size}
-        x, y = share_out(self.distribute_strategy, self._look(x, y, "validation_data"), y, options)
+        x = self._look(x, y, options, "validation_data")
+        x, y = share_out(self.distribute_strategy, x, y, options)
         if not isinstance(data, (tuple, list)) or not inputs.is_array(x):
             return x
         return x, labels(y, options), sample_weight
@@ -294,7 +340,7 @@ class OwnLoss(WorkerLogs, Steps):
     def _on_batch(self, method, x, y, name, *args, **kwargs):
         options = arguments(name, *args, **kwargs)
         as_dict = options.pop("return_dict", False)
-        x = self._look(x, y, "x", class_weight=options.get("class_weight"))
+        x = self._look(x, y, options, "x")
         if name == "train_on_batch":
             self.check_trainable()
             if not self.steps_made:

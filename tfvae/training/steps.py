@@ -47,6 +47,7 @@ class Steps(keras.Model):
 
     Attributes:
         layers_add_losses: whether any layer adds a loss, known once a step has been traced.
+        batches_have_weights: whether any batch has weights of its examples, known likewise.
     """
 
     def __init__(self, averages: tuple[str, ...], counter: str, seed: int, **kwargs):
@@ -68,6 +69,7 @@ class Steps(keras.Model):
         self._additional = Averages(("additional_loss",), name="additional_loss")
         self._regularization = Averages(("regularization",), name="regularization")
         self.layers_add_losses = False
+        self.batches_have_weights = False
         self._refused = Refused()
 
     @property
@@ -147,9 +149,10 @@ class Steps(keras.Model):
         """
         if tf.executing_eagerly() and (count := int(self._refused.result())):
             self._refused.reset_state()
+            weights = "held weights that are not finite, or " * self.batches_have_weights
             raise InvalidData(
-                f"{count} of the batches since the averages began {self.refusal()} A model that "
-                "was trained on them is of no use: mend the data, and start again."
+                f"{count} of the batches since the averages began {weights}{self.refusal()} A "
+                "model that was trained on them is of no use: mend the data, and start again."
             )
         return super().get_metrics_result()
 
@@ -160,7 +163,11 @@ class Steps(keras.Model):
         replicas.begin_step(tf.shape(x)[0])
         if training:
             self.seed_layers(self.seed)
-        self._refused.update_state(self.takes(x, y))
+        taken = self.takes(x, y)
+        if sample_weight is not None:
+            self.batches_have_weights = True
+            taken &= tf.reduce_all(tf.math.is_finite(tf.cast(sample_weight, tf.float32)))
+        self._refused.update_state(taken)
         self.forget_losses()
         return x, y, sample_weight
 
