@@ -21,9 +21,9 @@ from tfvae.bound import Bound
 from tfvae.distributions import all_states
 from tfvae.errors import InvalidArgument
 from tfvae.estimators import pathwise
-from tfvae.estimators.estimator import gradient_only
 from tfvae.estimators.score_function import Centred, fixed_sampler
 from tfvae.random import make_seed
+from tfvae.surrogates import gradient_only
 
 tfd = tfp.distributions
 

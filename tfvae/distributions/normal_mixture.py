@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfvae import random
 from tfvae.distributions import tfd
+from tfvae.surrogates import gradient_only
 
 
 class NormalMixture(tfd.Distribution):
@@ -92,7 +93,7 @@ class NormalMixture(tfd.Distribution):
         z, component = self._draw(tf.reduce_prod(shape), seed)
         log_w = tf.reshape(tf.gather(self.log_weights, component), shape)
         z = tf.reshape(z, tf.concat([shape, self.event_shape_tensor()], 0))
-        return z, log_w - tf.stop_gradient(log_w)
+        return z, gradient_only(log_w)
 
     def draw(self, seed: tf.Tensor, index: tf.Tensor, temperature=1.0) -> tf.Tensor:
         """Return draws number `index` of the stream `seed`, `[N, *event_shape]`.

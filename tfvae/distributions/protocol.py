@@ -14,6 +14,7 @@ from tfvae.distributions import tfd
 from tfvae.distributions.draws import of_values
 from tfvae.distributions.latents import DiscreteLatent
 from tfvae.errors import InvalidArgument
+from tfvae.surrogates import gradient_only
 
 
 def sample_and_log_prob(
@@ -55,7 +56,7 @@ def differentiable_sample(
     if distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED:
         return z, tf.zeros_like(log_p)
     log_p = distribution.log_prob(tf.stop_gradient(z))
-    return tf.stop_gradient(z), log_p - tf.stop_gradient(log_p)
+    return tf.stop_gradient(z), gradient_only(log_p)
 
 
 def draws_by_example(distribution) -> bool:

@@ -9,7 +9,6 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     discrete_sampler,
-    gradient_only,
     objective_gradient,
     of_each,
     replace_one,
@@ -17,6 +16,7 @@ from tfvae.estimators.estimator import (
 )
 from tfvae.joint import Joint, replay
 from tfvae.random import fold_in
+from tfvae.surrogates import gradient_only
 
 
 @REGISTRY.register("disarm")

@@ -15,7 +15,6 @@ from tfvae.estimators.estimator import (
     Estimator,
     by_sample,
     discrete_sampler,
-    gradient_only,
     objective_gradient,
     of_layer,
     sum_event,
@@ -24,6 +23,7 @@ from tfvae.estimators.score_function import signal
 from tfvae.joint import Infer, replay
 from tfvae.optimizers import Clip, ScaleFreeAdam
 from tfvae.random import fold_in
+from tfvae.surrogates import gradient_only
 
 # Outside of these limits a relaxation is a step function or a constant, and c is useless.
 _TEMPERATURES = (0.05, 10.0)

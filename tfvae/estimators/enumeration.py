@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfvae import exact, objectives
 from tfvae.bound import Bound, LogWeightTerms
-from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator, gradient_only
+from tfvae.estimators.estimator import REGISTRY, Estimate, Estimator
 from tfvae.joint import Joint, replay
+from tfvae.surrogates import gradient_only
 
 
 @REGISTRY.register("exact")

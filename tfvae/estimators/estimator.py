@@ -158,11 +158,6 @@ def registered_name(cls: type[Estimator]) -> str:
     return next((n for n in REGISTRY.names() if REGISTRY.part(n) is cls), cls.__name__)
 
 
-def gradient_only(tensor: tf.Tensor) -> tf.Tensor:
-    """Return 0 with the gradient of `tensor`, to change a gradient without changing a value."""
-    return tensor - tf.stop_gradient(tensor)
-
-
 def objective_gradient(objective: Callable, log_weights: tf.Tensor) -> tf.Tensor:
     """Return ∂L/∂ log w_k of the encoder's objective L, `[K, B]`, as constants."""
     log_weights = tf.stop_gradient(log_weights)

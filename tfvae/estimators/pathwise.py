@@ -12,7 +12,6 @@ from tfvae.estimators.estimator import (
     REGISTRY,
     Estimate,
     Estimator,
-    gradient_only,
     objective_gradient,
     of_each,
     of_layer,
@@ -20,6 +19,7 @@ from tfvae.estimators.estimator import (
 )
 from tfvae.joint import Infer, Joint, replay, sampler
 from tfvae.random import Stream, fold_in
+from tfvae.surrogates import gradient_only
 
 
 @REGISTRY.register("pathwise")

@@ -15,10 +15,10 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     discrete_sampler,
-    gradient_only,
 )
 from tfvae.joint import Joint
 from tfvae.random import fold_in
+from tfvae.surrogates import gradient_only
 
 
 class Relaxation(Estimator):

@@ -25,13 +25,13 @@ from tfvae.estimators.estimator import (
     Estimate,
     Estimator,
     by_sample,
-    gradient_only,
     objective_gradient,
     of_each,
     replace_one,
 )
 from tfvae.joint import Joint, sampler
 from tfvae.optimizers import all_finite, assign_if
+from tfvae.surrogates import gradient_only
 
 
 class Centred(NamedTuple):

@@ -6,6 +6,8 @@ tensor whose value is exactly q, with an estimated gradient in z and none in q.
 
 import tensorflow as tf
 
+from tfvae.surrogates import gradient_only
+
 
 def straight_through(z: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Copy the gradient: ∂q/∂z is taken to be the identity.
@@ -36,11 +38,6 @@ def rotation(z: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     middle = tf.math.l2_normalize(start + end, axis=-1)
     turned = z - 2.0 * middle * _dot(middle, z) + 2.0 * end * _dot(start, z)
     return values + gradient_only(scale[..., tf.newaxis] * turned)
-
-
-def gradient_only(tensor: tf.Tensor) -> tf.Tensor:
-    """Return 0 with the gradient of `tensor`: added to a value, it leaves the value exact."""
-    return tensor - tf.stop_gradient(tensor)
 
 
 def _dot(a, b):
