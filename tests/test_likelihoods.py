@@ -474,6 +474,21 @@ def test_what_lies_outside_the_support_is_refused_by_array_and_by_batch(name, x,
     assert not likelihood.takes(tf.constant(inside * np.nan))
 
 
+@pytest.mark.parametrize("scale", [np.float64(0.5), np.float32(0.5), np.int64(2), 2])
+def test_a_scale_may_be_any_kind_of_number(scale):
+    likelihood = tfvae.likelihoods.Normal(scale=scale)
+    assert (type(likelihood.scale), likelihood.scale) == (float, scale)
+    params, x = np.zeros((3, 2), "f4"), np.ones((3, 2), "f4")
+    expected = scipy.stats.norm.logpdf(1, scale=float(scale)) * 2
+    np.testing.assert_allclose(likelihood(params).log_prob(x), [expected] * 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [np.inf, np.nan, True, "wide", None])
+def test_a_scale_that_is_no_finite_number_is_refused(scale):
+    with pytest.raises(InvalidArgument, match=r"`scale` is .*; expected a positive number"):
+        tfvae.likelihoods.Normal(scale=scale)
+
+
 @pytest.mark.parametrize("name", list(WITH_SCALE))
 def test_a_scale_comes_from_where_it_was_said(name, rng):
     argument = WITH_SCALE[name]

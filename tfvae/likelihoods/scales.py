@@ -1,5 +1,8 @@
 """The spread of a likelihood: a fixed number, a trained one, or a function of z."""
 
+import math
+import numbers
+
 import tensorflow as tf
 
 from tfvae.distributions.factory import Factory, softplus_scale
@@ -9,19 +12,20 @@ SOURCES = ("learned", "shared", "by_value")
 
 
 def check_source(name: str, value):
-    """Return an argument that is a number above 0 or one of `SOURCES`.
+    """Return an argument that is a finite number above 0, as a float, or one of `SOURCES`.
 
     Raises:
         InvalidArgument: it is neither.
     """
-    if isinstance(value, bool) or not (
-        value in SOURCES or (isinstance(value, (int, float)) and value > 0)
-    ):
+    if isinstance(value, str) and value in SOURCES:
+        return value
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
         raise InvalidArgument(
             f"`{name}` is {value!r}; expected a positive number, "
             f"{', '.join(map(repr, SOURCES[:-1]))} or {SOURCES[-1]!r}."
         )
-    return value
+    return float(value)
 
 
 class WithScale(Factory):
@@ -45,7 +49,7 @@ class WithScale(Factory):
         self._scale = check_source(name_of_scale, scale)
         self.params_per_channel = self.params_per_value + (scale == "learned")
         self._name_of_scale = name_of_scale
-        setattr(self, name_of_scale, scale)
+        setattr(self, name_of_scale, self._scale)
 
     def build(self, params_shape):
         """Add the trained number or numbers, where there are any."""
