@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import nightly_but
 
 from tfvae import likelihoods, posteriors
 from tfvae.errors import InvalidArgument, InvalidData
@@ -23,6 +24,15 @@ ALL = [
     for name in registry.names()
     if name not in VECTORS
 ]
+# XLA takes a second or more for each: these have a density that is written here, an own gradient,
+# sums over levels, and a posterior of real numbers.
+COMPILED = nightly_but(
+    [(factory,) for factory in ALL],
+    ((likelihoods.REGISTRY, "bernoulli"),),
+    ((likelihoods.REGISTRY, "categorical"),),
+    ((likelihoods.REGISTRY, "discretized_logistic_mixture"),),
+    ((posteriors.REGISTRY, "diagonal_normal"),),
+)
 NO_XLA_SAMPLES = (likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial)
 # A number for each value belongs to one shape of values, and these tests use several.
 OPTIONS = {
@@ -64,7 +74,11 @@ def enumerable(request):
     return factory, shape, every_image(factory.num_levels, shape)[:, np.newaxis]
 
 
-@pytest.fixture(params=ALL, ids=lambda registered: registered[1])
+def id_of(registered):
+    return registered[1]
+
+
+@pytest.fixture(params=ALL, ids=id_of)
 def factory(request):
     """Every registered factory, with its defaults."""
     registry, name = request.param
@@ -107,6 +121,7 @@ class TestEveryFactory:
         np.testing.assert_array_equal(half.log_prob(x), full.log_prob(x))
 
     @pytest.mark.slow
+    @pytest.mark.parametrize(("factory",), COMPILED, ids=id_of, indirect=True)
     def test_xla_agrees_with_eager_execution(self, factory, rng):
         params = tf.constant(random_params(rng, factory, (2, 2, 3)))
         x = factory(params).sample(seed=make_seed(1))
@@ -122,6 +137,7 @@ class TestEveryFactory:
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.slow
+    @pytest.mark.parametrize(("factory",), COMPILED, ids=id_of, indirect=True)
     def test_xla_samples_are_values_of_the_distribution(self, factory, rng):
         params = random_params(rng, factory, (2, 2, 3))
         sample = tf.function(
