@@ -154,17 +154,17 @@ class TestBatches:
             np.testing.assert_array_equal(batches, epoch_of(numbered, number))
 
     @pytest.mark.parametrize("resample", [False, True])
-    @pytest.mark.parametrize("first", [0, 1, 19, 20, 33, 36, 37])
     @pytest.mark.slow
-    def test_an_epoch_can_begin_at_any_batch(self, rng, resample, first):
+    def test_an_epoch_can_begin_at_any_batch(self, rng, resample):
         images = data.Examples(rng.random((37, 2, 2, 1), np.float32), resample=resample)
         batches = images.batches(1, seed=5)
         for epoch in (0, 4):
-            batches.start_at(epoch, first)
-            rest = [batch.numpy() for batch in batches]
             whole = epoch_of(images, epoch, seed=5, batch_size=1)
-            np.testing.assert_array_equal(rest or whole[37:], whole[first:])
-            assert len(batches) == 37, "the size is that of a whole epoch"
+            for first in (0, 1, 19, 20, 33, 36, 37):
+                batches.start_at(epoch, first)
+                rest = [batch.numpy() for batch in batches]
+                np.testing.assert_array_equal(rest or whole[37:], whole[first:])
+                assert len(batches) == 37, "the size is that of a whole epoch"
 
     def test_what_is_left_out_is_not_prepared(self):
         seen = []

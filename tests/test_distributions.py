@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tiers import nightly_but
 
 from tfvae import likelihoods, posteriors
 from tfvae.errors import InvalidArgument, InvalidData
@@ -17,12 +18,21 @@ tfd = tfp.distributions
 
 # Of one vector, not of sites; see test_posteriors.py and test_likelihoods.py.
 VECTORS = ("columns", "flow", "full_normal", "iaf")
-ALL = [
-    (registry, name)
+ALL = {
+    f"{registry.kind} {name}": (registry, name)
     for registry in (likelihoods.REGISTRY, posteriors.REGISTRY)
     for name in registry.names()
     if name not in VECTORS
-]
+}
+# XLA takes a second or more for each. These are a density with a gradient of its own, a softmax,
+# sums over components and channels, and draws that have a gradient.
+COMPILED = nightly_but(
+    ALL,
+    "likelihood bernoulli",
+    "likelihood categorical",
+    "likelihood discretized_logistic_mixture",
+    "posterior diagonal_normal",
+)
 NO_XLA_SAMPLES = (likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial)
 # A number for each value belongs to one shape of values, and these tests use several.
 OPTIONS = {
@@ -64,10 +74,10 @@ def enumerable(request):
     return factory, shape, every_image(factory.num_levels, shape)[:, np.newaxis]
 
 
-@pytest.fixture(params=ALL, ids=lambda registered: registered[1])
+@pytest.fixture(params=ALL)
 def factory(request):
     """Every registered factory, with its defaults."""
-    registry, name = request.param
+    registry, name = ALL[request.param]
     return registry.get(name, **OPTIONS.get(name, {}))
 
 
@@ -107,6 +117,7 @@ class TestEveryFactory:
         np.testing.assert_array_equal(half.log_prob(x), full.log_prob(x))
 
     @pytest.mark.slow
+    @pytest.mark.parametrize("factory", COMPILED, indirect=True)
     def test_xla_agrees_with_eager_execution(self, factory, rng):
         params = tf.constant(random_params(rng, factory, (2, 2, 3)))
         x = factory(params).sample(seed=make_seed(1))
@@ -122,6 +133,7 @@ class TestEveryFactory:
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.slow
+    @pytest.mark.parametrize("factory", COMPILED, indirect=True)
     def test_xla_samples_are_values_of_the_distribution(self, factory, rng):
         params = random_params(rng, factory, (2, 2, 3))
         sample = tf.function(
@@ -159,7 +171,7 @@ class TestEveryFactory:
 @pytest.mark.parametrize(
     "factory",
     [
-        *(registry.get(name, **OPTIONS.get(name, {})) for registry, name in ALL),
+        *(registry.get(name, **OPTIONS.get(name, {})) for registry, name in ALL.values()),
         Categorical(num_levels=7),
         Normal(scale=0.25),
         Normal(scale="learned"),
@@ -394,7 +406,7 @@ class TestNormals:
 
 
 class TestCheck:
-    @pytest.mark.parametrize("name", [n for r, n in ALL if r is likelihoods.REGISTRY])
+    @pytest.mark.parametrize("name", [n for r, n in ALL.values() if r is likelihoods.REGISTRY])
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_values_that_are_not_finite_are_refused(self, name, value):
         if name == "observed" and np.isnan(value):
@@ -403,7 +415,7 @@ class TestCheck:
         with pytest.raises(InvalidData, match=r"`images` holds 2 values .* expected finite"):
             likelihoods.REGISTRY.get(name).check(x, "images")
 
-    @pytest.mark.parametrize("name", [n for r, n in ALL if r is likelihoods.REGISTRY])
+    @pytest.mark.parametrize("name", [n for r, n in ALL.values() if r is likelihoods.REGISTRY])
     @pytest.mark.parametrize("x", [[0, 255], [-1, 1]], ids=str)
     def test_likelihoods_over_levels_refuse_what_is_outside_0_and_1(self, name, x):
         likelihood = likelihoods.REGISTRY.get(name)

@@ -209,7 +209,7 @@ class TestEveryKind:
     @pytest.mark.slow
     def test_a_saved_model_is_the_same(self, kind, x, tmp_path):
         model = build(kind, (3, 2), seed=7)
-        model.compile(estimator="nvil", num_samples=3, beta=0.5)
+        model.compile(estimator="nvil", num_samples=3, beta=0.5, run_eagerly=True)
         model.fit(x, batch_size=5, verbose=0)
         model.save(tmp_path / "model.keras")
         restored = keras.saving.load_model(tmp_path / "model.keras")
@@ -256,7 +256,8 @@ ENUMERATED = [(e, k) for e, k in FITTING if e in UNBIASED and k != "diagonal_nor
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "kind"),
-    nightly_but(ENUMERATED, *((e, k) for e, k in ENUMERATED if k == "bernoulli")),
+    # RELAX is REBAR with a network beside its control variate, and takes longest to trace.
+    nightly_but(ENUMERATED, *((e, k) for e, k in ENUMERATED if k == "bernoulli" and e != "relax")),
 )
 def test_the_expected_gradient_is_the_enumerated_one(estimator, kind, x, assert_mean):
     """With respect to every weight of the model, of one example."""
