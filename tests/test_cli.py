@@ -1,5 +1,6 @@
 """The command line: in this process where that is enough, as the installed command where not."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from tfvae import ondevice, recipes, runs
@@ -303,12 +305,11 @@ def test_one_example_is_measured_in_valid_json(tfvae, run):
 
 def test_diagnose_prints_a_table_and_reports_and_draws_it(tfvae, run):
     options = ["--num-draws", 20, "--num-warmup", 1, "--batch-size", 4, "--num-samples", 2]
-    values = tfvae("diagnose", "run", "--estimators", "pathwise,dreg", *options, "--json").json()
+    of = ["--estimators", "pathwise,dreg", "--objectives", "elbo"]
+    values = tfvae("diagnose", "run", *of, *options, "--json").json()
     assert {(row["estimator"], row["objective"]) for row in values["rows"]} == {
         ("pathwise", "elbo"),
         ("dreg", "elbo"),
-        ("pathwise", "iwae"),
-        ("dreg", "iwae"),
     }
     assert all(row["ms_per_step"] > 0 and row["variance"] >= 0 for row in values["rows"])
     report = json.loads((run.path / "report.json").read_text())
@@ -728,7 +729,7 @@ BAD_USE = {
     "impossible tolerance": (
         1,
         ["differs from Keras"],
-        ["export", "run", "--tolerance", 1e-12],
+        ["export", "run", "--tolerance", 1e-12, "--signature", "decode"],
     ),
     "impossible tolerance of a header": (
         1,
@@ -940,7 +941,7 @@ def test_inspect_without_a_file_is_bad_usage(refused):
     refused(2, "FILE", command=["inspect"])
 
 
-# The whole way, with the installed command.
+# The whole way.
 
 
 @pytest.fixture(scope="module")
@@ -949,10 +950,11 @@ def journey(tmp_path_factory):
     folder = tmp_path_factory.mktemp("journey")
     train = ["train", "--recipe", "vae-digits", *SET_TINY, "--run-dir", "run", "--json"]
     commands = {"train": train, "export": ["export", "run", "--json"]}
-    done = {
-        verb: finish_command(start_command(*parts, folder=folder))
-        for verb, parts in commands.items()
-    }
+    done = {}
+    with contextlib.chdir(folder):
+        for verb, parts in commands.items():
+            result = CliRunner().invoke(cli, parts)
+            done[verb] = Done(result.exit_code, result.stdout, result.stderr)
     return folder, done
 
 
@@ -1011,17 +1013,22 @@ def test_decode_draws_what_sample_draws(journey, tfvae, monkeypatch, model):
 NOISE = ("INFO:", "WARNING", "I0000", "oneDNN", "cuda", "Warning", "\n\n")
 
 
-@pytest.mark.parametrize("verb", ["train", "export"])
-def test_libraries_do_not_write_to_the_terminal(journey, verb):
-    _, done = journey
-    assert not [noise for noise in NOISE if noise in done[verb].err]
-
-
+# In a process each, because libraries write as they are imported.
 @pytest.mark.nightly
-@pytest.mark.parametrize("verb", ["evaluate", "sample", "reconstruct"])
-def test_libraries_do_not_write_while_a_run_is_read(journey, verb):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "vae-digits", *SET_TINY, "--run-dir", "again"],
+        ["export", "run"],
+        ["evaluate", "run"],
+        ["sample", "run"],
+        ["reconstruct", "run"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_libraries_do_not_write_to_the_terminal(journey, arguments):
     folder, _ = journey
-    done = finish_command(start_command(verb, "run", folder=folder))
+    done = finish_command(start_command(*arguments, folder=folder))
     assert done.status == 0, done.err
     assert not [noise for noise in NOISE if noise in done.err]
 

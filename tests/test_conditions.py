@@ -722,9 +722,10 @@ class TestExport:
     @pytest.mark.parametrize(
         ("condition", "prior", "decoder", "taken_by"),
         [
-            (3, None, True, {"decode", "encode", "sample"}),
+            (3, "conditional_normal", True, {"decode", "encode", "sample"}),
+            pytest.param(3, None, True, {"decode", "encode", "sample"}, marks=LONG),
             pytest.param((3,), "flow", True, {"decode", "encode", "sample"}, marks=LONG),
-            (3, "conditional_normal", False, {"encode", "sample"}),
+            pytest.param(3, "conditional_normal", False, {"encode", "sample"}, marks=LONG),
         ],
     )
     def test_a_device_draws_what_keras_draws(
@@ -765,7 +766,11 @@ class TestExport:
         y = rng.normal(size=(60, 3)).astype(np.float32)
         path = tmp_path / "decoder.tflite"
         given = {"condition": y[:16], "calibration_condition": y}
-        options = {"quantize": "int8", "integer_io": True}
+        options = {
+            "quantize": "int8",
+            "integer_io": True,
+            "signatures": ["decode", "encode", "parameters"],
+        }
         tfvae.export.litert(model, path, x[:16], calibration=x, **options, **given)
         device, z = Decoder.from_file(path), np.zeros((60, 2), np.float32)
         expected = model.decode(z, condition=y).numpy()
@@ -852,8 +857,8 @@ class TestRuns:
         report = json.loads((folder / "report.json").read_text())
         assert report["evaluation"]["active_units"] <= 2
         assert report["diagnosis"]["batch_size"] == 4
-        assert run("export", folder).exit_code == 0
-        assert Decoder.from_file(folder / "decoder.tflite").num_classes == 10
+        assert run("export", folder, "--signature", "decode").exit_code == 0
+        assert Decoder.from_file(folder / "decode.tflite").num_classes == 10
 
     @pytest.mark.nightly
     def test_a_run_of_codes_is_given_its_labels_throughout(self, tmp_path):

@@ -167,7 +167,7 @@ WRITES = {
     "array": ["sample", "vae", "-o", "disk/a.npy"],
     "reconstructions": ["reconstruct", "vae", "-o", "disk/a.png"],
     "codes": ["encode", "vq", "-o", "disk/a.npz"],
-    "tflite": ["export", "vae", "-o", "disk/a.tflite"],
+    "tflite": ["export", "vae", "--signature", "decode", "-o", "disk/a.tflite"],
     "header": ["export", "vae", "--format", "c-header", "-o", "disk/a.h"],
     "saved model": ["export", "vae", "--format", "saved_model", "-o", "disk/a"],
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tiers import nightly_but
+from tiers import LONG, nightly_but
 
 import tfvae
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
@@ -92,6 +92,10 @@ def model():
     return make_vae()
 
 
+# Where the rank is unknown, so are the sizes.
+UNKNOWN_SHAPES = [pytest.param((None, None), marks=LONG, id="sizes"), pytest.param(None, id="rank")]
+
+
 class TestRanges:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
@@ -122,7 +126,11 @@ class TestRanges:
 
     @pytest.mark.parametrize(
         "compiled",
-        [{"jit_compile": True}, {"steps_per_execution": 2}, {"run_eagerly": True}],
+        [
+            pytest.param({"jit_compile": True}, marks=LONG),
+            {"steps_per_execution": 2},
+            {"run_eagerly": True},
+        ],
         ids=lambda compiled: next(iter(compiled)),
     )
     def test_a_later_batch_is_seen_however_the_model_is_compiled(self, compiled):
@@ -139,7 +147,7 @@ class TestRanges:
         with pytest.raises(InvalidData, match="1 of the batches"):
             model.fit(dataset(X), validation_data=dataset(only_the_last_batch_bad()), verbose=0)
 
-    @pytest.mark.parametrize("shape", [(None, None), None], ids=["sizes", "rank"])
+    @pytest.mark.parametrize("shape", UNKNOWN_SHAPES)
     def test_sizes_that_a_dataset_does_not_know_are_those_of_the_model(self, shape):
         """What `tf.data.Dataset.from_generator` is often told, as map functions of Python do."""
 
@@ -159,7 +167,7 @@ class TestRanges:
             with pytest.raises(InvalidData, match="examples of shape"):
                 model.fit(told(X[:, :5]), verbose=0)
 
-    @pytest.mark.parametrize("shape", [(None, None), None], ids=["sizes", "rank"])
+    @pytest.mark.parametrize("shape", UNKNOWN_SHAPES)
     def test_weights_of_unknown_sizes_are_one_for_each_example(self, shape):
         weights = np.arange(len(X), dtype="float32")[:, np.newaxis]  # [N, 1], as Keras has them
         y = np.zeros(len(X), "float32")
@@ -1084,7 +1092,8 @@ class TestWeightsOfParts:
     def test_they_are_trained_and_saved(self, options, part, name, tmp_path):
         options = {key: make() for key, make in options.items()}
         latents = 2 if part == "posterior" else 4
-        model = make_vae(encoder=network(SIZE, latents), **options)
+        compiled = {"run_eagerly": True}
+        model = make_vae(encoder=network(SIZE, latents), compiled=compiled, **options)
         weight = getattr(getattr(model, part), name)
         assert any(weight is v for v in model.trainable_variables)
         model.fit(X, epochs=3, batch_size=BATCH, verbose=0)

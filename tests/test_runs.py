@@ -3,6 +3,7 @@ import io
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -213,61 +214,58 @@ def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     assert history(run) == history(finished)
 
 
-# Trains by the command, in a process that sends itself a signal: SIGKILL while it writes its fourth
-# checkpoint, in the first epoch; SIGTERM in the fifth step after the one that it goes on with.
-SIGNALLED = """
+# Trains by the command, in a process that sends itself SIGKILL while it writes its fourth
+# checkpoint, in the first epoch.
+KILLED = """
 import json, os, signal, sys
 import tensorflow as tf
-from tfvae.runs import callbacks, pictures
 from tfvae.tools.main import main
 
-kind, calls, written = sys.argv.pop(1), 0, 0
 tf.config.optimizer.set_experimental_options(json.loads(sys.argv.pop(1)))
-sync = os.fsync
+written, sync = 0, os.fsync
 
 def fsync(file):
     global written
     written += 1
-    if kind == "SIGKILL" and written == 4:
+    if written == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     sync(file)
 
-def on_train_batch_begin(self, batch, logs=None):
-    global calls
-    calls += self.model.train_function.__name__ != "pass_over"
-    if kind == "SIGTERM" and calls == 5:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-os.fsync, callbacks.History.on_train_batch_begin = fsync, on_train_batch_begin
-pictures.draw = lambda *_: None
+os.fsync = fsync
 main()
 """
 
 
 def test_a_run_that_is_killed_and_terminated_ends_as_one_that_is_not(
-    finished, model, tmp_path, no_pictures
+    finished, model, tmp_path, no_pictures, command, monkeypatch
 ):
     often = {"training.steps_per_execution": 1, "training.checkpoint_minutes": 1e-9}
     (tmp_path / "config.toml").write_text(CONFIG.override(often).to_toml())
     run = RunDirectory(tmp_path / "run")
-
-    def signalled(kind, *arguments):
-        rewriting = json.dumps(tf.config.optimizer.get_experimental_options())
-        command = [sys.executable, "-c", SIGNALLED, kind, rewriting, "train", *arguments]
-        return subprocess.run(
-            [*command, "--run-dir", run.path], capture_output=True, text=True, timeout=300
-        )
-
-    done = signalled("SIGKILL", "--config", tmp_path / "config.toml")
+    rewriting = json.dumps(tf.config.optimizer.get_experimental_options())
+    arguments = ["train", "--config", tmp_path / "config.toml", "--run-dir", run.path]
+    killed = [sys.executable, "-c", KILLED, rewriting, *arguments]
+    done = subprocess.run(killed, capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert run.position() == (0, 3)
     (stray,) = run.checkpoints.path.glob(".epoch-*")
     assert not run.history_file.exists(), "no epoch has a checkpoint"
 
-    done = signalled("SIGTERM", "--resume")
-    assert done.returncode == 0, done.stderr
-    assert "going on after batch 3 of epoch 1" in done.stderr
-    assert f"--resume --run-dir {run.path}" in done.stderr
+    # In this process, which would not outlive a SIGTERM that nothing receives.
+    calls = []
+
+    def terminate(self, batch, logs=None):
+        calls.extend([batch] * (self.model.train_function.__name__ != "pass_over"))
+        if len(calls) == 5:
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.History, "on_train_batch_begin", terminate)
+        status, _, err = command("train", "--resume", "--run-dir", run.path)
+    assert status == 0, err
+    assert "going on after batch 3 of epoch 1" in err
+    assert f"--resume --run-dir {run.path}" in err
     assert not stray.exists()
     assert run.position() == (1, 2)
     assert [row["epoch"] for row in history(run)] == [1]
