@@ -1,12 +1,10 @@
 """What several test files share: seeds, tiny models, and a model whose log p(x) is known."""
 
 import contextlib
-import functools
 import gc
 import os
 import subprocess
 import sys
-import typing
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -31,10 +29,6 @@ gc.set_threshold(50_000, 20, 50)
 # that count their own draws begin anew. There are none of these here, and each test sets a seed: to
 # make the kernels again takes a fifth of the time of the suite.
 pywrap_tfe.TFE_ContextClearCaches = lambda context: None
-
-# TensorFlow asks of the argument of every operation whether it has the attributes of a protocol,
-# which Python 3.11 looks up in all classes above it each time.
-typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 
 def pytest_configure(config):
