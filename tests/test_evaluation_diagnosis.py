@@ -268,3 +268,15 @@ def test_conditions_have_the_gradients_of_networks_in_which_they_are_fixed(y):
     )
     for name in ("scale", "bias", "variance", "snr"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-3), name
+
+
+def test_a_decoder_may_have_losses_of_its_own(bits):
+    """They are no part of a bound, so that no estimator is refused for them."""
+    _, x = bits
+    encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    regular = keras.layers.Dense(6, activity_regularizer="l2")
+    decoder = keras.Sequential([keras.Input((3,)), regular])
+    model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
+    options = {"names": ["rloo", "disarm"], "num_draws": 40, "num_warmup": 2}
+    found = tfvae.diagnose(model, x, num_samples=2, objective_names=["elbo"], **options)
+    assert {row.estimator for row in found.rows} == {"rloo", "disarm"}

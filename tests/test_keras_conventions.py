@@ -526,6 +526,18 @@ class TestLossTerms:
         constant = make_vae(WithPasses, compiled, **options).train_on_batch(X, return_dict=True)
         assert constant["regularization"] == 3.0
 
+    def test_losses_of_z_are_taken_where_q_is_not_trained(self):
+        options = {"posterior": "bernoulli", "encoder": network(SIZE, 2)}
+        regular = network(2, SIZE, activity_regularizer="l2")
+        model = make_vae(
+            compiled={"estimator": "vimco", "num_samples": 2}, decoder=regular, **options
+        )
+        model.encoder.trainable = False
+        before = model.encoder.get_weights()
+        assert model.train_on_batch(X, return_dict=True)["regularization"] > 0
+        for weight, same in zip(model.encoder.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(weight, same)
+
     def test_a_model_of_codes_has_the_same_hook(self):
         logs = make_vqvae(WithTermOfCodes).train_on_batch(X, return_dict=True)
         expected = logs["reconstruction"] + logs["quantization"] + 3.0
@@ -1005,6 +1017,12 @@ class TestOtherSettings:
         model.save_weights(tmp_path / "it.weights.h5")
         other.load_weights(tmp_path / "it.weights.h5")
         assert other.estimator.temperature == 0.1
+        model.compile("sgd", estimator="straight_through")
+        model.save_weights(tmp_path / "of_another.weights.h5")
+        other.load_weights(tmp_path / "of_another.weights.h5")
+        assert other.estimator.temperature == 0.1, "a file without one leaves it as it was"
+        model.compile("sgd", **options)
+        model.estimator.temperature = 0.1
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         assert loaded.estimator.temperature == 0.1

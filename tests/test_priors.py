@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfvae import priors
 from tfvae.distributions import all_states
+from tfvae.errors import InvalidArgument
 from tfvae.posteriors import DiagonalNormal
 from tfvae.random import make_seed
 
@@ -79,6 +80,14 @@ class TestEveryPrior:
         ]
         assert spread[0] == 0
         assert spread[1] < spread[2]
+
+    def test_a_temperature_may_be_an_array_without_axes(self, build):
+        prior = build((3, 2))
+        expected = prior.sample(3, temperature=0.5)
+        for half in (np.array(0.5), np.float32(0.5), tf.constant(0.5)):
+            np.testing.assert_array_equal(prior.sample(3, temperature=half), expected)
+        with pytest.raises(InvalidArgument, match="`temperature` is "):
+            prior.sample(3, temperature=np.array([0.5, 0.5]))
 
     def test_temperature_zero_gives_the_mode(self, build):
         prior = build((3, 2))

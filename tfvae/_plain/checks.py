@@ -3,6 +3,8 @@
 import math
 import numbers
 
+import numpy as np
+
 from tfvae.errors import InvalidArgument, unknown_name
 
 _LARGEST = (2 - 2**-23) * 2.0**127  # in float32
@@ -30,7 +32,12 @@ def not_negative(name: str, value) -> float:
 
 
 def temperature(value) -> float:
-    """Return a temperature of draws, which are computed in float32: a number of at least 0."""
+    """Return a temperature of draws, which are computed in float32: a number of at least 0.
+
+    An array or a tensor without axes is a number too.
+    """
+    array = np.asarray(value)
+    value = array.item() if array.ndim == 0 else value
     if not_negative("temperature", value) > _LARGEST:
         raise InvalidArgument(
             f"`temperature` is {value!r}; expected one that is finite in float32, below 3.4e38."

@@ -96,7 +96,7 @@ class REBAR(Estimator):
         Raises:
             InvalidFile: the file is from before η and τ were trained by themselves.
         """
-        # An empty store is of a model that was not compiled with this estimator.
+        # Of an empty store, of a model that had another estimator, Keras says what is missing.
         if len(store.keys()) not in (0, len(self._non_trainable_variables)):
             raise InvalidFile(
                 f"The weights of the estimator {self.name!r} in the file were written by a "

@@ -66,6 +66,11 @@ class GumbelSoftmax(Relaxation):
             dtype="float32",
         )
 
+    def load_own_variables(self, store):
+        # A model that was compiled with another estimator has none: τ stays what was given.
+        if len(store.keys()):
+            super().load_own_variables(store)
+
     @property
     def temperature(self) -> float:
         """The temperature τ; what is assigned to it takes effect in the next step."""

@@ -45,9 +45,7 @@ class GradientDraws:
         self.estimator, self.seed = model.estimator, make_seed(seed)
         self._bound = Bound(objective, num_samples)
         self._optimizer = Adam(1e-2)
-        others = (*model.generative_parts, self.estimator)
-        skip = {id(v) for part in others for v in part.trainable_variables}
-        self._q = [v for v in model.trainable_variables if id(v) not in skip]
+        self._q = model.inference_variables
         learned = {id(v) for v in self.estimator.variables}
         moved = [v for v in model.non_trainable_variables if id(v) not in learned]
         self._state = [(variable, variable.numpy()) for variable in moved]

@@ -185,7 +185,8 @@ class BoundTraining(GenerativeModel):
     def _estimate(self, x, y, bound, seed, training):
         x = tf.cast(x, tf.float32)
         y = y if self.trains_on_condition else None
-        infer = self.inference(x, training, condition=y, seed=seed)
+        trains_q = training and bool(self.inference_variables)
+        infer = self.inference(x, training, condition=y, seed=seed, counts_losses=trains_q)
         context = self.likelihood.filled(x)
         return self.estimator.estimate(bound, infer, context, seed, training)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -103,6 +104,13 @@ class LatentVariableModel(BoundTraining):
 
     # What follows from them.
 
+    @property
+    def inference_variables(self) -> list[keras.Variable]:
+        """The trainable variables of q(z|x): those neither of p(x, z) nor of the estimator."""
+        others = (*self.generative_parts, self.estimator)
+        skip = {id(v) for part in others if part is not None for v in part.trainable_variables}
+        return [v for v in self.trainable_variables if id(v) not in skip]
+
     def inference(
         self,
         x: tf.Tensor,
@@ -110,6 +118,7 @@ class LatentVariableModel(BoundTraining):
         h: Any = None,
         condition: np.ndarray | tf.Tensor | int | None = None,
         seed: tf.Tensor | None = None,
+        counts_losses: bool = False,
     ) -> Infer:
         """Return the pass over a batch, from a `draw` to a `Joint`; x goes bottom up once.
 
@@ -123,10 +132,11 @@ class LatentVariableModel(BoundTraining):
             h: what takes the place of `bottom_up(x)`.
             condition: y, `[B, ...]` or one for all.
             seed: `[2]` int32 of the latents, for what a likelihood draws; see `Likelihood.weigh`.
+            counts_losses: whether q is trained on what layers add to the loss in the first pass.
 
         Raises:
-            InvalidArgument: in the first pass of a training step, layers add losses that depend on
-                latents which are drawn without a gradient: q could not learn its part of them.
+            InvalidArgument: `counts_losses` is true, and layers add losses that depend on latents
+                which are drawn without a gradient: q could not learn its part of them.
         """
         x = tf.cast(x, tf.float32)
         c = self.encode_condition(condition, tf.shape(x)[0])
@@ -141,7 +151,7 @@ class LatentVariableModel(BoundTraining):
             if put_losses_back is not None:
                 layers, x_params = self.infer(h, draw, training, **given)
                 put_losses_back()
-            elif training:
+            elif counts_losses:
                 layers, x_params = self._infer_with_losses(h, draw, given)
             else:
                 layers, x_params = self.infer(h, draw, training, **given)
@@ -154,7 +164,7 @@ class LatentVariableModel(BoundTraining):
 
     def _infer_with_losses(self, h, draw, given):
         """Make the pass of a training step whose losses of layers count; see `inference`."""
-        before = {id(loss) for loss in self.added_losses}
+        before = self.added_losses
         features = [part for part in tf.nest.flatten(h) if part.dtype.is_floating]
         drawn = []
 
@@ -170,7 +180,7 @@ class LatentVariableModel(BoundTraining):
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(features)
             layers, x_params = self.infer(h, watched, True, **given)
-            added = [loss for loss in self.added_losses if id(loss) not in before]
+            added = [loss for loss in self.added_losses if not any(loss is b for b in before)]
         if any(depends(loss, drawn) and not depends(loss, features) for loss in added):
             name = estimators.registered_name(type(self.estimator))
             raise InvalidArgument(
