@@ -375,6 +375,37 @@ def test_fit_refuses_more_samples_than_memory_holds(make_vae, monkeypatch, batch
     assert model.steps_made == 0
 
 
+@pytest.mark.parametrize(("kind", "is_refused"), [("CPU", True), ("GPU", False)])
+def test_the_memory_of_the_machine_is_no_limit_of_a_gpu(make_vae, monkeypatch, kind, is_refused):
+    """Unless the user sets one."""
+    model = make_vae()
+    model.compile("adam")
+    devices = [f"/device:{kind}:0"]
+    monkeypatch.setattr(
+        tf.config, "list_logical_devices", lambda asked: devices if asked == kind else []
+    )
+    monkeypatch.delenv(memory.VARIABLE, raising=False)
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    message = "32 examples in a batch, .* 1.0 kB can be had"
+    with pytest.raises(InvalidArgument, match=message) if is_refused else contextlib.nullcontext():
+        model.check_step(32)
+    monkeypatch.setenv(memory.VARIABLE, "1kB")
+    with pytest.raises(InvalidArgument, match=message):
+        model.check_step(32)
+
+
+def test_a_refused_size_names_the_way_to_raise_the_limit(monkeypatch):
+    monkeypatch.setenv(memory.VARIABLE, "4GB")
+    with pytest.raises(InvalidArgument) as error:
+        memory.check_request(5, 10**9, "things", "Use at most {most}.")
+    assert str(error.value) == (
+        "5 things would take about 5.0 GB of memory, and 4.0 GB can be had. Use at most 4. "
+        "If more memory is there, raise the limit: TFVAE_MAX_MEMORY=5GB."
+    )
+    monkeypatch.setenv(memory.VARIABLE, "5GB")
+    memory.check_request(5, 10**9, "things", "Use at most {most}.")
+
+
 EXHAUSTED = """
 import resource, sys
 from tfvae._plain import memory
@@ -432,6 +463,27 @@ resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 print(before > memory.available(), memory.available() < 1 << 30)
 """
     assert run_python(script).split() == ["True", "True"]
+
+
+@pytest.mark.parametrize(
+    ("group", "counters"),
+    [
+        (0, "anon 960\ninactive_file 30\nactive_file 9\n"),
+        (1, "inactive_file 1\nactive_file 2\ntotal_inactive_file 30\ntotal_active_file 9\n"),
+    ],
+    ids=["v2", "v1"],
+)
+def test_the_page_cache_of_a_container_can_be_had(tmp_path, monkeypatch, group, counters):
+    *paths, prefix = memory._CGROUPS[group]
+    files = [tmp_path / Path(path).name for path in paths]
+    monkeypatch.setattr(memory, "_CGROUPS", [(*files, prefix)])
+    for file, content in zip(files, ("1000\n", "999\n", counters), strict=True):
+        file.write_text(content)
+    assert memory.available() == 1000 - 999 + 30 + 9
+    files[2].unlink()
+    assert memory.available() == 1000 - 999
+    files[0].write_text("max\n")
+    assert memory.available() > 1000
 
 
 # Trainings and measures that cannot be.

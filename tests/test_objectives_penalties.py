@@ -156,6 +156,33 @@ def test_the_draws_of_the_prior_are_the_same_under_xla(prior):
     np.testing.assert_allclose(compiled(), penalty(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("prior", "gathered"), [("standard_normal", 2), ("mixture", 3)])
+def test_replicas_share_only_what_has_a_gradient(monkeypatch, prior, gathered):
+    """Draws z of q and p and, where draws of p are not reparameterized, their v."""
+    shared, gather = [], mean_discrepancy.replicas.gather
+    monkeypatch.setattr(
+        mean_discrepancy.replicas, "gather", lambda v, axis: shared.append(v) or gather(v, axis)
+    )
+    prior = tfvae.priors.get(prior)
+    prior.build((2,))
+    layer = layer_of(posterior(), 3)._replace(p=prior.distribution())
+    objectives.InfoVAE().penalty(layer, make_seed(0))
+    assert len(shared) == gathered
+    z, log_v = distributions.differentiable_sample(layer.p, [3, 4], make_seed(0))
+    assert z.shape == (3, 4, 2)
+    assert (log_v is None) == (gathered == 2)
+
+
+def test_a_log_v_of_zero_leaves_the_discrepancy():
+    z, other = tf.unstack(tf.random.stateless_normal([2, 3, 4, 2], [1, 2]))
+    without, beside = (
+        mean_discrepancy.squared_discrepancy(z, other, mean_discrepancy.gaussian, log_v)
+        for log_v in (None, tf.zeros([3, 4]))
+    )
+    assert np.abs(without).min() > 1e-3, "nothing to compare"
+    np.testing.assert_array_equal(without, beside)
+
+
 def test_one_example_has_no_discrepancy():
     z = tf.random.stateless_normal([2, 3, 1, 5], [1, 2])
     alone = mean_discrepancy.squared_discrepancy(z[0], z[1], mean_discrepancy.gaussian)

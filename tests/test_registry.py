@@ -1,5 +1,9 @@
 import dataclasses
+import importlib
 import re
+import runpy
+import sys
+import types
 from pathlib import Path
 
 import keras
@@ -158,3 +162,48 @@ def test_a_part_is_replaced_by_one_of_the_same_module(own_parts):
     again = named("average", "library")
     own_parts.register("mean")(again)
     assert own_parts.part("mean") is keras.saving.get_registered_object("tfvae>average") is again
+
+
+PART = """
+from tfvae import objectives
+
+@objectives.REGISTRY.register("mine")
+class Mine(objectives.Objective):
+    pass
+"""
+
+
+@pytest.fixture
+def package(own_parts, tmp_path, monkeypatch):
+    """A folder of a package `ours`, which imports its module `parts`; that registers a part."""
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from ours import parts")
+    (folder / "parts.py").write_text(PART)
+    monkeypatch.setattr(objectives, "REGISTRY", own_parts)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in ("ours", "ours.parts"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # Python says so of `python -m`, too
+@pytest.mark.parametrize("way", ["python -m", "python"])
+def test_a_module_that_runs_may_be_imported_too(package, own_parts, way):
+    if way == "python -m":
+        ran = runpy.run_module("ours.parts", run_name="__main__", alter_sys=True)
+    else:
+        importlib.import_module("ours")
+        ran = runpy.run_path(str(package / "parts.py"), run_name="__main__")
+    assert "ours.parts" in sys.modules
+    assert ran["Mine"].__module__ == "__main__"
+    assert own_parts.part("mine") is ran["Mine"]
+
+
+def test_a_module_of_another_file_is_another_one(own_parts, tmp_path, monkeypatch):
+    for name in ("library", "notebook"):
+        module = types.ModuleType(name)
+        module.__file__ = str(tmp_path / f"{name}.py")
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(InvalidArgument, match="'mean' of notebook cannot be registered"):
+        own_parts.register("mean")(named("mine", "notebook"))

@@ -2,7 +2,9 @@
 
 import functools
 import inspect
+import os
 import re
+import sys
 from pathlib import Path
 
 from tfvae.errors import InvalidArgument, unknown_name
@@ -26,7 +28,8 @@ class Registry:
         """Decorate a function or class: known here by `name`, and to Keras as serializable.
 
         Keras finds it in files by its own name in Python. A module may register its parts again,
-        as a cell of a notebook does that runs a second time.
+        as a cell of a notebook does that runs a second time, and a script that another module
+        imports.
 
         Raises:
             InvalidArgument: another module has a part of that name, or one that Keras would take
@@ -46,7 +49,7 @@ class Registry:
 
     def _check_free(self, name, known, part):
         """Refuse a name by which models of another module would get this part from now on."""
-        if known is not None and known.__module__ != part.__module__:
+        if known is not None and _home(known) != _home(part):
             raise InvalidArgument(
                 f"The {self.kind} {name!r} of {part.__module__} cannot be registered, since "
                 f"{known.__module__} has registered a part of that name, which models and their "
@@ -94,6 +97,15 @@ class Registry:
             raise InvalidArgument(
                 f"The {self.kind} {identifier!r} does not take {options}: {error}."
             ) from None
+
+
+def _home(part) -> str:
+    """Return the source file of a part's module, or the module's name where it has none.
+
+    The module that Python runs is named `__main__`, and once more where another imports it.
+    """
+    file = getattr(sys.modules.get(part.__module__), "__file__", None)
+    return part.__module__ if file is None else os.path.realpath(file)
 
 
 def _arguments(part) -> list[str]:

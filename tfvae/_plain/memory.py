@@ -19,11 +19,20 @@ _SMALL = 1 << 20
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
+# Files of a control group, of version 2 and 1: its limit, what is used, and what that is made of,
+# with what the names of counters begin with that are of the groups within it, too.
 _CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory.current",
+        "/sys/fs/cgroup/memory.stat",
+        "",
+    ),
     (
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",
         "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_",
     ),
 )
 
@@ -48,7 +57,8 @@ def chosen() -> int | None:
 def available() -> int:
     """Return how many bytes this process can still take.
 
-    This is the least of what the machine, a control group (a container) and `ulimit -v` leave. If
+    This is the least of what the machine, a control group (a container) and `ulimit -v` leave. The
+    page cache, copies of files that the system drops when memory is asked for, counts as free. If
     the system does not say how much is free, it is the installed memory.
     """
     if not hasattr(os, "sysconf"):  # on Windows, which does not have the files below either
@@ -59,10 +69,12 @@ def available() -> int:
     info = _fields("/proc/meminfo")
     if "MemAvailable" in info:
         left.append(info["MemAvailable"])
-    for most, used in _CGROUPS:
+    for most, used, counters, prefix in _CGROUPS:
         most, used = _number(most), _number(used)
         if most is not None and used is not None:
-            left.append(most - used)
+            parts = _fields(counters)
+            cache = sum(parts.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+            left.append(most - max(0, used - cache))
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     if allowed != resource.RLIM_INFINITY:
         left.append(allowed - _fields("/proc/self/status").get("VmSize", 0))
@@ -85,13 +97,14 @@ def check_request(count: int, bytes_each: int, what: str, remedy: str) -> None:
         remedy: a sentence in which `{most}` stands for how many would fit.
 
     Raises:
-        InvalidArgument: with how many would fit.
+        InvalidArgument: with how many would fit, and the variable that raises the limit.
     """
     most = limit() // max(1, bytes_each)
     if count > most:
         raise InvalidArgument(
             f"{count:,} {what} would take about {text(count * bytes_each)} of memory, and "
-            f"{text(limit())} can be had. {remedy.format(most=f'{most:,}')}"
+            f"{text(limit())} can be had. {remedy.format(most=f'{most:,}')} If more memory is "
+            f"there, raise the limit: {VARIABLE}={_rounded_up(count * bytes_each)}."
         )
 
 
@@ -163,13 +176,13 @@ def _rounded_up(num_bytes):
 
 
 def _fields(path):
-    """Return the sizes in a file of lines such as `VmSize:  1234 kB`, in bytes."""
+    """Return the sizes in a file of lines as `VmSize:  1234 kB` or `active_file 56`, in bytes."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
         return {}
-    pairs = (re.match(r"(\w+):\s+(\d+) kB", line) for line in lines)
-    return {pair[1]: 1024 * int(pair[2]) for pair in pairs if pair}
+    sizes = (re.fullmatch(r"(\w+):?\s+(\d+)( kB)?", line) for line in lines)
+    return {size[1]: int(size[2]) * (1024 if size[3] else 1) for size in sizes if size}
 
 
 def _number(path):

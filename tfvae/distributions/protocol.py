@@ -38,7 +38,7 @@ def sample_and_log_prob(
 
 def differentiable_sample(
     distribution: tfd.Distribution, sample_shape: Sequence[int], seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Return draws z and log v = 0, by which every mean of a function has its gradient.
 
     With v = 1 in value, ∂/∂θ E[f(z)] = E[∂/∂θ v f(z)], for the parameters θ of the distribution:
@@ -48,13 +48,14 @@ def differentiable_sample(
     Source: Foerster et al. 2018, "DiCE: the infinitely differentiable Monte Carlo estimator".
 
     Returns:
-        `[*sample_shape, batch..., *event]` and `[*sample_shape, batch...]`.
+        `[*sample_shape, batch..., *event]` and `[*sample_shape, batch...]`, or None for log v where
+        z has the whole gradient.
     """
     if hasattr(distribution, "differentiable_sample"):
         return distribution.differentiable_sample(sample_shape, seed)
-    z, log_p = sample_and_log_prob(distribution, sample_shape, seed)
+    z, _ = sample_and_log_prob(distribution, sample_shape, seed)
     if distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED:
-        return z, tf.zeros_like(log_p)
+        return z, None
     log_p = distribution.log_prob(tf.stop_gradient(z))
     return tf.stop_gradient(z), gradient_only(log_p)
 

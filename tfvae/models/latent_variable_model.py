@@ -421,7 +421,9 @@ class LatentVariableModel(BoundTraining):
         )
 
     def check_step(self, batch_size):
-        self.check_memory(self.num_samples, batch_size)
+        # A GPU has a memory of its own, of which only the user can say how much may be taken.
+        if memory.chosen() is not None or not tf.config.list_logical_devices("GPU"):
+            self.check_memory(self.num_samples, batch_size)
         objectives.check_shape(self.objective, self.num_samples)
 
     def finish_build(self, x_shape: tuple[int, ...] | None) -> None:

@@ -65,10 +65,10 @@ class InfoVAE(Objective):
         num_samples, size = tf.unstack(tf.shape(layer.z)[:2])
         has_batch = len(layer.p.batch_shape) > 0  # of a condition
         shape = [num_samples] if has_batch else [num_samples, replicas.place(size)[1]]
-        drawn = distributions.differentiable_sample(layer.p, shape, seed)
+        prior_z, log_v = distributions.differentiable_sample(layer.p, shape, seed)
         if not has_batch:
-            drawn = [replicas.own(part, size, axis=1) for part in drawn]
-        prior_z, log_v = drawn
+            prior_z = replicas.own(prior_z, size, axis=1)
+            log_v = None if log_v is None else replicas.own(log_v, size, axis=1)
         return self.weight * squared_discrepancy(layer.z, prior_z, KERNELS[self.kernel], log_v)
 
     def get_config(self):
@@ -95,8 +95,6 @@ def squared_discrepancy(
     size = math.prod(z.shape[2:])
     flat = [tf.reshape(values, [shape[0], shape[1], size]) for values in (z, other)]
     everywhere = [replicas.gather(values, axis=1) for values in flat]
-    v = tf.ones(shape[:2]) if log_v is None else tf.exp(log_v)
-    v_everywhere = replicas.gather(v, axis=1)[:, tf.newaxis]  # [K, 1, the whole batch]
     first, whole = replicas.place(shape[1])
     count = tf.cast(whole, tf.float32)
     itself = tf.one_hot(first + tf.range(shape[1]), whole)  # [B, the whole batch]
@@ -107,12 +105,17 @@ def squared_discrepancy(
         distance = squares[0][:, :, tf.newaxis] + squares[1][:, tf.newaxis] - 2.0 * products
         return kernel(tf.maximum(distance, 0.0), size)
 
-    def with_others(part, all_of_it, v):  # [K, B]
-        total = tf.reduce_sum(similarity(part, all_of_it) * v * (1.0 - itself), -1)
+    def mean_of_others(similarities):  # [K, B]
+        total = tf.reduce_sum(similarities * (1.0 - itself), axis=-1)
         return tf.math.divide_no_nan(total, count - 1.0)
 
-    of_z = with_others(flat[0], everywhere[0], 1.0)
-    of_other = v * with_others(flat[1], everywhere[1], v_everywhere)
-    across = tf.reduce_mean(similarity(flat[0], everywhere[1]) * v_everywhere, axis=-1)
+    of_z, of_other = (similarity(*both) for both in zip(flat, everywhere, strict=True))
+    across = similarity(flat[0], everywhere[1])
+    if log_v is not None:
+        v = tf.exp(log_v)
+        v_everywhere = replicas.gather(v, axis=1)[:, tf.newaxis]  # [K, 1, the whole batch]
+        of_other *= v[:, :, tf.newaxis] * v_everywhere
+        across *= v_everywhere
+    share = mean_of_others(of_z) + mean_of_others(of_other) - 2.0 * tf.reduce_mean(across, axis=-1)
     several = tf.cast(whole > 1, tf.float32)
-    return several * tf.reduce_mean(of_z + of_other - 2.0 * across, axis=0)
+    return several * tf.reduce_mean(share, axis=0)
