@@ -10,7 +10,7 @@ from tiers import LONG, nightly_but
 
 import tfvae
 from tfvae import conditions, networks
-from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.explore.checks import check
 from tfvae.export import signatures
 from tfvae.joint import sampler
@@ -205,7 +205,8 @@ class TestLearning:
         x, y = stripes
         model = tfvae.VAE(networks.dense_encoder(SHAPE, 4), networks.dense_decoder(2, SHAPE))
         model.compile("sgd")
-        model.fit(x, y + 7, verbose=0)
+        with pytest.warns(TfvaeWarning, match="`fit` got y, which nothing uses"):
+            model.fit(x, y + 7, verbose=0)
         assert "condition" not in model.get_config()
         with pytest.raises(InvalidArgument, match="has none"):
             model.sample(2, condition=1)

@@ -338,14 +338,14 @@ def test_images_that_do_not_fit_are_refused(decoder):
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_no_samples_are_refused(decoder, n):
-    with pytest.raises(InvalidArgument, match=f"n={n} .*at least 1"):
+    with pytest.raises(InvalidArgument, match=f"n={n}; .*at least 1"):
         decoder.sample(n)
 
 
 @pytest.mark.parametrize("temperature", [-0.5, float("nan"), float("inf"), 3.5e38, "1", True])
 def test_a_temperature_that_is_no_number_of_float32_is_refused(decoder, model, temperature):
     for draw in (decoder.sample, model.sample, model.prior.sample):
-        with pytest.raises(InvalidArgument, match=r"`temperature` is .*expected a"):
+        with pytest.raises(InvalidArgument, match=r"`temperature` is .*; expected (a|one) "):
             draw(2, temperature=temperature)
 
 

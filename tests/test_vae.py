@@ -240,6 +240,7 @@ class TestTraining:
         np.testing.assert_array_equal(trained(images, validation_data=images), baseline)
 
     @pytest.mark.parametrize("form", ["labels", "none", "dataset", "dataset with labels"])
+    @pytest.mark.filterwarnings("ignore:`fit` got y, which nothing uses")
     def test_data_in_any_form_trains_alike(self, trained, baseline, images, form):
         labels = np.arange(12)
         dataset = tf.data.Dataset.from_tensor_slices
@@ -253,6 +254,7 @@ class TestTraining:
         np.testing.assert_array_equal(trained(*data, **options), baseline)
 
     @pytest.mark.parametrize("labels", [None, np.zeros(12)], ids=["no labels", "labels"])
+    @pytest.mark.filterwarnings("ignore:`fit` got y, which nothing uses")
     def test_examples_of_weight_zero_have_no_influence(self, trained, baseline, images, labels):
         weight = np.tile([1.0, 1.0, 0.0, 0.0], 3)
         others = np.where(weight[:, None, None, None] == 0, 1 - images, images)
@@ -260,6 +262,7 @@ class TestTraining:
         np.testing.assert_array_equal(trained(others, labels, sample_weight=weight), weighted)
         assert not np.array_equal(weighted, baseline)
 
+    @pytest.mark.filterwarnings("ignore:`fit` got y, which nothing uses")
     def test_a_weight_scales_the_gradient(self, trained, images):
         """Plain gradient descent with weights of 3 is that with three times the step."""
         small, large = (

@@ -337,6 +337,7 @@ class TestTraining:
         np.testing.assert_allclose(xla, eager, rtol=0, atol=1e-4)
 
     @pytest.mark.parametrize("form", ["labels", "tensor", "dataset with labels"])
+    @pytest.mark.filterwarnings("ignore:`fit` got y, which nothing uses")
     def test_data_in_any_form_trains_alike(self, images, baseline, form):
         dataset = tf.data.Dataset.from_tensor_slices
         x = {
