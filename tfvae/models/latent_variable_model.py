@@ -106,7 +106,7 @@ class LatentVariableModel(BoundTraining):
 
     @property
     def inference_variables(self) -> list[keras.Variable]:
-        """The trainable variables of q(z|x): those neither of p(x, z) nor of the estimator."""
+        """Trainable variables of q(z|x), which are neither of p(x, z) nor of the estimator."""
         others = (*self.generative_parts, self.estimator)
         skip = {id(v) for part in others if part is not None for v in part.trainable_variables}
         return [v for v in self.trainable_variables if id(v) not in skip]
