@@ -7,7 +7,7 @@ import numpy as np
 
 from tfvae.errors import InvalidArgument, unknown_name
 
-_LARGEST = (2 - 2**-23) * 2.0**127  # in float32
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def finite(name: str, value) -> float:
@@ -38,7 +38,7 @@ def temperature(value) -> float:
     """
     array = np.asarray(value)
     value = array.item() if array.ndim == 0 else value
-    if not_negative("temperature", value) > _LARGEST:
+    if not_negative("temperature", value) > LARGEST_FLOAT32:
         raise InvalidArgument(
             f"`temperature` is {value!r}; expected one that is finite in float32, below 3.4e38."
         )

@@ -2,6 +2,7 @@
 
 import math
 
+from tfvae._plain.checks import LARGEST_FLOAT32
 from tfvae._plain.cluster import STRATEGIES
 from tfvae.config.readers import check_read
 from tfvae.errors import InvalidArgument, unknown_name
@@ -17,7 +18,6 @@ _CHOICES = dict.fromkeys(name for names in _NETWORKS.values() for name in (*name
 
 # Of a size or a count; what is multiplied of two of them is still a number of 64 bits.
 _LARGEST = 10**9
-_LARGEST_FLOAT32 = float.fromhex("0x1.fffffep+127")  # training computes in float32
 
 
 def check(config) -> None:
@@ -142,8 +142,8 @@ def _check_size(key, value):
         raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
     if isinstance(value, int) and value > _LARGEST:
         raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
-    if value > _LARGEST_FLOAT32:
-        raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST_FLOAT32:.2g}.")
+    if value > LARGEST_FLOAT32:  # training computes in float32
+        raise InvalidArgument(f"{key} is {value!r}; expected at most {LARGEST_FLOAT32:.2g}.")
 
 
 def _check_seed(section, seed):
