@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import conditions, distributions, estimators, objectives
+from tfvae import conditions, distributions, objectives
 from tfvae._plain import checks, memory
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
@@ -17,6 +17,7 @@ from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler,
 from tfvae.likelihoods import Observed
 from tfvae.models import joined_latents
 from tfvae.models.bound_training import BoundTraining
+from tfvae.models.layer_losses import infer_with_losses
 from tfvae.models.prior_start import start_at_examples
 from tfvae.random import Stream, draw_seed, fold_in, make_seed
 
@@ -152,7 +153,7 @@ class LatentVariableModel(BoundTraining):
                 layers, x_params = self.infer(h, draw, training, **given)
                 put_losses_back()
             elif counts_losses:
-                layers, x_params = self._infer_with_losses(h, draw, given)
+                layers, x_params = infer_with_losses(self, h, draw, given)
             else:
                 layers, x_params = self.infer(h, draw, training, **given)
             put_losses_back = put_losses_back or self.repeatable_losses()
@@ -161,35 +162,6 @@ class LatentVariableModel(BoundTraining):
             return Joint(layers, log_likelihood, p_x, of_x, x_params)
 
         return infer
-
-    def _infer_with_losses(self, h, draw, given):
-        """Make the pass of a training step whose losses of layers count; see `inference`."""
-        before = self.added_losses
-        features = [part for part in tf.nest.flatten(h) if part.dtype.is_floating]
-        drawn = []
-
-        def watched(number, q):
-            z, log_q = draw(number, q)
-            tape.watch(z)
-            drawn.append(z)
-            return z, log_q
-
-        def depends(loss, tensors):
-            return any(slope is not None for slope in tape.gradient(loss, tensors))
-
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(features)
-            layers, x_params = self.infer(h, watched, True, **given)
-            added = [loss for loss in self.added_losses if not any(loss is b for b in before)]
-        if any(depends(loss, drawn) and not depends(loss, features) for loss in added):
-            name = estimators.registered_name(type(self.estimator))
-            raise InvalidArgument(
-                "Layers that are called on z add losses (`add_loss`, `activity_regularizer`), and "
-                f"the estimator {name!r} draws z without a gradient, so that q(z|x) would not "
-                "learn its part of them. Use 'pathwise' or 'straight_through', layers without "
-                "these, or a regularizer of weights."
-            )
-        return layers, x_params
 
     def log_joint(
         self,
