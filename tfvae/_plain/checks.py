@@ -5,9 +5,8 @@ import numbers
 
 import numpy as np
 
+from tfvae._plain import float32
 from tfvae.errors import InvalidArgument, unknown_name
-
-LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def finite(name: str, value) -> float:
@@ -38,7 +37,7 @@ def temperature(value) -> float:
     """
     array = np.asarray(value)
     value = array.item() if array.ndim == 0 else value
-    if not_negative("temperature", value) > LARGEST_FLOAT32:
+    if not_negative("temperature", value) > float32.LARGEST:
         raise InvalidArgument(
             f"`temperature` is {value!r}; expected one that is finite in float32, below 3.4e38."
         )

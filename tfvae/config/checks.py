@@ -2,7 +2,7 @@
 
 import math
 
-from tfvae._plain.checks import LARGEST_FLOAT32
+from tfvae._plain import float32
 from tfvae._plain.cluster import STRATEGIES
 from tfvae.config.readers import check_read
 from tfvae.errors import InvalidArgument, unknown_name
@@ -142,8 +142,8 @@ def _check_size(key, value):
         raise InvalidArgument(f"{key} is {value!r}; expected a number above 0.")
     if isinstance(value, int) and value > _LARGEST:
         raise InvalidArgument(f"{key} is {value!r}; expected at most {_LARGEST:,}.")
-    if value > LARGEST_FLOAT32:  # training computes in float32
-        raise InvalidArgument(f"{key} is {value!r}; expected at most {LARGEST_FLOAT32:.2g}.")
+    if value > float32.LARGEST:  # training computes in float32
+        raise InvalidArgument(f"{key} is {value!r}; expected at most {float32.LARGEST:.2g}.")
 
 
 def _check_seed(section, seed):

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfvae import objectives
+from tfvae._plain import float32
 from tfvae._plain.checks import positive
 from tfvae.bound import Bound
 from tfvae.estimators.estimator import (
@@ -74,7 +75,7 @@ class GumbelSoftmax(Relaxation):
     @property
     def temperature(self) -> float:
         """The temperature τ; what is assigned to it takes effect in the next step."""
-        return float(str(self._temperature.numpy()))  # with the digits that float32 has
+        return float32.shortest(self._temperature.numpy())
 
     @temperature.setter
     def temperature(self, value):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae._plain import float32
 from tfvae.errors import InvalidArgument
 
 
@@ -92,8 +93,7 @@ class Scheduled:
         if self.variable is None:
             return self._schedule
         value = self.variable.numpy()
-        # With the digits that float32 has.
-        return float(str(value)) if value.ndim == 0 else [float(str(v)) for v in value]
+        return float32.shortest(value) if value.ndim == 0 else [*map(float32.shortest, value)]
 
     @property
     def is_used(self) -> bool:
