@@ -14,7 +14,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from tiers import nightly_but
 
 import tfvae
@@ -344,54 +343,6 @@ def test_what_is_said_to_fit_is_the_limit(pristine, monkeypatch, model):
     assert model.sample(most).shape[0] == most
     with pytest.raises(InvalidArgument, match="at most"):
         model.sample(most + 1)
-
-
-def test_a_batch_that_does_not_fit_is_said_in_images(pristine, monkeypatch):
-    model = runs.load_model(pristine / "vae" / "model.keras")
-    monkeypatch.setenv(memory.VARIABLE, "100kB")
-    with pytest.raises(InvalidArgument, match=r"examples in a batch.*\(batch_size\)"):
-        model.check_memory(1, 10**6)
-    with pytest.raises(InvalidArgument, match=r"samples for each of 2 examples.*\(num_samples\)"):
-        model.check_memory(10**6, 2)
-
-
-@pytest.mark.parametrize(
-    ("batches", "options", "size"),
-    [
-        (lambda x: x, {}, 32),
-        (lambda x: x, {"batch_size": 50}, 50),
-        (lambda x: x[:5], {"batch_size": 50}, 5),
-        (lambda x: tf.data.Dataset.from_tensor_slices(x).batch(7), {}, 7),
-    ],
-)
-def test_fit_refuses_more_samples_than_memory_holds(make_vae, monkeypatch, batches, options, size):
-    model = make_vae()
-    model.compile("adam", objective="iwae", num_samples=1000)
-    monkeypatch.setenv(memory.VARIABLE, "500kB")
-    data = batches(np.zeros((60, 4, 4, 1), "float32"))
-    message = f"1,000 samples for each of {size} examples would .* at most"
-    with pytest.raises(InvalidArgument, match=message):
-        model.fit(data, **options)
-    assert model.steps_made == 0
-
-
-@pytest.mark.parametrize(("kind", "is_refused"), [("CPU", True), ("GPU", False)])
-def test_the_memory_of_the_machine_is_no_limit_of_a_gpu(make_vae, monkeypatch, kind, is_refused):
-    """Unless the user sets one."""
-    model = make_vae()
-    model.compile("adam")
-    devices = [f"/device:{kind}:0"]
-    monkeypatch.setattr(
-        tf.config, "list_logical_devices", lambda asked: devices if asked == kind else []
-    )
-    monkeypatch.delenv(memory.VARIABLE, raising=False)
-    monkeypatch.setattr(memory, "available", lambda: 1000)
-    message = "32 examples in a batch, .* 1.0 kB can be had"
-    with pytest.raises(InvalidArgument, match=message) if is_refused else contextlib.nullcontext():
-        model.check_step(32)
-    monkeypatch.setenv(memory.VARIABLE, "1kB")
-    with pytest.raises(InvalidArgument, match=message):
-        model.check_step(32)
 
 
 def test_a_refused_size_names_the_way_to_raise_the_limit(monkeypatch):

@@ -12,7 +12,7 @@ from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import track
 from tfvae.evaluation.gradient_bias import scale_and_bias
 from tfvae.evaluation.gradient_draws import GROUPS, GradientDraws
-from tfvae.models import LatentVariableModel
+from tfvae.models import LatentVariableModel, step_memory
 from tfvae.random import Stream
 
 
@@ -132,7 +132,7 @@ def diagnose(
     model.check_data(x)
     y = model.check_condition(condition, len(x))
     _check_names(model, names, objective_names, num_samples)
-    model.check_memory(num_samples, len(x))
+    step_memory.check(model, num_samples, len(x))
     model = model.copy()
     x = tf.constant(x, tf.float32)
     rows, reference = [], {}

@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import conditions, distributions, objectives
-from tfvae._plain import checks, memory
+from tfvae._plain import checks
 from tfvae.bound import Bound
 from tfvae.distributions import tfd
 from tfvae.errors import InvalidArgument
 from tfvae.joint import Infer, Joint, StochasticLayer, representatives, sampler, values_of
 from tfvae.likelihoods import Observed
-from tfvae.models import joined_latents
+from tfvae.models import joined_latents, step_memory
 from tfvae.models.bound_training import BoundTraining
 from tfvae.models.layer_losses import infer_with_losses
 from tfvae.models.prior_start import start_at_examples
@@ -368,34 +368,8 @@ class LatentVariableModel(BoundTraining):
         with self.blaming_file():
             return self.draw(make_seed(seed), index, temperature, condition)[1]
 
-    def check_memory(self, num_samples: int, batch_size: int) -> None:
-        """Refuse a number of samples with which a step of training takes more than memory.
-
-        A step keeps the output of every layer of the decoders, for each sample of each example, and
-        its gradient.
-
-        Raises:
-            InvalidArgument: with the number that fits.
-        """
-        *sites, channels = self.x_shape
-        numbers = math.prod(sites) * self.likelihood.params_size(channels)
-        numbers += math.prod(self.latent_shape)
-        for part in self.generative_parts:
-            numbers += sum(memory.widths(part))
-        each = 2 * 4 * numbers
-        what = "examples in a batch, with a sample each,"
-        memory.check_request(batch_size, each, what, "Use at most {most} (batch_size).")
-        memory.check_request(
-            num_samples,
-            each * batch_size,
-            f"samples for each of {batch_size:,} examples",
-            "Use at most {most} (num_samples), or a smaller batch_size.",
-        )
-
     def check_step(self, batch_size):
-        # A GPU has a memory of its own, of which only the user can say how much may be taken.
-        if memory.chosen() is not None or not tf.config.list_logical_devices("GPU"):
-            self.check_memory(self.num_samples, batch_size)
+        step_memory.check(self, self.num_samples, batch_size)
         objectives.check_shape(self.objective, self.num_samples)
 
     def finish_build(self, x_shape: tuple[int, ...] | None) -> None:

@@ -16,7 +16,7 @@ from tfvae.config.locations import is_path
 from tfvae.config.resumed import check_resumed
 from tfvae.data import Splits
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile, command
-from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel
+from tfvae.models import CodeModel, GenerativeModel, LatentVariableModel, step_memory
 from tfvae.runs import callbacks, loop, pictures
 from tfvae.runs.build import build_model, with_networks
 from tfvae.runs.directory import RunDirectory
@@ -82,7 +82,7 @@ def train(
     if config.training.initial_weights and not has_begun:
         start_from(config.training.initial_weights, model)
     if isinstance(model, LatentVariableModel):
-        model.check_memory(config.training.num_samples, config.training.batch_size)
+        step_memory.check(model, config.training.num_samples, config.training.batch_size)
     batches = splits.train.batches(config.training.batch_size, config.training.seed)
     distribute.wait(strategy)  # until all have seen what is in the folder
     with run.checkpoints.in_use() if chief else contextlib.nullcontext():
