@@ -3,8 +3,6 @@
 import math
 import numbers
 
-import numpy as np
-
 from tfvae._plain import float32
 from tfvae.errors import InvalidArgument, unknown_name
 
@@ -35,8 +33,8 @@ def temperature(value) -> float:
 
     An array or a tensor without axes is a number too.
     """
-    array = np.asarray(value)
-    value = array.item() if array.ndim == 0 else value
+    if getattr(value, "shape", None) == ():
+        value = (value.numpy() if hasattr(value, "numpy") else value).item()
     if not_negative("temperature", value) > float32.LARGEST:
         raise InvalidArgument(
             f"`temperature` is {value!r}; expected one that is finite in float32, below 3.4e38."
