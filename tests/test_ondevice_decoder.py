@@ -338,7 +338,7 @@ def test_images_that_do_not_fit_are_refused(decoder):
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_no_samples_are_refused(decoder, n):
-    with pytest.raises(InvalidArgument, match=f"n={n}; .*at least 1"):
+    with pytest.raises(InvalidArgument, match=f"`n` is {n}; .*at least 1"):
         decoder.sample(n)
 
 

@@ -354,8 +354,7 @@ class LatentVariableModel(BoundTraining):
                 not finite, or a condition is missing or not wanted.
             InvalidData: conditions of another type or shape, or out of range.
         """
-        if checks.integer("n", n) < 1:
-            raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
+        checks.whole("n", n)
         temperatures = [checks.temperature(value) for value in np.ravel(temperature)]
         if len(temperatures) not in (1, len(self.layer_shapes)):
             raise InvalidArgument(

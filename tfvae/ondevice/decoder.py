@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from tfvae._plain import checks, memory
-from tfvae._plain.checks import integer, whole
 from tfvae.errors import InvalidArgument, InvalidFile
 from tfvae.ondevice import flatfile
 from tfvae.ondevice.benchmark import timed
@@ -60,7 +59,7 @@ class Decoder:
                 f"Decoder takes the bytes of a .tflite file and got the path {str(content)!r}. "
                 f"For a path, call Decoder.from_file({str(content)!r})."
             )
-        whole("num_threads", num_threads)
+        checks.whole("num_threads", num_threads)
         self._name = name
         self.description = flatfile.read_description(content, name)
         self.image_shape = tuple(self.description["image_shape"])
@@ -186,9 +185,7 @@ class Decoder:
                 file has no `sample`.
             InvalidData: conditions of another type or shape, out of range, or not n.
         """
-        n = integer("n", n)
-        if n < 1:
-            raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
+        n = checks.whole("n", n)
         temperature = checks.temperature(temperature)
         size = 3 * 4 * math.prod(self.image_shape)  # as floats, joined, and as a picture
         memory.check_request(n, size, "examples", "Draw at most {most} at once (--sample).")
@@ -196,7 +193,7 @@ class Decoder:
             "index": np.arange(n, dtype=np.int32),
             **self._conditions("sample", condition, n),
         }
-        seed = integer("seed", seed)
+        seed = checks.integer("seed", seed)
         words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32).view(np.int32)
         same = {"seed": words, "temperature": np.float32(temperature)}
         return self._in_batches("sample", "image", same, **draws)

@@ -10,7 +10,6 @@ import tensorflow as tf
 from tfvae import distributions
 from tfvae._plain import checks
 from tfvae.distributions import tfd
-from tfvae.errors import InvalidArgument
 from tfvae.random import make_seed
 from tfvae.registry import Registry
 
@@ -105,8 +104,7 @@ class Prior(keras.layers.Layer):
         Raises:
             InvalidArgument: n is below 1, or the temperature is negative or not finite.
         """
-        if checks.integer("n", n) < 1:
-            raise InvalidArgument(f"`sample` got n={n}; expected at least 1.")
+        checks.whole("n", n)
         temperature = checks.temperature(temperature)
         return self.draw(make_seed(seed), tf.range(n, dtype=tf.int32), temperature).numpy()
 
