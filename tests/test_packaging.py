@@ -1,5 +1,6 @@
 """What is built for an index: the source distribution and the wheel."""
 
+import configparser
 import importlib.metadata
 import importlib.util
 import shutil
@@ -12,8 +13,19 @@ from pathlib import Path
 import pytest
 import test_imports
 
+import tfvae
+
 ROOT = Path(__file__).parents[1]
 SETUPTOOLS = int(importlib.metadata.version("setuptools").split(".")[0])
+
+
+def test_the_version_is_one_wherever_it_stands():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert setup["metadata"]["version"] == tfvae.__version__
+    assert f"\nversion: {tfvae.__version__}\n" in citation
+    assert f"\n## {tfvae.__version__} " in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.fixture(scope="module")
