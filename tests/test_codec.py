@@ -384,27 +384,6 @@ class TestRefusal:
             codec.compress_codes(model, draw_codes(7), condition=labels)
 
 
-class TestQuality:
-    def test_it_is_what_numpy_finds(self, x):
-        images = np.clip(x + 0.1 * np.random.default_rng(0).normal(size=x.shape), 0, 1)
-        measured = codec.quality(x, images)
-        mse = np.square(images - x).reshape(len(x), -1).mean(1)
-        assert measured["psnr"] == pytest.approx(np.mean(-10 * np.log10(mse)), rel=1e-4)
-        assert 0.5 < measured["ssim"] < 1
-
-    def test_equal_images(self, x):
-        assert codec.quality(x, x) == {"psnr": None, "ssim": pytest.approx(1.0)}
-
-    def test_it_goes_in_batches(self, x, monkeypatch):
-        whole = codec.quality(x[1:], x[:-1])
-        monkeypatch.setattr(codec.interface, "_BATCH_SIZE", 5)
-        assert codec.quality(x[1:], x[:-1]) == pytest.approx(whole, rel=1e-5)
-
-    def test_what_are_no_images_is_refused(self, x):
-        with pytest.raises(InvalidData, match="cannot be compared"):
-            codec.quality(x, x[:2])
-
-
 # The command line.
 
 TINY = {

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfvae.codec.compressed import Compressed
 from tfvae.codec.file_format import wrong_codes
-from tfvae.codec.interface import Compressed, compress, decode, read
+from tfvae.codec.lossy import compress, decode, read
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
 from tfvae.models import CodeModel
 from tfvae.outputs import in_units

@@ -1,6 +1,5 @@
 """Compression and decompression of images, of series and of codes."""
 
-import dataclasses
 import functools
 import math
 from pathlib import Path
@@ -12,6 +11,7 @@ from tfvae._plain import memory
 from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
+from tfvae.codec.compressed import Compressed
 from tfvae.codec.range_coder import Reader, Walk, Writer
 from tfvae.codec.streams import Undecodable
 from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
@@ -22,65 +22,6 @@ from tfvae.models.precision import HALF, in_float32
 
 _ENDING = ".npz"
 _BATCH_SIZE = 64
-_SSIM_FILTER_SIZE = 11
-
-
-@dataclasses.dataclass(frozen=True)
-class Compressed:
-    """Images or series as the bytes of a file.
-
-    Attributes:
-        content: the file, an `.npz`.
-        codes: the codes of the images, `[N, *code_shape]` int32.
-        prior_bits: −log2 p(codes), summed over the images, given their labels if the prior has
-            classes; the size for an ideal coder.
-        condition: y of the images, `[N, ...]`; None without a condition.
-        stream_bytes: size of the entropy-coded part of `content`.
-        image_shape: shape of one image, or of one series.
-        sound: of a sound, its rate, how many frames it has, and the bytes of a value; else None.
-    """
-
-    content: bytes
-    codes: np.ndarray
-    prior_bits: float
-    stream_bytes: int
-    image_shape: tuple[int, ...]
-    condition: np.ndarray | None = None
-    sound: tuple[int, int, int] | None = None
-
-    @property
-    def bits_per_pixel(self) -> float:
-        """Bits of the whole file for each pixel, a site of an image with all its channels.
-
-        For series, bits for each step; for vectors, bits for each.
-        """
-        num_sites = len(self.codes) * math.prod(self.image_shape[:-1])
-        return 8 * len(self.content) / num_sites
-
-    def bits_per_second(self, rate: float) -> float:
-        """Return the bits of the whole file for each second of series of `rate` steps a second."""
-        num_steps = len(self.codes) * self.image_shape[0] if self.sound is None else self.sound[1]
-        return 8 * len(self.content) * rate / num_steps
-
-    def summary(self) -> dict:
-        """Return the sizes as a dictionary of plain numbers, for JSON.
-
-        For series it has `bits_per_step` in place of `bits_per_pixel`, for vectors
-        `bits_per_example`, and for a sound also `bits_per_second` and `seconds`.
-        """
-        nouns = {3: ("images", "pixel"), 2: ("series", "step")}
-        things, site = nouns.get(len(self.image_shape), ("examples", "example"))
-        values = {
-            f"num_{things}": len(self.codes),
-            "bytes": len(self.content),
-            "stream_bytes": self.stream_bytes,
-            "prior_bits": self.prior_bits,
-            f"bits_per_{site}": self.bits_per_pixel,
-        }
-        if self.sound is not None:
-            rate, frames, _ = self.sound
-            values |= {"bits_per_second": self.bits_per_second(rate), "seconds": frames / rate}
-        return values
 
 
 def compress(
@@ -257,39 +198,6 @@ def decode(
     rows = [slice(n, n + _BATCH_SIZE) for n in range(0, len(codes), _BATCH_SIZE)]
     parts = [(codes[r], None if condition is None else condition[r]) for r in rows]
     return np.concatenate([model.decode(*part).numpy() for part in parts])
-
-
-def quality(x: np.ndarray, images: np.ndarray) -> dict:
-    """Compare decoded images with the originals, `[N, H, W, C]` with values in [0, 1], or series.
-
-    Returns:
-        A dictionary of plain numbers, for JSON, averaged over images: `psnr`, in dB with a peak of
-        1 (None if an image is reproduced exactly: it is infinite), and `ssim`, the
-        structural similarity with a Gaussian window of 11 pixels, or the size of a smaller image.
-        Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
-        similarity". Of series `[N, T, C]` it is `snr`, the signal-to-noise ratio over all values,
-        10 log10(Σ x² / Σ (x − x̂)²) in dB (None if they are reproduced exactly, or all are 0).
-
-    Raises:
-        InvalidData: neither images nor series, or of different shapes.
-    """
-    x, images = (np.asarray(part, np.float32) for part in (x, images))
-    if x.ndim not in (3, 4) or x.shape != images.shape or len(x) == 0:
-        raise InvalidData(
-            f"Arrays of shapes {x.shape} and {images.shape} cannot be compared as images; expected "
-            "[N, H, W, C] twice, or series, [N, T, C] twice."
-        )
-    if x.ndim == 3:
-        signal, noise = (float(np.sum(part.astype(np.float64) ** 2)) for part in (x, x - images))
-        return {"snr": 10 * math.log10(signal / noise) if signal and noise else None}
-    size = min(_SSIM_FILTER_SIZE, *x.shape[1:3])
-    psnr, ssim = [], []
-    for start in range(0, len(x), _BATCH_SIZE):
-        pair = x[start : start + _BATCH_SIZE], images[start : start + _BATCH_SIZE]
-        psnr.append(tf.image.psnr(*pair, 1.0))
-        ssim.append(tf.image.ssim(*pair, 1.0, filter_size=size))
-    means = {"psnr": np.mean(np.concatenate(psnr)), "ssim": np.mean(np.concatenate(ssim))}
-    return {name: float(v) if math.isfinite(v) else None for name, v in means.items()}
 
 
 @in_graph
