@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfvae import config, data, paths, runs
+from tfvae import config, data, data_paths, runs
 from tfvae.data.arrays import ArraySource
 from tfvae.errors import InvalidArgument, InvalidData
 
@@ -635,7 +635,7 @@ class TestFolders:
         with (tmp_path / shard).open("wb") as file:
             np.save(file, np.zeros((60, 3, 8, 8), np.uint8))
         given = config.Config().override({"data.name": str(tmp_path), "data.layout": "NCHW"})
-        paths.check_given(given.data, ["data.layout"])
+        data_paths.check_given(given.data, ["data.layout"])
         assert runs.load_data(given).shape == (8, 8, 3)
 
     def test_a_part_of_the_splits_is_refused(self, tmp_path, write_images):

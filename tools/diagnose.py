@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import data_paths, paths
 from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
@@ -69,7 +69,7 @@ def diagnose(
             f"{run} holds a VQ-VAE, which has no gradient estimators to compare: its gradient goes "
             "straight through the codes. Expected a run of a model with latents, such as a VAE."
         )
-    paths.check_data(config.data)
+    data_paths.check_data(config.data)
     if run.is_dir():
         files.read_report(run)
     estimators = _names(estimators, "--estimators")

@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import data_paths, paths
 from tfvae._plain import files
 from tfvae.tools.common import (
     data_assignments,
@@ -36,7 +36,7 @@ def evaluate(run, num_samples, num_examples, dataset, data_dir, seed, as_json):
     section "evaluation of DATA".
     """
     assignments = data_assignments(dataset, data_dir)
-    paths.check_data(paths.config_of(run, assignments).data)
+    data_paths.check_data(paths.config_of(run, assignments).data)
     if run.is_dir():
         files.read_report(run)
     load_training_part()

@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import data_paths, paths
 from tfvae._plain import files
 from tfvae.errors import InvalidArgument
 from tfvae.tools.common import (
@@ -37,7 +37,7 @@ def reconstruct(run, num, dataset, data_dir, output, as_json):
     from tfvae import kinds, outputs
 
     assignments = data_assignments(dataset, data_dir)
-    paths.check_data(paths.config_of(run, assignments).data)
+    data_paths.check_data(paths.config_of(run, assignments).data)
     schema, kind = paths.stored_schema(run), kind_of_run(run)
     output = output or beside(run, f"reconstructions{outputs.default_ending(schema, kind)}")
     outputs.check_ending(output, schema)

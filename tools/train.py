@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tfvae import config, paths, recipes
+from tfvae import config, data_paths, paths, recipes
 from tfvae._plain import files
 from tfvae.config.names import check_names
 from tfvae.config.resumed import check_resumed
@@ -93,9 +93,9 @@ def train(source, recipe, config_file, settings, run_dir, resume, download, as_j
     if run_dir is not None:
         files.read_report(run_dir)
     check_names(resolved)
-    paths.check_data(resolved.data)
-    paths.check_given(resolved.data, assignments)
-    paths.check_columns(resolved.data)
+    data_paths.check_data(resolved.data)
+    data_paths.check_given(resolved.data, assignments)
+    data_paths.check_columns(resolved.data)
     if resolved.training.initial_weights and not resume:
         paths.check_model(resolved.training.initial_weights)
     writes = begin_together(resolved.training.distribute, run_dir)

@@ -2,7 +2,7 @@
 
 import click
 
-from tfvae import paths
+from tfvae import data_paths, paths
 from tfvae._plain import files
 from tfvae.config.names import check_names
 from tfvae.config.resumed import check_resumed
@@ -74,8 +74,8 @@ def train_prior(run, settings, resume, as_json, **flags):
         )
     resolved = current.override(assignments) if resume else _with_own_options(current, assignments)
     check_names(resolved)
-    paths.check_data(resolved.data)
-    paths.check_given(resolved.data, assignments)
+    data_paths.check_data(resolved.data)
+    data_paths.check_given(resolved.data, assignments)
     files.read_report(run)
     fit = run / "code-prior"
     if resume and (fit / "config.toml").is_file():

@@ -17,8 +17,8 @@ from tfvae.data.decoding import (
     upright_size,
 )
 from tfvae.data.source import Source
+from tfvae.data_paths import IMAGE_SUFFIXES
 from tfvae.errors import InvalidData
-from tfvae.paths import IMAGE_SUFFIXES
 
 _THREADS = min(8, 2 * (os.cpu_count() or 1))
 

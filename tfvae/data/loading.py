@@ -23,9 +23,9 @@ from tfvae.data.standardized import check_resolution, fitted, with_units
 from tfvae.data.standardized import standardized as standardized_examples
 from tfvae.data.tables import open_tables, standardized, tables_in
 from tfvae.data.tfds import open_tfds
+from tfvae.data_paths import dataset_kind, is_table
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning, unknown_name
 from tfvae.kinds import check_options, check_stored_pictures, plural
-from tfvae.paths import dataset_kind, is_table
 from tfvae.schema import Schema
 from tfvae.standardization import Standardization
 from tfvae.tables import Table, is_frame, of_data, read

@@ -14,9 +14,9 @@ from tfvae.data.folder import FolderSource, list_files
 from tfvae.data.records import RecordSource
 from tfvae.data.source import chained
 from tfvae.data.splits import Part
+from tfvae.data_paths import IMAGE_SUFFIXES, shard_kind
 from tfvae.errors import InvalidData
 from tfvae.kinds import check_stored_pictures
-from tfvae.paths import IMAGE_SUFFIXES, shard_kind
 
 _SPLITS = {
     "train": "train",

@@ -10,8 +10,8 @@ from pathlib import Path
 from tfvae._plain.threads import shared
 from tfvae.data.shards import open_shards
 from tfvae.data.splits import SPLITS, Part
+from tfvae.data_paths import check_data_dir
 from tfvae.errors import InvalidArgument, InvalidData, unknown_name
-from tfvae.paths import check_data_dir
 
 _HOST = "storage.googleapis.com"  # of TFDS's own files
 

@@ -4,8 +4,8 @@ from importlib import resources
 from pathlib import Path
 
 from tfvae.config import Config, DataConfig, load_config
+from tfvae.data_paths import dataset_kind, holds_cells, holds_whole_numbers, is_table, kind_of_data
 from tfvae.errors import InvalidArgument, command, unknown_name
-from tfvae.paths import dataset_kind, holds_cells, holds_whole_numbers, is_table, kind_of_data
 
 __all__ = ["load", "names", "text"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from tfvae import data, distribute, paths
+from tfvae import data, data_paths, distribute, paths
 from tfvae._plain.files import atomic, update_report
 from tfvae.callbacks import EarlyStopping
 from tfvae.checkpoints import Position
@@ -217,14 +217,14 @@ def load_data(config: Config, model: GenerativeModel | None = None) -> data.Spli
     if model is not None:
         columns, standardize = model.schema or columns, model.standardization or False
     # A configuration may have these from other data, in whose place this was named.
-    is_tfds = paths.dataset_kind(options.name) == "tfds"
+    is_tfds = data_paths.dataset_kind(options.name) == "tfds"
     splits = data.load(
         options.name,
         (options.data_dir or None) if is_tfds else None,
         options.binarization,
         config.training.seed,
         options.download,
-        options.layout if paths.holds_arrays(options.name) else "auto",
+        options.layout if data_paths.holds_arrays(options.name) else "auto",
         options.resize,
         options.crop,
         options.condition,
