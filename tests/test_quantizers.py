@@ -20,6 +20,7 @@ from tfvae.quantizers import (
     ResidualQuantizer,
     SimVQ,
     VectorQuantizer,
+    usage,
 )
 
 D = 4
@@ -530,6 +531,16 @@ class TestMovingAverages:
         distances = np.abs(quantizer.table.numpy()[1:, None] - z).max(axis=-1)
         assert np.all(distances.min(axis=-1) == 0), "new vectors are of the batch"
         assert len(np.unique(distances.argmin(axis=-1))) == 7, "and no two the same"
+
+    def test_a_revived_code_is_not_dead_where_the_average_code_is(self, rng):
+        """Its count is then the threshold: with the average it would be replaced again at once."""
+        state = usage.CodeState(tf.zeros([3, D]), tf.constant([0.5, 0.0, 1.0]), tf.zeros([3, D]))
+        vectors = tf.constant(rng.normal(size=(9, D)), tf.float32)
+        revived = usage.revive(state, vectors, 2.0, random.make_seed(0))
+        np.testing.assert_array_equal(revived.counts, [2.0, 2.0, 2.0])
+        np.testing.assert_allclose(revived.sums, 2.0 * revived.table)
+        again = usage.revive(revived, vectors, 2.0, random.make_seed(1))
+        np.testing.assert_array_equal(again.table, revived.table)
 
     def test_revival_is_a_function_of_the_seed_and_the_step(self, z):
         def tables(seed):
