@@ -12,6 +12,7 @@ from tiers import nightly_but
 import tfvae
 from tfvae import code_priors
 from tfvae.code_priors import sampling
+from tfvae.code_priors.attention import CausalSelfAttention
 from tfvae.code_priors.dropout import Dropout, keep_mask
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.random import gumbel, make_seed, uniform
@@ -78,6 +79,23 @@ def dependence(prior, shape):
     both = np.concatenate([codes[None], changed]).reshape(-1, *shape)
     logits = prior.logits(both.astype(np.int32)).numpy().reshape(count + 1, count, K)
     return np.abs(logits[1:] - logits[0]).max(axis=-1) > 1e-6
+
+
+def test_attention_is_the_softmax_of_scaled_products(rng):
+    """Two heads of size 3, by NumPy."""
+    attention = CausalSelfAttention(2, 6)
+    attention.build((None, 4, 6))
+    attention.set_weights([rng.normal(size=w.shape) for w in attention.get_weights()])
+    kernel, bias, mixing, shift = attention.get_weights()
+    x = rng.normal(size=(2, 4, 6)).astype("f4")
+    queries, keys, values = np.split(x @ kernel + bias, 3, axis=-1)
+    heads = []
+    for head in (slice(0, 3), slice(3, 6)):
+        scores = queries[..., head] @ keys[..., head].transpose(0, 2, 1) / np.sqrt(3)
+        scores = np.where(np.tri(4, dtype=bool), scores, -np.inf)
+        heads.append(scipy.special.softmax(scores, axis=-1) @ values[..., head])
+    expected = np.concatenate(heads, axis=-1) @ mixing + shift
+    np.testing.assert_allclose(attention(x), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(params=[0, CLASSES], ids=["", "classes"])
