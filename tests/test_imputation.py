@@ -294,6 +294,23 @@ class TestSelfMasking:
         assert np.all(means[True][:2] < sample - 0.2), means
         assert np.all(np.abs(means[False][:2] - sample) < 0.1), means
 
+    @pytest.mark.parametrize(("sign", "factor"), [("high", 1.0), ("low", -1.0)])
+    def test_a_known_sign_is_that_of_every_slope(self, sign, factor):
+        missingness = likelihoods.SelfMasking(sign)
+        missingness.build((3,))
+        missingness.set_weights([self.slope, self.offset])
+        x = np.array([[1.0, -2.0, 0.5]], np.float32)
+        expected = factor * np.log1p(np.exp(self.slope)) * x + self.offset
+        np.testing.assert_allclose(missingness.logits(x), expected, rtol=1e-5)
+
+    def test_missing_values_have_other_noise_than_latents(self):
+        likelihood = likelihoods.Observed("normal", missingness="self_masking")
+        p_x, nothing = likelihood(tf.zeros([4, 5, 3]), 2), tf.fill([5, 3], np.nan)
+        _, completed = likelihood.weigh(p_x, nothing, seed := tfvae.random.make_seed(3))
+        q = tfvae.posteriors.DiagonalNormal()(tf.zeros([5, 6]))
+        z, _ = tfvae.distributions.sample_and_log_prob(q, [4], seed)
+        assert np.abs(completed - z).min() > 1e-6
+
     def test_it_is_saved_and_the_same_for_a_seed(self, tmp_path):
         x, _ = self.draw(64)
         model = self.model("linear_masking")
