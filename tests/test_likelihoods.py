@@ -323,6 +323,14 @@ class TestCensored:
         assert_mean(d.sample(4000, seed=make_seed(2))[:, :, 0] - d.mean()[:, 0], 0)
 
 
+@pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+def test_means_of_millions_of_counts_are_not_held_back(name):
+    likelihood = likelihoods.get(name)
+    likelihood.build((1,))
+    mean = likelihood(np.array([[15.0]], np.float32)).mean()
+    np.testing.assert_allclose(mean, [[np.exp(15)]], rtol=1e-4)
+
+
 class TestSizeFactor:
     @pytest.mark.parametrize(
         "name", ["poisson", "negative_binomial", "zero_inflated_negative_binomial"]
