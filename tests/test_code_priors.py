@@ -496,6 +496,28 @@ class TestDropout:
         prior.training_step.assign_add(1)
         assert np.abs(prior.logits(codes, training=True) - first).max() > 0.01
 
+    def test_a_training_step_is_of_the_loss_with_its_dropout_and_a_measure_without(self, name):
+        prior, codes = make(name, dropout=0.4), all_codes()[:5]
+        flat = codes.reshape(5, -1, 1)
+        expected = {}
+        for training in (True, False):
+            logits = prior.logits(codes, training=training).numpy().reshape(5, -1, K)
+            log_p = np.take_along_axis(scipy.special.log_softmax(logits, axis=-1), flat, -1)
+            expected[training] = -log_p.sum(axis=(1, 2)).mean()
+        assert abs(expected[True] - expected[False]) > 0.01, "nothing to compare"
+        found = -np.mean(prior.log_prob(codes, training=True))
+        assert found == pytest.approx(expected[True], rel=1e-5)
+        prior.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+        assert prior.evaluate(codes, verbose=0)[0] == pytest.approx(expected[False], rel=1e-5)
+        assert prior.train_on_batch(codes)[0] == pytest.approx(expected[True], rel=1e-5)
+
+    def test_it_acts_on_every_branch(self, name):
+        """Of each block both, and the first input; or of each layer of both stacks its features."""
+        prior, codes = make(name, dropout=0.4), all_codes()[:2]
+        dropout = Dropout(0.4, make_seed)
+        prior.network(tf.constant(codes), tf.zeros([2], tf.int32), dropout)
+        assert dropout.calls == {"transformer": 1 + 2 * 2, "pixelcnn": 2 * 3}[name]
+
     def test_a_step_run_eagerly_is_the_same(self, name):
         options = SHALLOW[name] | {"dropout": 0.4}
         graph, eager = (
