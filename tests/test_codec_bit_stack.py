@@ -55,6 +55,15 @@ def test_a_bucket_stands_for_its_median():
     np.testing.assert_allclose(latents.values(quarters), expected, rtol=1e-6)
 
 
+def test_the_buckets_of_a_mixture_are_those_of_the_normal_with_its_moments(rng):
+    weights, loc, scale = np.array([0.5, 0.3, 0.2]), *rng.uniform(0.5, 3, (2, 3, 2))
+    latents = Continuous((np.log(weights), loc, np.log(scale)), 2)
+    mean = weights @ loc
+    deviation = np.sqrt(weights @ (scale**2 + (loc - mean) ** 2))
+    expected = mean + deviation * stats.norm.ppf(7 / 8)
+    np.testing.assert_allclose(latents.values(np.array([[3, 3]]))[0], expected, rtol=1e-5)
+
+
 def test_the_component_of_a_mixture_is_popped_by_its_probability_given_z(rng):
     """Then what a bucket costs is −log2 of its mass under the mixture, whatever was popped."""
     log_weights = np.log([0.5, 0.3, 0.2])
