@@ -511,6 +511,11 @@ class TestDropout:
         assert prior.evaluate(codes, verbose=0)[0] == pytest.approx(expected[False], rel=1e-5)
         assert prior.train_on_batch(codes)[0] == pytest.approx(expected[True], rel=1e-5)
 
+    def test_every_call_of_a_pass_has_a_seed_of_its_own(self, name):
+        prior = make(name, dropout=0.4)
+        seeds = {tuple(prior._dropout_seed(number).numpy()) for number in range(1, 9)}
+        assert len(seeds) == 8
+
     def test_it_acts_on_every_branch(self, name):
         """Of each block both, and the first input; or of each layer of both stacks its features."""
         prior, codes = make(name, dropout=0.4), all_codes()[:2]
