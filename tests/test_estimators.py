@@ -714,6 +714,19 @@ def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name, labe
         assert slope == pytest.approx((above - below) / 2e-2, rel=0.02, abs=1e-4)
 
 
+def test_the_network_of_relax_sees_each_z_beside_its_own_x():
+    """r(soften(ζ, 1), x)/K of [K, B] pairs, by the network for one of them at a time."""
+    model = shared_model("bernoulli")
+    estimator = moved_from_zero(prepared(model, "relax", objectives.elbo, 2))
+    rng = np.random.default_rng(0)
+    soft, x = rng.random((2, 3, 2)).astype("f4"), rng.integers(0, 2, (3, PIXELS)).astype("f4")
+    found = estimator._r(0, tf.constant(soft), tf.constant(x))
+    for k, n in itertools.product(range(2), range(3)):
+        pair = np.concatenate([soft[k, n], x[n]])[np.newaxis]
+        expected = estimator._networks[0](pair)[0, 0] / 2
+        np.testing.assert_allclose(found[k, n], expected, rtol=1e-5)
+
+
 def test_a_step_changes_the_weights_of_relax():
     model = make_model("bernoulli")
     estimator = moved_from_zero(prepared(model, "relax"))
