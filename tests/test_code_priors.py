@@ -14,6 +14,7 @@ from tfvae import code_priors
 from tfvae.code_priors import sampling
 from tfvae.code_priors.attention import CausalSelfAttention
 from tfvae.code_priors.dropout import Dropout, keep_mask
+from tfvae.code_priors.gated_convolution import gate
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.random import gumbel, make_seed, uniform
 
@@ -96,6 +97,17 @@ def test_attention_is_the_softmax_of_scaled_products(rng):
         heads.append(scipy.special.softmax(scores, axis=-1) @ values[..., head])
     expected = np.concatenate(heads, axis=-1) @ mixing + shift
     np.testing.assert_allclose(attention(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pixelcnn_gates_its_features_and_takes_logits_of_what_is_above_0(rng):
+    """tanh(a) ⊙ σ(b) of two halves, and W₂ relu(W₁ relu(h) + b₁) + b₂."""
+    a, b = rng.normal(size=(2, 5))
+    expected = np.tanh(a) * scipy.special.expit(b)
+    np.testing.assert_allclose(gate(tf.constant(np.concatenate([a, b]))), expected, rtol=1e-6)
+    prior, h = make("pixelcnn"), rng.normal(size=(2, 1, 1, 6)).astype("f4")
+    (w1, b1), (w2, b2) = (layer.get_weights() for layer in (prior.hidden, prior.head))
+    expected = np.maximum(np.maximum(h, 0) @ w1 + b1, 0) @ w2 + b2
+    np.testing.assert_allclose(prior._logits(h), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(params=[0, CLASSES], ids=["", "classes"])
