@@ -12,7 +12,9 @@ from tiers import nightly_but
 import tfvae
 from tfvae import code_priors
 from tfvae.code_priors import sampling
+from tfvae.code_priors.attention import CausalSelfAttention
 from tfvae.code_priors.dropout import Dropout, keep_mask
+from tfvae.code_priors.gated_convolution import gate
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.random import gumbel, make_seed, uniform
 
@@ -78,6 +80,34 @@ def dependence(prior, shape):
     both = np.concatenate([codes[None], changed]).reshape(-1, *shape)
     logits = prior.logits(both.astype(np.int32)).numpy().reshape(count + 1, count, K)
     return np.abs(logits[1:] - logits[0]).max(axis=-1) > 1e-6
+
+
+def test_attention_is_the_softmax_of_scaled_products(rng):
+    """Two heads of size 3, by NumPy."""
+    attention = CausalSelfAttention(2, 6)
+    attention.build((None, 4, 6))
+    attention.set_weights([rng.normal(size=w.shape) for w in attention.get_weights()])
+    kernel, bias, mixing, shift = attention.get_weights()
+    x = rng.normal(size=(2, 4, 6)).astype("f4")
+    queries, keys, values = np.split(x @ kernel + bias, 3, axis=-1)
+    heads = []
+    for head in (slice(0, 3), slice(3, 6)):
+        scores = queries[..., head] @ keys[..., head].transpose(0, 2, 1) / np.sqrt(3)
+        scores = np.where(np.tri(4, dtype=bool), scores, -np.inf)
+        heads.append(scipy.special.softmax(scores, axis=-1) @ values[..., head])
+    expected = np.concatenate(heads, axis=-1) @ mixing + shift
+    np.testing.assert_allclose(attention(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pixelcnn_gates_its_features_and_takes_logits_of_what_is_above_0(rng):
+    """tanh(a) ⊙ σ(b) of two halves, and W₂ relu(W₁ relu(h) + b₁) + b₂."""
+    a, b = rng.normal(size=(2, 5))
+    expected = np.tanh(a) * scipy.special.expit(b)
+    np.testing.assert_allclose(gate(tf.constant(np.concatenate([a, b]))), expected, rtol=1e-6)
+    prior, h = make("pixelcnn"), rng.normal(size=(2, 1, 1, 6)).astype("f4")
+    (w1, b1), (w2, b2) = (layer.get_weights() for layer in (prior.hidden, prior.head))
+    expected = np.maximum(np.maximum(h, 0) @ w1 + b1, 0) @ w2 + b2
+    np.testing.assert_allclose(prior._logits(h), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(params=[0, CLASSES], ids=["", "classes"])
@@ -477,6 +507,33 @@ class TestDropout:
         assert np.abs(prior.logits(codes) - first).max() > 0.01
         prior.training_step.assign_add(1)
         assert np.abs(prior.logits(codes, training=True) - first).max() > 0.01
+
+    def test_a_training_step_is_of_the_loss_with_its_dropout_and_a_measure_without(self, name):
+        prior, codes = make(name, dropout=0.4), all_codes()[:5]
+        flat = codes.reshape(5, -1, 1)
+        expected = {}
+        for training in (True, False):
+            logits = prior.logits(codes, training=training).numpy().reshape(5, -1, K)
+            log_p = np.take_along_axis(scipy.special.log_softmax(logits, axis=-1), flat, -1)
+            expected[training] = -log_p.sum(axis=(1, 2)).mean()
+        assert abs(expected[True] - expected[False]) > 0.01, "nothing to compare"
+        found = -np.mean(prior.log_prob(codes, training=True))
+        assert found == pytest.approx(expected[True], rel=1e-5)
+        prior.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+        assert prior.evaluate(codes, verbose=0)[0] == pytest.approx(expected[False], rel=1e-5)
+        assert prior.train_on_batch(codes)[0] == pytest.approx(expected[True], rel=1e-5)
+
+    def test_every_call_of_a_pass_has_a_seed_of_its_own(self, name):
+        prior = make(name, dropout=0.4)
+        seeds = {tuple(prior._dropout_seed(number).numpy()) for number in range(1, 9)}
+        assert len(seeds) == 8
+
+    def test_it_acts_on_every_branch(self, name):
+        """Of each block both, and the first input; or of each layer of both stacks its features."""
+        prior, codes = make(name, dropout=0.4), all_codes()[:2]
+        dropout = Dropout(0.4, make_seed)
+        prior.network(tf.constant(codes), tf.zeros([2], tf.int32), dropout)
+        assert dropout.calls == {"transformer": 1 + 2 * 2, "pixelcnn": 2 * 3}[name]
 
     def test_a_step_run_eagerly_is_the_same(self, name):
         options = SHALLOW[name] | {"dropout": 0.4}

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from tfvae.codec.bit_stack import Buckets, Stack, Table
+from tfvae.codec.bit_stack import Buckets, Continuous, Stack, Table
 
 
 def test_what_is_popped_and_pushed_again_leaves_it_as_it_was(rng):
@@ -45,6 +45,35 @@ def test_the_masses_of_buckets_are_those_of_the_normal():
         ends = (stats.norm.cdf(edges[k], loc, scale) for k in (j + 1, j))
         expected = next(ends) - next(ends)
         np.testing.assert_allclose(mass, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_a_bucket_stands_for_its_median():
+    latents = Continuous((np.array([[1.0, -2.0]]), np.array([[1.0, 3.0]])), 2)
+    quarters = np.repeat(np.arange(4)[:, np.newaxis], 2, axis=1)
+    medians = stats.norm.ppf(np.array([1, 3, 5, 7]) / 8)[:, np.newaxis]
+    expected = [1.0, -2.0] + [1.0, 3.0] * medians
+    np.testing.assert_allclose(latents.values(quarters), expected, rtol=1e-6)
+
+
+def test_the_buckets_of_a_mixture_are_those_of_the_normal_with_its_moments(rng):
+    weights, loc, scale = np.array([0.5, 0.3, 0.2]), *rng.uniform(0.5, 3, (2, 3, 2))
+    latents = Continuous((np.log(weights), loc, np.log(scale)), 2)
+    mean = weights @ loc
+    deviation = np.sqrt(weights @ (scale**2 + (loc - mean) ** 2))
+    expected = mean + deviation * stats.norm.ppf(7 / 8)
+    np.testing.assert_allclose(latents.values(np.array([[3, 3]]))[0], expected, rtol=1e-5)
+
+
+def test_the_component_of_a_mixture_is_popped_by_its_probability_given_z(rng):
+    """Then what a bucket costs is −log2 of its mass under the mixture, whatever was popped."""
+    log_weights = np.log([0.5, 0.3, 0.2])
+    loc, log_scale = rng.normal(size=(3, 2)), rng.uniform(-1, 1, (3, 2))
+    latents = Continuous((log_weights, loc, log_scale), 10)
+    symbols = rng.integers(0, 1 << 10, (7, 2))
+    z = latents.values(symbols).astype(np.float64)[:, np.newaxis]
+    joint = log_weights + stats.norm.logpdf(z, loc, np.exp(log_scale)).sum(-1)
+    given = latents._responsibilities(symbols)
+    np.testing.assert_allclose(given._p, special.softmax(joint, axis=1), rtol=1e-6)
 
 
 def test_only_the_random_words_that_were_popped_stay():

@@ -3,12 +3,13 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tiers import nightly_but
 
-from tfvae import likelihoods, posteriors
+from tfvae import distributions, likelihoods, posteriors
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, Normal
 from tfvae.posteriors import DiagonalNormal
@@ -467,3 +468,17 @@ def test_the_bernoulli_log_likelihood_of_all_pairs_is_that_of_each(rng):
     each = likelihoods.Bernoulli()(np.repeat(logits, 5, axis=1), batch_ndims=2).log_prob(x)
     assert pairs.shape == (4, 5)
     np.testing.assert_allclose(pairs, each, rtol=1e-5, atol=1e-5)
+
+
+def test_draws_that_cannot_be_reparameterized_carry_the_likelihood_ratio():
+    """v = 1 has the gradient of log p at the draws: that of the mean of v f(z) is then unbiased."""
+    logits = tf.constant([0.4, -1.2, 0.1])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        p = tfd.Independent(tfd.Bernoulli(logits, dtype=tf.float32), 1)
+        z, log_v = distributions.differentiable_sample(p, [5], make_seed(1))
+        total = tf.reduce_sum(tf.exp(log_v) * tf.constant([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert set(np.unique(z)) == {0.0, 1.0}
+    np.testing.assert_array_equal(log_v, np.zeros(5))
+    expected = np.arange(1.0, 6.0) @ (z.numpy() - scipy.special.expit(logits))
+    np.testing.assert_allclose(tape.gradient(total, logits), expected, rtol=1e-5)

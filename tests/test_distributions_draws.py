@@ -78,6 +78,42 @@ def test_independent_values_have_their_distribution_function(case):
         assert abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / values.size), level
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.3])
+@pytest.mark.parametrize("case", CASES)
+def test_a_temperature_brings_values_closer_to_their_centre(case, temperature):
+    """The centre is the mean, of Student's t and of angles the location; counts have none."""
+    of_one, _ = CASES[case]
+    if isinstance(of_one, (tfd.Poisson, tfd.NegativeBinomial)):
+        expected = drawn(_two(of_one), 200)
+    elif isinstance(of_one, tfd.LogNormal):
+        expected = np.exp(0.5 + temperature * (np.log(drawn(_two(of_one), 200)) - 0.5))
+    else:
+        is_located = isinstance(of_one, (tfd.StudentT, tfd.VonMises))
+        centre = of_one.loc if is_located else of_one.mean()
+        off = drawn(_two(of_one), 200) - centre
+        if isinstance(of_one, tfd.VonMises):
+            off -= 2 * np.pi * np.round(off / (2 * np.pi))
+        expected = centre + temperature * off
+    found = drawn(_two(of_one), 200, temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["truncated_normal", "censored_normal", "continuous_bernoulli"])
+def test_a_temperature_keeps_values_of_columns_within_their_ends(case):
+    """m + T·(x − m) of the mean m; of a censored value it is that of the normal, clipped."""
+    options, params, _ = OF_LIKELIHOODS[case]
+    distribution = likelihoods.get(case, **options)(tf.constant([params * 2], tf.float32))
+    warm, cool = (drawn(distribution, 200, temperature) for temperature in (1.0, 0.3))
+    if case == "censored_normal":
+        inside = (warm > 0) & (warm < 1)
+        expected = 0.3 + 0.3 * (warm - 0.3)
+        np.testing.assert_allclose(cool[inside], expected[inside], rtol=1e-5)
+        assert cool.std() < warm.std()
+        return
+    mean = distribution.mean().numpy()
+    np.testing.assert_allclose(cool, mean + 0.3 * (warm - mean), rtol=1e-4, atol=1e-5)
+
+
 def _two(distribution):
     """Return two independent values of a distribution."""
     names = {
@@ -143,6 +179,8 @@ def test_columns_draw_each_block_from_a_stream_of_its_own():
     assert values.shape == (500, 3)
     assert abs(np.corrcoef(values.T)[0, 1]) < 0.2
     assert set(values[:, 2]) == {0.0, 1.0}
+    sampled = table(tf.zeros([500, 3])).sample(seed=make_seed(3)).numpy()
+    assert abs(np.corrcoef(sampled.T)[0, 1]) < 0.2
     again = distributions.draw(table(tf.zeros([1, 3])), make_seed(3), tf.constant([7]))
     np.testing.assert_allclose(again[0], values[7], rtol=1e-6)
 

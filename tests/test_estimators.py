@@ -623,6 +623,35 @@ def test_the_moving_average_follows_the_signal():
     np.testing.assert_allclose(estimator._moments.mean, (-4 * 0.25 - 6 * 0.5) / 0.75, rtol=1e-6)
 
 
+@pytest.mark.parametrize("label", ["elbo", "iwae"])
+@pytest.mark.parametrize("name", ["moving_average", "nvil"])
+def test_a_baseline_follows_the_signal_in_nats_of_an_example_whatever_k_is(name, label):
+    """The moments are of log w, or of the objective, less what the network of "nvil" explains."""
+    objective, num_samples = OBJECTIVES[label]
+    model = shared_model("bernoulli")
+    options = {"normalize": False} if name == "nvil" else {}
+    estimator = moved_from_zero(
+        prepared(model, estimators.get(name, **options), objective, num_samples)
+    )
+    x = np.random.default_rng(2).integers(0, 2, (6, PIXELS)).astype("f4")
+    _, terms, statistics, _ = estimate(model, Bound(objective, num_samples, 0.7), x)
+    log_w = terms.log_weights(0.7)
+    bound = tf.broadcast_to(objective(log_w), log_w.shape)
+    explained = estimator._network(x)[:, 0] if name == "nvil" else 0.0
+    values = (log_w if label == "elbo" else bound) - explained
+    expected = [np.sum(values), np.sum(values**2), 2 * 6]
+    np.testing.assert_allclose(statistics, expected, rtol=1e-5)
+
+    signal = log_w / 2 if label == "elbo" else bound
+    scale = 0.5 if label == "elbo" else 1.0
+    centred = estimator.centre(objective, log_w, signal, x)
+    expected = scale * (values - estimator._moments.mean)
+    np.testing.assert_allclose(centred.signal, expected, rtol=1e-4, atol=1e-4)
+    if name == "nvil":
+        squares = np.mean((values - estimator._moments.mean) ** 2, axis=0)
+        np.testing.assert_allclose(centred.own_loss, squares, rtol=1e-4)
+
+
 @pytest.mark.parametrize("label", ["elbo of one sample", "iwae"])
 def test_normalization_divides_the_encoders_gradient_by_the_deviation(label):
     objective, num_samples = OBJECTIVES[label]
@@ -683,6 +712,19 @@ def test_the_control_variate_is_trained_to_lower_the_squared_gradient(name, labe
         below, _ = squares_and_slopes()
         change(variables, directions, 1e-2)
         assert slope == pytest.approx((above - below) / 2e-2, rel=0.02, abs=1e-4)
+
+
+def test_the_network_of_relax_sees_each_z_beside_its_own_x():
+    """r(soften(ζ, 1), x)/K of [K, B] pairs, by the network for one of them at a time."""
+    model = shared_model("bernoulli")
+    estimator = moved_from_zero(prepared(model, "relax", objectives.elbo, 2))
+    rng = np.random.default_rng(0)
+    soft, x = rng.random((2, 3, 2)).astype("f4"), rng.integers(0, 2, (3, PIXELS)).astype("f4")
+    found = estimator._r(0, tf.constant(soft), tf.constant(x))
+    for k, n in itertools.product(range(2), range(3)):
+        pair = np.concatenate([soft[k, n], x[n]])[np.newaxis]
+        expected = estimator._networks[0](pair)[0, 0] / 2
+        np.testing.assert_allclose(found[k, n], expected, rtol=1e-5)
 
 
 def test_a_step_changes_the_weights_of_relax():

@@ -102,6 +102,21 @@ def test_the_seed_decides(linear_gaussian, model):
     assert np.all(first != other)
 
 
+def test_batches_and_the_pilot_run_have_noise_of_their_own(linear_gaussian, model, monkeypatch):
+    seeds = []
+    for name in ("_tune", "_anneal"):
+        function = getattr(annealed, name)
+        monkeypatch.setattr(
+            annealed,
+            name,
+            lambda *given, call=function: seeds.append(tuple(given[3].numpy())) or call(*given),
+        )
+    monkeypatch.setattr(annealed, "_BATCH_SIZE", 1)
+    x = np.repeat(linear_gaussian.x[:1], 3, axis=0)
+    assert len(np.unique(anneal(model, x, 2, 3).per_example)) == 3
+    assert len(set(seeds)) == len(seeds) == 2 * 3
+
+
 def test_images_in_small_batches_and_summary(make_vae, images, monkeypatch):
     monkeypatch.setattr(annealed, "_CHUNK_SIZE", 2 * 5 * 16)
     measured = anneal(make_vae(), images, 2, 3)

@@ -106,6 +106,21 @@ def test_continuous_latents_have_a_reference_of_less_variance(linear_gaussian, m
         assert row.variance == pytest.approx(variance, rel=1e-4)
 
 
+def test_the_draws_of_the_reference_are_others_than_those_it_is_compared_with(
+    linear_gaussian, monkeypatch
+):
+    streams, groups = [], GradientDraws.groups
+    monkeypatch.setattr(GradientDraws, "milliseconds", lambda self: 0.0)
+    monkeypatch.setattr(
+        GradientDraws,
+        "groups",
+        lambda self, count, stream: streams.append(stream) or groups(self, count, stream),
+    )
+    options = {"names": ["sticking_the_landing"], "objective_names": ("elbo",), "num_draws": 20}
+    tfvae.diagnose(linear_gaussian.vae(), linear_gaussian.x, num_samples=1, **options)
+    assert len(set(streams)) == len(streams) == 2
+
+
 def test_a_normalized_gradient_has_another_scale_and_no_bias(bits):
     """As that of NVIL, which divides an unbiased gradient by a moving deviation."""
     model, x = bits

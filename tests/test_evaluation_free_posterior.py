@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
+import tensorflow as tf
 from test_evaluation_exact import SHAPES, binary_x, discrete_vae, numpy_log_joint
 
 import tfvae
-from tfvae import evaluation
+from tfvae import evaluation, random
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation import free_posterior
 
@@ -100,6 +101,43 @@ def test_where_the_fit_got_worse_the_start_is_kept(linear_gaussian):
     fitted = fit(model, x, learning_rate=3.0, num_steps=2)
     np.testing.assert_array_equal(fitted.parameters, model.encoder(x))
     np.testing.assert_array_equal(fitted.per_example, fitted.encoder_bound)
+
+
+def test_the_learning_rate_falls_linearly():
+    """Where all gradients are equal, each step of Adam is as long as its rate."""
+    found = free_posterior._ascend(
+        lambda step, parameters: tf.constant([3.0, -0.5]), tf.zeros([2]), tf.constant(10), 0.1
+    )
+    np.testing.assert_allclose(found, [0.55, -0.55], rtol=1e-4)
+
+
+def test_the_choice_and_the_bounds_are_measured_with_draws_of_their_own(
+    linear_gaussian, monkeypatch
+):
+    """Of each batch; those that are compared have the same noise."""
+    measured, seeds = free_posterior.log_weight_sums, []
+
+    def recorded(model, x, seed, *rest, **options):
+        seeds.append(tuple(seed.numpy()))
+        return measured(model, x, seed, *rest, **options)
+
+    monkeypatch.setattr(free_posterior, "log_weight_sums", recorded)
+    monkeypatch.setattr(free_posterior, "_BATCH_SIZE", 2)
+    fit(linear_gaussian.vae(), linear_gaussian.x, num_steps=1)
+    assert seeds[::2] == seeds[1::2]
+    assert len(set(seeds)) == 4
+
+
+def test_every_step_has_noise_of_its_own(linear_gaussian):
+    """Of two equal gradients Adam would make steps of the whole rate, which falls by half."""
+    model, x = linear_gaussian.vae(), tf.constant(linear_gaussian.x)
+    start = model.bottom_up(x)
+    fitted = free_posterior._fit_sampled(
+        *(model, x, None, start, tf.constant(2), tf.constant(1e-4)),
+        *(random.make_seed(0), tf.constant(1), True),
+    )
+    moved = np.abs(fitted - start)
+    assert np.mean(moved < 1.45e-4) > 0.3
 
 
 def test_no_steps_leave_the_start(linear_gaussian):

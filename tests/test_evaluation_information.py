@@ -11,7 +11,7 @@ import test_hierarchical
 from test_evaluation_exact import binary_x, discrete_vae
 
 import tfvae
-from tfvae import evaluation
+from tfvae import evaluation, random
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.joint import StochasticLayer
 
@@ -68,6 +68,13 @@ def test_batches_and_chunks_change_only_the_draws(linear_gaussian, monkeypatch, 
         scipy.special.logsumexp(log_q, axis=-1) - np.log(9),
         atol=1e-4,
     )
+
+
+def test_equal_examples_have_draws_of_their_own_in_every_batch(linear_gaussian, monkeypatch):
+    monkeypatch.setattr(evaluation.information, "_BATCH_SIZE", 2)
+    model, x = linear_gaussian.vae(), np.repeat(linear_gaussian.x[:1], 5, axis=0)
+    z, *_ = evaluation.information._draw(model, (x, None), random.make_seed(0))
+    assert len(np.unique(z, axis=0)) == 5
 
 
 def test_information_of_bits_is_that_of_enumeration(assert_mean):

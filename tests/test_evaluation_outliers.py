@@ -31,6 +31,14 @@ def test_a_share_of_the_values_is_replaced(levels, rng):
     np.testing.assert_array_equal(corrupted(x, 0.0), x)
 
 
+def test_the_values_of_an_example_are_replaced_by_those_of_different_ones():
+    """Or what the values of an example say of each other would be left in it."""
+    x = np.repeat(np.arange(500)[:, np.newaxis], 3, axis=1)
+    changed = corrupted(x, 1.0)
+    np.testing.assert_array_equal(np.sort(changed, axis=0), x)
+    assert np.mean(changed[:, 0] == changed[:, 1]) < 0.02
+
+
 @pytest.mark.parametrize("levels", [1, 0, 2.5])
 def test_levels_are_at_least_two(levels):
     with pytest.raises(InvalidArgument, match=r"`levels` is .*; expected a whole number of at"):

@@ -7,6 +7,7 @@ from tiers import nightly_but
 
 from tfvae import flows
 from tfvae.errors import InvalidArgument
+from tfvae.flows.conditioner import Conditioner
 from tfvae.flows.spline_coupling import SplineCoupling
 
 NETWORKS = {"hidden": (8, 8), "activation": "tanh"}
@@ -384,6 +385,12 @@ class TestChain:
         u = tf.constant(rng.normal(size=(3, 5)), tf.float32)
         assert np.all(np.any(jacobian(lambda u: flow.forward(u)[0], u) != 0, axis=0))
 
+    def test_the_random_permutations_of_a_stack_differ(self):
+        flow = flows.stack("affine_coupling", 4, "random", seed=3)
+        flow.build((40,))
+        between = [tuple(each.permutation) for each in flow.flows[1::2]]
+        assert len(set(between)) == 3
+
     def test_what_does_not_exist_is_refused(self):
         with pytest.raises(InvalidArgument, match=r"Unknown mixing 'revers'. Did you mean"):
             flows.stack("affine_coupling", mixing="revers")
@@ -398,6 +405,19 @@ class TestChain:
         chain = flows.FlowChain([make("linear", (3,))])
         with pytest.raises(InvalidArgument, match="was built for"):
             chain.build((5,))
+
+
+def test_a_conditioner_is_a_residual_network(rng):
+    """h₁ = W₁ x + V c + b₁, h₂ = h₁ + W₂ tanh(h₁) + b₂, and the outputs W₃ tanh(h₂) + b₃."""
+    network = Conditioner((4, 4), "tanh", dtype="float64")
+    network.build(3, 4, context_size=2)
+    network.set_weights([rng.normal(size=weight.shape) for weight in network.weights])
+    x, context = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    (w1, b1), (w2, b2), (w3, b3) = (step.get_weights() for step in network.steps)
+    first = x @ w1 + b1 + context @ network.from_context.get_weights()[0]
+    second = first + np.tanh(first) @ w2 + b2
+    expected = np.tanh(second) @ w3 + b3
+    np.testing.assert_allclose(network(x, context), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2.5])

@@ -4,6 +4,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 from test_estimators import moved_from_zero
 from tiers import nightly_but
@@ -12,10 +13,13 @@ import tfvae
 from tfvae import estimators, exact, networks, objectives
 from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
+from tfvae.estimators import control_variates
+from tfvae.estimators.estimator import Drawn
 from tfvae.joint import ancestral, replay, sampler, values_of
 from tfvae.random import make_seed
 
 X_SHAPE = (2, 3, 1)
+PIWAE_OF_ONE = objectives.PIWAE(1)
 BITS = np.array(list(itertools.product([0.0, 1.0], repeat=4)), np.float32)
 
 
@@ -283,6 +287,45 @@ def test_the_expected_gradient_is_the_enumerated_one(estimator, kind, x, assert_
     assert_mean(draws, gradient(enumeration, tf.constant(x[:1]), make_seed(0)))
 
 
+def test_both_ways_to_the_pathwise_gradient_agree_layer_by_layer(x):
+    """PIWAE of one bound is IWAE, with an encoder's gradient of its own: draw by draw the same."""
+    model, gradients = build("diagonal_normal", (3, 2)), []
+    bounds = [Bound(objective, 4, [0.5, 2.0]) for objective in (objectives.iwae, PIWAE_OF_ONE)]
+    for bound in bounds:
+        with tf.GradientTape() as tape:
+            infer, estimator = model.inference(x), estimators.Pathwise()
+            surrogate = estimator.estimate(bound, infer, x, make_seed(3), True).surrogate
+            total = tf.reduce_sum(surrogate)
+        gradients.append(tape.gradient(total, model.trainable_variables))
+    for one, other in zip(*gradients, strict=True):
+        assert np.abs(one).max() > 0.01, "nothing to compare"
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_rebar_counts_the_layers_of_a_pass_each_by_its_beta(x, belief_network):
+    """Of IWAE: the signal L of every layer, less β_l w̃_k, the derivative through its log q."""
+    bound = Bound(objectives.iwae, 3, [0.5, 2.0])
+    joint = belief_network.inference(x)(sampler(3, make_seed(0)))
+    log_w = bound.log_weights(bound.terms(joint))
+    weights = scipy.special.softmax(log_w, axis=0)
+    signals = control_variates._signals(bound, log_w, 2)
+    for beta, signal in zip([0.5, 2.0], signals, strict=True):
+        expected = objectives.iwae(log_w) - beta * weights
+        np.testing.assert_allclose(signal, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [objectives.elbo, objectives.iwae])
+def test_rebar_sums_the_gradients_of_samples_where_they_share_their_logits(objective, rng):
+    """Which the first layer's do; in a mean of log-weights, what is left out has no effect."""
+    gradient = rng.normal(size=(3, 5, 2)).astype("f4")
+    for sample_shape in ((3,), ()):
+        layer = Drawn(None, None, None, sample_shape)
+        shared = sample_shape and objective is objectives.iwae
+        expected = np.sum((gradient.sum(0) if shared else gradient) ** 2)
+        found = control_variates._squared_norm(Bound(objective, 3), layer, tf.constant(gradient))
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
 def test_three_layers_of_different_kinds(x):
     model = tfvae.HierarchicalVAE(
         [
@@ -350,6 +393,9 @@ def test_a_beta_for_each_layer_weighs_its_kl(x):
     terms = Bound(objectives.elbo, beta=[0.5, 2.0]).terms(joint)
     expected = terms.log_likelihood - 0.5 * terms.kls[0] - 2.0 * terms.kls[1]
     np.testing.assert_allclose(terms.log_weights([0.5, 2.0]), expected, rtol=1e-6)
+    weighted = Bound(objectives.elbo, beta=[0.5, 2.0]).weighted_log_q(joint)
+    expected = 0.5 * joint.layers[0].log_q + 2.0 * joint.layers[1].log_q
+    np.testing.assert_allclose(weighted, expected, rtol=1e-6)
     model.compile("adam", beta=[0.5, 2.0])
     assert model.beta == [0.5, 2.0]
     with pytest.raises(InvalidArgument, match="has 3 numbers; expected one, or one for each"):

@@ -72,10 +72,11 @@ class TestLinearGaussian:
     def test_memory_does_not_grow_with_the_number_of_draws(
         self, linear_gaussian, incomplete, monkeypatch
     ):
-        sizes = []
+        sizes, seeds = [], []
 
         def chunk(model, x, condition, seed, size, draws):
             sizes.append((len(x), int(size)))
+            seeds.append(tuple(seed.numpy()))
             return in_chunks(model, x, condition, seed, size, draws)
 
         in_chunks = evaluation.imputation._chunk
@@ -87,6 +88,7 @@ class TestLinearGaussian:
         assert found.draws.shape == (8, *incomplete.shape)
         values = incomplete.shape[1]
         assert all(batch * size * values <= limit for batch, size in sizes)
+        assert len(set(seeds)) == len(seeds) > 3, "and each chunk has noise of its own"
 
     def test_log_p_of_what_is_observed_is_the_closed_form(self, linear_gaussian, incomplete):
         model = model_of(linear_gaussian)
@@ -143,6 +145,22 @@ class TestLinearGaussian:
         spread = parts.draws[:, missing].std(0)
         off = np.abs(parts.draws[:, missing].mean(0) - whole.mean[missing])
         assert np.all(off < 5 * spread / np.sqrt(200))
+
+
+def test_a_draw_is_of_a_chunk_with_the_share_of_its_weights():
+    """Of weights 1, 3 and 4 the second chunk has 3/4 of the first two, the third half of all."""
+    total = evaluation.imputation._Total()
+    moments = [np.zeros([1, 2])] * 3
+    for number, (weight, uniform) in enumerate([(1, 0.99), (3, 0.74), (4, 0.51)]):
+        values = np.full([1, 2], float(number))
+        drawn, uniforms = np.repeat(values[np.newaxis], 2, axis=0), np.array([[uniform], [0.76]])
+        log_w = np.log([weight])
+        total.add([log_w, 2 * log_w, values, values[np.newaxis], drawn, uniforms, *moments])
+        expected = [[0, 0], [1, 0], [1, 0]][number]
+        np.testing.assert_array_equal(total.drawn[:, 0, 0], expected)
+    np.testing.assert_allclose(total.mean, np.full([1, 2], (3 * 1 + 4 * 2) / 8))
+    total.add([log_w, 2 * log_w, values + 1, values[np.newaxis], drawn + 1, 0 * uniforms, *moments])
+    np.testing.assert_array_equal(total.drawn[:, 0, 0], [3, 3])
 
 
 def test_the_estimate_does_not_depend_on_how_many_are_drawn(linear_gaussian, monkeypatch):
@@ -293,6 +311,23 @@ class TestSelfMasking:
         sample = complete.mean(0)[:2]
         assert np.all(means[True][:2] < sample - 0.2), means
         assert np.all(np.abs(means[False][:2] - sample) < 0.1), means
+
+    @pytest.mark.parametrize(("sign", "factor"), [("high", 1.0), ("low", -1.0)])
+    def test_a_known_sign_is_that_of_every_slope(self, sign, factor):
+        missingness = likelihoods.SelfMasking(sign)
+        missingness.build((3,))
+        missingness.set_weights([self.slope, self.offset])
+        x = np.array([[1.0, -2.0, 0.5]], np.float32)
+        expected = factor * np.log1p(np.exp(self.slope)) * x + self.offset
+        np.testing.assert_allclose(missingness.logits(x), expected, rtol=1e-5)
+
+    def test_missing_values_have_other_noise_than_latents(self):
+        likelihood = likelihoods.Observed("normal", missingness="self_masking")
+        p_x, nothing = likelihood(tf.zeros([4, 5, 3]), 2), tf.fill([5, 3], np.nan)
+        _, completed = likelihood.weigh(p_x, nothing, seed := tfvae.random.make_seed(3))
+        q = tfvae.posteriors.DiagonalNormal()(tf.zeros([5, 6]))
+        z, _ = tfvae.distributions.sample_and_log_prob(q, [4], seed)
+        assert np.abs(completed - z).min() > 1e-6
 
     def test_it_is_saved_and_the_same_for_a_seed(self, tmp_path):
         x, _ = self.draw(64)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfvae
-from tfvae import distributions, likelihoods, networks
+from tfvae import distributions, likelihoods, networks, random
 from tfvae.distributions.normal_cdf import log_ndtr
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
 from tfvae.ondevice import Decoder
@@ -291,6 +291,21 @@ class TestAgainstSciPy:
             np.testing.assert_allclose(likelihood(eta).log_prob(x), expected, rtol=1e-4)
 
 
+def test_an_ordinal_level_is_how_many_thresholds_the_score_exceeds():
+    """The score is η + T·g for logistic noise g: at temperature 0 it is η itself."""
+    likelihood = likelihoods.Ordinal(4)
+    likelihood.build((3,))
+    eta = np.array([[-3.0, 0.1, 0.9]], np.float32)
+    thresholds = likelihood.thresholds().numpy()
+    seed, index = make_seed(1), tf.range(50)
+    u = random.uniform(seed, index, 3).numpy()
+    for temperature in (0.0, 0.5, 1.0):
+        score = eta + temperature * scipy.special.logit(u)
+        expected = (score[..., np.newaxis] > thresholds).sum(-1) / 3
+        found = distributions.draw(likelihood(eta), seed, index, temperature)
+        np.testing.assert_allclose(np.broadcast_to(found, expected.shape), expected, rtol=1e-6)
+
+
 def test_the_normal_distribution_function_holds_in_both_tails():
     x = np.linspace(-30, 6, 2001)
     expected = scipy.special.log_ndtr(x)
@@ -321,6 +336,14 @@ class TestCensored:
         error = clipped.std(0) / np.sqrt(100_000)
         assert np.all(np.abs(clipped.mean(0) - d.mean()[:, 0]) < 4 * error)
         assert_mean(d.sample(4000, seed=make_seed(2))[:, :, 0] - d.mean()[:, 0], 0)
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+def test_means_of_millions_of_counts_are_not_held_back(name):
+    likelihood = likelihoods.get(name)
+    likelihood.build((1,))
+    mean = likelihood(np.array([[15.0]], np.float32)).mean()
+    np.testing.assert_allclose(mean, [[np.exp(15)]], rtol=1e-4)
 
 
 class TestSizeFactor:

@@ -8,9 +8,11 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfvae
 from tfvae import distributions, networks, objectives
+from tfvae.bound import Bound
 from tfvae.distributions.normal_mixture import NormalMixture
 from tfvae.errors import InvalidArgument
 from tfvae.joint import StochasticLayer
@@ -19,19 +21,29 @@ from tfvae.random import make_seed
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
+tfd = tfp.distributions
 LOCS = np.array([[-1.0, -1.2], [0.3, 0.5], [1.1, 0.9], [0.2, -0.4]])
 SCALES = np.array([[0.5, 0.7], [0.4, 0.6], [0.6, 0.5], [0.9, 0.4]])
 
 
-def posterior():
+PARAMS = np.concatenate([LOCS, 2 * np.log(SCALES)], -1)
+
+
+def posterior(params=PARAMS):
     q = tfvae.posteriors.get("diagonal_normal", scale="exp_half")
-    params = np.concatenate([LOCS, 2 * np.log(SCALES)], -1).astype(np.float32)
-    return q.distribution(tf.constant(params), 1)
+    return q.distribution(tf.cast(params, tf.float32), 1)
 
 
-def mixture_density(z):
+def slopes(function, values, step=1e-5):
+    """Return the derivatives of a number by those of an array, by central differences."""
+    ends = np.eye(values.size).reshape(-1, *values.shape) * step
+    differences = [function(values + end) - function(values - end) for end in ends]
+    return np.reshape(differences, values.shape) / (2 * step)
+
+
+def mixture_density(z, locs=LOCS, scales=SCALES):
     """Return q(z) and the product of its marginals, of the mixture over the four examples."""
-    by_unit = scipy.stats.norm.logpdf(z[..., None, :], LOCS, SCALES)
+    by_unit = scipy.stats.norm.logpdf(z[..., None, :], locs, scales)
     jointly = scipy.special.logsumexp(by_unit.sum(-1), -1) - np.log(4)
     alone = (scipy.special.logsumexp(by_unit, -2) - np.log(4)).sum(-1)
     return jointly, alone
@@ -61,6 +73,25 @@ def test_total_correlation_of_each_example_is_numpys():
     jointly, alone = mixture_density(np.asarray(z, np.float64))
     actual = total_correlation.total_correlation(q, z)
     np.testing.assert_allclose(actual, (jointly - alone).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_total_correlation_has_its_gradient_through_the_draws_and_the_mixture(rng):
+    noise = rng.normal(size=(3, 4, 2))
+
+    def in_numpy(params):
+        locs, scales = params[:, :2], np.exp(params[:, 2:] / 2)
+        jointly, alone = mixture_density(locs + scales * noise, locs, scales)
+        return np.sum((jointly - alone).mean(0))
+
+    params = tf.constant(PARAMS, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        q = posterior(params)
+        z = q.mean() + q.stddev() * noise.astype("f4")
+        total = tf.reduce_sum(total_correlation.total_correlation(q, z))
+    expected = slopes(in_numpy, PARAMS)
+    assert np.abs(expected).max() > 0.1, "nothing to compare"
+    np.testing.assert_allclose(tape.gradient(total, params), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_penalty_is_beta_less_one_times_the_total_correlation():
@@ -141,6 +172,77 @@ def test_the_gradient_in_the_weights_of_a_mixture_is_unbiased():
     error = np.std(gradients, 0, ddof=1) / np.sqrt(20)
     assert np.all(np.abs(np.mean(gradients, 0) - expected) < 4 * error)
     assert np.max(error) < 0.1 * np.max(np.abs(expected))
+
+
+def test_the_discrepancy_has_its_gradient_in_the_draws_of_q_and_of_the_prior():
+    layer, objective = layer_of(posterior(), 3), objectives.InfoVAE(2.0, kernel="gaussian")
+    shift = tf.zeros([2])
+    with tf.GradientTape() as tape:
+        tape.watch([layer.z, shift])
+        prior = tfd.Independent(tfd.Normal(shift, tf.ones([2])), 1)
+        penalty = objective.penalty(layer._replace(p=prior), make_seed(1))
+    by_z, by_shift = tape.gradient(penalty, [layer.z, shift])
+    z = np.asarray(layer.z, np.float64)
+    drawn = distributions.sample_and_log_prob(prior, [3, 4], make_seed(1))[0]
+    drawn = np.asarray(drawn, np.float64)
+
+    def in_numpy(z, drawn):
+        def similarity(a, b):
+            squares = ((a[:, :, None] - b[:, None]) ** 2).sum(-1)
+            return np.exp(-squares / 4)
+
+        others = 1 - np.eye(4)
+        within = sum((similarity(v, v) * others).sum() / 3 for v in (z, drawn))
+        return 2.0 * (within - 2 * similarity(z, drawn).sum() / 4) / 3  # summed over the examples
+
+    np.testing.assert_allclose(np.sum(penalty), in_numpy(z, drawn), rtol=1e-4)
+    expected = slopes(lambda z: in_numpy(z, drawn), z)
+    assert np.abs(expected).max() > 0.01, "nothing to compare"
+    np.testing.assert_allclose(by_z, expected, rtol=1e-3, atol=1e-5)
+    expected = slopes(lambda shift: in_numpy(z, drawn + shift), np.zeros(2))
+    np.testing.assert_allclose(by_shift, expected, rtol=1e-3, atol=1e-5)
+
+
+class Recorded(objectives.InfoVAE):
+    """An objective that tells what its penalty was asked for."""
+
+    def penalty(self, layer, seed):
+        self.asked = layer, seed
+        return super().penalty(layer, seed)
+
+
+@pytest.mark.parametrize("objective", [objectives.BetaTCVAE(5.0), Recorded(20.0)], ids=repr)
+def test_the_surrogate_has_the_gradient_of_the_penalty(objective, pixels):
+    model = vae(objective)
+    encoder, x = model.encoder.trainable_variables, tf.constant(pixels[:5])
+    seed = make_seed(4)
+
+    def gradient(objective, total):
+        with tf.GradientTape() as tape:
+            bound = Bound(objective, 3)
+            estimate = model.estimator.estimate(bound, model.inference(x), x, seed, True)
+            value = tf.reduce_sum(total(estimate))
+        return tape.gradient(value, encoder)
+
+    whole, subtracted = (
+        gradient(objective, part) for part in (lambda e: e.surrogate, lambda e: e.penalty)
+    )
+    plain = gradient(objectives.elbo, lambda e: e.surrogate)
+    for of_all, of_penalty, of_bound in zip(whole, subtracted, plain, strict=True):
+        assert np.abs(of_penalty).max() > 1e-3, "nothing to compare"
+        np.testing.assert_allclose(of_all, of_bound - of_penalty, rtol=1e-3, atol=1e-4)
+
+
+def test_the_draws_of_the_prior_are_not_those_of_the_posterior(pixels):
+    """With an encoder that gives the prior, equal noise would give equal draws."""
+    objective = Recorded(20.0)
+    model = vae(objective)
+    model.encoder.set_weights([0 * weight for weight in model.encoder.get_weights()])
+    x = tf.constant(pixels[:5])
+    model.estimator.estimate(Bound(objective, 3), model.inference(x), x, make_seed(4), True)
+    layer, seed = objective.asked
+    drawn, _ = distributions.sample_and_log_prob(layer.p, [3, 5], seed)
+    assert np.abs(layer.z - drawn).min() > 1e-4
 
 
 @pytest.mark.parametrize("prior", ["standard_normal", "mixture", "flow"])

@@ -8,10 +8,11 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tiers import nightly_but
 
 import tfvae
-from tfvae import estimators, networks, objectives, posteriors, priors
+from tfvae import distributions, estimators, networks, objectives, posteriors, priors
 from tfvae.bound import Bound
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.results import sampling_error
@@ -20,6 +21,7 @@ from tfvae.random import make_seed
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
+tfd = tfp.distributions
 X_SHAPE = (3, 3, 1)
 SMALL = {"hidden": (6,), "num_layers": 2}
 POSTERIORS = {
@@ -247,6 +249,15 @@ def test_the_kl_of_a_full_covariance_is_the_mean_log_ratio(x):
     sampled = (joint.log_q() - joint.log_p()).numpy()
     error = sampled.std(0) / np.sqrt(len(sampled))
     assert np.all(np.abs(sampled.mean(0) - by_unit[0, :, 0]) <= 4 * error)
+
+
+def test_the_kl_of_a_full_covariance_to_any_independent_normals_is_that_of_tfp(rng):
+    q = posteriors.FullNormal()(tf.constant(rng.normal(size=(4, 9)), tf.float32))
+    loc, scale = (v.astype("f4") for v in (rng.normal(size=(4, 3)), rng.uniform(0.3, 3, (4, 3))))
+    found = distributions.kl_by_unit(q, tfd.Independent(tfd.Normal(loc, scale), 1))
+    reference = tfd.MultivariateNormalTriL(q.loc, q.lower)
+    expected = reference.kl_divergence(tfd.MultivariateNormalDiag(loc, scale))
+    np.testing.assert_allclose(found, expected[:, np.newaxis], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["full_normal", "flow", "iaf"])

@@ -20,6 +20,7 @@ from tfvae.quantizers import (
     ResidualQuantizer,
     SimVQ,
     VectorQuantizer,
+    usage,
 )
 
 D = 4
@@ -177,6 +178,16 @@ class TestEveryQuantizer:
         quantizer(z, training=True)
         if quantizer.step is not None:
             assert int(quantizer.step) == 1
+
+    def test_an_update_that_is_not_active_changes_nothing(self, make, z):
+        quantizer, before, after = make(), make(), make()
+        flat = tf.reshape(z, [-1, D])
+        codes = quantizer.quantize_flat(flat, True).codes
+        quantizer.update(flat, codes, active=tf.constant(False))
+        assert_same_weights(quantizer, before)
+        quantizer.update(flat, codes, active=tf.constant(True))
+        after(z, training=True)
+        assert_same_weights(quantizer, after)
 
     @pytest.mark.parametrize(
         "make",
@@ -405,6 +416,16 @@ class TestGradients:
         off = quantizer(z).vectors.numpy().reshape(-1, D) - z.numpy().reshape(-1, D)
         np.testing.assert_allclose(actual, 2 * rows.T @ off, rtol=1e-3, atol=1e-4)
 
+    def test_simvq_scales_its_rows_to_length_one_for_cosine(self, z, rng):
+        quantizer = filled(SimVQ(7, D, similarity="cosine"), rng)
+        quantizer.map.assign(rng.normal(size=(D, D)))
+        rows = quantizer.table.numpy() @ quantizer.map.numpy()
+        rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
+        np.testing.assert_allclose(quantizer.codebook(), rows, rtol=1e-4, atol=1e-5)
+        unit = z / np.linalg.norm(z, axis=-1, keepdims=True)
+        codes = np.argmax(unit @ rows.T, axis=-1)
+        np.testing.assert_array_equal(quantizer(z).codes, codes)
+
 
 def _rotation(z, q):
     """Return the matrix that turns and scales z into q, by two reflections in NumPy."""
@@ -443,6 +464,16 @@ class TestMovingAverages:
         np.testing.assert_allclose(quantizer.table, table, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(quantizer.table[-1], 100.0)
         assert quantizer.step == batches
+
+    def test_with_cosine_they_are_of_vectors_of_length_one(self, z, rng):
+        quantizer = filled(EMAVectorQuantizer(7, D, similarity="cosine", epsilon=0.0), rng)
+        unit = (z / np.linalg.norm(z, axis=-1, keepdims=True)).reshape(-1, D)
+        codes = quantizer(z, training=True).codes.numpy().ravel()
+        sums = np.eye(7)[codes].T @ unit
+        np.testing.assert_allclose(quantizer.sums, sums, rtol=1e-4, atol=1e-5)
+        used = np.bincount(codes, minlength=7) > 0
+        means = sums[used] / np.bincount(codes, minlength=7)[used, np.newaxis]
+        np.testing.assert_allclose(quantizer.table.numpy()[used], means, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9999])
     def test_the_first_batch_counts_in_full(self, decay, z):
@@ -500,6 +531,16 @@ class TestMovingAverages:
         distances = np.abs(quantizer.table.numpy()[1:, None] - z).max(axis=-1)
         assert np.all(distances.min(axis=-1) == 0), "new vectors are of the batch"
         assert len(np.unique(distances.argmin(axis=-1))) == 7, "and no two the same"
+
+    def test_a_revived_code_is_not_dead_where_the_average_code_is(self, rng):
+        """Its count is then the threshold: with the average it would be replaced again at once."""
+        state = usage.CodeState(tf.zeros([3, D]), tf.constant([0.5, 0.0, 1.0]), tf.zeros([3, D]))
+        vectors = tf.constant(rng.normal(size=(9, D)), tf.float32)
+        revived = usage.revive(state, vectors, 2.0, random.make_seed(0))
+        np.testing.assert_array_equal(revived.counts, [2.0, 2.0, 2.0])
+        np.testing.assert_allclose(revived.sums, 2.0 * revived.table)
+        again = usage.revive(revived, vectors, 2.0, random.make_seed(1))
+        np.testing.assert_array_equal(again.table, revived.table)
 
     def test_revival_is_a_function_of_the_seed_and_the_step(self, z):
         def tables(seed):
@@ -794,6 +835,24 @@ class TestLookupFree:
         expected = commitment + 0.1 * (each - mean)
         np.testing.assert_allclose(quantizer(z).loss, expected, rtol=1e-4)
 
+    def test_the_gradient_of_the_loss_is_its_slope(self, rng):
+        """Of the commitment, with signs as constants, and of both entropies, by differences."""
+        quantizer = LookupFreeQuantizer(3, inverse_temperature=0.3, diversity_gamma=2.0)
+        z = rng.normal(size=(6, 3))
+        codes = quantizer.lookup(np.arange(8)).numpy()
+
+        def loss(z):
+            p = scipy.special.softmax(-0.3 * np.sum((z[:, None] - codes) ** 2, -1), axis=-1)
+            batch = scipy.special.entr(p.mean(axis=0)).sum()
+            entropies = scipy.special.entr(p).sum() - 6 * 2.0 * batch
+            return 0.25 * np.sum((z - np.sign(z)) ** 2) + 0.1 * entropies
+
+        steps = 1e-5 * np.eye(18).reshape(18, 6, 3)
+        expected = [(loss(z + step) - loss(z - step)) / 2e-5 for step in steps]
+        z = tf.constant(z, tf.float32)
+        (actual,) = gradients_of(lambda: tf.reduce_sum(quantizer(z).loss), z)
+        np.testing.assert_allclose(actual.ravel(), expected, rtol=1e-3, atol=1e-4)
+
     def test_many_bits_are_bounded_by_their_own_entropies(self, rng):
         z = rng.normal(size=(10, 19)).astype(np.float32)
         _, bound = LookupFreeQuantizer(19).entropies(z)
@@ -835,6 +894,28 @@ class TestGumbel:
         for training in (False, True):
             loss = quantizer(z, training=training).loss
             np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
+
+    def test_cosine_makes_the_softmax_of_vectors_of_length_one(self, z, rng):
+        quantizer = filled(GumbelSoftmaxQuantizer(6, D, similarity="cosine"), rng)
+        both = z, quantizer.table.numpy()
+        unit, rows = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in both)
+        p = scipy.special.softmax(2 * unit @ rows.T, axis=-1)  # ‖z − e‖² = 2 − 2 z·e
+        expected = np.sum(scipy.special.rel_entr(p, 1 / 6), axis=-1)
+        np.testing.assert_allclose(quantizer(z).loss, expected, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("composite", [ResidualQuantizer, ProductQuantizer])
+    def test_every_copy_draws_in_training_and_takes_the_nearest_otherwise(self, composite, rng):
+        """Of 8 codes at nearly equal distances, a draw is the nearest one in 1 of 8 cases."""
+        quantizer = composite(GumbelSoftmaxQuantizer(8, 2), 2)
+        quantizer.build((None, quantizer.embedding_dim))
+        for part in quantizer.parts:
+            part.table.assign(1e-3 * rng.normal(size=(8, 2)))
+        z = np.ones((2000, quantizer.embedding_dim), np.float32)
+        nearest, drawn = (quantizer(z, training=t).codes.numpy() for t in (False, True))
+        assert np.all(nearest == nearest[0])
+        for codes, code in zip(drawn.T, nearest[0], strict=True):
+            share = np.mean(codes == code)
+            assert abs(share - 1 / 8) < 4 * np.sqrt(1 / 8 * 7 / 8 / 2000) + 0.005
 
     def test_gradient_is_that_of_the_relaxed_draw(self, z, rng):
         """Σ_k y_k e_k of the same noise, written out, by autodiff."""

@@ -45,6 +45,13 @@ class TestValues:
         assert schedule.final == pytest.approx(expected.max(), rel=1e-4)
 
 
+def test_cycles_go_on_beyond_the_whole_numbers_of_float32():
+    schedule = schedules.CyclicalWarmup(10, rise=1.0)
+    steps = 2**25 + np.arange(20)
+    values = [float(schedule(tf.constant(step, tf.int64))) for step in steps]
+    np.testing.assert_allclose(values, (steps % 10 + 1) / 10, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
