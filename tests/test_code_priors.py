@@ -120,9 +120,10 @@ class TestProbabilities:
     def test_shapes_and_types(self, name, rng):
         for shape in [(2, 3)] if name == "pixelcnn" else [(5,), (2, 3), (2, 2, 2)]:
             prior, codes = make(name, shape=shape), rng.integers(0, K, (4, *shape))
-            assert prior.logits(codes).shape == prior(codes).shape == (4, *shape, K)
-            assert prior.log_prob(codes.astype(np.uint16)).shape == (4,)
-            assert prior.logits(codes).dtype == prior.log_prob(codes).dtype == tf.float32
+            logits, log_p = prior.logits(codes), prior.log_prob(codes.astype(np.uint16))
+            assert logits.shape == prior(codes).shape == (4, *shape, K)
+            assert log_p.shape == (4,)
+            assert logits.dtype == log_p.dtype == tf.float32
 
     def test_they_sum_to_one(self, name, num_classes):
         prior = make(name, num_classes)
@@ -131,7 +132,7 @@ class TestProbabilities:
             np.testing.assert_allclose(np.exp(log_p).sum(), 1, rtol=1e-4)
 
     def test_steps_give_the_logits_of_the_full_pass(self, name, rng):
-        prior, codes = make(name, CLASSES, (4, 5)), rng.integers(0, K, (7, 4, 5), np.int32)
+        prior, codes = make(name, CLASSES, (3, 4)), rng.integers(0, K, (7, 3, 4), np.int32)
         labels = rng.integers(0, CLASSES, 7)
         full = prior.logits(codes, labels).numpy().reshape(7, -1, K)
         np.testing.assert_allclose(run_steps(prior, codes, labels), full, atol=1e-5)
@@ -220,7 +221,7 @@ class TestSampling:
         np.testing.assert_array_equal(codes, prior.logits(codes).numpy().argmax(axis=-1))
 
     def test_cached_sampling_gives_the_codes_of_uncached(self, name):
-        prior, options = make(name, CLASSES, (4, 5)), {"seed": 2, "condition": [0, 1, 1]}
+        prior, options = make(name, CLASSES, (3, 4)), {"seed": 2, "condition": [0, 1, 1]}
         codes = prior.sample(3, **options).numpy()
         np.testing.assert_array_equal(codes, prior.sample(3, **options, cached=False))
         assert len(np.unique(codes)) == K
@@ -241,22 +242,24 @@ class TestSampling:
         expected = prior.sample(6, seed=5, temperature=0.8)
         np.testing.assert_array_equal(draw(make_seed(5), tf.range(6), 0.8), expected)
 
-    def test_a_device_draws_the_codes_of_keras(self, name, tmp_path):
-        """As a `.tflite` of builtin operators, and as a SavedModel."""
-        prior = make(name, CLASSES, **SHALLOW.get(name, {}))
-        options = {"top_k": 2, "top_p": 0.8} if name == "categorical" else {}
-        saved, device = export(prior, options, tmp_path)
-        for count in (1, 40):
-            inputs = {
-                "seed": tf.constant([3, -4]),
-                "index": tf.range(5, 5 + count),
-                "temperature": tf.constant(0.8),
-                "condition": tf.range(count) % CLASSES,
-            }
-            expected = prior.draw(**inputs, **options)
-            on_device = device(**{key: value.numpy() for key, value in inputs.items()})
-            np.testing.assert_array_equal(on_device["codes"], expected)
-            np.testing.assert_array_equal(saved(**inputs)["codes"], expected)
+
+@pytest.mark.parametrize("name", nightly_but(LEARNED, "pixelcnn"))
+def test_a_device_draws_the_codes_of_keras(name, tmp_path):
+    """As a `.tflite` of builtin operators, and as a SavedModel."""
+    prior = make(name, CLASSES, **SHALLOW.get(name, {}))
+    options = {} if name == "transformer" else {"top_k": 2, "top_p": 0.8}
+    saved, device = export(prior, options, tmp_path)
+    for count in (1, 40):
+        inputs = {
+            "seed": tf.constant([3, -4]),
+            "index": tf.range(5, 5 + count),
+            "temperature": tf.constant(0.8),
+            "condition": tf.range(count) % CLASSES,
+        }
+        expected = prior.draw(**inputs, **options)
+        on_device = device(**{key: value.numpy() for key, value in inputs.items()})
+        np.testing.assert_array_equal(on_device["codes"], expected)
+        np.testing.assert_array_equal(saved(**inputs)["codes"], expected)
 
 
 def export(prior, options, folder):
@@ -393,7 +396,7 @@ def test_training_reaches_the_entropy(name):
         entropy = -np.sum(p * np.log(p * CLASSES))
     prior = make(name, CLASSES, (2, 2), scale=0, **SHALLOW.get(name, {}))
     assert np.sum(p * -prior.log_prob(codes, labels)) > entropy + 0.2
-    prior.compile(tfvae.optimizers.Adam(0.02))
+    prior.compile(tfvae.optimizers.Adam(0.02), steps_per_execution=50)
     batch = tf.data.Dataset.from_tensors((codes, labels, p * len(codes)))
     prior.fit(batch.repeat(), steps_per_epoch=250, shuffle=False, verbose=0)
     assert entropy - 1e-4 < np.sum(p * -prior.log_prob(codes, labels)) < entropy + 0.03
@@ -423,7 +426,7 @@ def test_a_dataset_builds_the_prior(num_classes, rng):
     labels = rng.integers(0, num_classes, 10) if num_classes else None
     options = {"num_classes": num_classes} | TINY["transformer"] | SHALLOW["transformer"]
     prior = code_priors.get("transformer", codebook_size=K, **options)
-    prior.compile(tfvae.optimizers.Adam(1e-3))
+    prior.compile(tfvae.optimizers.Adam(1e-3), run_eagerly=True)
     data = tf.data.Dataset.from_tensor_slices((codes, labels) if num_classes else codes).batch(5)
     prior.fit(data, validation_data=data, shuffle=False, verbose=0)
     assert prior.code_shape == SHAPE
@@ -431,7 +434,7 @@ def test_a_dataset_builds_the_prior(num_classes, rng):
     np.testing.assert_allclose(prior.evaluate(data, verbose=0), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", nightly_but(LEARNED, "categorical", "transformer"))
 def test_a_prior_inside_another_model(name, tmp_path):
     holder = Holder(make(name))
     holder.prior.compile()
@@ -492,11 +495,11 @@ def test_a_step_under_xla_is_the_same(name):
 class TestDropout:
     def test_training_resumes_exactly(self, name, tmp_path):
         options, eager = SHALLOW[name] | {"dropout": 0.4}, {"run_eagerly": True}
-        whole = train(make(name, **options), steps=4, **eager)
-        train(make(name, **options), **eager).save(tmp_path / "half.keras")
+        whole = train(make(name, **options), steps=2, **eager)
+        train(make(name, **options), steps=1, **eager).save(tmp_path / "half.keras")
         resumed = keras.saving.load_model(tmp_path / "half.keras")
         assert resumed.get_compile_config().keys() == whole.get_compile_config().keys()
-        train(resumed)
+        train(resumed, steps=1)
         assert_same(resumed.weights, whole.weights)
         assert_same(resumed.optimizer.variables, whole.optimizer.variables)
 

@@ -112,13 +112,14 @@ def test_it_stands_in_for_equal_strides_alone(change, fits):
     assert SubpixelConv2D.replaces(layer.get_config()) is fits
 
 
-def vae(**options):
-    """Return a VAE whose decoder ends in a transposed convolution with these options."""
+def vae(layers=(), **options):
+    """Return a VAE whose decoder has a transposed convolution with these options, then layers."""
     layers = [
         keras.Input((2,)),
         keras.layers.Dense(4 * 4 * 2),
         keras.layers.Reshape((4, 4, 2)),
         keras.layers.Conv2DTranspose(1, 3, padding="same", **options),
+        *layers,
     ]
     decoder = keras.Sequential(layers)
     return tfvae.VAE(tfvae.networks.dense_encoder(decoder.output_shape[1:], 4, (8,)), decoder)
@@ -144,9 +145,8 @@ def test_an_export_is_compared_with_the_model_and_not_with_the_copy(monkeypatch,
 
 
 def test_exports_have_no_transposed_convolution_that_can_be_rewritten(tmp_path):
-    for name, model in (("rewritten", vae(strides=2)), ("kept", vae(strides=(1, 2)))):
-        export.litert(model, tmp_path / f"{name}.tflite", signatures=["decode"])
-    found = {p.stem: set(inspect(p).operators) for p in tmp_path.glob("*.tflite")}
-    assert "TRANSPOSE_CONV" not in found["rewritten"]
-    assert "DEPTH_TO_SPACE" in found["rewritten"]
-    assert "TRANSPOSE_CONV" in found["kept"]
+    """Of two layers, the one with unequal strides stays as it is."""
+    model = vae(strides=2, layers=[keras.layers.Conv2DTranspose(1, 3, strides=(1, 2))])
+    export.litert(model, tmp_path / "decoder.tflite", signatures=["decode"])
+    operators = inspect(tmp_path / "decoder.tflite").signatures["decode"].operators
+    assert (operators["TRANSPOSE_CONV"], operators["DEPTH_TO_SPACE"]) == (1, 1)

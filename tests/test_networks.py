@@ -1,3 +1,4 @@
+import functools
 import inspect
 import json
 import re
@@ -121,11 +122,17 @@ ON_GRIDS = {
 }
 
 
+@functools.cache
+def with_dropout(kind):
+    """Return a network for tests that change nothing but its weights."""
+    return ON_GRIDS[kind](dropout=0.5)
+
+
 @pytest.mark.parametrize("kind", ON_GRIDS)
 def test_channels_are_last_whatever_keras_takes_by_default(kind, channels_first, rng):
     first = ON_GRIDS[kind](dropout=0.5)
     keras.config.set_image_data_format("channels_last")
-    last = ON_GRIDS[kind](dropout=0.5)
+    last = with_dropout(kind)
     first.set_weights(last.get_weights())
     x = [rng.normal(size=(5, *each.shape[1:])).astype(np.float32) for each in last.inputs]
     x = x[0] if len(x) == 1 else x
@@ -135,9 +142,7 @@ def test_channels_are_last_whatever_keras_takes_by_default(kind, channels_first,
 
 @pytest.mark.parametrize("kind", WITH_DROPOUT)
 def test_dropout_changes_training_alone(kind, rng):
-    make = WITH_DROPOUT[kind]
-    keras.utils.set_random_seed(0)
-    without, network = make(), make(dropout=0.5)
+    without, network = WITH_DROPOUT[kind](), with_dropout(kind)
     weights = [rng.normal(size=weight.shape) for weight in network.weights]
     without.set_weights(weights)
     network.set_weights(weights)

@@ -169,7 +169,8 @@ def test_threads_that_share_a_decoder_take_turns_and_get_their_own_images(conten
 def integers(request, model, images, tmp_path_factory):
     """The bytes of a file that takes and gives integers."""
     path = tmp_path_factory.mktemp("integers") / "a.tflite"
-    export.litert(model, path, quantize=request.param, calibration=images, integer_io=True)
+    options = {"quantize": request.param, "integer_io": True, "signatures": ["encode", "decode"]}
+    export.litert(model, path, calibration=images, **options)
     return path.read_bytes()
 
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tiers import LONG
+from tiers import LONG, nightly_but
 
 import tfvae
 from tfvae import networks, objectives
@@ -42,10 +42,10 @@ def narrow(model):
 def trained(make_vae):
     """Return a function that builds a model, trains it in order, and gives all its weights."""
 
-    def train(*data, vae=None, compiled=None, **options):
+    def train(*data, vae=None, compiled=None, batch_size=6, **options):
         model = make_vae(**(vae or {}))
         model.compile(**{"run_eagerly": True, **(compiled or {})})
-        fit(model, *data, shuffle=False, **options)
+        fit(model, *data, shuffle=False, batch_size=batch_size, **options)
         return weights(model)
 
     return train
@@ -115,7 +115,9 @@ class TestKL:
         np.testing.assert_allclose(np.sum(by_unit[0], axis=1), expected, rtol=1e-5)
         assert_mean(Bound(objectives.elbo).terms(joint).kl, expected)
 
-    @pytest.mark.parametrize("kl", ["auto", "exact", "monte_carlo"])
+    @pytest.mark.parametrize(
+        "kl", nightly_but(["auto", "exact", "monte_carlo"], "auto", "monte_carlo")
+    )
     def test_evaluate_gives_the_closed_form(self, linear_gaussian, kl):
         x = np.repeat(linear_gaussian.x, 50, axis=0)
         model = linear_gaussian.vae()
@@ -166,7 +168,7 @@ class TestFreeBits:
     @pytest.mark.parametrize("free_bits", [0.0, 0.3, 2.0])
     def test_the_loss_counts_at_least_lambda_for_each_unit(self, linear_gaussian, free_bits):
         model, x = linear_gaussian.vae(), linear_gaussian.x
-        model.compile(free_bits=free_bits, beta=0.5, num_samples=3)
+        model.compile(free_bits=free_bits, beta=0.5, num_samples=3, run_eagerly=True)
         metrics = measure(model, x)
         mean, sigma = linear_gaussian.q(model, x)
         by_unit = 0.5 * (mean**2 + sigma**2 - 1 - 2 * np.log(sigma))
@@ -180,7 +182,7 @@ class TestFreeBits:
         kernel, bias = model.decoder.get_weights()
         model.decoder.set_weights([0 * kernel, bias])
         before = model.encoder.get_weights()
-        model.compile("sgd", free_bits=50.0)
+        model.compile("sgd", free_bits=50.0, run_eagerly=True)
         model.fit(x, epochs=1, verbose=0)
         for a, b in zip(before, model.encoder.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -192,7 +194,7 @@ class TestTraining:
         ("likelihood", "options"),
         [
             pytest.param("bernoulli", {"optimizer": "rmsprop"}, marks=LONG),
-            ("categorical", {"objective": "iwae", "num_samples": 3}),
+            pytest.param("categorical", {"objective": "iwae", "num_samples": 3}, marks=LONG),
             pytest.param("normal", {"optimizer": tfvae.optimizers.Adam(), "beta": 0.5}, marks=LONG),
             ("discretized_logistic_mixture", {"kl": "monte_carlo", "steps_per_execution": 3}),
         ],
@@ -200,8 +202,8 @@ class TestTraining:
     def test_training_lowers_the_loss(self, make_vae, images, likelihood, options):
         model = make_vae(likelihood)
         model.compile(**options)
-        model.optimizer.learning_rate = 0.02
-        losses = fit(model, images, epochs=20).history["loss"]
+        model.optimizer.learning_rate = 0.05
+        losses = fit(model, images, epochs=10).history["loss"]
         assert np.all(np.isfinite(losses))
         assert losses[-1] < 0.9 * losses[0]
 
@@ -219,7 +221,10 @@ class TestTraining:
             np.testing.assert_allclose(elbo, -(reconstruction + kl), rtol=1e-5)
             assert np.all(loss < -elbo), "the IWAE bound is above the ELBO"
 
-    @pytest.mark.parametrize("likelihood", ["bernoulli", "categorical", "normal", "poisson"])
+    @pytest.mark.parametrize(
+        "likelihood",
+        nightly_but(["bernoulli", "categorical", "normal", "poisson"], "bernoulli", "normal"),
+    )
     def test_reconstruction_is_minus_the_log_likelihood(self, make_vae, images, likelihood):
         """At a posterior so narrow that every sample is its mean."""
         model = make_vae(likelihood)
@@ -230,7 +235,7 @@ class TestTraining:
 
     def test_evaluate_gives_the_same_numbers_again(self, make_vae, images):
         model = make_vae()
-        model.compile()
+        model.compile(run_eagerly=True)
         first = measure(model, images, batch_size=4)
         assert measure(model, images, batch_size=4) == first
         twice = measure(model, np.concatenate([images, images]), batch_size=12)
@@ -247,8 +252,8 @@ class TestTraining:
         data = {
             "labels": (images, labels),
             "none": (images, None),
-            "dataset": (dataset(images).batch(4),),
-            "dataset with labels": (dataset((images, labels)).batch(4),),
+            "dataset": (dataset(images).batch(6),),
+            "dataset with labels": (dataset((images, labels)).batch(6),),
         }[form]
         options = {"batch_size": None} if "dataset" in form else {}
         np.testing.assert_array_equal(trained(*data, **options), baseline)
@@ -289,13 +294,15 @@ class TestTraining:
         model = make_vae()
         model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
         stop = keras.callbacks.EarlyStopping("val_elbo", mode="max", patience=2)
-        history = fit(model, images, epochs=9, validation_data=images, callbacks=[stop])
+        options = {"batch_size": 12, "validation_data": images, "callbacks": [stop]}
+        history = fit(model, images, epochs=9, **options)
         assert len(history.epoch) == 3, "without progress it stops after the patience of 2"
 
     def test_steps_per_execution_changes_nothing(self, trained, rng):
         x = rng.integers(0, 2, (28, 4, 4, 1)).astype(np.float32)
         one, three = (
-            trained(x, compiled={"run_eagerly": False, "steps_per_execution": n}) for n in (1, 3)
+            trained(x, batch_size=4, compiled={"run_eagerly": False, "steps_per_execution": n})
+            for n in (1, 3)
         )
         np.testing.assert_allclose(three, one, rtol=0, atol=1e-6)
 
@@ -318,12 +325,17 @@ class TestTraining:
         for seed in (1, 2**32):
             assert not np.array_equal(trained(images, vae={"seed": seed}), baseline)
 
-    @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", tfvae.optimizers.Adam])
+    @pytest.mark.parametrize(
+        "optimizer",
+        nightly_but(
+            ["sgd", "rmsprop", "adam", tfvae.optimizers.Adam], "adam", tfvae.optimizers.Adam
+        ),
+    )
     def test_any_optimizer_moves_every_weight(self, make_vae, images, optimizer):
         model = make_vae()
         before = [w.numpy().copy() for w in model.trainable_weights]
         model.compile(optimizer() if callable(optimizer) else optimizer, run_eagerly=True)
-        fit(model, images)
+        fit(model, images, batch_size=6)
         for weight, start in zip(model.trainable_weights, before, strict=True):
             assert np.all(np.isfinite(weight))
             assert not np.array_equal(weight, start), weight.path
@@ -359,9 +371,9 @@ class TestTraining:
     def test_mixed_precision_computes_in_half_and_stores_in_single(self, make_vae, images):
         keras.config.set_dtype_policy("mixed_bfloat16")
         model = make_vae()
-        model.compile(tfvae.optimizers.Adam(0.02))
+        model.compile(tfvae.optimizers.Adam(0.05))
         assert model.encoder(images).dtype == tf.bfloat16
-        losses = fit(model, images, epochs=20).history["loss"]
+        losses = fit(model, images, epochs=10).history["loss"]
         assert losses[-1] < 0.9 * losses[0]
         assert {w.dtype for w in model.trainable_weights} == {"float32"}
         for tensor in (model.encode(images), model(images), model.log_weights(images, 2)):
@@ -455,7 +467,7 @@ class TestOutputs:
         model = tfvae.VAE(encoder, decoder)
         model.compile(tfvae.optimizers.Adam(0.1), num_samples=2, run_eagerly=True)
         before = measure(model, x)
-        fit(model, x, epochs=10, batch_size=6)
+        fit(model, x, epochs=4, batch_size=6)
         after = measure(model, x)
         assert after["loss"] < before["loss"]
         assert model.latent_shape == (2, 2, 3)
@@ -470,8 +482,8 @@ class TestOutputs:
         encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
         decoder = keras.Sequential([keras.layers.Dense(16), keras.layers.Reshape((4, 4, 1))])
         model = tfvae.VAE(encoder, decoder)
-        model.compile()
-        fit(model, images)
+        model.compile(run_eagerly=True)
+        fit(model, images, batch_size=12)
         assert model.latent_shape == (2,)
         assert model.predict(images, verbose=0).shape == images.shape
 
@@ -543,6 +555,13 @@ class TestRefusals:
         with pytest.raises(InvalidArgument, match=message):
             make_vae().compile(**options)
 
+    @pytest.fixture(scope="class")
+    def compiled(self, make_vae):
+        """One model for data that it refuses before it has learned anything."""
+        model = make_vae()
+        model.compile()
+        return model
+
     @pytest.mark.parametrize("method", ["fit", "evaluate", "validation_data", "validation tuple"])
     @pytest.mark.parametrize(
         ("x", "message"),
@@ -555,17 +574,17 @@ class TestRefusals:
         ],
         ids=["nan", "8 bits", "negative", "empty", "shape"],
     )
-    def test_arrays(self, make_vae, images, method, x, message):
-        model = make_vae()
-        model.compile()
+    def test_arrays(self, compiled, images, method, x, message):
+        pair = (x, np.zeros(len(x)))
         call = {
-            "fit": lambda: fit(model, x),
-            "evaluate": lambda: model.evaluate(x),
-            "validation_data": lambda: fit(model, images, validation_data=x),
-            "validation tuple": lambda: fit(model, images, validation_data=(x, np.zeros(len(x)))),
+            "fit": lambda: fit(compiled, x),
+            "evaluate": lambda: compiled.evaluate(x),
+            "validation_data": lambda: fit(compiled, images, validation_data=x),
+            "validation tuple": lambda: fit(compiled, images, validation_data=pair),
         }[method]
         with pytest.raises(InvalidData, match=message):
             call()
+        assert compiled.steps_made == 0
 
 
 @pytest.mark.parametrize(
