@@ -41,6 +41,13 @@ def pytest_configure(config):
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not rewritten})
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _collected():
+    """Give back what the graphs and models of a file took: they hold each other in cycles."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Start every test from one seed, and leave no precision policy behind."""
