@@ -19,6 +19,7 @@ from tfvae.data.arrow import ParquetSource
 from tfvae.data.crc32c import crc32c
 from tfvae.data.source import Blocks, Chain, Subset
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.runs import pictures
 from tfvae.runs.evaluate import load_run
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
@@ -393,7 +394,7 @@ class TestRefusals:
 
 
 @pytest.mark.parametrize("kind", nightly_but(["npy", "parquet"], "parquet"))
-def test_a_run_on_a_stream_is_that_in_memory(tmp_path, pixels, labels, kind):
+def test_a_run_on_a_stream_is_that_in_memory(tmp_path, pixels, labels, monkeypatch, kind):
     """Training, evaluation and pictures; the order of an index shuffle gives the same weights."""
     path = write(tmp_path / "x", kind, pixels[..., :1], labels)
     settings = {
@@ -403,14 +404,19 @@ def test_a_run_on_a_stream_is_that_in_memory(tmp_path, pixels, labels, kind):
         "model.latent_size": 3,
         "model.prior": "vamp",
         "model.prior_options": {"num_components": 4},
-        "training.epochs": 2,
+        "training.epochs": 1,
         "training.batch_size": 8,
+        "training.steps_per_execution": 1,
     }
     weights = []
     for gigabytes in (1.0, 0.0):
         keras.utils.set_random_seed(0)
         config = tfvae.config.Config().override({**settings, "data.memory_gb": gigabytes})
-        run = tfvae.runs.train(config, tmp_path / f"run-{gigabytes}", progress=False)
+        with monkeypatch.context() as patch:
+            if gigabytes:
+                patch.setattr(pictures, "draw", lambda *_: None)
+            run = tfvae.runs.train(config, tmp_path / f"run-{gigabytes}", progress=False)
+        assert (run.path / "samples.png").exists() == (gigabytes == 0)
         model, config, splits = load_run(run.path, {})
         assert not config.data.full_range, "its files are binarized"
         assert splits.train.in_memory == (gigabytes == 1)
