@@ -99,7 +99,7 @@ class TestRoundTrip:
         dataset = tf.data.Dataset.from_tensor_slices(x).batch(4)
         assert codec.compress(model, dataset).content == codec.compress(model, x).content
 
-    @pytest.mark.parametrize("prior", PRIORS)
+    @pytest.mark.parametrize("prior", nightly_but(PRIORS, "transformer"))
     def test_a_model_that_was_saved_reads_it(self, prior, tmp_path):
         model, codes = make_model(prior), draw_codes(7)
         content = codec.compress_codes(model, codes).content
@@ -177,7 +177,7 @@ class TestRoundTrip:
 
 
 class TestSize:
-    @pytest.mark.parametrize("prior", PRIORS)
+    @pytest.mark.parametrize("prior", nightly_but(PRIORS, "categorical", "pixelcnn"))
     def test_the_stream_is_what_the_prior_says(self, prior):
         model, codes = make_model(prior), draw_codes(300)
         compressed = codec.compress_codes(model, codes)
