@@ -257,9 +257,10 @@ def keep_what_a_kill_leaves(config, path, monkeypatch):
             raise ZeroDivisionError
         sync(file)
 
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        train(config, path.with_name("alive"))
+        with pytest.raises(ZeroDivisionError):
+            train(config, path.with_name("alive"))
 
 
 @pytest.mark.parametrize(
