@@ -24,7 +24,7 @@ from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
-K, SITES, EPOCHS, STEPS = 8, 16, 2, 7
+K, SITES, EPOCHS = 8, 16, 2
 NETWORK = {"filters": 8, "num_downsamplings": 1, "num_blocks": 1, "block_filters": 4}
 CONFIG = recipes.load("vqvae-digits").override(
     {
@@ -33,7 +33,7 @@ CONFIG = recipes.load("vqvae-digits").override(
         "model.embedding_dim": 4,
         "training.epochs": EPOCHS,
         "training.batch_size": 200,
-        "training.steps_per_execution": STEPS,
+        "training.steps_per_execution": 1,
         "code_prior.name": "categorical",
         "code_prior.options": {},
         "code_prior.epochs": 3,
@@ -172,7 +172,8 @@ def test_a_worker_says_so_where_the_chief_has_ended(run, splits, monkeypatch):
 
 def test_a_prior_of_a_run_without_codes_is_refused(tmp_path):
     config = recipes.load("vae-digits").override({"training.epochs": 1, "model.hidden": [8]})
-    run = runs.train(config, tmp_path / "vae", progress=False)
+    run = RunDirectory.create(tmp_path / "vae", config)
+    runs.build_model(config, runs.load_data(config)).save(run.model_file)
     with pytest.raises(InvalidArgument, match="VAE, whose latents are not codes"):
         runs.train_prior(run.path, progress=False)
 

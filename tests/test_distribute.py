@@ -144,9 +144,9 @@ print(json.dumps({"places": places, "drawn": [z.numpy().tolist() for z in local(
 # The last of these batches has one example, so that one of two replicas has none.
 NOISY = {
     "pathwise": {"posterior": "diagonal_normal", "examples": 21, "num_samples": 2},
-    "NVIL": {"estimator": "nvil", "num_samples": 2, "examples": 21},
 }
 FURTHER = {
+    "NVIL": {"estimator": "nvil", "num_samples": 2, "examples": 21},
     "TCVAE": {"posterior": "diagonal_normal", "objective": "beta_tcvae", "examples": 25},
     "InfoVAE": {"posterior": "diagonal_normal", "objective": "info_vae", "examples": 25},
     "RELAX": {"estimator": "relax", "num_samples": 2, "examples": 21},
@@ -168,7 +168,6 @@ CASES = {
     "uneven on two": {"replicas": 2, "objective": "exact", "examples": 25},
     "annealed on two": {"replicas": 2, "estimator": "exact", "anneal": True},
     "out of range": {"replicas": 2, "objective": "exact", "bad": True},
-    "own noise": {"replicas": 2, "posterior": "own"},
     "dropout": {"replicas": 2, "dropout_seed": 1, "posterior": "diagonal_normal"},
     "other dropout": {"replicas": 2, "dropout_seed": 2, "posterior": "diagonal_normal"},
     "compiled": {"replicas": 2, "jit_compile": True, "objective": "exact"},
@@ -195,7 +194,8 @@ def trained(printed):
 
 @pytest.fixture(scope="module")
 def trained_further(run_python):
-    return json.loads(run_python(SCRIPT, json.dumps(on_both(FURTHER))).splitlines()[-1])
+    cases = {"own noise": {"replicas": 2, "posterior": "own"}, **on_both(FURTHER)}
+    return json.loads(run_python(SCRIPT, json.dumps(cases)).splitlines()[-1])
 
 
 def assert_same(one, two, tolerance):
@@ -240,14 +240,18 @@ def test_further_noise_is_the_same_on_any_replica(trained_further, name):
     check_noise(trained_further, name)
 
 
+@pytest.mark.nightly
+def test_a_distribution_of_ones_own_trains_on_replicas(trained_further):
+    assert np.all(np.isfinite(trained_further["own noise"]["history"]["loss"]))
+
+
 def test_batches_of_tfvae_are_shared_out_in_their_order(trained):
     one, two = trained["batches on one"], trained["batches on two"]
     np.testing.assert_allclose(two["history"]["loss"], one["history"]["loss"], rtol=1e-5)
     assert one["step"] == two["step"] == 12
 
 
-def test_a_distribution_of_ones_own_draws_other_noise_on_every_replica(trained, printed):
-    assert np.all(np.isfinite(trained["own noise"]["history"]["loss"]))
+def test_a_distribution_of_ones_own_draws_other_noise_on_every_replica(printed):
     drawn = np.asarray(printed[-1]["drawn"])  # [replica, K, B, D]
     assert drawn.shape == (3, 2, 1, 3)
     assert len(np.unique(drawn)) == drawn.size

@@ -58,9 +58,8 @@ def has_python(page):
     return bool(blocks(PAGES[page]))
 
 
-# The page that a reader tries first, and the one on parts of one's own; the code of all other pages
-# runs with the nightly tests.
-RUN_EVERY_TIME = ("first-model", "extending")
+# The page that a reader tries first; the code of all other pages runs with the nightly tests.
+RUN_EVERY_TIME = ("first-model",)
 
 
 @pytest.fixture

@@ -58,20 +58,24 @@ def vqvae():
 
 
 class Exported:
-    """A model, and its file in every quantization, made from one conversion to save time."""
+    """A model, and its file in every quantization, made from one conversion to save time.
+
+    The parameters are those of a model below.
+    """
 
     def __init__(self, model, images, folder, names):
         self.model, self.images = model, images
         self.reports, self.paths = {}, {}
         litert = importlib.import_module("tfvae.export.litert")  # the package has the function
-        content = litert._convert(signatures.of(model, on_device=True))
+        decodes = "decode" if isinstance(model, tfvae.VAE) else "decode_codes"
+        kept = [decodes, "encode", "sample"]
+        content = litert._convert(signatures.of(model, on_device=True, names=kept))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(litert, "_convert", lambda offered: content)
             for name in ("none", *names):
                 self.paths[name] = folder / f"{name}.tflite"
-                self.reports[name] = export.litert(
-                    model, self.paths[name], images[:16], quantize=name, calibration=images
-                )
+                options = {"signatures": kept, "quantize": name, "calibration": images}
+                self.reports[name] = export.litert(model, self.paths[name], images[:16], **options)
 
     def decoder(self, name):
         return Decoder.from_file(self.paths[name])
@@ -249,7 +253,7 @@ def test_ranges_are_seen_by_one_interpreter(device_content, monkeypatch):
 def test_the_ranges_are_the_widest_that_calibration_saw(vae, images, tmp_path):
     path = tmp_path / "a.tflite"
     options = {"quantize": "int8", "calibration": images, "integer_io": True}
-    export.litert(vae, path, images[:16], **options)
+    export.litert(vae, path, images[:16], signatures=["decode", "encode"], **options)
     found = inspect(path).signatures
     (image,) = found["encode"].inputs
     low, high = (image.scale * (n - image.zero_point) for n in (-128, 127))
@@ -273,7 +277,8 @@ def test_parameters_of_several_kinds_share_no_range(images, tmp_path):
     bias.assign(np.float32([0.3, -0.2, 0.1, 0.4, -7.0, -40.0]))  # scales far from all the rest
     path = tmp_path / "a.tflite"
     more = np.random.default_rng(2).integers(0, 2, (300, *SHAPE)).astype(np.float32)
-    report = export.litert(model, path, images, quantize="int8", calibration=more)
+    options = {"quantize": "int8", "signatures": ["decode", "encode", "parameters"]}
+    report = export.litert(model, path, images, calibration=more, **options)
     assert report["psnr"] > 35
     assert report["errors"]["parameters"] < 0.1  # a range of 32 in 256 steps would err by 0.06 each
     loss = export.quality(model, Decoder.from_file(path), images)
@@ -342,8 +347,9 @@ def test_a_model_that_integers_ruin_is_refused(images, tmp_path):
     hidden.assign(tf.tensor_scatter_nd_update(hidden, [[0, 0]], [1e5]))
     out = model.decoder.get_layer("params").kernel
     out.assign(tf.tensor_scatter_nd_update(out, [[0]], [tf.zeros(64)]))
+    path, options = tmp_path / "a.tflite", {"quantize": "dynamic", "signatures": ["decode"]}
     with pytest.raises(ExportError, match=r"PSNR of .* dB .*at least 20.*more bits"):
-        export.litert(model, tmp_path / "a.tflite", images, quantize="dynamic")
+        export.litert(model, path, images, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -371,7 +377,7 @@ def test_what_the_quantizer_does_not_take_is_said(vae, tmp_path, monkeypatch):
 
     monkeypatch.setattr(quantizer.Quantizer, "quantize", refuse)
     with pytest.raises(ExportError, match="'dynamic': no kernel of RESIZE_NEAREST_NEIGHBOR"):
-        export.litert(vae, tmp_path / "a.tflite", quantize="dynamic")
+        export.litert(vae, tmp_path / "a.tflite", quantize="dynamic", signatures=["decode"])
     assert list(tmp_path.iterdir()) == []
 
 

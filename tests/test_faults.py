@@ -161,6 +161,7 @@ def test_a_training_on_a_disk_that_fills_can_go_on_once_there_is_room(command, d
         np.testing.assert_array_equal(mine, theirs)
 
 
+SAVED_MODEL = ("export", "vae", "--signature", "decode", "--format", "saved_model")
 WRITES = {
     "picture": ["sample", "vae", "-o", "disk/a.png"],
     "array": ["sample", "vae", "-o", "disk/a.npy"],
@@ -168,7 +169,7 @@ WRITES = {
     "codes": ["encode", "vq", "-o", "disk/a.npz"],
     "tflite": ["export", "vae", "--signature", "decode", "-o", "disk/a.tflite"],
     "header": ["export", "vae", "--format", "c-header", "-o", "disk/a.h"],
-    "saved model": ["export", "vae", "--format", "saved_model", "-o", "disk/a"],
+    "saved model": [*SAVED_MODEL, "-o", "disk/a"],
 }
 
 

@@ -15,6 +15,8 @@ CONFIG = recipes.load("vae-digits").override(
         "model.hidden": [16],
         "model.latent_size": 2,
         "training.epochs": 1,
+        "training.batch_size": 500,
+        "training.steps_per_execution": 1,
         "training.schedule": "constant",
     }
 )

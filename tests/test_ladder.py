@@ -142,7 +142,7 @@ def test_one_layer_is_a_vae(x, form):
     vae = tfvae.VAE(keras.Model(parts.encoder.input, values), parts.top_down[0])
     for objective, estimator in (("elbo", "pathwise"), ("iwae", "dreg")):
         for model in (ladder, vae):
-            model.compile("sgd", objective, estimator, num_samples=3)
+            model.compile("sgd", objective, estimator, num_samples=3, run_eagerly=True)
         logs = [model.evaluate(x, verbose=0, return_dict=True) for model in (ladder, vae)]
         assert logs[0] == pytest.approx(logs[1], rel=1e-6)
     np.testing.assert_allclose(ladder.encode(x), vae.encode(x), rtol=1e-6)
@@ -159,7 +159,7 @@ def test_the_kl_by_layer_adds_up_and_is_that_of_the_samples(x, form):
         error = difference.std(axis=0) / np.sqrt(4000)
         assert np.all(np.abs(difference.mean(axis=0)) <= 4 * error)
     np.testing.assert_allclose(exact.kl, exact.kls[0] + exact.kls[1])
-    model.compile(num_samples=5)
+    model.compile(num_samples=5, run_eagerly=True)
     logs = model.evaluate(x, verbose=0, return_dict=True)
     assert logs["kl"] == pytest.approx(logs["kl_1"] + logs["kl_2"], rel=1e-5)
 
@@ -205,7 +205,8 @@ def test_grids_train_save_and_sample(x, form, tmp_path):
     model = grids(form)
     assert model.layer_shapes == ((2, 2, 2), (2, 2, 3), (1, 1, 2))
     assert model.latent_shape == (8 + 12 + 2,)
-    model.compile("adam", free_bits=[0.1, 0.0, 0.2], beta=[1.0, 0.5, 1.0])
+    options = {"free_bits": [0.1, 0.0, 0.2], "beta": [1.0, 0.5, 1.0]}
+    model.compile("adam", run_eagerly=True, **options)  # quicker than to trace it
     before = [weight.numpy() for weight in model.trainable_variables]
     model.fit(x, batch_size=3, epochs=2, verbose=0)
     assert all(
@@ -223,7 +224,7 @@ def test_grids_train_save_and_sample(x, form, tmp_path):
 
 def test_a_residual_ladder_starts_with_q_at_p_below_the_top(x):
     model = grids()
-    model.compile()
+    model.compile(run_eagerly=True)
     logs = model.evaluate(x, verbose=0, return_dict=True)
     assert logs["kl_1"] == pytest.approx(0, abs=1e-4)
     assert logs["kl_2"] == pytest.approx(0, abs=1e-4)
@@ -267,10 +268,10 @@ class TestVampPrior:
     def test_it_starts_at_examples_trains_and_comes_back_from_a_file(self, x, make, tmp_path):
         made = make(prior=priors.VampPrior(num_components=4))
         model = tfvae.LadderVAE.from_config(made.get_config())  # its pseudo-inputs begin anew
-        model.compile(keras.optimizers.SGD(1e-9))
+        model.compile(keras.optimizers.SGD(1e-9), run_eagerly=True)
         model.fit(x, batch_size=3, shuffle=False, verbose=0)
         np.testing.assert_allclose(model.prior.pseudo_inputs, x[:4], atol=1e-4)
-        model.compile("adam")
+        model.compile("adam", run_eagerly=True)
         before = [weight.numpy() for weight in model.trainable_variables]
         model.fit(x, batch_size=3, epochs=2, verbose=0)
         for weight, old in zip(model.trainable_variables, before, strict=True):
@@ -280,6 +281,7 @@ class TestVampPrior:
         np.testing.assert_array_equal(again.sample(3, seed=1), model.sample(3, seed=1))
         np.testing.assert_array_equal(again.log_weights(x, 2), model.log_weights(x, 2))
 
+    @pytest.mark.nightly
     def test_an_export_draws_from_it(self, x, tmp_path):
         model = dense(prior=priors.VampPrior(num_components=4))
         tfvae.export.litert(model, tmp_path / "ladder.tflite", x=x, signatures=["sample"])

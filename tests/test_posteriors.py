@@ -128,7 +128,7 @@ class TestBounds:
 
     def test_it_trains_and_comes_back_from_a_file(self, posterior, prior, x, tmp_path):
         model = build(posterior, prior)
-        model.compile("adam", num_samples=2)
+        model.compile("adam", num_samples=2, run_eagerly=True)  # quicker than to trace it
         before = [weight.numpy() for weight in model.trainable_variables]
         loss = model.fit(x, epochs=2, batch_size=5, verbose=0).history["loss"]
         assert np.all(np.isfinite(loss))

@@ -95,9 +95,9 @@ def test_stream_seeds_differ_by_seed_stream_and_step():
         tuple(random.stream_seed(seed, stream, step).numpy())
         for seed in (0, 1)
         for stream in Stream
-        for step in range(20)
+        for step in range(5)
     }
-    assert len(seeds) == 2 * len(Stream) * 20
+    assert len(seeds) == 2 * len(Stream) * 5
 
 
 def test_seeds_of_replicas_differ_and_seeds_of_the_batch_do_not(monkeypatch):

@@ -49,7 +49,7 @@ def wine():
 def factors(wine):
     """A VAE with affine networks, which is factor analysis, and whose log p(x) is known."""
     return VAETransformer(
-        2, hidden=(), num_steps=1000, learning_rate=0.02, num_score_samples=300, random_state=0
+        2, hidden=(), num_steps=500, learning_rate=0.03, num_score_samples=300, random_state=0
     ).fit(wine)
 
 
