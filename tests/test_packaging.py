@@ -80,7 +80,7 @@ def test_an_index_would_take_both(built):
     assert done.stdout.count("PASSED") == 2
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_a_decoder_needs_the_extra_decode_alone(built, device_content, tmp_path):
     """In an environment of its own, without TensorFlow: what a device or a server installs."""
     (wheel,) = built.glob("*.whl")
