@@ -1,8 +1,8 @@
 """Each estimator of two stochastic layers against the exact gradient, by sums over all draws.
 
-Bits are enumerated; the noise of normals is integrated by Gauss–Hermite quadrature. The exact
+Bits are enumerated, and the noise of normals is integrated by Gauss–Hermite quadrature. The exact
 gradient is that of the expectation of the objective, with log w written out from the networks. The
-last tests show every proof failing where one of the two layers is forgotten.
+last tests show both proofs failing where one of the two layers is forgotten.
 """
 
 import functools
@@ -63,7 +63,10 @@ def bits():
 
 @functools.cache
 def normals(form):
-    """Return a model with a normal z1 and a normal z2; q "bottom_up", or a ladder of a form."""
+    """Return a model with a normal z1 and a normal z2: with q "bottom_up", or a ladder of a form.
+
+    Its weights are small enough for few nodes of quadrature.
+    """
     if form == "bottom_up":
         encoders = [networks.dense_encoder((PIXELS,), 2, ()), networks.dense_encoder((1,), 2, (3,))]
         decoders = [networks.dense_decoder(1, (PIXELS,), ()), networks.dense_decoder(1, (2,), (3,))]
@@ -87,7 +90,7 @@ def gradient(layered, total):
 
 
 def at(network, *values):
-    """Return a network of `[K, N, D]` values, which are broadcast against each other."""
+    """Return the output of a network at `[K, N, D]` values, which are broadcast to one shape."""
     leading = functools.reduce(tf.broadcast_static_shape, (v.shape[:-1] for v in values))
     rows = [
         tf.reshape(tf.broadcast_to(v, [*leading, v.shape[-1]]), [-1, v.shape[-1]]) for v in values
@@ -337,7 +340,6 @@ OF_BITS = [
     if fits(name, label) and (name in WAYS or label in ("iwae", "ciwae") or name == "rloo")
 ]
 OF_NORMALS = [
-    ("pathwise", "elbo", 1),
     ("sticking_the_landing", "elbo", 1),
     ("score_function", "elbo", 1),
     ("dreg", "iwae", 2),
