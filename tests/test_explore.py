@@ -175,13 +175,16 @@ def models(make_vae):
 
 @pytest.fixture(scope="module")
 def path_of(models, tmp_path_factory):
-    """Return a function that gives the file of a model, which is exported once."""
+    """Return a function that gives the file of a model, which is exported once.
+
+    It has all signatures, or those that are named: what no page runs needs no more than `decode`.
+    """
     folder = tmp_path_factory.mktemp("explore")
 
-    def find(name):
-        path = folder / f"{name}.tflite"
+    def find(name, *signatures):
+        path = folder / f"{'-'.join((name, *signatures))}.tflite"
         if not path.exists():
-            export.litert(models[name](), path)
+            export.litert(models[name](), path, signatures=signatures or None)
         return path
 
     return find
@@ -248,9 +251,12 @@ def serve():
         running.close()
 
 
-@pytest.fixture
-def running(serve, path_of):
-    return serve(path_of("plane").read_bytes())
+@pytest.fixture(scope="module")
+def running(path_of):
+    """A server that all tests share which only ask it for something."""
+    running = Running(path_of("plane", "decode").read_bytes())
+    yield running
+    running.close()
 
 
 # The server.
@@ -287,7 +293,7 @@ def test_every_file_has_its_type_and_stays_out_of_caches(running, route, kind):
 
 @needs_runtime
 def test_the_model_and_the_examples_are_those_that_were_given(serve, path_of, images):
-    content = path_of("plane").read_bytes()
+    content = path_of("plane", "decode").read_bytes()
     running = serve(content, images)
     assert running.ask("/model.tflite")[1] == content
     given = np.frombuffer(running.ask("/examples.f32")[1], "<f4").reshape(images.shape)
@@ -435,7 +441,7 @@ def test_a_connection_on_which_nothing_comes_is_closed(running, monkeypatch):
 def test_a_port_that_is_taken_is_refused(running, path_of):
     port = running.server.server_port
     with pytest.raises(InvalidArgument, match=f"port {port}.*--port"):
-        explore.Server(path_of("plane").read_bytes(), "a", port=port)
+        explore.Server(path_of("plane", "decode").read_bytes(), "a", port=port)
 
 
 def test_without_the_runtime_an_error_says_how_to_get_it(monkeypatch, tmp_path, path_of):
@@ -443,7 +449,7 @@ def test_without_the_runtime_an_error_says_how_to_get_it(monkeypatch, tmp_path, 
     with pytest.raises(
         MissingDependency, match=r"is missing.*npm ci --ignore-scripts --prefix .*explore"
     ):
-        explore.Server(path_of("plane").read_bytes(), "a.tflite")
+        explore.Server(path_of("plane", "decode").read_bytes(), "a.tflite")
 
 
 @pytest.mark.parametrize(
@@ -454,7 +460,7 @@ def test_without_the_runtime_an_error_says_how_to_get_it(monkeypatch, tmp_path, 
     ],
 )
 def test_a_file_that_no_browser_runs_is_refused(path_of, edit, message):
-    content = edited(path_of("plane").read_bytes(), edit)
+    content = edited(path_of("plane", "decode").read_bytes(), edit)
     with pytest.raises(InvalidFile, match=message):
         explore.check(content, "a.tflite")
 
@@ -467,7 +473,7 @@ def test_a_foreign_file_is_refused(content):
 
 def test_a_damaged_file_is_refused(path_of):
     with pytest.raises(InvalidFile, match=r"a\.tflite is damaged"):
-        explore.check(path_of("plane").read_bytes()[:-1000], "a.tflite")
+        explore.check(path_of("plane", "decode").read_bytes()[:-1000], "a.tflite")
 
 
 # The verb.
@@ -481,20 +487,21 @@ def test_the_command_serves_a_file_until_ctrl_c_without_tensorflow(path_of):
         "cli.main(['explore', *sys.argv[1:]], standalone_mode=False)\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )
-    command = [sys.executable, "-c", script, str(path_of("plane")), "--json", "--no-open"]
+    path = path_of("plane", "decode")
+    command = [sys.executable, "-c", script, str(path), "--json", "--no-open"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         url = json.loads(process.stdout.readline())["url"]
         connection = http.client.HTTPConnection(url.split("/")[2], timeout=10)
         connection.request("GET", "/model.tflite")
-        assert connection.getresponse().read() == path_of("plane").read_bytes()
+        assert connection.getresponse().read() == path.read_bytes()
         connection.close()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
     assert (process.returncode, out) == (0, "")
-    assert err == f"{path_of('plane')} is at {url} until Ctrl-C\n"
+    assert err == f"{path} is at {url} until Ctrl-C\n"
 
 
 @pytest.fixture(scope="module")
@@ -542,7 +549,7 @@ def test_a_run_is_exported_for_the_occasion_and_shows_test_images(run, explored)
 def test_test_images_of_a_run_come_with_their_conditions(tmp_path, path_of, explored):
     config = recipes.load("vae-digits").override({"data.condition": "label"})
     run = runs.RunDirectory.create(tmp_path / "run", config)
-    shutil.copy(path_of("of a class"), run.path / "decoder.tflite")
+    shutil.copy(path_of("of a class", "decode"), run.path / "decoder.tflite")
     offer = json.loads(explored(run.path)["/model.json"])
     assert offer["conditions"] == runs.load_data(config).test.conditions[:16].tolist()
 
@@ -551,21 +558,23 @@ def test_test_images_of_a_run_come_with_their_conditions(tmp_path, path_of, expl
 def test_the_export_in_a_run_is_used_and_data_may_be_missing(tmp_path, path_of, explored, capsys):
     config = recipes.load("vae-digits").override({"data.name": str(tmp_path / "gone.npy")})
     run = runs.RunDirectory.create(tmp_path / "run", config)
-    shutil.copy(path_of("plane"), run.path / "decoder.tflite")
+    shutil.copy(path_of("plane", "decode"), run.path / "decoder.tflite")
     table = explored(run.path)
-    assert table["/model.tflite"] == path_of("plane").read_bytes()
+    assert table["/model.tflite"] == path_of("plane", "decode").read_bytes()
     assert "/examples.f32" not in table
     assert "Without test images" in capsys.readouterr().err
 
 
 @needs_runtime
-def test_an_export_older_than_its_model_is_not_shown(run, path_of, explored):
-    shutil.copy(path_of("plane"), run.path / "decoder.tflite")
+def test_an_export_older_than_its_model_is_not_shown(run, path_of, explored, monkeypatch):
+    quickly = functools.partial(export.litert, signatures=["decode"])
+    monkeypatch.setattr(export, "litert", quickly)
+    shutil.copy(path_of("plane", "decode"), run.path / "decoder.tflite")
     before = run.model_file.stat().st_mtime - 60
     os.utime(run.path / "decoder.tflite", (before, before))
     table = explored(run.path)
     (run.path / "decoder.tflite").unlink()
-    assert table["/model.tflite"] != path_of("plane").read_bytes()
+    assert table["/model.tflite"] != path_of("plane", "decode").read_bytes()
     assert read_description(table["/model.tflite"])["image_shape"] == [8, 8, 1]
 
 
@@ -573,9 +582,9 @@ def test_an_export_older_than_its_model_is_not_shown(run, path_of, explored):
 def test_the_page_is_opened_on_request(path_of, explored, monkeypatch, capsys):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    explored(path_of("plane"))
+    explored(path_of("plane", "decode"))
     assert opened == []
-    explored(path_of("plane"), "--open", "--json")
+    explored(path_of("plane", "decode"), "--open", "--json")
     assert opened == [json.loads(capsys.readouterr().out)["url"]]
 
 
