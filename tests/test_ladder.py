@@ -124,6 +124,7 @@ def test_the_bound_reaches_the_closed_form(linear_ladder):
     assert measured.elbo > linear_ladder.log_p().mean() - 0.05
 
 
+@pytest.mark.nightly
 def test_annealed_importance_sampling_agrees(linear_ladder):
     model = linear_ladder.model()
     measured = tfvae.annealed_importance_sampling(
@@ -208,7 +209,8 @@ def test_grids_train_save_and_sample(x, form, tmp_path):
     options = {"free_bits": [0.1, 0.0, 0.2], "beta": [1.0, 0.5, 1.0]}
     model.compile("adam", run_eagerly=True, **options)  # quicker than to trace it
     before = [weight.numpy() for weight in model.trainable_variables]
-    model.fit(x, batch_size=3, epochs=2, verbose=0)
+    for _ in range(2):  # some of the weights have no gradient in the first step
+        model.train_on_batch(x[:3])
     assert all(
         np.any(weight.numpy() != old)
         for weight, old in zip(model.trainable_variables, before, strict=True)
@@ -264,7 +266,7 @@ class TestVampPrior:
         expected = scipy.special.logsumexp(of_each, axis=-1) - np.log(4)
         np.testing.assert_allclose(top.log_p(), expected, rtol=1e-4, atol=1e-4)
 
-    @pytest.mark.parametrize("make", [dense, grids])
+    @pytest.mark.parametrize("make", nightly_but([dense, grids], dense))
     def test_it_starts_at_examples_trains_and_comes_back_from_a_file(self, x, make, tmp_path):
         made = make(prior=priors.VampPrior(num_components=4))
         model = tfvae.LadderVAE.from_config(made.get_config())  # its pseudo-inputs begin anew
@@ -273,7 +275,8 @@ class TestVampPrior:
         np.testing.assert_allclose(model.prior.pseudo_inputs, x[:4], atol=1e-4)
         model.compile("adam", run_eagerly=True)
         before = [weight.numpy() for weight in model.trainable_variables]
-        model.fit(x, batch_size=3, epochs=2, verbose=0)
+        for _ in range(2):  # some of the weights have no gradient in the first step
+            model.train_on_batch(x[:3])
         for weight, old in zip(model.trainable_variables, before, strict=True):
             assert np.any(weight.numpy() != old), weight.path
         model.save(tmp_path / "ladder.keras")
