@@ -46,21 +46,33 @@ def best_bounds(model, x):
     )
 
 
+@pytest.fixture(scope="module")
+def vae(linear_gaussian):
+    """A VAE with an arbitrary encoder, whose graphs are traced once for all tests."""
+    return linear_gaussian.vae()
+
+
+@pytest.fixture(scope="module")
+def true_vae(linear_gaussian):
+    """The VAE whose encoder is the true posterior."""
+    return linear_gaussian.vae("posterior")
+
+
 @pytest.mark.parametrize("init", ["encoder", "prior"])
-def test_the_family_that_has_the_true_posterior_reaches_log_p(linear_gaussian, init):
-    model, x = linear_gaussian.vae(), linear_gaussian.x
+def test_the_family_that_has_the_true_posterior_reaches_log_p(vae, true_vae, linear_gaussian, init):
+    model, x = vae, linear_gaussian.x
     fitted = fit(model, x, init=init)
     np.testing.assert_allclose(fitted.per_example, linear_gaussian.log_p(x), atol=2e-3)
     np.testing.assert_allclose(fitted.log_likelihood, linear_gaussian.log_p(x), atol=2e-3)
-    mean, deviation = linear_gaussian.q(linear_gaussian.vae("posterior"), x)
+    mean, deviation = linear_gaussian.q(true_vae, x)
     q = fitted.distribution()
     np.testing.assert_allclose(q.mean(), mean, atol=0.02)
     np.testing.assert_allclose(q.stddev(), deviation, rtol=0.02, atol=0)
     np.testing.assert_array_equal(fitted.distribution([2, 0]).mean(), q.mean().numpy()[[2, 0]])
 
 
-def test_the_bound_of_the_encoder_is_the_closed_form(linear_gaussian, assert_mean):
-    model, x = linear_gaussian.vae(), linear_gaussian.x
+def test_the_bound_of_the_encoder_is_the_closed_form(vae, linear_gaussian, assert_mean):
+    model, x = vae, linear_gaussian.x
     mean, deviation = linear_gaussian.q(model, x)
     expected = linear_gaussian.expected_log_likelihood(mean, deviation, x)
     expected = expected - linear_gaussian.kl(mean, deviation)
@@ -96,8 +108,8 @@ def test_the_likelihood_ratio_finds_what_enumeration_finds(kind, monkeypatch):
     np.testing.assert_allclose(sampled.encoder_bound, exact.encoder_bound, atol=0.08)
 
 
-def test_where_the_fit_got_worse_the_start_is_kept(linear_gaussian):
-    model, x = linear_gaussian.vae("posterior"), linear_gaussian.x
+def test_where_the_fit_got_worse_the_start_is_kept(true_vae, linear_gaussian):
+    model, x = true_vae, linear_gaussian.x
     fitted = fit(model, x, learning_rate=3.0, num_steps=2)
     np.testing.assert_array_equal(fitted.parameters, model.encoder(x))
     np.testing.assert_array_equal(fitted.per_example, fitted.encoder_bound)
@@ -112,7 +124,7 @@ def test_the_learning_rate_falls_linearly():
 
 
 def test_the_choice_and_the_bounds_are_measured_with_draws_of_their_own(
-    linear_gaussian, monkeypatch
+    vae, linear_gaussian, monkeypatch
 ):
     """Of each batch; those that are compared have the same noise."""
     measured, seeds = free_posterior.log_weight_sums, []
@@ -123,14 +135,14 @@ def test_the_choice_and_the_bounds_are_measured_with_draws_of_their_own(
 
     monkeypatch.setattr(free_posterior, "log_weight_sums", recorded)
     monkeypatch.setattr(free_posterior, "_BATCH_SIZE", 2)
-    fit(linear_gaussian.vae(), linear_gaussian.x, num_steps=1)
+    fit(vae, linear_gaussian.x, num_steps=1)
     assert seeds[::2] == seeds[1::2]
     assert len(set(seeds)) == 4
 
 
-def test_every_step_has_noise_of_its_own(linear_gaussian):
+def test_every_step_has_noise_of_its_own(vae, linear_gaussian):
     """Of two equal gradients Adam would make steps of the whole rate, which falls by half."""
-    model, x = linear_gaussian.vae(), tf.constant(linear_gaussian.x)
+    model, x = vae, tf.constant(linear_gaussian.x)
     start = model.bottom_up(x)
     fitted = free_posterior._fit_sampled(
         *(model, x, None, start, tf.constant(2), tf.constant(1e-4)),
@@ -140,22 +152,22 @@ def test_every_step_has_noise_of_its_own(linear_gaussian):
     assert np.mean(moved < 1.45e-4) > 0.3
 
 
-def test_no_steps_leave_the_start(linear_gaussian):
-    fitted = fit(linear_gaussian.vae(), linear_gaussian.x, num_steps=0, init="prior")
+def test_no_steps_leave_the_start(vae, linear_gaussian):
+    fitted = fit(vae, linear_gaussian.x, num_steps=0, init="prior")
     np.testing.assert_array_equal(fitted.parameters, np.zeros((4, 4)))
 
 
-def test_the_model_is_left_as_it_was(linear_gaussian):
-    model = linear_gaussian.vae()
+def test_the_model_is_left_as_it_was(vae, linear_gaussian):
+    model = vae
     before = [np.array(w) for w in model.get_weights()]
     fit(model, linear_gaussian.x, num_steps=5)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def test_the_seed_decides_and_batches_do_not_share_posteriors(linear_gaussian, monkeypatch):
+def test_the_seed_decides_and_batches_do_not_share_posteriors(vae, linear_gaussian, monkeypatch):
     monkeypatch.setattr(free_posterior, "_BATCH_SIZE", 3)
-    model = linear_gaussian.vae()
+    model = vae
     first, again, other = (
         fit(model, linear_gaussian.x, num_steps=5, seed=s).per_example for s in (1, 1, 2)
     )
@@ -166,17 +178,15 @@ def test_the_seed_decides_and_batches_do_not_share_posteriors(linear_gaussian, m
     )
 
 
-def test_the_true_posterior_has_no_gaps(linear_gaussian):
-    gap = tfvae.amortization_gap(
-        linear_gaussian.vae("posterior"), linear_gaussian.x, num_samples=500, progress=False
-    )
+def test_the_true_posterior_has_no_gaps(true_vae, linear_gaussian):
+    gap = tfvae.amortization_gap(true_vae, linear_gaussian.x, num_samples=500, progress=False)
     assert gap.is_exact
     for name in ("approximation_gap", "amortization_gap", "inference_gap"):
         np.testing.assert_allclose(getattr(gap, name), 0, atol=1e-4)
 
 
-def test_a_wrong_encoder_in_the_right_family_is_all_amortization(linear_gaussian):
-    model, x = linear_gaussian.vae(), linear_gaussian.x
+def test_a_wrong_encoder_in_the_right_family_is_all_amortization(vae, linear_gaussian):
+    model, x = vae, linear_gaussian.x
     gap = tfvae.amortization_gap(model, x, num_samples=20000, progress=False)
     mean, deviation = linear_gaussian.q(model, x)
     bound = linear_gaussian.expected_log_likelihood(mean, deviation, x)
@@ -227,8 +237,8 @@ def test_summaries_have_means_and_errors():
     assert f"amortization gap {np.mean(free - encoder):.3f} ±" in str(gap)
 
 
-def test_the_summary_of_a_fit(linear_gaussian):
-    fitted = fit(linear_gaussian.vae(), linear_gaussian.x, num_steps=2)
+def test_the_summary_of_a_fit(vae, linear_gaussian):
+    fitted = fit(vae, linear_gaussian.x, num_steps=2)
     summary = fitted.summary()
     assert json.loads(json.dumps(summary)) == summary
     assert summary["free_bound"] == fitted.mean
@@ -246,9 +256,9 @@ def test_the_summary_of_a_fit(linear_gaussian):
         ({"init": "zeros"}, "`init` is 'zeros'; expected one of encoder, prior"),
     ],
 )
-def test_values_that_cannot_be_used_are_refused(linear_gaussian, options, message):
+def test_values_that_cannot_be_used_are_refused(vae, linear_gaussian, options, message):
     with pytest.raises(InvalidArgument, match=message):
-        fit(linear_gaussian.vae(), linear_gaussian.x, **options)
+        fit(vae, linear_gaussian.x, **options)
 
 
 def test_the_likelihood_ratio_needs_two_samples(monkeypatch):
@@ -264,8 +274,8 @@ def test_a_model_without_one_posterior_family_is_refused(linear_gaussian):
         fit(model, linear_gaussian.x)
 
 
-def test_posteriors_of_other_examples_are_refused(linear_gaussian):
-    model = linear_gaussian.vae()
+def test_posteriors_of_other_examples_are_refused(vae, linear_gaussian):
+    model = vae
     fitted = fit(model, linear_gaussian.x[:2], num_steps=1)
     with pytest.raises(InvalidArgument, match="2 posteriors, but there are 4 examples"):
         tfvae.amortization_gap(model, linear_gaussian.x, posterior=fitted, progress=False)
@@ -275,6 +285,6 @@ def test_posteriors_of_other_examples_are_refused(linear_gaussian):
         )
 
 
-def test_data_that_does_not_fit_is_refused(linear_gaussian):
+def test_data_that_does_not_fit_is_refused(vae):
     with pytest.raises(InvalidData, match="empty"):
-        fit(linear_gaussian.vae(), np.zeros((0, 5), "f4"))
+        fit(vae, np.zeros((0, 5), "f4"))
