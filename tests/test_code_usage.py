@@ -158,11 +158,11 @@ def uniform(images):
     return np.tile(images[:1, :2, :2], (4, 2, 2, 1))
 
 
-def collapses(model, x, epochs=5, **options):
+def collapses(model, x, epochs=4, **options):
     """Return the warnings of collapse during `fit`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.fit(x, epochs=epochs, batch_size=6, verbose=0, **options)
+        model.fit(x, epochs=epochs, batch_size=12, verbose=0, **options)
     return [str(w.message) for w in caught if issubclass(w.category, TfvaeWarning)]
 
 
