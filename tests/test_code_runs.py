@@ -1,7 +1,6 @@
 """Runs of models of codes: trained, given a prior, measured and resumed."""
 
 import dataclasses
-import json
 import math
 import shutil
 
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import call
 from PIL import Image
 from tiers import nightly_but
 
@@ -20,7 +20,6 @@ from tfvae.errors import InvalidArgument, InvalidFile, NonFiniteLoss, TfvaeError
 from tfvae.models import VQVAE, HierarchicalVQVAE
 from tfvae.runs import RunDirectory, code_prior
 from tfvae.runs.code_prior import encode_all
-from tfvae.tools.main import cli
 
 pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 
@@ -214,13 +213,6 @@ def test_a_prior_that_cannot_be_fitted_leaves_the_last_fit(copied, splits, setti
     assert {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")} == before
 
 
-def test_a_fit_that_was_interrupted_is_not_replaced(copied, splits, interrupted_after):
-    with interrupted_after(2), pytest.raises(TfvaeError, match="Interrupted"):
-        runs.train_prior(copied.path, progress=False, splits=splits)
-    with pytest.raises(InvalidArgument, match=r"came to epoch 1, of 3 epochs.*--resume, or delete"):
-        runs.train_prior(copied.path, progress=False, splits=splits)
-
-
 def test_a_run_that_another_process_trains_gets_no_prior(copied, splits):
     before = {path: path.read_bytes() for path in copied.code_prior.path.rglob("*.*")}
     with (
@@ -255,6 +247,10 @@ def test_a_fit_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     ):
         runs.train_prior(copied.path, progress=False, splits=splits)
     assert copied.model_file.read_bytes() == before
+    if epochs > 1:  # there is a checkpoint, which another fit would replace
+        refused = r"came to epoch 1, of 3 epochs.*--resume, or delete"
+        with pytest.raises(InvalidArgument, match=refused):
+            runs.train_prior(copied.path, progress=False, splits=splits)
     values = runs.train_prior(copied.path, resume=True, progress=False, splits=splits)
     assert_same_weights(copied.load_model().prior, model.prior)
     costs = {"seconds": 0, "checkpoints": 0}
@@ -266,49 +262,56 @@ def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
     few = dataclasses.replace(
         splits, train=Examples(splits.train.values[:20], splits.train.max_value)
     )
-    options = {"code_prior.learning_rate": 1.0, "code_prior.epochs": 12}
+    options = {"code_prior.learning_rate": 1.0, "code_prior.epochs": 7}
     config, splits = CONFIG.override(options), few
     values = runs.train_prior(copied.path, config, progress=False, splits=splits)
     rows = runs.callbacks.read_history(copied.code_prior)
     losses = [row["val_loss"] for row in rows]
     assert values["epoch"] == np.argmin(losses) + 1
     assert values["val_loss"] == min(losses)
-    assert values["epoch"] < 11
+    assert values["epoch"] < 6
     codes = encode_all(copied.load_model(), splits.validation)
     nats = -np.mean(copied.load_model().prior.log_prob(codes))
     assert nats == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(copied, run, splits):
-    before = runs.callbacks.read_history(copied.code_prior)
-    longer = CONFIG.override({"code_prior.epochs": 5})
+@pytest.fixture(scope="module")
+def longer(run, tmp_path_factory):
+    """A copy of the finished run, whose fit the command goes on with; not to be changed.
+
+    The run says other epochs of its training than the fit, which has another learning rate.
+    """
+    path = shutil.copytree(run.path, tmp_path_factory.mktemp("longer") / "run")
+    longer = RunDirectory(path)
+    longer.write_config(CONFIG.override({"training.epochs": 50}))
+    longer.code_prior.write_config(CONFIG.override({"code_prior.learning_rate": 0.2}))
     with pytest.warns(TfvaeWarning, match="learning rate was 0 after epoch 3 and goes on with"):
-        values = runs.train_prior(copied.path, longer, True, progress=False, splits=splits)
-    assert values["val_loss"] < run.fitted["val_loss"]
-    rows = runs.callbacks.read_history(copied.code_prior)
+        longer.fitted = call("train-prior", path, "--resume", "--epochs", 5)
+    return longer
+
+
+def test_a_fit_goes_on_with_more_epochs_and_not_with_fewer(longer, run, splits):
+    assert longer.fitted["val_loss"] < run.fitted["val_loss"]
+    rows = runs.callbacks.read_history(longer.code_prior)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    assert rows[:3] == before
-    assert copied.code_prior.position() == (5, 0)
+    assert rows[:3] == runs.callbacks.read_history(run.code_prior)
+    assert longer.code_prior.position() == (5, 0)
+    fewer = CONFIG.override({"code_prior.learning_rate": 0.2})
     with pytest.raises(InvalidArgument, match="has done 5 epochs already"):
-        runs.train_prior(copied.path, CONFIG, True, progress=False, splits=splits)
+        runs.train_prior(longer.path, fewer, True, progress=False, splits=splits)
 
 
-def test_the_command_goes_on_with_the_settings_of_the_fit(copied, capsys):
-    copied.code_prior.write_config(CONFIG.override({"code_prior.learning_rate": 0.2}))
-    command = ["train-prior", str(copied.path), "--resume"]
-    with pytest.warns(TfvaeWarning, match="learning rate was 0 after epoch 3 and goes on with"):
-        cli([*command, "--epochs", "4", "--json"], standalone_mode=False)
-    assert 1 <= json.loads(capsys.readouterr().out)["epoch"] <= 4
-    options = copied.read_config().code_prior
-    assert (options.epochs, options.learning_rate) == (4, 0.2)
+def test_the_command_goes_on_with_the_settings_of_the_fit(longer):
+    assert 1 <= longer.fitted["epoch"] <= 5
+    options = longer.read_config().code_prior
+    assert (options.epochs, options.learning_rate) == (5, 0.2)
     with pytest.raises(InvalidArgument, match=r"A fit.*cannot change code_prior.name "):
-        cli([*command, "--prior", "pixelcnn"], standalone_mode=False)
+        call("train-prior", longer.path, "--resume", "--prior", "pixelcnn")
 
 
-def test_what_the_run_says_of_the_rest_is_not_put_back_by_a_fit(copied, splits):
-    copied.write_config(CONFIG.override({"training.epochs": 50}))
-    runs.train_prior(copied.path, CONFIG, True, progress=False, splits=splits)
-    assert copied.read_config().training.epochs == 50
+def test_what_the_run_says_of_the_rest_is_not_put_back_by_a_fit(longer):
+    assert longer.code_prior.read_config().training.epochs == EPOCHS
+    assert longer.read_config().training.epochs == 50
 
 
 @pytest.mark.nightly
@@ -346,7 +349,7 @@ def test_a_configuration_names_any_quantizer(splits, quantizer, options):
     settings = {"model.quantizer": quantizer, "model.quantizer_options": options}
     model = runs.build_model(CONFIG.override(settings), splits)
     assert isinstance(model, VQVAE)
-    assert model.predict(splits.test.numpy(0, 2), verbose=0).shape == (2, 8, 8, 1)
+    assert model(splits.test.numpy(0, 2)).shape == (2, 8, 8, 1)
     assert model.quantizer.embedding_dim == (2 if quantizer == "fsq" else 4)
 
 
@@ -373,6 +376,7 @@ def test_settings_that_do_not_fit_are_refused(splits, settings, message):
         runs.build_model(CONFIG.override(settings), splits)
 
 
+@pytest.mark.nightly
 def test_images_of_another_kind_than_a_picture_are_trained_on_all_the_same(tmp_path):
     pixels = np.random.default_rng(0).random((40, 8, 8, 2)).astype(np.float32)
     parts = [Examples(pixels[i : i + 20]) for i in (0, 10, 20)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import test_evaluation_conditions as measures
+from tiers import nightly_but
 
 import tfvae
 from tfvae import code_priors, networks
@@ -15,6 +16,16 @@ from tfvae.errors import InvalidArgument
 from tfvae.graphs import in_graph
 
 X = np.float32([[1, 0, 1], [0, 0, 1]])
+# Measures of each kind of latent and of each way to compute one: sums, samples, gradients.
+QUICK = (
+    ("active_units", "normal"),
+    ("code_log_likelihood", "codes"),
+    ("code_measures", "codes"),
+    ("exact_log_likelihood", "bits"),
+    ("fit_posterior", "bits"),
+    ("log_likelihood", "normal"),
+    ("posterior_means", "normal"),
+)
 
 
 @in_graph
@@ -81,10 +92,16 @@ def test_a_measured_model_can_be_freed():
     assert [part() for part in alive] == [None, None]
 
 
+@pytest.fixture(scope="module")
+def measured():
+    model = vae()
+    return model, log_p(model)
+
+
 @pytest.mark.parametrize("name", ["encoder", "decoder", "prior", "posterior", "likelihood"])
-def test_a_part_of_a_model_that_is_built_is_not_replaced(name):
-    model, other = vae(), vae()
-    before, part = log_p(model), getattr(model, name)
+def test_a_part_of_a_model_that_is_built_is_not_replaced(measured, name):
+    (model, before), other = measured, vae()
+    part = getattr(model, name)
     with pytest.raises(InvalidArgument, match=f"`{name}` cannot be replaced.*another model"):
         setattr(model, name, getattr(other, name))
     assert getattr(model, name) is part
@@ -137,7 +154,7 @@ def test_what_is_frozen_of_a_subclass_with_few_arguments_stays_so(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind"), measures.CASES)
+@pytest.mark.parametrize(("name", "kind"), nightly_but(measures.CASES, *QUICK))
 def test_all_measures_are_of_the_weights_that_the_model_has_now(name, kind):
     """A kernel with LoRA is K + A B, and a model with that kernel has the same measures."""
     x = measures.incomplete(name, kind)
