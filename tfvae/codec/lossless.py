@@ -13,8 +13,8 @@ from tfvae._plain.files import atomic
 from tfvae.codec import file_format
 from tfvae.codec.bit_stack import Stack
 from tfvae.codec.bits_back import Coder, growing_batches
+from tfvae.codec.checks import check_built, check_path, condition_in_file
 from tfvae.codec.levels import check_listed, num_levels_of, to_levels, values_of_levels
-from tfvae.codec.lossy import check_built, check_path, condition_in_file
 from tfvae.codec.streams import Undecodable
 from tfvae.errors import InvalidArgument
 from tfvae.evaluation.batches import batches_beside_condition, track

@@ -11,16 +11,16 @@ from tfvae._plain import memory
 from tfvae._plain.checks import whole
 from tfvae._plain.files import atomic
 from tfvae.codec import file_format
+from tfvae.codec.checks import check_built, check_path, condition_in_file
 from tfvae.codec.compressed import Compressed
 from tfvae.codec.range_coder import Reader, Walk, Writer
 from tfvae.codec.streams import Undecodable
-from tfvae.errors import InvalidArgument, InvalidData, InvalidFile
+from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.evaluation.batches import batches_beside_condition, track
 from tfvae.graphs import in_graph
 from tfvae.models import CodeModel
 from tfvae.models.precision import HALF, in_float32
 
-_ENDING = ".npz"
 _BATCH_SIZE = 64
 
 
@@ -217,18 +217,6 @@ def _labels(model, condition, count) -> np.ndarray:
     return np.zeros(count, np.int32) if given is None else given
 
 
-def condition_in_file(model, condition, count, name):
-    """Return the conditions in a file, or refuse a file of another model.
-
-    Raises:
-        InvalidFile: it holds other conditions than the model has.
-    """
-    try:
-        return model.condition_of_each(condition, count)
-    except (InvalidArgument, InvalidData) as error:
-        raise InvalidFile(f"{name} does not hold the conditions of this model: {error}") from None
-
-
 def _ready(model, path=None):
     """Return the model as the codec runs it: in float32, if it computes in half precision."""
     if not isinstance(model, CodeModel):
@@ -260,28 +248,3 @@ def _checked_sound(model, sound, num_windows):
             "tfvae.codec.compress_sound."
         )
     return rate, count, width
-
-
-def check_path(path) -> None:
-    """Refuse a path with another ending than that of files of codes; None is no path.
-
-    Raises:
-        InvalidArgument: with the ending.
-    """
-    if path is not None and Path(path).suffix.lower() != _ENDING:
-        raise InvalidArgument(
-            f"Cannot write codes to {path}; expected a name that ends in {_ENDING}."
-        )
-
-
-def check_built(model) -> None:
-    """Refuse a model that has no weights yet.
-
-    Raises:
-        InvalidArgument: with how it gets them.
-    """
-    if not model.built:
-        raise InvalidArgument(
-            f"{model.name} has no weights yet, since it waits for the shape of its data; expected "
-            "the model that encodes or has encoded the images. Fit it or load it first."
-        )
