@@ -482,6 +482,7 @@ def test_a_configuration_may_be_the_bare_argument(tfvae, tmp_path, no_space):
     own = recipes.load("vae-digits").override(TINY)
     (tmp_path / "own.toml").write_text(dataclasses.replace(own, name="own").to_toml())
     done = tfvae("train", "own.toml")
+    assert (done.status, "config.toml: No space left" in done.err) == (1, True), done.err
     assert "own: training on digits, writing to runs/own" in done.err
 
 
@@ -768,6 +769,7 @@ def test_use_that_cannot_be_is_refused(refused, run, tmp_path, case):
         (("onnx", "none", ("parameters",)), "parameters.onnx"),
         (("tflite", "int8", ()), "decoder-int8.tflite"),
         (("tflite", "none", ("decode",)), "decode.tflite"),
+        (("tflite", "none", ("encode",)), "encode.tflite"),
         (("tflite", "int8", ("decode", "sample", "decode")), "decode-sample-int8.tflite"),
         (("saved_model", "none", ()), "saved_model"),
         (("saved_model", "none", ("encode",)), "encode"),
