@@ -553,6 +553,24 @@ class TestFolders:
         with pytest.raises(InvalidData, match=r"003.png cannot be read as an image"):
             data.load(str(tmp_path))
 
+    @pytest.mark.parametrize("memory_gb", [0.0, 1.0])
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_all_files_that_are_no_images_are_named_at_once(
+        self, tmp_path, write_images, first, memory_gb
+    ):
+        write_images(".", 10)
+        broken = [tmp_path / f"{number:03}.png" for number in range(first, 10, 4)]
+        for path in broken:
+            path.write_text("not an image")
+        named = ", ".join(path.name for path in broken)
+        message = f"{len(broken)} of the 10 files of {tmp_path} cannot be read as images: {named}. "
+        with pytest.raises(InvalidData, match=re.escape(message)):
+            data.load(str(tmp_path), memory_gb=memory_gb)
+        for number in range(10):
+            (tmp_path / f"{number:03}.png").write_text("not an image")
+        with pytest.raises(InvalidData, match=r"^10 of .* 003\.png, 004\.png and 5 more\. Remove"):
+            data.load(str(tmp_path), memory_gb=memory_gb)
+
     def test_images_of_two_sizes_are_refused_with_the_sizes_and_what_to_do(
         self, tmp_path, write_images
     ):

@@ -47,7 +47,11 @@ class FolderSource(Source):
         encoded = [os.fsencode(path) for path in paths]
         self.paths = b"".join(encoded)
         self.ends = np.cumsum([len(path) for path in encoded])
-        first = self._decode(0)
+        try:
+            first = self._decode(0)
+        except InvalidData:
+            self.check()  # names all files that are no images
+            raise
         self.shape, self.dtype = (len(paths), *first.shape), first.dtype
 
     def path(self, number: int) -> Path:
@@ -65,17 +69,22 @@ class FolderSource(Source):
             raise
 
     def check(self, missing: bool = False) -> None:
-        """Read the head of every file, so that one that is no image is named before training.
+        """Read the head of every file, so that those that are no images are named before training.
 
         Raises:
-            InvalidData: it is no image, or of another size or colour mode where nothing makes
+            InvalidData: some are no images, or of another size or colour mode where nothing makes
                 sizes equal.
         """
-        kinds, first_of = Counter(), {}
+        kinds, first_of, unreadable = Counter(), {}, []
         with ThreadPoolExecutor(_THREADS) as pool:
-            for number, kind in enumerate(pool.map(self._head, range(len(self)), chunksize=256)):
+            for number, kind in enumerate(pool.map(self._head, range(len(self.ends)))):
+                if kind is None:
+                    unreadable.append(number)
+                    continue
                 kinds[kind] += 1
                 first_of.setdefault(kind, number)
+        if unreadable:
+            raise self._no_images(unreadable)
         if len(kinds) == 1:
             return
         sizes = Counter()
@@ -105,10 +114,10 @@ class FolderSource(Source):
         except InvalidData as error:
             if "cannot be read" not in str(error):
                 raise
-            raise self._no_image(path) from None
+            raise self._no_images([number]) from None
 
     def _head(self, number):
-        """Return ((H, W), (channels, type)) of a file."""
+        """Return ((H, W), (channels, type)) of a file; None where it is no image."""
         path = self.path(number)
         try:
             with untrusted.open_picture(path) as image:
@@ -116,18 +125,28 @@ class FolderSource(Source):
         except InvalidData:
             raise
         except (OSError, ValueError, SyntaxError):
-            raise self._no_image(path) from None
+            return None
 
-    def _no_image(self, path):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            return InvalidData(f"{path} cannot be read as an image. Remove or repair it.")
+    def _no_images(self, numbers):
+        """Return the error that names the files of these numbers, which are no images."""
+        paths = [self.path(number) for number in numbers]
+        foreign = [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
+        if not foreign:
+            if len(paths) == 1:
+                return InvalidData(f"{paths[0]} cannot be read as an image. Remove or repair it.")
+            named = ", ".join(str(path.relative_to(self.folder)) for path in paths[:5])
+            more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+            return InvalidData(
+                f"{len(paths)} of the {len(self.ends)} files of {self.folder} cannot be read as "
+                f"images: {named}{more}. Remove or repair them."
+            )
         endings = Counter(self.path(n).suffix or self.path(n).name for n in range(len(self.ends)))
         found = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
         more = f" and {len(endings) - 5} more endings" if len(endings) > 5 else ""
         return InvalidData(
-            f"{path} cannot be read as an image, and {self.folder} holds {found}{more}; expected "
-            f"images alone ({', '.join(IMAGE_SUFFIXES)}, …) in a folder of images, tables alone "
-            "(.csv, .parquet, …) in one of tables. Move the other files out of it."
+            f"{foreign[0]} cannot be read as an image, and {self.folder} holds {found}{more}; "
+            f"expected images alone ({', '.join(IMAGE_SUFFIXES)}, …) in a folder of images, tables "
+            "alone (.csv, .parquet, …) in one of tables. Move the other files out of it."
         )
 
 
