@@ -51,3 +51,21 @@ def test_a_keyword_as_a_positional_argument_is_refused_by_name(name):
     networks = [None] * len(NETWORKS[name])
     with pytest.raises(TypeError, match=rf"{name}.__init__\(\) takes .* positional arguments"):
         constructors()[name](*networks, "bernoulli")
+
+
+def test_its_layers_are_the_parts_of_a_model_and_what_it_got_later():
+    def names(model):
+        rows = []
+        model.summary(print_fn=rows.append)
+        kinds = [type(layer).__name__ for layer in model.layers]
+        assert all(f"({kind})" in "\n".join(rows) for kind in kinds)
+        return kinds
+
+    encoder = tfvae.networks.dense_encoder((4, 4, 1), 2, hidden=())
+    decoder = tfvae.networks.dense_decoder(2, (4, 4, 1), hidden=())
+    model = tfvae.VAE(encoder, decoder, posterior="bernoulli", prior="bernoulli")
+    own = ["Sequential", "Sequential", "IndependentBernoulli", "BernoulliPrior", "Bernoulli"]
+    assert names(model) == own
+    model.compile("adam", estimator="rebar")
+    assert names(model) == [*own, "REBAR"]
+    assert model.get_layer("rebar") is model.estimator

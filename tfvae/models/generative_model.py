@@ -189,6 +189,14 @@ class GenerativeModel(conditions.Conditional, OwnLoss):
                     inner.trainable = False
 
     @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The parts of the model, those that it got after it was built at the end."""
+        parts = super().layers
+        later = [part for part in parts if isinstance(part, Attached)]
+        own = [part for part in parts if not isinstance(part, Attached)]
+        return own + [layer for attached in later for layer in attached.held()]
+
+    @property
     def step(self) -> keras.Variable:
         """How many training steps were made, int64."""
         return self._counter
@@ -352,6 +360,10 @@ class Attached(keras.layers.Layer):
         # There is nothing to build; else Keras calls the model once more, in every `fit` under a
         # strategy, and `summary` calls this layer unbuilt.
         self.built = True
+
+    def held(self) -> list[keras.layers.Layer]:
+        """Return the layers that it holds."""
+        return list(self._flatten_layers(include_self=False, recursive=False))
 
     def hold(self, **layers):
         """Take layers in place of those before, whose weights Keras would go on tracking."""
