@@ -4,6 +4,7 @@ import csv
 import functools
 import os
 import signal
+import types
 
 import keras
 import numpy as np
@@ -717,3 +718,57 @@ def test_a_callback_of_ones_own_is_given_back_what_it_knew(tmp_path):
     counts = Counts()
     fit("vae", counts, Resume(tmp_path))
     assert counts.batches == 10 * EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [(3, [(1, 0), (3, 4), (6, 1), (8, 0)]), (10, [(1, 0), (4, 0), (7, 0), (8, 0)])],
+)
+def test_checkpoints_come_when_their_time_has_passed(minutes, expected, tmp_path, monkeypatch):
+    """A batch takes 10 s, and a checkpoint 1 s: half a percent of the 200 s before its epoch ends.
+
+    The first one costs nothing, as far as is known.
+    """
+    clock, saved = types.SimpleNamespace(now=0.0), []
+    clock.monotonic = lambda: clock.now
+
+    def passes(seconds):
+        clock.now += seconds
+
+    def save(position, tree):
+        saved.append(position)
+        passes(1)
+
+    monkeypatch.setattr("tfvae.callbacks.resume.time", clock)
+    resume = Resume(tmp_path, minutes)
+    monkeypatch.setattr(resume.checkpoints, "save", save)
+    batch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: passes(10))
+    model, data = begin_anew("vae")
+    model.fit(data, epochs=8, callbacks=[batch, resume], verbose=0)
+    assert saved == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "known"),
+    [
+        ("History", [], {"epoch": [0, 1], "history": {"loss": [2.0, 1.0]}}),
+        (
+            "EarlyStopping",
+            ["loss"],
+            {"wait": 2, "stopped_epoch": 5, "best": 0.5, "best_epoch": 3, "best_weights": [1.0]},
+        ),
+        ("ReduceLROnPlateau", ["loss"], {"wait": 2, "best": 0.5, "cooldown_counter": 3}),
+        (
+            "ModelCheckpoint",
+            ["x.weights.h5", "loss", 0, True, True],
+            {"best": 0.5, "_batches_seen_since_last_saving": 3, "_last_batch_seen": 4},
+        ),
+        ("TensorBoard", ["logs"], {"_global_train_batch": 7, "_global_test_batch": 2}),
+        ("SwapEMAWeights", [], {"_ema_weights_in_model": True}),
+    ],
+)
+def test_what_callbacks_of_keras_know_is_kept(kind, arguments, known):
+    one, other = (getattr(keras.callbacks, kind)(*arguments) for _ in range(2))
+    vars(one).update(known)
+    callback_states.restore_states([other], callback_states.states_of([one]))
+    assert {name: getattr(other, name) for name in known} == known

@@ -232,3 +232,18 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path):
         Checkpoints(tmp_path / "file").in_use(),
     ):
         pass
+
+
+def test_arrays_of_texts_and_of_any_order_of_bytes_come_back(tmp_path):
+    tree = {
+        "texts": np.array([["a", "bcd"], ["", "\u03b2"]]),
+        "text": np.str_("best"),
+        "bytes": np.array([b"a", b"bc"]),
+        "big": np.arange(3, dtype=">f4"),
+        "little": np.arange(3, dtype="<i8"),
+        "days": np.array(["2020-01-01"], "M8[D]"),
+    }
+    Checkpoints(tmp_path).save(Position(0, 1), tree)
+    _, found = Checkpoints(tmp_path).load()
+    assert same(found, tree)
+    np.testing.assert_array_equal(found["big"], [0, 1, 2])

@@ -84,3 +84,22 @@ def test_only_the_random_words_that_were_popped_stay():
     stream, initial_bits = stack.finish()
     assert 40 <= initial_bits <= 40 + 3 * 32
     assert 32 * len(stream) == initial_bits
+
+
+def test_the_masses_of_buckets_far_above_are_those_far_below_mirrored():
+    """Where the normal function is 1 to all digits, differences of it would be 0."""
+    far = Buckets(np.array([12.0, -12.0]), np.ones(2), 6)
+    for masses in (far._among(), far._within(np.array([7, 0])), far._within(np.array([3, 4]))):
+        np.testing.assert_allclose(masses[1, ::-1], masses[0], rtol=1e-9)
+        assert np.all(np.diff(masses[0]) > 0)
+
+
+def test_random_words_that_were_popped_stay_though_a_later_pop_takes_fewer():
+    stack = Stack.of_random_bits()
+    stack.reserve(1000)
+    for count in (100, 1):
+        code = Table(np.zeros([count, 16]))
+        code.push(stack, code.pop(stack))
+    stream, initial_bits = stack.finish()
+    assert 400 <= initial_bits <= 400 + 3 * 32
+    assert 32 * len(stream) == initial_bits

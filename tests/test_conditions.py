@@ -973,3 +973,20 @@ class TestRuns:
             tfvae.data.load(str(tmp_path / "a.npz"), condition="class")
         with pytest.raises(InvalidData, match="'label' alone"):
             tfvae.data.load("digits", condition="class")
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "expected"),
+    [
+        (3, np.int64(2), np.full(4, 2, np.int32)),
+        (3, np.arange(4, dtype=np.uint8) % 3, np.array([0, 1, 2, 0], np.int32)),
+        ((2,), [1, 2], np.tile(np.float32([1, 2]), [4, 1])),
+        ((2,), np.arange(8.0).reshape(4, 2), np.arange(8, dtype=np.float32).reshape(4, 2)),
+    ],
+)
+def test_each_example_has_its_condition_in_the_type_of_the_signature(kind, y, expected):
+    part = conditions.Conditional()
+    part.condition = conditions.get(kind)
+    found = part.condition_of_each(y, 4)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)

@@ -9,6 +9,8 @@ from PIL import Image
 
 from tfvae import config, data, data_paths, runs
 from tfvae.data.arrays import ArraySource
+from tfvae.data.binarized import binarized_splits
+from tfvae.data.splits import Part, join
 from tfvae.errors import InvalidArgument, InvalidData
 
 SPLITS = ("train", "validation", "test")
@@ -123,6 +125,25 @@ class TestBinarization:
     def test_an_unknown_one_is_refused(self):
         with pytest.raises(InvalidArgument, match="Did you mean 'dynamic'"):
             data.load("digits", binarization="dynamik")
+
+    def test_batches_that_are_made_together_share_no_noise_with_the_next(self):
+        level = data.Examples(np.full((40, 8, 8, 1), 0.3, np.float32), resample=True)
+        assert len(content(epoch_of(level, 0, batch_size=1))) == 40
+
+    def test_images_of_all_splits_have_noise_of_their_own(self):
+        grey = data.Examples(np.full((5, 8, 8, 1), 0.5, np.float32))
+        drawn = binarized_splits(data.Splits("made", grey, grey, grey), "static", seed=0)
+        images = np.concatenate([getattr(drawn, split).values for split in SPLITS])
+        assert len(content(images)) == 15
+
+    @pytest.mark.parametrize("split", SPLITS)
+    @pytest.mark.parametrize("wrong", [-0.1, 1.5])
+    def test_a_single_value_that_is_no_intensity_is_refused(self, split, wrong):
+        parts = {name: np.full((3, 2, 2, 1), 0.5, np.float32) for name in SPLITS}
+        parts[split][1, 0, 1, 0] = wrong
+        splits = data.Splits("made", **{name: data.Examples(x) for name, x in parts.items()})
+        with pytest.raises(InvalidData, match=f"{wrong:g}.* expects intensities"):
+            binarized_splits(splits, "dynamic", seed=0)
 
 
 class TestBatches:
@@ -703,3 +724,24 @@ class TestNames:
             assert set(np.unique(getattr(splits, split).numpy(0, 1000))) == {0, 1}
             values = getattr(splits, split).values
             assert np.array_equal(values, values != 0)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_labels_of_all_splits_count_as_classes(split):
+    labels = {name: np.array([1, 0], np.int32) for name in SPLITS}
+    labels[split][0] = 4
+    x = np.zeros((2, 2, 2, 1), np.float32)
+    parts = {name: data.Examples(x, conditions=y) for name, y in labels.items()}
+    assert data.Splits("made", **parts).condition == 5
+
+
+def test_a_training_split_gives_up_a_tenth_and_for_validation_at_most_10_000():
+    """The last ones are for validation, and the last of those left for the test."""
+    part = Part(np.arange(200_000.0)[:, np.newaxis], kind="vector")
+    splits = join("made", {"train": part}, seed=0, fill=True)
+    for split, first, end in (
+        ("train", 0, 170_000),
+        ("test", 170_000, 190_000),
+        ("validation", 190_000, 200_000),
+    ):
+        np.testing.assert_array_equal(getattr(splits, split).values[:, 0], np.arange(first, end))

@@ -93,3 +93,19 @@ class TestBlocks:
         first, second = (order(epoch, np.arange(self.count)) for epoch in (0, 1))
         assert np.mean(np.diff(first) == 1) < 0.1
         assert not np.array_equal(first, second)
+
+    def test_every_window_epoch_and_seed_has_a_shuffle_of_its_own(self):
+        """Ten blocks of a hundred images, each a window."""
+        starts, places, blocks, within = np.arange(0, 1000, 100), np.arange(1000), set(), set()
+        for seed, epoch in itertools.product((0, 1), (0, 1)):
+            images = BlockOrder(starts, 1000, 1, seed)(epoch, places).reshape(10, 100)
+            blocks.add(tuple(images[:, 0] // 100))
+            within.update(map(tuple, images % 100))
+        assert len(blocks) == 4
+        assert len(within) == 40
+
+    def test_blocks_are_not_shuffled_as_the_images_of_a_window_are(self):
+        """Blocks of one image: else one window of all is the shuffle of the blocks, twice."""
+        places = np.arange(50)
+        of_blocks, of_both = (BlockOrder(places, 50, size, seed=0)(0, places) for size in (1, 50))
+        assert not np.array_equal(of_both, of_blocks[of_blocks])

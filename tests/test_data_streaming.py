@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from tfvae import data
 from tfvae.data.arrays import npy_source
 from tfvae.data.arrow import ParquetSource
 from tfvae.data.crc32c import crc32c
+from tfvae.data.shards import by_split, open_shards
 from tfvae.data.source import Blocks, Chain, Subset
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.runs.evaluate import load_run
@@ -480,3 +482,37 @@ def test_images_of_an_npy_file_by_number(tmp_path, rng, dtype, order):
         read = source.read(index)
         assert read.dtype == source.dtype
         np.testing.assert_array_equal(read, x[index].astype(source.dtype))
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet", "tfrecord"])
+def test_conditions_of_several_shards_stay_beside_their_images(tmp_path, pixels, labels, kind):
+    for prefix, part in (("a-", slice(0, 25)), ("b-", slice(25, 28)), ("c-", slice(28, 40))):
+        write(tmp_path, kind, pixels[part], labels[part], prefix)
+    names = sorted(path.name for path in tmp_path.iterdir() if path.name != "state.json")
+    part = open_shards(tmp_path, names, condition="label")["x"]
+    np.testing.assert_array_equal(part.values[:], pixels[:40])
+    np.testing.assert_array_equal(part.conditions, labels[:40])
+
+
+def test_the_split_of_a_shard_is_that_of_its_folder_or_else_of_a_word_in_its_name(tmp_path):
+    splits = {
+        "train": ["train/a.npy", "x/Train2.npy"],
+        "validation": ["Dev/b.npy", "x-val-00000-of-00001.npy"],
+        "test": ["test/train-00000.npy", "a/testing/c.npy"],
+    }
+    paths = [path for mine in zip(*splits.values(), strict=True) for path in mine]
+    assert by_split(tmp_path, paths) == splits
+    without = ["attest.npy", "trains/0.npy"]
+    assert by_split(tmp_path, without) == {"x": without}
+
+
+def test_a_read_that_gives_fewer_bytes_than_asked_for_goes_on_where_it_stopped(
+    tmp_path, pixels, monkeypatch
+):
+    np.save(tmp_path / "x.npy", pixels)
+    whole = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda file, buffers, place: whole(file, [buffers[0][:7]], place)
+    )
+    some = npy_source(tmp_path / "x.npy").read(np.array([3, 4, 5, 1]))
+    np.testing.assert_array_equal(some, pixels[[3, 4, 5, 1]])

@@ -69,3 +69,13 @@ def test_labels_that_are_no_numbers_of_classes_are_refused(tmp_path):
             data.load(tmp_path / "x.npz", condition="y")
     np.savez(tmp_path / "x.npz", x=np.zeros((20, 2, 2)), y=10**6 - 1 - np.arange(20))
     assert data.load(tmp_path / "x.npz", condition="y").condition == 10**6
+
+
+@pytest.mark.parametrize("split", [*SPLITS, None])
+def test_a_missing_value_in_any_split_is_one(split):
+    schema = data.Schema([data.Column("a"), data.Column("b")])
+    x = {name: np.zeros((3, 2), np.float32) for name in SPLITS}
+    if split:
+        x[split][2, 1] = np.nan
+    parts = {name: data.Examples(x[name], kind="vector", schema=schema) for name in SPLITS}
+    assert data.Splits("made", **parts).has_missing is (split is not None)

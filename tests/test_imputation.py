@@ -1,5 +1,7 @@
 """Missing values filled in: on linear-Gaussian models the exact answers are known."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -374,3 +376,54 @@ class TestSelfMasking:
                 networks.dense_decoder(1, (3,)),
                 likelihood=likelihoods.Observed("poisson", missingness="self_masking"),
             )
+
+
+def test_sums_over_chunks_are_those_over_all_samples(rng):
+    """The mean, the variance of a ratio and the effective sample size, by their definitions."""
+    log_w, values = 2 * rng.normal(size=(9, 2)), rng.normal(size=(9, 2, 3))
+    total = evaluation.imputation._Total()
+    for part in (slice(0, 4), slice(4, 5), slice(5, 9)):
+        w, v = scipy.special.softmax(log_w[part], 0)[..., np.newaxis], values[part]
+        mean = np.sum(w * v, 0)
+        moments = [np.sum(w**2 * (v - mean) ** j, 0) for j in range(3)]
+        sums = [scipy.special.logsumexp(n * log_w[part], 0) for n in (1, 2)]
+        drawn = mean[np.newaxis]
+        total.add([*sums, mean, drawn, drawn, np.zeros([1, 2]), *moments])
+    w = scipy.special.softmax(log_w, 0)
+    np.testing.assert_allclose(total.effective_sample_size, 1 / np.sum(w**2, 0))
+    w = w[..., np.newaxis]
+    mean = np.sum(w * values, 0)
+    np.testing.assert_allclose(total.mean, mean)
+    np.testing.assert_allclose(total.variance, np.sum(w**2 * (values - mean) ** 2, 0))
+
+
+def test_every_sample_of_every_example_batch_and_chunk_has_noise_of_its_own(monkeypatch):
+    """Five samples of equal weight, two at a time, of four examples that are alike, in two batches.
+
+    The missing value is 1000 z with a noise of 1, which tells of each draw which z was chosen.
+    """
+    truth = types.SimpleNamespace(w=np.array([[0.0], [1000.0]]), b=np.zeros(2), scale=1.0)
+    model = model_of(truth)
+    size = evaluation.imputation.sample_size(model)
+    monkeypatch.setattr("tfvae.evaluation.imputation._BATCH_SIZE", 2)
+    monkeypatch.setattr("tfvae.evaluation.imputation._CHUNK_SIZE", 2 * 2 * size)
+    x = np.array([[0.0, np.nan]] * 4, np.float32)
+    found = tfvae.impute(model, x, num_samples=5, draws=500, seed=1, progress=False)
+    np.testing.assert_allclose(found.effective_sample_size, 5, rtol=1e-5)
+    assert np.abs(found.mean[:2, 1] - found.mean[2:, 1]).min() > 1
+    chosen = []
+    for drawn, mean, error in zip(
+        found.draws[..., 1].T, found.mean[:, 1], found.standard_error[:, 1], strict=True
+    ):
+        assert len(set(drawn)) > 490, "but for what float32 makes one"
+        ordered = np.sort(drawn)
+        starts = ordered[np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 10)]
+        chosen.append(np.searchsorted(starts, drawn, side="right"))
+        counts = np.bincount(chosen[-1])[1:]
+        assert len(counts) == 5
+        assert np.all(np.abs(counts - 100) < 4 * np.sqrt(500 * 0.2 * 0.8))
+        values = np.bincount(chosen[-1], drawn)[1:] / counts
+        assert abs(mean - values.mean()) < 0.5
+        expected = np.sqrt(np.sum((values - values.mean()) ** 2)) / 5
+        assert error == pytest.approx(expected, rel=0.01)
+    assert len(set(zip(*chosen[:2], strict=True))) == 25, "each is chosen beside each other one"

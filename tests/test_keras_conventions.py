@@ -470,6 +470,13 @@ class TestFit:
         logs = model.train_on_batch(X, return_dict=True)
         assert logs["regularization"] > 0
 
+    def test_no_pseudo_input_starts_at_an_example_that_validation_split_takes(self):
+        model = make_vae(prior=tfvae.priors.VampPrior(12), compiled=EAGER)
+        model.optimizer.learning_rate = 0.0
+        model.fit(X, validation_split=0.5, verbose=0)
+        np.testing.assert_array_equal(model.prior.pseudo_inputs[:6], X[:6])
+        assert not np.any(np.all(model.prior.pseudo_inputs[6:] == X[6:], axis=1))
+
 
 class TestLossTerms:
     def test_an_additional_loss_is_trained_measured_and_logged(self):

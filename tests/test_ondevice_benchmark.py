@@ -291,3 +291,8 @@ def test_the_working_directory_is_not_imported_from(foreign_content, tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert not {"", str(tmp_path)} & set(module.sys.path)
     assert benchmark(foreign_content, **QUICK).failed == {}
+
+
+def test_the_arena_counts_places_that_overlap_or_lie_within_others_once():
+    assert module._union([(20, 21), (0, 10), (8, 12), (2, 5), (0, 10)]) == 13
+    assert module._union([]) == 0

@@ -240,3 +240,61 @@ def test_an_empty_row_is_refused(frame, schema):
 def test_a_file_may_not_name_a_column_twice():
     with pytest.raises(InvalidArgument, match="two columns 'a'"):
         Schema([Column("a"), Column("a")])
+
+
+def test_numbers_that_are_categories_keep_the_order_they_are_given_in():
+    schema = Schema([Column("a", "ordinal", (30, 10, 20))])
+    np.testing.assert_array_equal(schema.measured({"a": [10, 20, 30]}), [[0.5], [1], [0]])
+    assert schema.decode([[0.5], [1], [0]])["a"].tolist() == [10, 20, 30]
+
+
+def test_drawn_numbers_become_the_nearest_categories_and_counts():
+    schema = Schema([Column("a", "ordinal", ("x", "y", "z")), Column("n", "count")])
+    decoded = schema.decode([[-0.3, -0.7], [0.24, 0.4], [0.26, 0.6], [0.74, 7.0], [0.76, 7.6]])
+    assert decoded["a"].tolist() == ["x", "x", "y", "y", "z"]
+    assert decoded["n"].tolist() == [0, 0, 1, 7, 8]
+
+
+def test_each_of_many_conditions_has_its_number():
+    """Some of the levels k / 49, times 49, are a little less than k."""
+    names = tuple(f"class {n:02}" for n in range(50))
+    schema = Schema([Column("a"), Column("y", "condition", names)])
+    found = schema.conditions({"a": np.zeros(50), "y": list(names)})
+    np.testing.assert_array_equal(found, np.arange(50))
+
+
+def test_ordinal_columns_have_a_block_each_and_categorical_ones_share_theirs():
+    columns = [Column(name, "ordinal", (1, 2, 3)) for name in "ab"]
+    columns += [Column(name, "categorical", (1, 2, 3)) for name in "cd"]
+    levels = {"num_levels": 3}
+    expected = [("ordinal", 1, levels), ("ordinal", 1, levels), ("categorical", 2, levels)]
+    assert Schema(columns).blocks() == expected
+
+
+def test_more_than_two_categories_are_told_apart_and_two_are_a_number():
+    two, three = Column("b", "categorical", (0, 1)), Column("c", "categorical", ("u", "v", "w"))
+    schema = Schema([Column("a"), two, three, Column("n", "count"), Column("o", "ordinal", (1, 2))])
+    assert schema.features() == ["number", "number", 3, "count", "number"]
+
+
+def test_the_statistics_are_those_of_the_rows_that_have_a_value():
+    schema = Schema([Column("a"), Column("b", "positive"), Column("n", "count")])
+    rows = {"a": [1.0, None, 4.0], "b": [None, np.exp(2.0), np.exp(6.0)], "n": [0, 5, None]}
+    fitted = schema.fitted(schema.measured(rows))
+    found = [(column.mean, column.scale) for column in fitted.columns]
+    assert found == [(2.5, 1.5), (pytest.approx(4.0), pytest.approx(2.0)), (0.0, 1.0)]
+
+
+def test_the_jacobian_is_that_of_the_values_that_are_observed():
+    """dx/dv is 1 / scale of a number v, and 1 / (scale v) of a positive one."""
+    columns = [Column("a", mean=5.0, scale=2.0), Column("b", "positive", mean=1.0, scale=0.5)]
+    schema = Schema([*columns, Column("n", "count")])
+    found = schema.log_jacobian([[0.3, 4.0, 7.0], [np.nan, np.nan, 0.0]])
+    np.testing.assert_allclose(found, [[-np.log(2), np.log(2) - 3, 0], [0, 0, 0]], atol=1e-12)
+
+
+def test_counts_are_those_that_float32_holds():
+    schema = Schema([Column("n", "count")])
+    assert schema.encode({"n": [2**24]}).tolist() == [[2.0**24]]
+    with pytest.raises(InvalidData, match=r"Row 2 .* expected a count of at most 2\^24"):
+        schema.encode({"n": [0, 2**24 + 1]})

@@ -56,3 +56,31 @@ def test_a_column_without_a_name_is_an_index_if_its_whole_numbers_differ(values,
     rows = {"": values, "b": np.arange(4) / 3}
     assert Schema.inferred(rows)[""].type == kind
     assert Schema.inferred(rows, {"": "categorical"})[""].type == "categorical"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0, 1], "categorical"),
+        ([1, 2], "ordinal"),
+        (range(10), "ordinal"),
+        (range(11), "count"),
+        (range(1, 12), "numeric"),
+        (range(-1, 10), "numeric"),
+        (range(501), "count"),
+        (range(502), "numeric"),
+        ([*range(10), 0.5], "numeric"),
+    ],
+    ids=str,
+)
+def test_whole_numbers_are_levels_if_few_and_counts_from_0_to_500(values, kind):
+    assert Schema.inferred({"a": list(values)})["a"].type == kind
+
+
+@pytest.mark.parametrize(("levels", "rows"), [(2, 3), (4, 8), (50, 200)])
+def test_texts_are_categories_up_to_half_of_the_rows_and_50(levels, rows):
+    fits, other = ([f"text {n % most}" for n in range(rows)] for most in (levels, levels + 1))
+    column = Schema.inferred({"a": fits})["a"]
+    assert (column.type, len(column.categories)) == ("categorical", levels)
+    with pytest.raises(InvalidData, match=f"holds {levels + 1} different texts"):
+        Schema.inferred({"a": other})

@@ -226,3 +226,8 @@ class TestCommandLine:
             self.tfvae("train", wav, "--run-dir", folder / "other")
         values = self.tfvae("evaluate", run, "--num-examples", 5)
         assert common.table(values, "series")[0].endswith("codes of real values have no log p(x)")
+
+
+@pytest.mark.parametrize(("count", "number"), [(0, 0), (1, 1), (16, 1), (17, 2), (32, 2)])
+def test_frames_that_fill_their_windows_have_no_further_one(count, number):
+    assert sound.windows(noise(count), 16).shape == (number, 16, CHANNELS)

@@ -1,5 +1,6 @@
 """Standardized vectors and series: undone in what a model gives, and counted in log p."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from commands import call
 import tfvae
 from tfvae import data, evaluation
 from tfvae.data import Column, Schema, Standardization
-from tfvae.data.standardized import StandardizedSource
+from tfvae.data.standardized import StandardizedSource, check_resolution
 from tfvae.errors import InvalidArgument, InvalidData, TfvaeError
 from tfvae.runs.evaluate import load_run
 
@@ -205,3 +206,20 @@ def test_a_model_of_other_examples_is_refused(make_vae):
         make_vae(standardization=Standardization([0.0, 0.0], [1.0, 1.0]))
     with pytest.raises(InvalidArgument, match="No standardization can be made"):
         Standardization.of({"mean": [0.0]})
+
+
+def test_the_jacobian_is_that_of_the_values_that_are_observed():
+    units = Standardization([5.0, 0.0], [2.0, 0.25])
+    found = units.log_jacobian(np.array([[0.3, np.nan], [np.nan, 1.0]]))
+    np.testing.assert_allclose(found, [[-np.log(2), 0], [0, np.log(4)]], rtol=1e-15)
+
+
+@pytest.mark.parametrize("at_once", [8, 2**25])
+@pytest.mark.parametrize(("largest", "refused"), [(126, True), (128, False)])
+def test_float32_may_round_by_the_128th_part_of_the_range(monkeypatch, at_once, largest, refused):
+    """It rounds 2^24 + 1 by 1, and the even numbers beside it not at all; however it is read."""
+    monkeypatch.setattr("tfvae.data.source._BYTES_AT_ONCE", at_once)
+    examples = data.Examples(2.0**24 + np.array([[1], [0], [largest], [2]]), kind="vector")
+    splits = data.Splits("made", examples, examples, examples)
+    with pytest.raises(InvalidData, match="by up to 1") if refused else contextlib.nullcontext():
+        check_resolution(splits)

@@ -187,3 +187,18 @@ def test_what_is_no_anndata_file_is_refused(tmp_path, x):
         file["X"].attrs["shape"] = (COUNT, 2)
     with pytest.raises(InvalidData, match="X has 2 columns and 5 names"):
         tables.read_anndata(path)
+
+
+def test_an_observation_without_a_category_is_missing(tmp_path, x):
+    path = write(tmp_path / "x.h5ad", x, "dense")
+    with h5py.File(path, "r+") as file:
+        file["obs/type/codes"][:3] = [-1, 1, 0]
+    assert list(tables.read_anndata(path).columns["type"][:3]) == [None, "T", "B"]
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5])
+def test_genes_are_no_counts_where_x_holds_another_number(tmp_path, x, value):
+    path = write(tmp_path / "x.h5ad", x, "dense")
+    with h5py.File(path, "r+") as file:
+        file["X"][3, 2] = value
+    assert set(tables.read_anndata(path).types) == {"type", "depth"}

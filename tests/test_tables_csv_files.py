@@ -166,3 +166,12 @@ def test_any_file_is_a_table_or_is_refused(content, tmp_path):
     decoded = schema.decode(schema.standardized(measured))
     again = schema.measured(decoded)
     np.testing.assert_allclose(again, measured, rtol=1e-5, atol=1e-5 * np.nanmax(np.abs(measured)))
+
+
+def test_numbers_are_written_with_all_of_their_digits(tmp_path):
+    numbers = np.array([1 / 3, 0.1 + 0.2, 123456789.12345679, 5e-324, -1.7976931348623157e308])
+    columns = {"a": numbers, "b": np.float32([0.1, 1 / 3, 1e-30, 7, -2.5])}
+    tables.write_csv(columns, tmp_path / "x.csv")
+    table = tables.read_csv(tmp_path / "x.csv")
+    for name, values in columns.items():
+        np.testing.assert_array_equal(tables.numbers(table.columns[name])[0], values)

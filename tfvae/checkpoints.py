@@ -215,7 +215,7 @@ def _flatten(tree, arrays):
         return tree
     array = np.asarray(tree)
     arrays.append(array)
-    return {_ARRAY: len(arrays) - 1, "dtype": array.dtype.name, "shape": array.shape}
+    return {_ARRAY: len(arrays) - 1, "dtype": _name(array.dtype), "shape": array.shape}
 
 
 def _unflatten(tree, contents):
@@ -231,6 +231,11 @@ def _unflatten(tree, contents):
 
 def _bytes(array):
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _name(dtype):
+    """Return what `_dtype` makes the type of: with the order of bytes and the length of texts."""
+    return dtype.name if dtype.isbuiltin == 2 else dtype.str  # 2: a type that is not NumPy's
 
 
 def _dtype(name):
