@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tiers import nightly_but
+from tiers import LONG, nightly_but
 
 import tfvae as library
 from tfvae import code_priors, codec, export, recipes, runs
@@ -78,7 +78,11 @@ def x():
 class TestRoundTrip:
     @pytest.mark.parametrize(
         ("prior", "count", "batch_size"),
-        [*((prior, 13, 5) for prior in PRIORS), ("categorical", 1, 64), ("categorical", 8, 4)],
+        nightly_but(
+            [*((prior, 13, 5) for prior in PRIORS), ("categorical", 1, 64), ("categorical", 8, 4)],
+            *((prior, 13, 5) for prior in PRIORS if prior != "pixelcnn"),
+            ("categorical", 1, 64),
+        ),
     )
     def test_codes_come_back(self, prior, count, batch_size):
         model, codes = make_model(prior), draw_codes(count)
@@ -99,7 +103,8 @@ class TestRoundTrip:
         dataset = tf.data.Dataset.from_tensor_slices(x).batch(4)
         assert codec.compress(model, dataset).content == codec.compress(model, x).content
 
-    @pytest.mark.parametrize("prior", nightly_but(PRIORS, "transformer"))
+    # The next test has a transformer.
+    @pytest.mark.parametrize("prior", nightly_but(PRIORS, "categorical"))
     def test_a_model_that_was_saved_reads_it(self, prior, tmp_path):
         model, codes = make_model(prior), draw_codes(7)
         content = codec.compress_codes(model, codes).content
@@ -134,7 +139,8 @@ class TestRoundTrip:
         assert (values["num_examples"], values["bits_per_example"]) == (9, bits)
         assert f"{bits:.4f} bits/example" in "\n".join(encode._lines(values))
 
-    def test_a_hierarchical_model(self):
+    @pytest.mark.parametrize("prior", nightly_but(["categorical", "transformer"], "categorical"))
+    def test_a_hierarchical_model(self, prior):
         grids, channels = ((4, 4), (2, 2)), 3
         inputs = [keras.Input(shape) for shape in (X_SHAPE, (4, 4, 3), (4, 4, 6), (2, 2, 3))]
         layers = [
@@ -150,7 +156,7 @@ class TestRoundTrip:
         model = library.HierarchicalVQVAE(
             networks[:2], quantizers, networks[2:], likelihood="bernoulli"
         )
-        model.prior = make_prior("transformer", (20,), 6)
+        model.prior = make_prior(prior, (20,), 6)
         x = np.random.default_rng(0).random((5, *X_SHAPE)).astype(np.float32)
         content = codec.compress(model, x).content
         np.testing.assert_array_equal(codec.decompress_codes(model, content), model.encode(x))
@@ -163,9 +169,17 @@ class TestRoundTrip:
         if size == 1:
             assert compressed.prior_bits == 0
 
-    @pytest.mark.parametrize("labels", [np.arange(7) % 3, 2])
-    def test_labels_are_kept_in_the_file(self, labels):
-        model, codes = make_model("transformer", num_classes=3), draw_codes(7)
+    @pytest.mark.parametrize(
+        ("prior", "labels"),
+        [
+            ("categorical", np.arange(7) % 3),
+            ("categorical", 2),
+            pytest.param("transformer", np.arange(7) % 3, marks=LONG),
+            pytest.param("transformer", 2, marks=LONG),
+        ],
+    )
+    def test_labels_are_kept_in_the_file(self, prior, labels):
+        model, codes = make_model(prior, num_classes=3), draw_codes(7)
         compressed = codec.compress_codes(model, codes, condition=labels, batch_size=4)
         np.testing.assert_array_equal(codec.decompress_codes(model, compressed.content), codes)
         nats = -np.sum(model.prior.log_prob(codes, labels))
@@ -208,8 +222,9 @@ class TestSize:
             assert compressed.prior_bits > 60 * codes.size
             assert 8 * compressed.stream_bytes <= 24 * codes.size + 64
 
-    def test_labels_are_the_only_thing_that_grows_with_the_number_of_images(self):
-        model = make_model("transformer", num_classes=3)
+    @pytest.mark.parametrize("prior", nightly_but(["categorical", "transformer"], "categorical"))
+    def test_labels_are_the_only_thing_that_grows_with_the_number_of_images(self, prior):
+        model = make_model(prior, num_classes=3)
         around = []
         for count in (50, 350):
             labels = np.arange(count) % 3
@@ -428,6 +443,22 @@ def run(trained, tmp_path):
     return copy
 
 
+@pytest.fixture(scope="module")
+def model_of_trained(trained):
+    return runs.open_model(trained.path)
+
+
+@pytest.fixture
+def opened(model_of_trained, monkeypatch):
+    """Leave out what takes the commands longest: the model of a run is read from its file once."""
+    open_model = runs.open_model
+
+    def opening(path):
+        return model_of_trained if path.is_dir() else open_model(path)
+
+    monkeypatch.setattr(runs, "open_model", opening)
+
+
 REPORT = {"path", "num_images", "bytes", "stream_bytes", "prior_bits"}
 REPORT |= {"bits_per_pixel", "psnr", "ssim"}
 
@@ -452,7 +483,7 @@ def test_encode_and_decode_test_images_of_the_run(tfvae, run, tmp_path):
     assert values["psnr"] == pytest.approx(np.mean(-10 * np.log10(mse)), rel=1e-4)
 
 
-def test_encode_for_people(tfvae, run):
+def test_encode_for_people(tfvae, run, opened):
     done = tfvae("encode", "run", "-n", 3, "-o", "some.npz")
     words = ("3 images in some.npz", "bytes", "bits/pixel", "prior", "PSNR", "SSIM")
     assert all(word in done.out for word in words)
@@ -511,7 +542,7 @@ def saved_vae(make_vae, tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", BAD_USE)
-def test_use_that_cannot_be_is_refused(tfvae, run, saved_vae, tmp_path, case):
+def test_use_that_cannot_be_is_refused(tfvae, run, opened, saved_vae, tmp_path, case):
     status, messages, command = BAD_USE[case]
     np.save(tmp_path / "small.npy", np.zeros((3, 4, 4), np.float32))
     np.save(tmp_path / "text.npy", np.array([[["a"]]]))

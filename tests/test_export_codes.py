@@ -143,10 +143,17 @@ class Exported:
         return {"condition": np.arange(count) % classes} if classes else {}
 
 
-# It has two kinds of quantizers and grids of codes; a prior of networks is on a device in
-# test_code_priors.
-@pytest.fixture(scope="module", params=nightly_but(MODELS, "hierarchical"))
+@pytest.fixture(scope="module")
+def product(tmp_path_factory):
+    return Exported("product", tmp_path_factory.mktemp("product"))
+
+
+# It has several codes for a vector, and classes; a hierarchical one is a SavedModel below, and a
+# prior of networks is on a device in test_code_priors.
+@pytest.fixture(scope="module", params=nightly_but(MODELS, "product"))
 def exported(request, tmp_path_factory):
+    if request.param == "product":
+        return request.getfixturevalue("product")
     return Exported(request.param, tmp_path_factory.mktemp("export"))
 
 
@@ -247,9 +254,17 @@ def test_exporting_leaves_the_model_as_it_was(exported):
         np.testing.assert_array_equal(before, after)
 
 
-def test_a_saved_model_computes_what_keras_computes(tmp_path, rng):
-    model = build("vq", "categorical", 3, ("normal", {}), GREY, "mixed_bfloat16")
-    report = export.saved_model(model, tmp_path / "saved_model")
+@pytest.mark.parametrize(
+    ("quantizer", "num_classes", "policy"),
+    nightly_but(
+        [("vq", 3, "mixed_bfloat16"), (("vq", "ema"), 3, "float32")], (("vq", "ema"), 3, "float32")
+    ),
+    ids=["half precision", "hierarchical"],
+)
+def test_a_saved_model_computes_what_keras_computes(quantizer, num_classes, policy, tmp_path, rng):
+    model = build(quantizer, "categorical", num_classes, ("normal", {}), GREY, policy)
+    names = ["encode", "decode_codes", "sample"]
+    report = export.saved_model(model, tmp_path / "saved_model", signatures=names)
     assert report["max_abs_error"] < 1e-4
     assert report["code_flips"] == 0
     loaded = tf.saved_model.load(str(tmp_path / "saved_model")).signatures
@@ -305,7 +320,14 @@ def tiny():
 @pytest.fixture(scope="module")
 def decoder(tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny") / "tiny.tflite"
-    export.litert(tiny, path, signatures=["decode_codes", "sample"])
+    export.litert(tiny, path, signatures=["decode_codes"])
+    return Decoder.from_file(path)
+
+
+@pytest.fixture(scope="module")
+def drawing(tiny, tmp_path_factory):
+    path = tmp_path_factory.mktemp("drawing") / "tiny.tflite"
+    export.litert(tiny, path, signatures=["sample"])
     return Decoder.from_file(path)
 
 
@@ -365,21 +387,24 @@ def test_latents_have_no_place_in_a_file_with_codes(decoder):
         (0.0, InvalidData, "array of float64"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(decoder, condition, error, message):
+def test_labels_that_do_not_fit_are_refused(product, condition, error, message):
     with pytest.raises(error, match=message):
-        decoder.sample(3, condition=condition)
+        product.decoder.sample(3, condition=condition)
 
 
-def test_one_label_stands_for_all(decoder, tiny):
-    images = decoder.sample(3, seed=4, condition=1)
-    np.testing.assert_array_equal(images, decoder.sample(3, seed=4, condition=[1, 1, 1]))
+# The draws of the model above have labels as well.
+@pytest.mark.nightly
+def test_one_label_stands_for_all(drawing, tiny):
+    images = drawing.sample(3, seed=4, condition=1)
+    np.testing.assert_array_equal(images, drawing.sample(3, seed=4, condition=[1, 1, 1]))
     np.testing.assert_allclose(images, tiny.sample(3, 4, condition=1), atol=1e-6)
 
 
-def test_labels_go_with_their_images_in_ragged_batches(decoder, tiny):
+@pytest.mark.nightly
+def test_labels_go_with_their_images_in_ragged_batches(drawing, tiny):
     labels = np.arange(MANY) % 2
     expected = tiny.sample(MANY, 4, condition=labels)
-    np.testing.assert_allclose(decoder.sample(MANY, 4, condition=labels), expected, atol=1e-6)
+    np.testing.assert_allclose(drawing.sample(MANY, 4, condition=labels), expected, atol=1e-6)
 
 
 def test_the_latency_is_a_time(decoder):
@@ -446,7 +471,7 @@ def boundaries(model, rng, count):
 def test_a_code_at_a_boundary_is_a_tie(name, rng):
     model = around(make_quantizer(name))
     randomize(model)
-    for x, ours, theirs in boundaries(model, rng, 3):
+    for x, ours, theirs in boundaries(model, rng, 1):
         assert count_flips(model, x, ours, theirs, 1e-4) == (1, 1)
 
 

@@ -202,7 +202,7 @@ def test_draws_of_a_prior_over_codes_follow_its_weights():
     prior = code_priors.get(
         "transformer", codebook_size=3, num_layers=1, num_heads=1, hidden_size=4
     )
-    prior.build((None, 2))
+    prior.build((None, 1))
     prior.sample(1)
     layers = prior._flatten_layers()
     dense = next(layer for layer in layers if isinstance(layer, keras.layers.Dense))

@@ -46,11 +46,11 @@ def test_series_have_networks_of_every_length(kind, shape, rng):
 @pytest.mark.parametrize("kind", nightly_but(["conv", "transformer"], "conv"))
 def test_series_train_save_and_run_on_litert(kind, rng, tmp_path):
     t = np.linspace(0, 6, 11)
-    phase = rng.uniform(0, 6, (64, 1, 1))
+    phase = rng.uniform(0, 6, (16, 1, 1))
     x = np.sin(t[:, np.newaxis] + phase + np.arange(3)).astype(np.float32)
     model = tfvae.VAE(*of_series(kind), likelihood=likelihoods.Normal("shared"))
-    model.compile(tfvae.optimizers.Adam(1e-2), steps_per_execution=4)
-    losses = model.fit(x, epochs=8, batch_size=16, verbose=0).history["loss"]
+    model.compile(tfvae.optimizers.Adam(1e-2), run_eagerly=True)
+    losses = model.fit(x, epochs=4, batch_size=16, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -85,16 +85,19 @@ class TestLikelihood:
         assert by_x is None or np.all(by_x.numpy()[missing] == 0.0)
         assert bool(observed.takes(x_obs)) or bool(np.any(missing.all(1)))
 
-    def test_without_missing_values_it_is_the_likelihood_itself(self, rng):
-        for name in COMPLETE:
-            complete = likelihoods.get(name)
-            params = rng.normal(size=(3, 4, complete.params_size(2))).astype(np.float32)
-            x = complete(params).sample(seed=make_seed(0))
-            d = likelihoods.Observed(complete)(params)
-            np.testing.assert_allclose(
-                d.log_prob(x), complete(params).log_prob(x), rtol=1e-5, atol=1e-4
-            )
-            np.testing.assert_array_equal(d.mean(), complete(params).mean())
+    # What is observed of incomplete values is as likely by every one of them, in the test above.
+    @pytest.mark.parametrize(
+        "name",
+        nightly_but(COMPLETE, "normal", "negative_binomial", "discretized_logistic_mixture"),
+    )
+    def test_without_missing_values_it_is_the_likelihood_itself(self, name, rng):
+        complete = likelihoods.get(name)
+        params = rng.normal(size=(3, 4, complete.params_size(2))).astype(np.float32)
+        x = complete(params).sample(seed=make_seed(0))
+        d = likelihoods.Observed(complete)(params)
+        expected = complete(params).log_prob(x)
+        np.testing.assert_allclose(d.log_prob(x), expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_array_equal(d.mean(), complete(params).mean())
 
     def test_columns(self, table, rng):
         likelihood = table_likelihood()
@@ -196,13 +199,22 @@ class TestBadInput:
             model.fit(batches, verbose=0)
 
 
+@pytest.fixture
+def eagerly():
+    """Compute without graphs, which take longer to trace than to run once."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 class TestModels:
-    def test_a_table_trains_saves_and_measures(self, table, tmp_path):
+    @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eag")
+    def test_a_table_trains_saves_and_measures(self, table, eagerly, tmp_path):
         model = table_model()
         model.compile(
             tfvae.optimizers.Adam(1e-2), objective="iwae", num_samples=3, run_eagerly=True
         )
-        losses = model.fit(table, epochs=4, batch_size=20, verbose=0).history["loss"]
+        losses = model.fit(table, epochs=3, batch_size=40, verbose=0).history["loss"]
         assert losses[-1] < losses[0]
         assert np.isfinite(model.evaluate(table, verbose=0)).all()
         assert np.isfinite(model.predict(table, verbose=0)).all()

@@ -114,14 +114,15 @@ class TestEveryPrior:
         assert spread[0] < 1e-5
         assert spread[1] < spread[2]
 
+    @pytest.mark.parametrize("name", nightly_but(PRIORS, "affine_coupling", "mixture"))
     def test_it_trains_and_is_saved_with_a_model(self, name, images, tmp_path):
         encoder = tfvae.networks.dense_encoder((4, 4, 1), 2 * 3, hidden=(8,))
         decoder = tfvae.networks.dense_decoder(3, (4, 4, 1), hidden=(8,))
         model = tfvae.VAE(encoder, decoder, prior=PRIORS[name]())
         model.compile("adam", run_eagerly=True)  # quicker than to trace it
         before = model.prior.get_weights()
-        history = model.fit(images, batch_size=6, verbose=0).history
-        assert np.all(np.isfinite(history["loss"]))
+        for _ in range(2):
+            assert np.isfinite(model.train_on_batch(images[:6])[0])
         after = model.prior.get_weights()
         assert sum(np.any(b != a) for b, a in zip(before, after, strict=True)) >= 2
         model.save(tmp_path / "model.keras")
@@ -131,11 +132,9 @@ class TestEveryPrior:
         np.testing.assert_allclose(restored.sample(3, seed=1), model.sample(3, seed=1), rtol=1e-6)
 
 
-# Of all the operators: those of a spline, of a map that is inverted number by number, of a choice.
+# Of all the operators: those of a spline, and of a choice.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", nightly_but(PRIORS, "spline_coupling", "autoregressive", "mixture")
-)
+@pytest.mark.parametrize("name", nightly_but(PRIORS, "spline_coupling", "mixture"))
 def test_litert_draws_the_same_with_its_own_operators(name, tmp_path):
     prior = build(name, (2,))
     specs = [
@@ -147,10 +146,11 @@ def test_litert_draws_the_same_with_its_own_operators(name, tmp_path):
     def draw(seed, index, temperature):
         return {"z": prior.draw(seed, index, temperature)}
 
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint("draw", draw, input_signature=specs)
+    module, function = tf.Module(), tf.function(draw, specs, autograph=False)
+    module.draw = function.get_concrete_function()
+    module.weights = list(module.draw.variables)
     with quiet_stderr():
-        archive.write_out(str(tmp_path), verbose=False)
+        tf.saved_model.save(module, str(tmp_path), signatures={"draw": module.draw})
         converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=["draw"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         content = converter.convert()

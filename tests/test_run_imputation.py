@@ -4,20 +4,35 @@ import csv
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from commands import call
 
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData
+from tfvae.runs import pictures
 
-pytestmark = pytest.mark.slow  # Runs the command line.
+pytestmark = [
+    pytest.mark.slow,  # Runs the command line.
+    # What prepares data runs in a graph all the same.
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eag"),
+]
 
 TINY = [
     "--set=model.hidden=[8]",
     "--set=model.latent_size=1",
     "--set=training.epochs=1",
-    "--set=training.batch_size=20",
+    "--set=training.batch_size=40",
     "--set=evaluation.num_samples=5",
 ]
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Train without graphs and without pictures, as the first test does not."""
+    monkeypatch.setattr(pictures, "draw", lambda *_: None)
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def test_a_table_with_empty_cells_is_filled_in(tmp_path, rng):
@@ -47,7 +62,7 @@ def test_a_table_with_empty_cells_is_filled_in(tmp_path, rng):
         assert 100 < float(rows[0]["height"]) < 240
 
 
-def test_what_was_observed_is_written_as_it_was(tmp_path, rng):
+def test_what_was_observed_is_written_as_it_was(tmp_path, rng, quickly):
     z = rng.normal(size=60)
     columns = {
         "time": 1.7e9 + np.round(1e7 * z),
@@ -77,7 +92,7 @@ def test_what_was_observed_is_written_as_it_was(tmp_path, rng):
     assert set(tables.read_csv(tmp_path / "full.csv").columns["kind"]) == {"y"}
 
 
-def test_standardized_values_that_were_observed_are_written_as_they_were(tmp_path, rng):
+def test_standardized_values_that_were_observed_are_written_as_they_were(tmp_path, rng, quickly):
     x = 1.7e9 + rng.normal(size=(60, 3))
     x[::3, 1] = np.nan
     path, run = tmp_path / "x.npy", tmp_path / "run"
@@ -89,7 +104,7 @@ def test_standardized_values_that_were_observed_are_written_as_they_were(tmp_pat
     assert np.abs(filled - 1.7e9).max() < 100
 
 
-def test_an_array_with_nan_is_filled_in(tmp_path, rng):
+def test_an_array_with_nan_is_filled_in(tmp_path, rng, quickly):
     x = rng.normal(size=(60, 3)).astype(np.float32)
     x[::3, 1] = np.nan
     path, run = tmp_path / "x.npy", tmp_path / "run"
@@ -111,7 +126,7 @@ def test_an_array_with_nan_is_filled_in(tmp_path, rng):
         call("impute", run, path)
 
 
-def test_a_run_without_missing_values_says_what_is_needed(tmp_path, rng):
+def test_a_run_without_missing_values_says_what_is_needed(tmp_path, rng, quickly):
     np.save(tmp_path / "x.npy", rng.normal(size=(60, 3)).astype(np.float32))
     run = tmp_path / "run"
     call("train", tmp_path / "x.npy", "--run-dir", run, *TINY)
