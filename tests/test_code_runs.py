@@ -1,5 +1,6 @@
 """Runs of models of codes: trained, given a prior, measured and resumed."""
 
+import contextlib
 import dataclasses
 import math
 import shutil
@@ -41,6 +42,24 @@ CONFIG = recipes.load("vqvae-digits").override(
     }
 )
 PICTURES = {"curves.png", "reconstructions.png", "samples.png", "usage.png"}
+
+
+@contextlib.contextmanager
+def quick_steps():
+    """Take the few steps of a fit without a graph, and draw no pictures of it."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(code_prior, "_draw", lambda *_: None)
+            yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def quickly():
+    with quick_steps():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +157,7 @@ def test_the_pictures_of_a_prior_are_written(run):
     assert names == PICTURES | {"samples-uniform.png", "prior-curves.png"}
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_model_of_codes_is_measured_with_its_prior_and_the_uniform_one(run, model, splits):
     values = runs.evaluate(model, splits, 1, progress=False)
     assert values["num_examples"] == len(splits.test)
@@ -149,6 +169,7 @@ def test_a_model_of_codes_is_measured_with_its_prior_and_the_uniform_one(run, mo
     assert values["mse"] == pytest.approx(error, rel=1e-4)
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_density_is_measured_without_a_log_likelihood(splits):
     normal = {"model.likelihood": "normal", "model.likelihood_options": {}}
     model = runs.build_model(CONFIG.override(normal), splits)
@@ -157,6 +178,7 @@ def test_a_density_is_measured_without_a_log_likelihood(splits):
     assert values["mse_over_variance"] > 0
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_worker_says_so_where_the_chief_has_ended(run, splits, monkeypatch):
     def lost(strategy):
         raise tf.errors.UnavailableError(None, None, "Socket closed")
@@ -183,6 +205,7 @@ def copied(run, tmp_path):
     return RunDirectory(shutil.copytree(run.path, tmp_path / "copy"))
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(copied, splits):
     before = copied.model_file.read_bytes()
     config = CONFIG.override({"code_prior.learning_rate": 1e38})
@@ -192,6 +215,7 @@ def test_a_prior_whose_loss_is_not_finite_leaves_the_run_as_it_was(copied, split
     assert not list(copied.code_prior.checkpoints.path.glob("epoch-*"))
 
 
+@pytest.mark.usefixtures("quickly")
 def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_kept(copied, splits):
     one_step = {"code_prior.batch_size": len(splits.train), "code_prior.learning_rate": 1e38}
     with pytest.raises(NonFiniteLoss, match=r"validation data became (nan|inf) in epoch 1"):
@@ -199,6 +223,7 @@ def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_kept(copied, split
     assert not list(copied.code_prior.checkpoints.path.glob("epoch-*"))
 
 
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -236,6 +261,7 @@ def test_a_run_is_locked_before_images_are_encoded_for_its_prior(copied, splits,
         runs.train_prior(copied.path, CONFIG, progress=False, splits=splits)
 
 
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize("epochs", nightly_but([1, 2], 2))
 def test_a_fit_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     copied, run, model, splits, interrupted_after, epochs
@@ -257,6 +283,7 @@ def test_a_fit_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     assert values | costs == run.fitted | costs
 
 
+@pytest.mark.usefixtures("quickly")
 def test_the_prior_of_the_best_epoch_is_kept(copied, splits):
     # Codes of the few training images there are: more epochs fit them better and others worse.
     few = dataclasses.replace(
@@ -285,7 +312,8 @@ def longer(run, tmp_path_factory):
     longer = RunDirectory(path)
     longer.write_config(CONFIG.override({"training.epochs": 50}))
     longer.code_prior.write_config(CONFIG.override({"code_prior.learning_rate": 0.2}))
-    with pytest.warns(TfvaeWarning, match="learning rate was 0 after epoch 3 and goes on with"):
+    goes_on = "learning rate was 0 after epoch 3 and goes on with"
+    with quick_steps(), pytest.warns(TfvaeWarning, match=goes_on):
         longer.fitted = call("train-prior", path, "--resume", "--epochs", 5)
     return longer
 

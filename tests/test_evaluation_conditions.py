@@ -3,6 +3,7 @@
 A conditional model of one condition is the model without any in whose networks it is fixed.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -115,6 +116,7 @@ def incomplete(name, kind):
     return x
 
 
+@tf.autograph.experimental.do_not_convert  # as in the graphs, also where there is none
 def measure(name, model, x, **options):
     return arrays(getattr(evaluation, name)(model, x, **OPTIONS[name], **options))
 
@@ -196,17 +198,41 @@ def bars(monkeypatch):
     return shown
 
 
+@contextlib.contextmanager
+def eagerly():
+    """Run what would be a graph as it is: for one call that takes less than to trace it."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+# These take longest; below chains are compared with log p(x|y), and gaps with closed forms.
+LONGEST = ("annealed_importance_sampling", "amortization_gap")
+# All measures read their data by the same functions, which the others look at every time.
+FORMS_NIGHTLY = (*LONGEST, "fit_posterior", "impute", "mutual_information", "score")
+
+
+def every_time(*nightly):
+    """Return the cases, of which those of some measures run nightly."""
+    return nightly_but(CASES, *(c for c in CASES if c[0] not in nightly and c not in nightly))
+
+
+def quickest(name):
+    """Return the context for a few calls of a measure, which other tests may have a graph of."""
+    without_graph = name in FORMS_NIGHTLY and name not in LONGEST
+    return eagerly() if without_graph else contextlib.nullcontext()
+
+
 @functools.cache
 def measured_at(name, kind, label):
     """Return what the conditional model gives where all examples have one label."""
-    return measure(name, models(kind)[0], incomplete(name, kind), condition=label)
+    with quickest(name):
+        return measure(name, models(kind)[0], incomplete(name, kind), condition=label)
 
 
-# Chains take longest to trace; below they are compared with log p(x|y) for two conditions.
-WITHOUT_CHAINS = nightly_but(CASES, *(c for c in CASES if c[0] != "annealed_importance_sampling"))
-
-
-@pytest.mark.parametrize(("name", "kind"), WITHOUT_CHAINS)
+@pytest.mark.parametrize(("name", "kind"), every_time(*LONGEST, ("fit_posterior", "normal")))
 def test_one_condition_gives_what_networks_give_in_which_it_is_fixed(
     name, kind, batches_of_three, bars
 ):
@@ -215,17 +241,13 @@ def test_one_condition_gives_what_networks_give_in_which_it_is_fixed(
     assert bars
     bars.clear()
     _, fixed = models(kind)
-    assert_same(found, measure(name, fixed[1], incomplete(name, kind), progress=False))
+    with eagerly() if name not in LONGEST else contextlib.nullcontext():
+        expected = measure(name, fixed[1], incomplete(name, kind), progress=False)
+    assert_same(found, expected)
     assert not bars
 
 
-# All measures read their data by the same functions, which the others look at every time.
-FORMS_NIGHTLY = ("annealed_importance_sampling", "amortization_gap", "fit_posterior", "impute")
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), nightly_but(CASES, *(c for c in CASES if c[0] not in FORMS_NIGHTLY))
-)
+@pytest.mark.parametrize(("name", "kind"), every_time(*FORMS_NIGHTLY))
 def test_conditions_have_the_same_forms_everywhere(name, kind, batches_of_three):
     conditional, _ = models(kind)
     x = incomplete(name, kind)
@@ -240,12 +262,14 @@ def test_conditions_have_the_same_forms_everywhere(name, kind, batches_of_three)
     assert_same(quiet(tfvae.data.Examples(x), condition=LABELS), found)
 
 
-@pytest.mark.parametrize(("name", "kind"), WITHOUT_CHAINS)
+# What `score` gives an example with its condition is looked at in test_evaluation_scores.
+@pytest.mark.parametrize(("name", "kind"), every_time(*LONGEST, "fit_posterior", "score"))
 def test_every_example_has_its_own_condition(name, kind, batches_of_three):
     conditional, _ = models(kind)
     x = incomplete(name, kind)
     quiet = functools.partial(measure, name, conditional, progress=False)
-    found = quiet(x, condition=LABELS)
+    with quickest(name):
+        found = quiet(x, condition=LABELS)
     if name not in OF_ALL:
         each = [measured_at(name, kind, label) for label in range(CLASSES)]
         for part, values in found.items():
@@ -256,7 +280,8 @@ def test_every_example_has_its_own_condition(name, kind, batches_of_three):
                 expected = [moved[label][n] for n, label in enumerate(LABELS)]
                 np.testing.assert_allclose(moved[-1], expected, 2e-4, 2e-4, err_msg=part)
     if name not in WITHOUT_NOISE and kind != "bits":
-        other = quiet(x, condition=LABELS, seed=1)
+        with quickest(name):
+            other = quiet(x, condition=LABELS, seed=1)
         assert any(not np.array_equal(other[part], found[part]) for part in found)
 
 
@@ -357,7 +382,8 @@ def test_the_gaps_find_a_closed_form_once_for_a_condition(monkeypatch):
     )
     x = np.random.default_rng(0).normal(size=(6, *SHAPE))
     given = {"condition": [0, 1, 2, 0, 0, 2], "progress": False}
-    posterior = tfvae.fit_posterior(model, x, num_steps=0, num_fresh_samples=2, **given)
+    with eagerly():
+        posterior = tfvae.fit_posterior(model, x, num_steps=0, num_fresh_samples=2, **given)
     assert tfvae.amortization_gap(model, x, posterior=posterior, **given).is_exact
     assert len(count) == 3
 
@@ -382,9 +408,9 @@ def test_a_decoder_may_be_affine_given_some_conditions_alone(affine):
     )
     x = np.random.default_rng(0).normal(size=(4, 2)).astype("f4")
     normal = scipy.stats.multivariate_normal(b, w.T @ w + 0.25 * np.eye(2))
-    posterior = tfvae.fit_posterior(
-        model, x, condition=[affine], num_steps=1, num_fresh_samples=10, progress=False
-    )
+    options = {"num_steps": 1, "num_fresh_samples": 10, "progress": False}
+    with eagerly():
+        posterior = tfvae.fit_posterior(model, x, condition=[affine], **options)
     gap = functools.partial(tfvae.amortization_gap, model, x, posterior=posterior, progress=False)
     known = gap(condition=[affine])
     assert known.is_exact
@@ -395,8 +421,15 @@ def test_a_decoder_may_be_affine_given_some_conditions_alone(affine):
         tfvae.exact_log_likelihood(model, x, condition=mixed, progress=False)
 
 
+# From the prior straight to the posterior, and by temperatures between them.
+CHAINS = [(1, 20_000, 0.03), (20, 300, 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("num_temperatures", "num_chains", "error"), nightly_but(CHAINS, CHAINS[0])
+)
 @pytest.mark.parametrize("prior", nightly_but(["conditional_normal", "flow"], "conditional_normal"))
-def test_chains_start_at_the_prior_of_each_condition(prior):
+def test_chains_start_at_the_prior_of_each_condition(prior, num_temperatures, num_chains, error):
     """Against quadrature over the two latents of log p(x|y) = log ∫ p(x|z) p(z|y) dz."""
     rng = np.random.default_rng(6)
     model = tfvae.VAE(
@@ -412,18 +445,17 @@ def test_chains_start_at_the_prior_of_each_condition(prior):
     grid = np.stack(np.meshgrid(line, line), -1).reshape(-1, 1, 2).astype(np.float32)
     log_joint = model.log_joint(x, tf.constant(grid), condition=[0, 1])
     expected = scipy.special.logsumexp(log_joint, axis=0) + 2 * np.log(line[1] - line[0])
-    for num_temperatures, num_chains, error in ((1, 20_000, 0.03), (20, 300, 0.2)):
-        found = tfvae.annealed_importance_sampling(
-            model,
-            x,
-            condition=[0, 1],
-            num_chains=num_chains,
-            num_temperatures=num_temperatures,
-            num_leapfrog=2,
-            progress=False,
-        )
-        assert found.sampling_error.max() < error
-        assert np.all(np.abs(found.per_example - expected) < 5 * found.sampling_error)
+    found = tfvae.annealed_importance_sampling(
+        model,
+        x,
+        condition=[0, 1],
+        num_chains=num_chains,
+        num_temperatures=num_temperatures,
+        num_leapfrog=2,
+        progress=False,
+    )
+    assert found.sampling_error.max() < error
+    assert np.all(np.abs(found.per_example - expected) < 5 * found.sampling_error)
     log_joint = model.log_joint(x, tf.constant(grid), condition=[1, 0])
     other = scipy.special.logsumexp(log_joint, axis=0) + 2 * np.log(line[1] - line[0])
     assert np.abs(other - expected).max() > 0.15  # 5 standard errors

@@ -13,6 +13,15 @@ pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 tfd = tfp.distributions
 
 
+@pytest.fixture
+def eagerly():
+    """Take the steps without a graph: those of one or two batches are quicker made than traced."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.nightly  # 1,000 steps
 def test_decoder_and_free_posteriors_reach_the_maximum_of_probabilistic_pca():
     """Without an encoder: Tipping and Bishop 1999 know the maximum of the likelihood."""
     rng = np.random.default_rng(1)
@@ -64,6 +73,7 @@ def test_discrete_posteriors_find_which_state_made_each_example(estimator):
     assert np.mean(np.argmax(q.mean(), axis=1) == best) > 0.9
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_is_a_function_of_the_seed():
     """Whatever the seed of the model, and with layers that draw in training."""
 
@@ -85,7 +95,7 @@ def test_training_is_a_function_of_the_seed():
         model.compile("adam")
         x = np.eye(3, dtype="f4")
         parameters, losses = tfvae.fit_jointly(
-            model, x, epochs=3, batch_size=2, inner_steps=1, seed=seed
+            model, x, epochs=2, batch_size=2, inner_steps=1, seed=seed
         )
         return parameters, np.array(losses)
 
@@ -94,7 +104,7 @@ def test_training_is_a_function_of_the_seed():
         assert np.any(found != other)
 
 
-@pytest.mark.parametrize("condition", ["labels", "one for all"])
+@pytest.mark.parametrize("condition", nightly_but(["labels", "one for all"], "labels"))
 def test_a_decoder_of_conditions_learns_their_examples(condition):
     """Where x is known given y, log p(x|y) of p(x|z, y) = N(x; y, σ²) is that of a normal at 0."""
     size = 4
@@ -113,6 +123,7 @@ def test_a_decoder_of_conditions_learns_their_examples(condition):
     assert np.mean(losses[-10:]) == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("condition", [[1, 0, 0, 1, 1], 1])
 def test_posteriors_start_at_those_of_the_encoder_given_the_conditions(condition):
     rng = np.random.default_rng(0)
@@ -145,6 +156,7 @@ class Table(keras.layers.Layer):
         return (input_shape[0], 5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_table_makes_the_step_of_the_sum_of_its_gradients():
     """The first step of Adam is of the learning rate, whatever the gradient."""
     model = tfvae.VAE(
@@ -158,6 +170,7 @@ def test_a_table_makes_the_step_of_the_sum_of_its_gradients():
     assert model.steps_made == 1
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_pseudo_inputs_start_at_examples(rng):
     x = rng.integers(0, 2, (6, 5)).astype("f4")
     model = tfvae.VAE(

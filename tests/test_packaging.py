@@ -81,6 +81,7 @@ def test_an_index_would_take_both(built):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly  # test_imports has a plain test of what the device side imports
 def test_a_decoder_needs_the_extra_decode_alone(built, device_content, tmp_path):
     """In an environment of its own, without TensorFlow: what a device or a server installs."""
     (wheel,) = built.glob("*.whl")

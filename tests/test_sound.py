@@ -8,6 +8,7 @@ import wave
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 
 import tfvae as library
@@ -18,6 +19,14 @@ from tfvae.tools import common
 from tfvae.tools.main import cli
 
 LENGTH, CHANNELS = 16, 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eagerly():
+    """Run what would be a graph as it is: for a few series that takes less than to trace it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +207,8 @@ class TestCommandLine:
         noise_ratio = np.sum(noise(50, 1) ** 2) / np.sum((noise(50, 1) - expected) ** 2)
         assert values["snr"] == pytest.approx(10 * math.log10(noise_ratio), abs=0.5)
 
+    @pytest.mark.slow
+    @pytest.mark.nightly  # a sound goes the same way every time
     def test_series_go_to_codes_and_back(self, folder):
         codes, back = folder / "series.npz", folder / "back.npy"
         given = ["encode", folder / "run", folder / "series.npy", "--output", codes]
