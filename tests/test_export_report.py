@@ -180,9 +180,7 @@ def test_the_report_has_all_that_was_measured(reported):
     assert values["failed"] == {}
 
 
-def test_without_what_the_export_returned_its_entry_stays(
-    vae, reported, images, tmp_path, untimed
-):
+def test_without_what_the_export_returned_its_entry_stays(vae, reported, images, tmp_path, untimed):
     shutil.copy(reported[0] / "decoder.tflite", tmp_path)
     for entry in ({"max_abs_error": 0.5, "mean_abs_error": 0.1, "psnr": 20.0}, {}):
         (tmp_path / "report.json").write_text(json.dumps({"exports": {"decoder.tflite": entry}}))
