@@ -99,7 +99,6 @@ class TestRoundTrip:
         "likelihood",
         nightly_but(
             LIKELIHOODS,
-            "discretized_logistic_mixture",
             "zero_inflated_negative_binomial",
             "columns",
         ),
@@ -113,12 +112,12 @@ class TestRoundTrip:
         assert compressed.net_bits == pytest.approx(compressed.elbo_bits, rel=0.01, abs=64)
 
     @pytest.mark.parametrize("posterior", POSTERIORS)
-    @pytest.mark.parametrize("count", [1, 40])
+    @pytest.mark.parametrize("count", [1, 20])
     def test_every_posterior(self, posterior, count):
         model = make_vae(posterior=posterior)
         round_trip(model, draw_x(model, count))
 
-    @pytest.mark.parametrize("prior", ["mixture", "vamp"])
+    @pytest.mark.parametrize("prior", nightly_but(["mixture", "vamp"], "mixture"))
     def test_mixtures(self, prior):
         options = {"num_components": 5} | ({"spread": 2.0} if prior == "mixture" else {})
         model = make_vae(prior=library.priors.get(prior, **options))
@@ -131,19 +130,19 @@ class TestRoundTrip:
     def test_conditions_are_kept_in_the_file(self, prior):
         model = make_vae(condition=3, prior=prior)
         x = draw_x(model, 20)
-        for y in (np.arange(20) % 3, 1):
-            round_trip(model, x, condition=y, batch_size=2)
-        vectors = make_vae(condition=(2,), prior=prior)
-        y = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+        round_trip(model, x, condition=np.arange(20) % 3, batch_size=2)
+        round_trip(model, x[:4], condition=1, batch_size=2)
+        vectors, x = make_vae(condition=(2,), prior=prior), x[:4]
+        y = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
         round_trip(vectors, x, condition=y)
-        whole = np.tile([-1, 300], (20, 1))
+        whole = np.tile([-1, 300], (4, 1))
         round_trip(vectors, x, condition=whole)
         content = codec.compress_lossless(vectors, x, condition=whole).content
         with np.load(io.BytesIO(content)) as archive:
             np.testing.assert_array_equal(archive["labels"], whole)
         np.testing.assert_array_equal(codec.condition_in(content), whole)
 
-    @pytest.mark.parametrize("precision", [2, 5, 20])
+    @pytest.mark.parametrize("precision", nightly_but([2, 5, 20], 2, 20))
     def test_any_precision(self, model, x, precision):
         round_trip(model, x[:10], precision=precision)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tfvae
 from tfvae import export
 from tfvae.errors import InvalidData, InvalidFile
 from tfvae.ondevice import Decoder
+from tfvae.ondevice.benchmark import Benchmark
 
 pytestmark = pytest.mark.slow  # Converts models.
 
@@ -33,9 +35,42 @@ def vqvae():
     )
 
 
-def decoder_of(model, folder):
+def converted(model, folder):
+    """Return the decoder of a model's file."""
     export.litert(model, folder / "decoder.tflite")
     return Decoder.from_file(folder / "decoder.tflite")
+
+
+class Unconverted:
+    """What `quality` asks of the decoder of a model's file, answered by the model."""
+
+    description = {"quantize": "none"}
+
+    def __init__(self, model, folder):
+        self.model, self.code_shape = model, getattr(model, "code_shape", None)
+
+    def takes_condition(self, signature):
+        return False
+
+    def given(self, signature, condition):
+        return {}
+
+    def run(self, signature, **rows):
+        assert signature == "parameters"
+        (latents,) = rows.values()
+        return {"parameters": self.model.x_parameters(latents).numpy()}
+
+    def encode(self, x):
+        return self.model.encode(x).numpy()
+
+    def decode(self, latents):
+        return self.model.decode(latents).numpy()
+
+    decode_codes = decode
+
+
+# That a file gives what its model gives is a test of its own, and of those of exports.
+DECODERS = nightly_but([converted, Unconverted], Unconverted)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +80,14 @@ def of_vae(reported):
 
 @pytest.fixture(scope="module")
 def of_vqvae(vqvae, tmp_path_factory):
-    return decoder_of(vqvae, tmp_path_factory.mktemp("vqvae"))
+    return converted(vqvae, tmp_path_factory.mktemp("vqvae"))
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Leave out the times, which a child process takes seconds for."""
+    timed = Benchmark(0, {}, {}, {})
+    monkeypatch.setattr(sys.modules["tfvae.export.report"], "benchmark", lambda path: timed)
 
 
 def shifted(model, by):
@@ -67,7 +109,8 @@ def test_a_file_of_float32_loses_nothing(request, name, images):
     assert values.get("code_agreement", 1.0) == 1.0
 
 
-def test_the_change_of_the_likelihood_is_the_exact_one(images, tmp_path):
+@pytest.mark.parametrize("decoder_of", DECODERS)
+def test_the_change_of_the_likelihood_is_the_exact_one(images, tmp_path, decoder_of):
     encoder = tfvae.networks.dense_encoder(SHAPE, 4, (8,))
     decoder = tfvae.networks.dense_decoder(4, SHAPE, (8,))
     model = tfvae.VAE(encoder, decoder, posterior="bernoulli")
@@ -82,9 +125,10 @@ def test_the_change_of_the_likelihood_is_the_exact_one(images, tmp_path):
     assert values["standard_error"] == pytest.approx(spread, rel=0.1)
 
 
-def test_the_change_of_the_bound_of_codes_is_the_exact_one(vqvae, of_vqvae, images):
+@pytest.mark.parametrize("decoder_of", DECODERS)
+def test_the_change_of_the_bound_of_codes_is_the_exact_one(vqvae, images, tmp_path, decoder_of):
     other = shifted(vqvae, 0.5)
-    values = export.quality(other, of_vqvae, images)
+    values = export.quality(other, decoder_of(vqvae, tmp_path), images)
     bounds = [tfvae.log_likelihood(m, images, progress=False).per_example for m in (other, vqvae)]
     assert values["log_likelihood"] == pytest.approx(np.mean(bounds[1]), abs=1e-4)
     change = np.mean(bounds[1] - bounds[0])
@@ -102,11 +146,12 @@ def test_reconstruction_errors_are_those_of_numpy(vae, of_vae, images):
     assert values["psnr_change"] == pytest.approx(values["psnr"] - values["psnr_keras"])
 
 
-def test_codes_that_differ_are_counted(vqvae, of_vqvae, images):
+@pytest.mark.parametrize("decoder_of", DECODERS)
+def test_codes_that_differ_are_counted(vqvae, images, tmp_path, decoder_of):
     other = vqvae.copy()
     table = other.quantizer.table
     table.assign(table.numpy()[[1, 0, *range(2, 8)]])  # two codes change places
-    found = export.quality(other, of_vqvae, images)["code_agreement"]
+    found = export.quality(other, decoder_of(vqvae, tmp_path), images)["code_agreement"]
     codes = vqvae.encode(images).numpy()
     assert found == pytest.approx(np.mean(codes > 1))
 
@@ -114,7 +159,8 @@ def test_codes_that_differ_are_counted(vqvae, of_vqvae, images):
 @pytest.fixture(scope="module")
 def reported(vae, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    exported = export.litert(vae, folder / "decoder.tflite", images)
+    signatures = ["decode", "encode", "parameters"]
+    exported = export.litert(vae, folder / "decoder.tflite", images, signatures=signatures)
     return folder, export.report(vae, folder / "decoder.tflite", images, exported)
 
 
@@ -134,7 +180,7 @@ def test_the_report_has_all_that_was_measured(reported):
     assert values["failed"] == {}
 
 
-def test_without_what_the_export_returned_its_entry_stays(vae, reported, images, tmp_path):
+def test_without_what_the_export_returned_its_entry_stays(vae, reported, images, tmp_path, untimed):
     shutil.copy(reported[0] / "decoder.tflite", tmp_path)
     for entry in ({"max_abs_error": 0.5, "mean_abs_error": 0.1, "psnr": 20.0}, {}):
         (tmp_path / "report.json").write_text(json.dumps({"exports": {"decoder.tflite": entry}}))
@@ -159,11 +205,18 @@ def test_the_page_shows_it(reported):
     ]
 
 
-def test_what_is_standardized_is_reported_in_its_own_units(make_vae, rng, tmp_path):
+@pytest.mark.parametrize("decoder_of", DECODERS)
+def test_what_is_standardized_is_reported_in_its_own_units(
+    make_vae, rng, tmp_path, reported, untimed, monkeypatch, decoder_of
+):
     units = tfvae.data.Standardization([5.0, 0.0, -1.0], [1.0, 10.0, 1000.0])
     model = make_vae("normal", (3,), standardization=units)
     x = rng.normal(size=(4, 3)).astype("float32")
-    found = export.quality(model, decoder_of(model, tmp_path), x)
+    decoder = decoder_of(model, tmp_path)
+    if decoder_of is Unconverted:
+        shutil.copy(reported[0] / "decoder.tflite", tmp_path)
+        monkeypatch.setattr(Decoder, "from_file", lambda path: decoder)
+    found = export.quality(model, decoder, x)
     reported = export.report(model, tmp_path / "decoder.tflite", x)["quality"]
     # dx/dv = 1 / scale
     expected = found["log_likelihood"] - np.log(10 * 1000)

@@ -32,9 +32,9 @@ def dense(form="residual", sizes=(3, 2), likelihood="bernoulli", spread=0.4, **o
     return model
 
 
-def grids(form="residual", **options):
+def grids(form="residual", channels=(2, 3, 2), strides=(2, 1, 2), **options):
     keras.utils.set_random_seed(1)
-    parts = networks.residual_ladder(X_SHAPE, 1, (2, 3, 2), (2, 1, 2), filters=6, form=form)
+    parts = networks.residual_ladder(X_SHAPE, 1, channels, strides, filters=6, form=form)
     return tfvae.LadderVAE(*parts, form=form, **options)
 
 
@@ -201,12 +201,18 @@ def test_replayed_layers_have_the_densities_of_numpy(x, form):
     )
 
 
-@pytest.mark.parametrize("form", nightly_but(FORMS, "residual"))
-def test_grids_train_save_and_sample(x, form, tmp_path):
-    model = grids(form)
-    assert model.layer_shapes == ((2, 2, 2), (2, 2, 3), (1, 1, 2))
-    assert model.latent_shape == (8 + 12 + 2,)
-    options = {"free_bits": [0.1, 0.0, 0.2], "beta": [1.0, 0.5, 1.0]}
+THREE, TWO = ((2, 3, 2), (2, 1, 2)), ((2, 2), (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("form", "sizes"),
+    nightly_but([(f, s) for f in FORMS for s in (THREE, TWO)], ("residual", TWO)),
+)
+def test_grids_train_save_and_sample(x, form, sizes, tmp_path):
+    model = grids(form, *sizes)
+    count = len(model.layer_shapes)
+    assert count == len(sizes[0])
+    options = {"free_bits": [0.1, 0.0, 0.2][:count], "beta": [1.0, 0.5, 1.0][:count]}
     model.compile("adam", run_eagerly=True, **options)  # quicker than to trace it
     before = [weight.numpy() for weight in model.trainable_variables]
     for _ in range(2):  # some of the weights have no gradient in the first step
@@ -220,12 +226,15 @@ def test_grids_train_save_and_sample(x, form, tmp_path):
     assert again.form == form
     np.testing.assert_array_equal(again.sample(3, seed=1), model.sample(3, seed=1))
     np.testing.assert_array_equal(again.log_weights(x, 2), model.log_weights(x, 2))
-    assert model.encode(x).shape == (6, 22)
+    assert model.encode(x).shape == (6, *model.latent_shape)
     np.testing.assert_allclose(model(x), model.decode(model.encode(x)), rtol=1e-5)
 
 
 def test_a_residual_ladder_starts_with_q_at_p_below_the_top(x):
     model = grids()
+    assert model.layer_shapes == ((2, 2, 2), (2, 2, 3), (1, 1, 2))
+    assert model.latent_shape == (8 + 12 + 2,)
+    assert model.encode(x).shape == (6, 22)
     model.compile(run_eagerly=True)
     logs = model.evaluate(x, verbose=0, return_dict=True)
     assert logs["kl_1"] == pytest.approx(0, abs=1e-4)
@@ -245,6 +254,15 @@ def test_temperatures_go_by_layer():
         model.sample(1, temperature=[1.0, 1.0, 1.0])
 
 
+def test_the_signature_draws_what_keras_draws():
+    """It is what is exported: the graph that `test_an_export_draws_what_keras_draws` converts."""
+    model = dense()
+    sample = tfvae.export.signatures.of(model, on_device=True, names=["sample"]).functions["sample"]
+    drawn = sample(seed=make_seed(3), index=tf.range(4), temperature=tf.constant(1.0))
+    np.testing.assert_allclose(drawn["image"], model.sample(4, seed=3), atol=1e-5)
+
+
+@pytest.mark.nightly
 def test_an_export_draws_what_keras_draws(x, tmp_path):
     model = dense()
     tfvae.export.litert(model, tmp_path / "ladder.tflite", x=x, signatures=["sample"])

@@ -246,7 +246,9 @@ def test_the_draws_of_the_prior_are_not_those_of_the_posterior(pixels):
     assert np.abs(layer.z - drawn).min() > 1e-4
 
 
-@pytest.mark.parametrize("prior", nightly_but(["standard_normal", "mixture", "flow"], "mixture"))
+@pytest.mark.parametrize(
+    "prior", nightly_but(["standard_normal", "mixture", "flow"], "standard_normal")
+)
 def test_the_draws_of_the_prior_are_the_same_under_xla(prior):
     prior = tfvae.priors.get(prior)
     prior.build((2,))
@@ -333,17 +335,15 @@ def pixels(rng):
     "objective", [objectives.BetaTCVAE(5.0), objectives.InfoVAE(20.0)], ids=repr
 )
 def test_the_loss_counts_the_penalty_and_the_logs_show_it(objective, pixels, tmp_path):
-    model = vae(objective, run_eagerly=True)
-    logs = model.fit(pixels, batch_size=32, verbose=0).history
+    model, x = vae(objective, run_eagerly=True), pixels[:8]
+    logs = model.fit(x, batch_size=4, verbose=0).history
     total = np.add(logs["reconstruction"], np.add(logs["kl"], logs["penalty"]))
     np.testing.assert_allclose(logs["loss"], total, rtol=1e-5)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.objective.get_config() == objective.get_config()
     loaded.run_eagerly = True
-    np.testing.assert_allclose(
-        loaded.evaluate(pixels, verbose=0), model.evaluate(pixels, verbose=0)
-    )
+    np.testing.assert_allclose(loaded.evaluate(x, verbose=0), model.evaluate(x, verbose=0))
 
 
 @pytest.mark.nightly
@@ -380,12 +380,12 @@ def test_what_a_penalty_does_not_fit_is_refused():
 
 
 def test_a_prior_with_a_condition_is_sampled_for_every_example(pixels):
-    labels = np.arange(64) % 3
+    labels = np.arange(8) % 3
     model = tfvae.VAE(
         networks.dense_encoder((6,), 4, hidden=[8]),
         networks.dense_decoder(2, (6,), hidden=[8]),
         prior="conditional_normal",
         condition=3,
     )
-    model.compile("adam", objective="info_vae")
-    assert np.isfinite(model.fit(pixels, labels, verbose=0).history["penalty"][0])
+    model.compile("adam", objective="info_vae", run_eagerly=True)
+    assert np.isfinite(model.fit(pixels[:8], labels, verbose=0).history["penalty"][0])

@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 import tfvae
 from tfvae import paths, recipes, runs
-from tfvae.errors import InvalidArgument, InvalidData, TfvaeWarning
+from tfvae.errors import InvalidArgument, InvalidData, TfvaeError, TfvaeWarning
 from tfvae.runs import scores as tables
 from tfvae.runs.evaluate import load_run
 from tfvae.tools.main import cli
@@ -117,7 +117,13 @@ def test_a_dark_file_is_read_by_the_range_of_the_run(tmp_path):
 
 
 @pytest.mark.parametrize("binarization", ["none", "static"])
-def test_a_run_keeps_that_its_pictures_are_not_binary(tmp_path, rng, binarization):
+def test_a_run_keeps_that_its_pictures_are_not_binary(tmp_path, rng, binarization, monkeypatch):
+    """Its settings are written before it trains."""
+
+    def interrupted(self, *given, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tfvae.VAE, "fit", interrupted)
     np.save(tmp_path / "x.npy", rng.integers(0, 256, (40, 4, 4), np.uint8))
     settings = {
         "data.name": str(tmp_path / "x.npy"),
@@ -127,7 +133,9 @@ def test_a_run_keeps_that_its_pictures_are_not_binary(tmp_path, rng, binarizatio
         "training.epochs": 1,
         "training.batch_size": 10,
     }
-    run = runs.train(tfvae.config.Config().override(settings), tmp_path / "run", progress=False)
+    run = runs.RunDirectory(tmp_path / "run")
+    with pytest.raises(TfvaeError, match="Interrupted"):
+        runs.train(tfvae.config.Config().override(settings), run.path, progress=False)
     assert run.read_config().data.full_range == (binarization == "none")
 
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
-from tiers import nightly_but
+import tensorflow as tf
 
+import tfvae
 from tfvae.tools.main import main
 
 pytestmark = pytest.mark.slow  # Starts processes.
@@ -26,15 +28,64 @@ def results(tmp_path, *arguments):
     return json.loads(file.read_text())
 
 
-# What these learn of a batch beside their weights, they learn of all workers' parts.
-@pytest.mark.parametrize("family", nightly_but(["nvil", "vqvae-ema"], "vqvae-ema"))
-def test_two_workers_train_as_one_process(tmp_path, family):
-    (row,) = results(tmp_path, "--steps", "3", "--families", family, "--recipes")["families"]
+def check(row, family):
     assert row["family"] == family
     assert row["steps"] == 3
     assert row["workers_agree"]
     assert row["loss"] < 1e-5
     assert row["weights"] < 1e-3  # Adam moves by 1e-3 a step, whatever the gradient
+
+
+# What these learn of a batch beside their weights, they learn of all workers' parts.
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", ["nvil", "vqvae-ema"])
+def test_two_workers_train_as_one_process(tmp_path, family):
+    (row,) = results(tmp_path, "--steps", "3", "--families", family, "--recipes")["families"]
+    check(row, family)
+
+
+def small():
+    """Return the model of codes above with a layer on each side, and the options of its data."""
+    import workers
+
+    layers = keras.layers
+    ema = {"initializer": "kmeans", "threshold_ema_dead_code": 2.0, **workers.EMA}
+    return tfvae.VQVAE(
+        keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(8, 2, strides=2)]),
+        tfvae.quantizers.get("ema", **ema),
+        keras.Sequential([keras.Input((4, 4, 8)), layers.Conv2DTranspose(1, 2, strides=2)]),
+        likelihood="bernoulli",
+    ), {}
+
+
+def train_small(out):
+    """Train it in this process, a worker if TF_CONFIG is set."""
+    import workers
+
+    workers.FAMILIES["small-vqvae"] = small
+    workers.child(["small-vqvae"], 3, Path(out))
+
+
+SMALL = """
+import json, sys
+import tensorflow as tf
+
+tf.config.optimizer.set_experimental_options(json.loads(sys.argv.pop(1)))
+import test_workers
+test_workers.train_small("-".join(sys.argv[1:]))
+"""
+
+
+def test_two_workers_train_a_small_model_as_one_process(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARK.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    import workers
+
+    rewriting = json.dumps(tf.config.optimizer.get_experimental_options())
+    started = workers.run_together([sys.executable, "-c", SMALL, rewriting, tmp_path / "2"], 2)
+    train_small(tmp_path / "1-0")
+    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    check(workers.compare("small-vqvae", tmp_path), "small-vqvae")
 
 
 @pytest.mark.nightly
