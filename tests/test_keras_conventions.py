@@ -1157,7 +1157,7 @@ class TestWeightsOfParts:
         model = make_vae(likelihood=tfvae.likelihoods.Normal(scale="shared"))
         model.decoder.set_weights([np.zeros((2, SIZE)), np.full(SIZE, 0.5)])
         model.decoder.trainable = False
-        model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
+        model.compile(keras.optimizers.SGD(0.05))
         model.fit(x, epochs=20, batch_size=200, verbose=0)
         expected = np.sqrt(np.mean((x - 0.5) ** 2))
         assert float(model.likelihood.current_scale()) == pytest.approx(expected, rel=1e-3)

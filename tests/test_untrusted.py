@@ -85,8 +85,9 @@ def test_a_picture_is_sized_before_it_is_decoded(tmp_path):
         data.read_examples(tmp_path, resize=(8, 8))
 
 
-def test_a_large_picture_that_is_no_bomb_is_read(tmp_path):
-    Image.new("RGB", (4000, 3000)).save(tmp_path / "0.jpg")
+def test_a_large_picture_that_is_no_bomb_is_read(tmp_path, rng):
+    pixels = rng.integers(0, 256, (3000, 4000, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.jpg")
     assert data.read_examples(tmp_path, resize=(8, 8)).shape == (8, 8, 3)
 
 
