@@ -1,12 +1,14 @@
 """The documentation site, as far as it can be checked without building it.
 
 A build, by `sphinx-build -W docs docs/_build/html`, executes the notebooks of the course too and
-fails on any warning. The last test builds without executing them, and nightly with.
+fails on any warning. The last test builds the pages that are written by hand, without executing
+them, and nightly all pages, without and with. The docstrings of the others are read one by one.
 """
 
 import ast
 import importlib.util
 import inspect
+import io
 import re
 import subprocess
 import sys
@@ -84,8 +86,9 @@ def docstrings():
             yield part, inspect.getdoc(part)
             members = vars(part) if inspect.isclass(part) else {}
             for name, member in members.items():
-                if not name.startswith("_"):
-                    yield part, getattr(member, "__doc__", None)
+                text = getattr(member, "__doc__", None)
+                if not name.startswith("_") and text != type(member).__doc__:
+                    yield part, text
 
 
 def lost(part, text):
@@ -155,20 +158,82 @@ def test_a_page_of_the_course_computes_and_asks(page):
     assert solutions == len(re.findall(r"^\*\*\d+\.\*\*", exercises, re.M)) >= 3
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+needs_sphinx = pytest.mark.skipif(
     importlib.util.find_spec("myst_nb") is None, reason="the site needs pip install -e '.[docs]'"
 )
-@pytest.mark.parametrize("executed", nightly_but([False, True], False))
-def test_the_site_is_built_without_a_warning(tmp_path, executed):
+
+
+@pytest.fixture(scope="module")
+def said_of():
+    """Return a function that gives what docutils says of a docstring, read as the site reads it."""
+    from docutils import frontend, nodes, utils
+    from docutils.parsers import rst
+    from sphinx.ext.napoleon import Config, GoogleDocstring
+    from sphinx.util.docstrings import prepare_docstring
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])  # to which it adds
+        spec = importlib.util.spec_from_file_location("conf", DOCS / "conf.py")
+        conf = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(conf)
+    options = Config(napoleon_use_ivar=conf.napoleon_use_ivar)
+    settings = frontend.get_default_settings(rst.Parser)
+    settings.report_level = 2
+    role = lambda role, raw, text, *rest, **more: ([nodes.literal(raw, text)], [])  # noqa: E731
+    rst.roles.register_local_role("link", role)
+
+    def said(text):
+        lines = prepare_docstring(text)
+        conf._escape_formulas(None, None, None, None, None, lines)
+        lines = GoogleDocstring(lines, options).lines()
+        settings.warning_stream = io.StringIO()
+        document = utils.new_document("docstring", settings)
+        rst.Parser().parse("\n".join([".. default-role:: link", "", *lines]), document)
+        return settings.warning_stream.getvalue()
+
+    return said
+
+
+@needs_sphinx
+def test_every_docstring_is_markup(said_of):
+    texts = {text: getattr(part, "__qualname__", part.__name__) for part, text in docstrings()}
+    found = {name: said_of(text) for text, name in texts.items() if text}
+    assert not {name: said for name, said in found.items() if said}
+
+
+@needs_sphinx
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Of `x.\n", "Inline interpreted text .* start-string without end-string"),
+        ("Of:\n\n    a\n  b\n", "Block quote ends without a blank line"),
+        ("Of.\n\nArgs:\n    x: ``b.\n", "Inline literal start-string without end-string"),
+    ],
+)
+def test_a_docstring_that_is_no_markup_is_found(said_of, text, message):
+    assert re.search(message, said_of(text))
+
+
+@pytest.mark.slow
+@needs_sphinx
+@pytest.mark.parametrize("pages", nightly_but(["prose", "all", "executed"], "prose"))
+def test_the_site_is_built_without_a_warning(tmp_path, capsys, monkeypatch, pages):
     options = ["-W", "--keep-going", "-q"]
-    if not executed:
+    left_out = ",toc.excluded" if pages == "prose" else ""
+    if pages != "executed":
         # Read and with its references resolved, but not written, which is a third of the time. What
         # is not executed has no kernel, which would say how its cells are coloured.
         options += ["-b", "dummy", "-D", "nb_execution_mode=off"]
-        options += ["-D", "suppress_warnings=myst-nb.lexer"]
+        options += ["-D", f"suppress_warnings=myst-nb.lexer{left_out}"]
+    if pages == "prose":  # in this process, where the package is imported already
+        from sphinx.cmd.build import main
+
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        options += ["-D", "exclude_patterns=_build,reference/tfvae*"]
+        assert main([*options, str(DOCS), str(tmp_path)]) == 0, capsys.readouterr().err
+        return
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
-    if executed:
+    if pages == "executed":
         assert "latent-variable models" in (tmp_path / "index.html").read_text()

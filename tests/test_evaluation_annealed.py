@@ -8,6 +8,7 @@ import scipy.special
 import scipy.stats
 import tensorflow as tf
 from test_evaluation_exact import binary_x, discrete_vae
+from tiers import nightly_but
 
 import tfvae
 from tfvae.errors import InvalidArgument, InvalidData
@@ -28,7 +29,10 @@ def model(linear_gaussian):
     return linear_gaussian.vae()
 
 
-@pytest.mark.parametrize(("chains", "temperatures"), [(4000, 1), (1000, 2), (64, 30), (16, 300)])
+@pytest.mark.parametrize(
+    ("chains", "temperatures"),
+    nightly_but([(4000, 1), (1000, 2), (64, 30), (16, 300)], (4000, 1), (64, 30)),
+)
 def test_log_p_of_the_linear_gaussian_model(linear_gaussian, model, chains, temperatures):
     x = linear_gaussian.x
     measured = anneal(model, x, chains, temperatures)
@@ -47,7 +51,7 @@ def test_the_mean_weight_is_p_of_x_without_bias(linear_gaussian, model, assert_m
 
 def test_one_example_has_its_log_p(linear_gaussian, model):
     x = linear_gaussian.x[:1]
-    measured = anneal(linear_gaussian.vae(), x, 200, 30)
+    measured = anneal(model, x, 200, 30)
     assert measured.acceptance_rate.shape == (1,)
     assert measured.sampling_error[0] < 0.1
     error = measured.per_example - linear_gaussian.log_p(x)
@@ -117,9 +121,18 @@ def test_batches_and_the_pilot_run_have_noise_of_their_own(linear_gaussian, mode
     assert len(set(seeds)) == len(seeds) == 2 * 3
 
 
-def test_images_in_small_batches_and_summary(make_vae, images, monkeypatch):
+@pytest.fixture
+def eager():
+    """Make no graphs, whose tracing is what takes the time of a few transitions."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_images_in_small_batches_and_summary(make_vae, images, monkeypatch, eager):
     monkeypatch.setattr(annealed, "_CHUNK_SIZE", 2 * 5 * 16)
-    measured = anneal(make_vae(), images, 2, 3)
+    model = make_vae()
+    measured = anneal(model, images, 2, 3, num_leapfrog=1)
     assert measured.per_example.shape == measured.acceptance_rate.shape == (12,)
     assert len(np.unique(measured.per_example)) == 12
     summary = measured.summary()
@@ -127,7 +140,7 @@ def test_images_in_small_batches_and_summary(make_vae, images, monkeypatch):
     assert summary["num_chains"] == 2
     assert summary["bits_per_dim"] == pytest.approx(-summary["log_likelihood"] / np.log(2) / 16)
     assert "of 2 chains" in str(measured)
-    assert anneal(make_vae(), images, 2, 1).summary()["acceptance_rate"] is None
+    assert anneal(model, images, 2, 1).summary()["acceptance_rate"] is None
 
 
 def test_discrete_latents_are_refused():

@@ -535,7 +535,9 @@ def explored(monkeypatch):
 
 
 @needs_runtime
-def test_a_run_is_exported_for_the_occasion_and_shows_test_images(run, explored):
+def test_a_run_is_exported_for_the_occasion_and_shows_test_images(run, explored, monkeypatch):
+    quickly = functools.partial(export.litert, signatures=["decode"])
+    monkeypatch.setattr(export, "litert", quickly)
     before = set(run.path.iterdir())
     table = explored(run.path)
     assert set(run.path.iterdir()) == before
@@ -549,7 +551,8 @@ def test_a_run_is_exported_for_the_occasion_and_shows_test_images(run, explored)
 def test_test_images_of_a_run_come_with_their_conditions(tmp_path, path_of, explored):
     config = recipes.load("vae-digits").override({"data.condition": "label"})
     run = runs.RunDirectory.create(tmp_path / "run", config)
-    shutil.copy(path_of("of a class", "decode"), run.path / "decoder.tflite")
+    content = edited(path_of("plane", "decode").read_bytes(), lambda tree: None, num_classes=10)
+    (run.path / "decoder.tflite").write_bytes(content)
     offer = json.loads(explored(run.path)["/model.json"])
     assert offer["conditions"] == runs.load_data(config).test.conditions[:16].tolist()
 
@@ -567,8 +570,12 @@ def test_the_export_in_a_run_is_used_and_data_may_be_missing(tmp_path, path_of, 
 
 @needs_runtime
 def test_an_export_older_than_its_model_is_not_shown(run, path_of, explored, monkeypatch):
-    quickly = functools.partial(export.litert, signatures=["decode"])
-    monkeypatch.setattr(export, "litert", quickly)
+    def export_in_stead(model, path, *arguments, **options):
+        content = path_of("plane", "decode").read_bytes()
+        shape = list(model.x_shape)
+        Path(path).write_bytes(edited(content, lambda tree: None, image_shape=shape))
+
+    monkeypatch.setattr(export, "litert", export_in_stead)
     shutil.copy(path_of("plane", "decode"), run.path / "decoder.tflite")
     before = run.model_file.stat().st_mtime - 60
     os.utime(run.path / "decoder.tflite", (before, before))

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfvae import code_priors, quantizers, recipes, runs
 from tfvae.errors import InvalidArgument, InvalidFile
@@ -20,6 +21,17 @@ CONFIG = recipes.load("vae-digits").override(
         "training.schedule": "constant",
     }
 )
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_func")
+
+
+@pytest.fixture(autouse=True)
+def _eager():
+    """Make no graphs, whose tracing is what takes the time of a few steps."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

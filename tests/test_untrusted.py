@@ -1,5 +1,6 @@
 """Files that would unpack to far more than they are: sized before anything is unpacked."""
 
+import functools
 import io
 import json
 import resource
@@ -34,10 +35,10 @@ def packed(path, shape, content=0, dtype="|u1"):
     return path
 
 
-@pytest.fixture
-def bomb(tmp_path):
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory):
     """320 MiB of zeros in 0.3 MB."""
-    return packed(tmp_path / "bomb.npz", (320, 1024, 1024, 1), 320 << 20)
+    return packed(tmp_path_factory.mktemp("bomb") / "bomb.npz", (320, 1024, 1024, 1), 320 << 20)
 
 
 def peak():
@@ -192,16 +193,23 @@ def test_an_offset_that_leads_out_of_an_arrow_file_is_found(tmp_path):
         data.load(str(tmp_path / "a.arrow"))
 
 
+@functools.cache
+def large_picture(suffix):
+    """The bytes of a picture that takes 108 MB in memory."""
+    content = io.BytesIO()
+    Image.new("RGB", (6000, 6000)).save(content, suffix)
+    return content.getvalue()
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpeg"])
 @pytest.mark.parametrize("kind", ["arrow", "tfrecord"])
 def test_a_picture_in_a_shard_is_sized_before_it_is_decoded(tmp_path, suffix, kind):
-    content = io.BytesIO()
-    Image.new("RGB", (6000, 6000)).save(content, suffix)
+    content = large_picture(suffix)
     path = tmp_path / f"a.{kind}"
     if kind == "arrow":
-        write_table(path, pa.table({"image": pa.array([content.getvalue()] * 3)}))
+        write_table(path, pa.table({"image": pa.array([content] * 3)}))
     else:
-        value = tf.train.BytesList(value=[content.getvalue()])
+        value = tf.train.BytesList(value=[content])
         features = tf.train.Features(feature={"image": tf.train.Feature(bytes_list=value)})
         with tf.io.TFRecordWriter(str(path)) as writer:
             writer.write(tf.train.Example(features=features).SerializeToString())
