@@ -182,11 +182,10 @@ CASES = {
     "odd batches": {"replicas": 2, "batches": 5, "objective": "exact"},
     **on_both(NOISY),
 }
-FURTHER_CASES = {
+NIGHTLY_CASES = {
     "dropout": {"replicas": 2, "dropout_seed": 1, "posterior": "diagonal_normal"},
     "other dropout": {"replicas": 2, "dropout_seed": 2, "posterior": "diagonal_normal"},
-    "own noise": {"replicas": 2, "posterior": "own"},
-    **on_both({"batches": {"batches": 10, "objective": "exact"}, **FURTHER}),
+    **on_both({"batches": {"batches": 10, "objective": "exact"}}),
 }
 
 
@@ -206,8 +205,13 @@ def trained(printed):
 
 @pytest.fixture(scope="module")
 def trained_further(run_python):
-    """What comes of the cases that run nightly, in a process of their own."""
-    return json.loads(run_python(SCRIPT, json.dumps(FURTHER_CASES)).splitlines()[-1])
+    cases = {"own noise": {"replicas": 2, "posterior": "own"}, **on_both(FURTHER)}
+    return json.loads(run_python(SCRIPT, json.dumps(cases)).splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def trained_nightly(run_python):
+    return json.loads(run_python(SCRIPT, json.dumps(NIGHTLY_CASES)).splitlines()[-1])
 
 
 def assert_same(one, two, tolerance):
@@ -258,8 +262,8 @@ def test_a_distribution_of_ones_own_trains_on_replicas(trained_further):
 
 
 @pytest.mark.nightly
-def test_batches_of_tfvae_are_shared_out_in_their_order(trained_further):
-    one, two = trained_further["batches on one"], trained_further["batches on two"]
+def test_batches_of_tfvae_are_shared_out_in_their_order(trained_nightly):
+    one, two = trained_nightly["batches on one"], trained_nightly["batches on two"]
     np.testing.assert_allclose(two["history"]["loss"], one["history"]["loss"], rtol=1e-5)
     assert one["step"] == two["step"] == 12
 
@@ -271,8 +275,8 @@ def test_a_distribution_of_ones_own_draws_other_noise_on_every_replica(printed):
 
 
 @pytest.mark.nightly
-def test_dropout_has_the_noise_of_the_model_s_seed_and_another_on_every_replica(trained_further):
-    one, other = trained_further["dropout"], trained_further["other dropout"]
+def test_dropout_has_the_noise_of_the_model_s_seed_and_another_on_every_replica(trained_nightly):
+    one, other = trained_nightly["dropout"], trained_nightly["other dropout"]
     assert one["weights"] == other["weights"]
     assert one["states"] == other["states"]
     first, second = one["states"]
