@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import keras
@@ -26,12 +27,11 @@ ALL = {
     if name not in VECTORS
 }
 # XLA takes a second or more for each. These are a density with a gradient of its own, a softmax,
-# sums over components and channels, and draws that have a gradient.
+# and draws that have a gradient.
 COMPILED = nightly_but(
     ALL,
     "likelihood bernoulli",
     "likelihood categorical",
-    "likelihood discretized_logistic_mixture",
     "posterior diagonal_normal",
 )
 NO_XLA_SAMPLES = (likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial)
@@ -75,11 +75,30 @@ def enumerable(request):
     return factory, shape, every_image(factory.num_levels, shape)[:, np.newaxis]
 
 
+def made(kind):
+    """Return a factory of ALL, with its defaults."""
+    registry, name = ALL[kind]
+    return registry.get(name, **OPTIONS.get(name, {}))
+
+
 @pytest.fixture(params=ALL)
 def factory(request):
     """Every registered factory, with its defaults."""
-    registry, name = ALL[request.param]
-    return registry.get(name, **OPTIONS.get(name, {}))
+    return made(request.param)
+
+
+@functools.cache
+def drawn(kind):
+    """Return values that a factory can draw, of three examples of 2×3 sites and two channels."""
+    factory = made(kind)
+    params = random_params(np.random.default_rng(2), factory, (2, 3, 2))
+    return factory(params).sample(seed=make_seed(1))
+
+
+@pytest.fixture
+def values(request):
+    """Values of the factory, drawn once for all tests: it takes half a second for some of them."""
+    return drawn(request.node.callspec.params["factory"])
 
 
 class TestEveryFactory:
@@ -100,14 +119,13 @@ class TestEveryFactory:
         assert d.log_prob(x[0, 0]).shape == (3, 5)
         assert d.mean().shape == (3, 5, 4, 6, 2)
 
-    def test_examples_and_sites_do_not_mix(self, factory, rng):
+    def test_examples_and_sites_do_not_mix(self, factory, values, rng):
         """log p of an image is the sum over its pixels, each with its own parameters."""
         params = random_params(rng, factory, (2, 3, 2))
-        x = factory(params).sample(seed=make_seed(1))
-        pixel_params, pixels = params.reshape(3, 6, -1), tf.reshape(x, (3, 6, 2))
+        pixel_params, pixels = params.reshape(3, 6, -1), tf.reshape(values, (3, 6, 2))
         by_pixel = factory(pixel_params, batch_ndims=2).log_prob(pixels)
         np.testing.assert_allclose(
-            factory(params).log_prob(x), tf.reduce_sum(by_pixel, axis=1), rtol=1e-5, atol=1e-4
+            factory(params).log_prob(values), tf.reduce_sum(by_pixel, axis=1), rtol=1e-5, atol=1e-4
         )
 
     def test_half_precision_parameters_are_computed_with_in_float32(self, factory, rng):
@@ -136,10 +154,9 @@ class TestEveryFactory:
     @pytest.mark.slow
     @pytest.mark.parametrize(
         "factory",
-        # To draw from a mixture takes XLA as long as all others here.
-        nightly_but(
-            ALL, "likelihood bernoulli", "likelihood categorical", "posterior diagonal_normal"
-        ),
+        # To draw from a mixture takes XLA as long as all others here. Posteriors are drawn from in
+        # `test_latents_are_drawn_alike_in_every_mode`.
+        nightly_but(ALL, "likelihood bernoulli", "likelihood categorical"),
         indirect=True,
     )
     def test_xla_samples_are_values_of_the_distribution(self, factory, rng):
@@ -162,11 +179,11 @@ class TestEveryFactory:
         assert not np.array_equal(first, other)
         assert not np.array_equal(first[0], first[1])
 
-    def test_the_gradient_of_log_prob_is_its_slope(self, factory, rng):
+    def test_the_gradient_of_log_prob_is_its_slope(self, factory, values, rng):
         """Along a random direction, against a central difference."""
         params = tf.constant(random_params(rng, factory, (2, 2)))
         direction = rng.normal(size=params.shape).astype(np.float32)
-        x = factory(params).sample(seed=make_seed(1))
+        x = values[:, 0, :2]
         with tf.GradientTape() as tape:
             tape.watch(params)
             log_prob = factory(params).log_prob(x)
@@ -294,15 +311,16 @@ class TestBernoulli:
 
 class TestLogisticMixture:
     @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("log_scale", [-1000, -50, -7, 0, 7, 30, 100])
-    @pytest.mark.parametrize("loc", [-1e4, -1, 0, 1, 1e4])
-    def test_log_prob_and_its_gradient_are_finite(self, channels, log_scale, loc):
+    def test_log_prob_and_its_gradient_are_finite(self, channels):
         factory = DiscretizedLogisticMixture(2, 256)
-        params = np.zeros((1, factory.params_size(channels)), np.float32)
-        params[:, 2 : 2 + 2 * channels] = loc
-        params[:, 2 + 2 * channels : 2 + 4 * channels] = log_scale
+        log_scales, locs = [-1000, -50, -7, 0, 7, 30, 100], [-1e4, -1, 0, 1, 1e4]
+        pairs = np.array(list(itertools.product(locs, log_scales)), np.float32)
+        params = np.zeros((len(pairs), factory.params_size(channels)), np.float32)
+        params[:, 2 : 2 + 2 * channels] = pairs[:, :1]
+        params[:, 2 + 2 * channels : 2 + 4 * channels] = pairs[:, 1:]
         params = tf.constant(params)
-        x = np.repeat(np.array([[0], [1 / 255], [128 / 255], [1]], np.float32), channels, axis=1)
+        x = np.array([0, 1 / 255, 128 / 255, 1], np.float32)[:, np.newaxis, np.newaxis]
+        x = np.tile(x, [1, len(pairs), channels])
         with tf.GradientTape() as tape:
             tape.watch(params)
             log_prob = factory(params).log_prob(x)

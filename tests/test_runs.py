@@ -192,6 +192,18 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(pictures, "draw", lambda *_: None)
 
 
+def run_eagerly(monkeypatch):
+    """Train and evaluate without graphs: to trace them takes longer than these few steps do."""
+    always = property(lambda model: True, lambda model, value: None)
+    monkeypatch.setattr(keras.Model, "run_eagerly", always)
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+    run_eagerly(monkeypatch)
+
+
+@pytest.mark.nightly
 def test_a_run_that_was_interrupted_and_resumed_ends_as_one_that_was_not(
     finished, model, tmp_path, interrupted_after, no_pictures, monkeypatch
 ):
@@ -568,9 +580,9 @@ def test_a_loss_that_ends_above_where_it_started_is_warned_of(ended):
 
 
 def test_a_run_that_diverged_is_complete_and_one_that_goes_on_is_judged_by_its_start(
-    tmp_path, splits, no_pictures
+    tmp_path, splits, no_pictures, eagerly
 ):
-    settings = {"learning_rate": 1e9, "schedule": "constant", "epochs": 1}
+    settings = {"learning_rate": 1e9, "schedule": "constant", "epochs": 1, "batch_size": 700}
     config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})
     with pytest.raises(DivergedLoss) as error:
         train(config, tmp_path / "run", splits=splits)
@@ -591,11 +603,14 @@ def mixed(tmp_path_factory):
             "model.latent_size": 3,
             "model.likelihood": "discretized_logistic_mixture",
             "model.likelihood_options": likelihood,
+            "training.batch_size": 700,
             "training.epochs": 1,
             "training.precision": "mixed_bfloat16",
         }
     )
-    run = train(config, tmp_path_factory.mktemp("mixed") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        run_eagerly(patch)
+        run = train(config, tmp_path_factory.mktemp("mixed") / "run")
     policy = keras.config.dtype_policy().name
     keras.config.set_dtype_policy("float32")
     return run, policy
@@ -626,7 +641,22 @@ def test_training_leaves_the_precision_of_the_process_as_it_was(mixed):
     assert mixed[1] == "float32"
 
 
-@pytest.mark.parametrize("name", recipes.names())
+# Other tests here build these, or one with the networks of these.
+LIKE_OTHERS = {
+    "iwae-mnist-2layer",
+    "sbn-mnist-2layer",
+    "sbn-mnist-linear",
+    "sbn-mnist-nonlinear",
+    "vae-images",
+    "vqvae-cifar10",
+    "vqvae-images",
+    "vqvae-mnist",
+}
+
+
+@pytest.mark.parametrize(
+    "name", nightly_but(recipes.names(), *(set(recipes.names()) - LIKE_OTHERS))
+)
 def test_every_recipe_makes_a_model(name):
     config = recipes.load(name)
     shapes = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "": (25, 18, 3)}
@@ -750,6 +780,7 @@ OPTIONS = {
     "two layers of bits": {"posterior": "bernoulli", "upper_latent_sizes": [3], "hidden": []},
 }
 TRAINING = {
+    "batch_size": 700,
     "estimator": "nvil",
     "estimator_options": {"decay": 0.9},
     "optimizer_options": {"epsilon": 1e-4},
@@ -757,7 +788,7 @@ TRAINING = {
 
 
 @pytest.mark.parametrize("name", nightly_but(OPTIONS, "two layers of bits"))
-def test_a_run_with_other_latents_is_complete(name, tmp_path, splits):
+def test_a_run_with_other_latents_is_complete(name, tmp_path, splits, eagerly):
     settings = {"hidden": [8], "latent_size": 4, **OPTIONS[name]}
     settings = {f"model.{key}": value for key, value in settings.items()}
     settings |= {f"training.{key}": value for key, value in TRAINING.items()}
@@ -775,7 +806,7 @@ AVERAGED = CONFIG.override({"training.ema_momentum": 0.9, "training.schedule": "
 
 
 def test_an_average_of_the_weights_takes_their_place_when_training_ends(
-    splits, tmp_path, no_pictures
+    splits, tmp_path, no_pictures, eagerly
 ):
     """Adam's weights w_t and m make the average; validation in between is of the average too."""
     config = AVERAGED.override({"training.epochs": 1})
@@ -792,7 +823,7 @@ def test_an_average_of_the_weights_takes_their_place_when_training_ends(
 
 
 @pytest.mark.nightly
-def test_an_average_of_the_weights_goes_on_with_a_training(splits, tmp_path, no_pictures):
+def test_an_average_of_the_weights_goes_on_with_a_training(splits, tmp_path, no_pictures, eagerly):
     config = AVERAGED.override({"training.epochs": 2})
     whole = train(config, tmp_path / "run", splits=splits)
     one = train(config.override({"training.epochs": 1}), tmp_path / "one", splits=splits)

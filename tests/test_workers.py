@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -66,6 +67,15 @@ def train_small(out):
     workers.child(["small-vqvae"], 3, Path(out))
 
 
+def rename(path, like):
+    """Name the arrays of a file as those of another: Keras counts the models of this process."""
+    with np.load(path) as own, np.load(like) as others:
+        for a, b in zip(own.files, others.files, strict=True):
+            assert a.rpartition("/")[2] == b.rpartition("/")[2]
+        arrays = {name: own[a] for a, name in zip(own.files, others.files, strict=True)}
+    np.savez(path, **arrays)
+
+
 SMALL = """
 import json, sys
 import tensorflow as tf
@@ -85,6 +95,7 @@ def test_two_workers_train_a_small_model_as_one_process(tmp_path, monkeypatch):
     started = workers.run_together([sys.executable, "-c", SMALL, rewriting, tmp_path / "2"], 2)
     train_small(tmp_path / "1-0")
     assert [process.wait(timeout=300) for process in started] == [0, 0]
+    rename(tmp_path / "1-0" / "small-vqvae.npz", tmp_path / "2-0" / "small-vqvae.npz")
     check(workers.compare("small-vqvae", tmp_path), "small-vqvae")
 
 
