@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+from eager import without_graphs
 from tensorflow.python import pywrap_tfe
 
 import tfvae
@@ -54,6 +55,13 @@ def _same_start():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def eagerly():
+    """Make no graphs."""
+    with without_graphs():
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 from tiers import nightly_but
@@ -162,12 +161,9 @@ def tflite(journey):
 
 
 @pytest.fixture
-def quickly(monkeypatch):
+def quickly(eagerly, monkeypatch):
     """Take the few steps of a training without a graph, and draw no pictures of it."""
     monkeypatch.setattr(pictures, "draw", lambda *_: None)
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import call
+from eager import without_graphs
 from PIL import Image
 from tiers import nightly_but
 
@@ -47,13 +48,9 @@ PICTURES = {"curves.png", "reconstructions.png", "samples.png", "usage.png"}
 @contextlib.contextmanager
 def quick_steps():
     """Take the few steps of a fit without a graph, and draw no pictures of it."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(code_prior, "_draw", lambda *_: None)
-            yield
-    finally:
-        tf.config.run_functions_eagerly(False)
+    with without_graphs(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code_prior, "_draw", lambda *_: None)
+        yield
 
 
 @pytest.fixture

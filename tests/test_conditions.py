@@ -32,14 +32,6 @@ def stripes():
     return x, y
 
 
-@pytest.fixture
-def eagerly():
-    """Run what would be a graph as it is: of a few steps that takes less than to trace it."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def run(*arguments):
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 

@@ -401,14 +401,6 @@ class TestRefusals:
 IN_BOTH, STREAMED = (1.0, 0.0), (0.0,)  # gigabytes of data that are held in memory
 
 
-@pytest.fixture
-def eagerly():
-    """Run what would be a graph as it is: of a few steps that takes less than to trace it."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("kind", "sizes"),

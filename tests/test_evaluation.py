@@ -6,6 +6,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
+from eager import without_graphs
 
 import tfvae
 from tfvae import evaluation
@@ -221,11 +222,8 @@ def test_memory_does_not_grow_with_the_number_of_samples(linear_gaussian, monkey
         return layers, x_params
 
     monkeypatch.setattr(model, "infer", watched)
-    tf.config.run_functions_eagerly(True)
-    try:
+    with without_graphs():
         measure(model, linear_gaussian.x[:2], num_samples)
-    finally:
-        tf.config.run_functions_eagerly(False)
     assert sum(seen) == num_samples
     assert max(seen) <= 40
 

@@ -121,15 +121,7 @@ def test_batches_and_the_pilot_run_have_noise_of_their_own(linear_gaussian, mode
     assert len(set(seeds)) == len(seeds) == 2 * 3
 
 
-@pytest.fixture
-def eager():
-    """Make no graphs, whose tracing is what takes the time of a few transitions."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def test_images_in_small_batches_and_summary(make_vae, images, monkeypatch, eager):
+def test_images_in_small_batches_and_summary(make_vae, images, monkeypatch, eagerly):
     monkeypatch.setattr(annealed, "_CHUNK_SIZE", 2 * 5 * 16)
     model = make_vae()
     measured = anneal(model, images, 2, 3, num_leapfrog=1)

@@ -16,6 +16,7 @@ import scipy.special
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
+from eager import without_graphs
 from tiers import nightly_but
 
 import tfvae
@@ -198,16 +199,6 @@ def bars(monkeypatch):
     return shown
 
 
-@contextlib.contextmanager
-def eagerly():
-    """Run what would be a graph as it is: for one call that takes less than to trace it."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
-
-
 # These take longest; below chains are compared with log p(x|y), and gaps with closed forms.
 LONGEST = ("annealed_importance_sampling", "amortization_gap")
 # All measures read their data by the same functions, which the others look at every time.
@@ -222,7 +213,7 @@ def every_time(*nightly):
 def quickest(name):
     """Return the context for a few calls of a measure, which other tests may have a graph of."""
     without_graph = name in FORMS_NIGHTLY and name not in LONGEST
-    return eagerly() if without_graph else contextlib.nullcontext()
+    return without_graphs() if without_graph else contextlib.nullcontext()
 
 
 @functools.cache
@@ -241,7 +232,7 @@ def test_one_condition_gives_what_networks_give_in_which_it_is_fixed(
     assert bars
     bars.clear()
     _, fixed = models(kind)
-    with eagerly() if name not in LONGEST else contextlib.nullcontext():
+    with without_graphs() if name not in LONGEST else contextlib.nullcontext():
         expected = measure(name, fixed[1], incomplete(name, kind), progress=False)
     assert_same(found, expected)
     assert not bars
@@ -382,7 +373,7 @@ def test_the_gaps_find_a_closed_form_once_for_a_condition(monkeypatch):
     )
     x = np.random.default_rng(0).normal(size=(6, *SHAPE))
     given = {"condition": [0, 1, 2, 0, 0, 2], "progress": False}
-    with eagerly():
+    with without_graphs():
         posterior = tfvae.fit_posterior(model, x, num_steps=0, num_fresh_samples=2, **given)
     assert tfvae.amortization_gap(model, x, posterior=posterior, **given).is_exact
     assert len(count) == 3
@@ -409,7 +400,7 @@ def test_a_decoder_may_be_affine_given_some_conditions_alone(affine):
     x = np.random.default_rng(0).normal(size=(4, 2)).astype("f4")
     normal = scipy.stats.multivariate_normal(b, w.T @ w + 0.25 * np.eye(2))
     options = {"num_steps": 1, "num_fresh_samples": 10, "progress": False}
-    with eagerly():
+    with without_graphs():
         posterior = tfvae.fit_posterior(model, x, condition=[affine], **options)
     gap = functools.partial(tfvae.amortization_gap, model, x, posterior=posterior, progress=False)
     known = gap(condition=[affine])

@@ -35,16 +35,13 @@ def untimed(monkeypatch):
 
 
 @pytest.fixture
-def brief(monkeypatch):
+def brief(eagerly, monkeypatch):
     """Make no graphs, three groups of draws, and one step whose time is taken."""
     milliseconds = GradientDraws.milliseconds
     monkeypatch.setattr(GradientDraws, "milliseconds", lambda self: milliseconds(self, repeats=1))
     monkeypatch.setattr(gradient_draws, "_UNTIMED", 0)
     for module in (gradient_draws, diagnosis):
         monkeypatch.setattr(module, "GROUPS", 3)
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 FEW = ("exact", "rloo", "straight_through")

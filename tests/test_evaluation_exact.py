@@ -10,6 +10,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
+from eager import without_graphs
 from tiers import nightly_but
 
 import tfvae
@@ -189,11 +190,8 @@ def states_at_a_time(model, x, monkeypatch, **options):
         return log_joint_terms(x, z, *arguments)
 
     monkeypatch.setattr(model, "log_joint_terms", watched)
-    tf.config.run_functions_eagerly(True)
-    try:
+    with without_graphs():
         measured = tfvae.exact_log_likelihood(model, x, **options)
-    finally:
-        tf.config.run_functions_eagerly(False)
     assert sum(seen) == 256
     assert np.all(np.isfinite(measured.per_example))
     return max(seen)

@@ -13,14 +13,6 @@ from tfvae.evaluation import threshold
 tfd = tfp.distributions
 
 
-@pytest.fixture
-def eagerly():
-    """Run what would be a graph as it is: on a few examples that takes less than to trace it."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @tf.autograph.experimental.do_not_convert  # as in the graphs, also where there is none
 def scores_of(model, x, num_samples=200, **options):
     return tfvae.score(model, x, num_samples=num_samples, progress=False, **options)

@@ -13,14 +13,6 @@ pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 tfd = tfp.distributions
 
 
-@pytest.fixture
-def eagerly():
-    """Take the steps without a graph: those of one or two batches are quicker made than traced."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.nightly  # 1,000 steps
 def test_decoder_and_free_posteriors_reach_the_maximum_of_probabilistic_pca():
     """Without an encoder: Tipping and Bishop 1999 know the maximum of the likelihood."""

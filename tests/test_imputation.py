@@ -19,14 +19,6 @@ pytestmark = pytest.mark.slow  # Compiles graphs of whole models.
 K = 4000
 
 
-@pytest.fixture
-def eagerly():
-    """Leave out the graphs, which take longer to trace than these few batches do."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.fixture(scope="module")
 def incomplete(linear_gaussian):
     """A linear-Gaussian model, and examples of which about half of the values are missing."""

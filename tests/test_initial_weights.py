@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tfvae import code_priors, quantizers, recipes, runs
 from tfvae.errors import InvalidArgument, InvalidFile
@@ -23,15 +22,7 @@ CONFIG = recipes.load("vae-digits").override(
 )
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_func")
-
-
-@pytest.fixture(autouse=True)
-def _eager():
-    """Make no graphs, whose tracing is what takes the time of a few steps."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 @pytest.fixture(scope="module")

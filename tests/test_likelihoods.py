@@ -380,14 +380,6 @@ class TestSizeFactor:
             likelihoods.Poisson(target_sum=5.0)
 
 
-@pytest.fixture
-def eagerly():
-    """Compute without graphs, which take longer to trace than to run once."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 class TestColumns:
     BLOCKS = [("normal", 2), ("bernoulli", 1), ("ordinal", 1, {"num_levels": 3}), ("poisson", 1)]
 
@@ -419,7 +411,6 @@ class TestColumns:
         assert d.mean().shape == (200, 5)
         assert d.sample(2, seed=make_seed(0)).shape == (2, 200, 5)
 
-    @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eag")
     def test_a_model_of_a_table_trains_saves_and_measures(self, table, eagerly, tmp_path):
         likelihood = likelihoods.Columns(self.BLOCKS)
         model = tfvae.VAE(

@@ -199,16 +199,7 @@ class TestBadInput:
             model.fit(batches, verbose=0)
 
 
-@pytest.fixture
-def eagerly():
-    """Compute without graphs, which take longer to trace than to run once."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 class TestModels:
-    @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eag")
     def test_a_table_trains_saves_and_measures(self, table, eagerly, tmp_path):
         model = table_model()
         model.compile(

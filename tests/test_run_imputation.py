@@ -4,18 +4,13 @@ import csv
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from commands import call
 
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.runs import pictures
 
-pytestmark = [
-    pytest.mark.slow,  # Runs the command line.
-    # What prepares data runs in a graph all the same.
-    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eag"),
-]
+pytestmark = pytest.mark.slow  # Runs the command line.
 
 TINY = [
     "--set=model.hidden=[8]",
@@ -27,12 +22,9 @@ TINY = [
 
 
 @pytest.fixture
-def quickly(monkeypatch):
+def quickly(eagerly, monkeypatch):
     """Train without graphs and without pictures, as the first test does not."""
     monkeypatch.setattr(pictures, "draw", lambda *_: None)
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def test_a_table_with_empty_cells_is_filled_in(tmp_path, rng):

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from eager import steps_without_graphs
 from PIL import Image
 from tiers import nightly_but
 
@@ -192,15 +193,10 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(pictures, "draw", lambda *_: None)
 
 
-def run_eagerly(monkeypatch):
-    """Train and evaluate without graphs: to trace them takes longer than these few steps do."""
-    always = property(lambda model: True, lambda model, value: None)
-    monkeypatch.setattr(keras.Model, "run_eagerly", always)
-
-
 @pytest.fixture
-def eagerly(monkeypatch):
-    run_eagerly(monkeypatch)
+def quick_steps():
+    with steps_without_graphs():
+        yield
 
 
 @pytest.mark.nightly
@@ -580,7 +576,7 @@ def test_a_loss_that_ends_above_where_it_started_is_warned_of(ended):
 
 
 def test_a_run_that_diverged_is_complete_and_one_that_goes_on_is_judged_by_its_start(
-    tmp_path, splits, no_pictures, eagerly
+    tmp_path, splits, no_pictures, quick_steps
 ):
     settings = {"learning_rate": 1e9, "schedule": "constant", "epochs": 1, "batch_size": 700}
     config = CONFIG.override({f"training.{key}": value for key, value in settings.items()})
@@ -608,8 +604,7 @@ def mixed(tmp_path_factory):
             "training.precision": "mixed_bfloat16",
         }
     )
-    with pytest.MonkeyPatch.context() as patch:
-        run_eagerly(patch)
+    with steps_without_graphs():
         run = train(config, tmp_path_factory.mktemp("mixed") / "run")
     policy = keras.config.dtype_policy().name
     keras.config.set_dtype_policy("float32")
@@ -788,7 +783,7 @@ TRAINING = {
 
 
 @pytest.mark.parametrize("name", nightly_but(OPTIONS, "two layers of bits"))
-def test_a_run_with_other_latents_is_complete(name, tmp_path, splits, eagerly):
+def test_a_run_with_other_latents_is_complete(name, tmp_path, splits, quick_steps):
     settings = {"hidden": [8], "latent_size": 4, **OPTIONS[name]}
     settings = {f"model.{key}": value for key, value in settings.items()}
     settings |= {f"training.{key}": value for key, value in TRAINING.items()}
@@ -806,7 +801,7 @@ AVERAGED = CONFIG.override({"training.ema_momentum": 0.9, "training.schedule": "
 
 
 def test_an_average_of_the_weights_takes_their_place_when_training_ends(
-    splits, tmp_path, no_pictures, eagerly
+    splits, tmp_path, no_pictures, quick_steps
 ):
     """Adam's weights w_t and m make the average; validation in between is of the average too."""
     config = AVERAGED.override({"training.epochs": 1})
@@ -823,7 +818,9 @@ def test_an_average_of_the_weights_takes_their_place_when_training_ends(
 
 
 @pytest.mark.nightly
-def test_an_average_of_the_weights_goes_on_with_a_training(splits, tmp_path, no_pictures, eagerly):
+def test_an_average_of_the_weights_goes_on_with_a_training(
+    splits, tmp_path, no_pictures, quick_steps
+):
     config = AVERAGED.override({"training.epochs": 2})
     whole = train(config, tmp_path / "run", splits=splits)
     one = train(config.override({"training.epochs": 1}), tmp_path / "one", splits=splits)

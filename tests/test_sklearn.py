@@ -19,7 +19,6 @@ import tfvae
 from tfvae.errors import InvalidArgument, InvalidData
 from tfvae.sklearn import VAETransformer
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_func")
 TINY = {"hidden": (4,), "num_steps": 1, "num_score_samples": 3, "random_state": 0}
 
 
@@ -43,7 +42,7 @@ def checks():
 
 
 @pytest.fixture
-def eager(monkeypatch):
+def eager(eagerly, monkeypatch):
     """Train without a graph, whose tracing is what takes the time of a few steps; score in one."""
     score = tfvae.sklearn.score
 
@@ -55,9 +54,6 @@ def eager(monkeypatch):
             tf.config.run_functions_eagerly(True)
 
     monkeypatch.setattr(tfvae.sklearn, "score", in_graph)
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

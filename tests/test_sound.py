@@ -8,8 +8,8 @@ import wave
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from click.testing import CliRunner
+from eager import without_graphs
 
 import tfvae as library
 from tfvae import codec, recipes, runs, sound
@@ -24,9 +24,8 @@ LENGTH, CHANNELS = 16, 2
 @pytest.fixture(scope="module", autouse=True)
 def eagerly():
     """Run what would be a graph as it is: for a few series that takes less than to trace it."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with without_graphs():
+        yield
 
 
 @pytest.fixture(scope="module")

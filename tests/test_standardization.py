@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import scipy.stats
-import tensorflow as tf
 from commands import call
+from eager import without_graphs
 
 import tfvae
 from tfvae import data, evaluation
@@ -38,11 +38,9 @@ def run(series):
     path = series.parent / "run"
     tiny = ("model.hidden=[16]", "model.latent_size=2", "training.epochs=1", "data.kind=series")
     settings = [part for text in tiny for part in ("--set", text)]
-    tf.config.run_functions_eagerly(True)  # for one step
-    with pytest.MonkeyPatch.context() as patch:
+    with without_graphs(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(pictures, "draw", lambda *_: None)
         call("train", series, "--run-dir", path, "--set", "evaluation.num_samples=10", *settings)
-    tf.config.run_functions_eagerly(False)
     return path
 
 

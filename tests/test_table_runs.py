@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from commands import call, rows_of
+from eager import steps_without_graphs
 
 from tfvae import data, runs, tables
 from tfvae.errors import InvalidData, TfvaeError
@@ -60,11 +60,8 @@ def run(wine):
     sample = ["--signature", "sample", "--output", "runs/wine/decoder.tflite"]
     more = {"train": short, "export": sample, "decode": []}
     assert [command.split()[1] for command in commands] == list(more)
-    with pytest.MonkeyPatch.context() as patch:
+    with steps_without_graphs(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(wine.parent)
-        # To trace the training takes longer than its few steps do.
-        always = property(lambda model: True, lambda model, value: None)
-        patch.setattr(keras.Model, "run_eagerly", always)
         for command in commands:
             _, verb, *arguments = command.split()
             call(verb, *arguments, *more[verb])
