@@ -364,6 +364,13 @@ def test_integers_in_and_out_need_ranges(vae, tmp_path):
         export.litert(vae, tmp_path / "a.tflite", quantize="dynamic", integer_io=True)
 
 
+@pytest.mark.parametrize("quantize", ["int8", "int16x8"])
+def test_ranges_for_samples_alone_are_refused(vae, tmp_path, quantize):
+    with pytest.raises(InvalidArgument, match=rf"^'{quantize}' .* Use quantize='dynamic'"):
+        export.litert(vae, tmp_path / "a.tflite", signatures=["sample"], quantize=quantize)
+    assert not list(tmp_path.iterdir())
+
+
 def test_calibration_examples_that_do_not_fit_are_refused(latents, tmp_path, monkeypatch):
     vae, images = latents.model, latents.images
     monkeypatch.setattr(litert, "of", lambda *_, **__: latents.offered)

@@ -18,7 +18,7 @@ from tfvae.errors import (
     MissingDependency,
     unknown_name,
 )
-from tfvae.export.contract import Signatures, checked_condition
+from tfvae.export.contract import SINGLE, Signatures, checked_condition
 from tfvae.export.culprits import is_of_prior, layers_in, operators_in, remedy
 from tfvae.export.half import halved
 from tfvae.export.parity import check_parity
@@ -88,8 +88,8 @@ def litert(
 
     Raises:
         InvalidArgument: the model is of no kind that can be exported, or is not built; no such
-            signature or quantization; integers in and out of one that has none; a condition that is
-            missing, not wanted, or without its examples.
+            signature or quantization, or "int8" or "int16x8" of `sample` alone; integers in and out
+            of one that has none; a condition that is missing, not wanted, or without its examples.
         InvalidData: examples that the model does not take, or conditions that do not fit.
         ExportError: the model needs an operator that LiteRT does not have, the quantizer does not
             take it, or the written file does not reproduce the model.
@@ -110,6 +110,7 @@ def litert(
     calibration_y = checked_condition(model, calibration, calibration_condition, names)
     if quantize in _CALIBRATED:
         _check_ranges_of_condition(model, calibration_y)
+        _check_has_ranges(offered, quantize)
     content = _convert(offered)
     if quantize == "float16":
         content = halved(content)
@@ -187,6 +188,16 @@ def _check_ranges_of_condition(model, y):
         "examples. Give these with `calibration=` and theirs with `calibration_condition=`: on the "
         "command line, export a run whose data is there."
     )
+
+
+def _check_has_ranges(offered, quantize):
+    """Refuse to calibrate a file that samples and nothing else."""
+    if {name.removesuffix(SINGLE) for name in offered.functions} == {"sample"}:
+        raise InvalidArgument(
+            f"{quantize!r} sets the ranges of the values between layers, and leaves `sample` as "
+            "'dynamic' does. Use quantize='dynamic', or --quantize dynamic, for a file of `sample` "
+            "alone, or let it have another signature."
+        )
 
 
 def _quantizer():
