@@ -68,4 +68,4 @@ def test_its_layers_are_the_parts_of_a_model_and_what_it_got_later():
     assert names(model) == own
     model.compile("adam", estimator="rebar")
     assert names(model) == [*own, "REBAR"]
-    assert model.get_layer("rebar") is model.estimator
+    assert model.get_layer(model.estimator.name) is model.estimator
