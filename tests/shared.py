@@ -18,7 +18,7 @@ from tensorflow.python import pywrap_tfe
 
 import tfvae
 from tfvae.ondevice import flatfile
-from tfvae.runs import callbacks
+from tfvae.runs import callbacks, pictures
 from tfvae.tools.main import main
 
 # TensorFlow's own objects stay, and graphs make many: looking through all of them for garbage as
@@ -62,6 +62,17 @@ def eagerly():
     """Make no graphs."""
     with without_graphs():
         yield
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Have runs draw no pictures, which take a second."""
+    monkeypatch.setattr(pictures, "draw", lambda *_: None)
+
+
+@pytest.fixture
+def quickly(eagerly, no_pictures):
+    """Take the few steps of a run without a graph, and draw no pictures of it."""
 
 
 @pytest.fixture

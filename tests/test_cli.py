@@ -22,7 +22,7 @@ from tfvae.config import Config, load_config
 from tfvae.errors import InvalidFile
 from tfvae.evaluation.diagnosis import Diagnosis, GradientMeasures
 from tfvae.ondevice import Decoder
-from tfvae.runs import RunDirectory, pictures
+from tfvae.runs import RunDirectory
 from tfvae.tools import common
 from tfvae.tools.export import _default_output
 from tfvae.tools.main import cli
@@ -158,12 +158,6 @@ def run(pristine, tmp_path):
 def tflite(journey):
     """The path of a decoder; not to be changed."""
     return journey[0] / "run" / "decoder.tflite"
-
-
-@pytest.fixture
-def quickly(eagerly, monkeypatch):
-    """Take the few steps of a training without a graph, and draw no pictures of it."""
-    monkeypatch.setattr(pictures, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module", autouse=True)

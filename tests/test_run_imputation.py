@@ -8,7 +8,6 @@ from commands import call
 
 from tfvae import tables
 from tfvae.errors import InvalidArgument, InvalidData
-from tfvae.runs import pictures
 
 pytestmark = pytest.mark.slow  # Runs the command line.
 
@@ -19,12 +18,6 @@ TINY = [
     "--set=training.batch_size=40",
     "--set=evaluation.num_samples=5",
 ]
-
-
-@pytest.fixture
-def quickly(eagerly, monkeypatch):
-    """Train without graphs and without pictures, as the first test does not."""
-    monkeypatch.setattr(pictures, "draw", lambda *_: None)
 
 
 def test_a_table_with_empty_cells_is_filled_in(tmp_path, rng):

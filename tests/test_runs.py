@@ -188,12 +188,6 @@ def test_the_report_says_what_was_trained(finished, model):
 
 
 @pytest.fixture
-def no_pictures(monkeypatch):
-    """Leave out the pictures, which take a second."""
-    monkeypatch.setattr(pictures, "draw", lambda *_: None)
-
-
-@pytest.fixture
 def quick_steps():
     with steps_without_graphs():
         yield
